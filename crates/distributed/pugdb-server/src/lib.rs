@@ -1,0 +1,1 @@
+//! The PugDB server: RESP over TCP on the embedded database.

@@ -1,0 +1,1 @@
+//! Wire protocols as plain types: bytes in, messages out, and back.

@@ -1,0 +1,1 @@
+//! The durable engine: log, trees of sorted tables, manifest, recovery.

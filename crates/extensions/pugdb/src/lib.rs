@@ -1,0 +1,1 @@
+//! PugDB as a library: databases, keyspaces, batches, snapshots.

@@ -1,0 +1,1 @@
+//! The hostile world: a simulated disk, clock and scheduler, a model, and the suite every engine passes.

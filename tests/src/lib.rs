@@ -1,0 +1,1 @@
+//! Tests of the whole system: crash, fault, model, conformance and architecture suites.
