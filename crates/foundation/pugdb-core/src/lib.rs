@@ -1,1 +1,35 @@
 //! The nouns of PugDB, the contract every engine keeps, the seams, and the door to the outside world.
+//!
+//! Everything else in the house stands on this crate, and it stands on nothing of the house:
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`error`] | [`Error`]: eight kinds, each saying what to do |
+//! | [`ids`] | [`Seqno`], [`Lsn`], [`KeyspaceId`], [`FileId`], [`DatabaseId`] |
+//! | [`entry`] | [`Key`], [`Value`], [`Entry`], [`Op`] and the entry's one encoding |
+//! | [`engine`] | [`Engine`](engine::Engine): one keyspace, read at a (seqno, now) |
+//! | [`snapshots`] | what is visible, and the oldest version anybody still needs |
+//! | [`memory`] | the versioned map and the btree engine |
+//! | [`seam`] | [`Cipher`](seam::Cipher) and [`TableStore`](seam::TableStore): what others plug in |
+//! | [`env`] | files, clock, randomness, background jobs and every blocking wait |
+//! | [`limits`] | every limit, with its reason |
+
+#[cfg(not(target_pointer_width = "64"))]
+compile_error!("PugDB needs a 64-bit platform: file offsets and memory sizes share one width");
+#[cfg(not(any(target_os = "linux", target_os = "macos")))]
+compile_error!("PugDB is written for Linux and macOS; their file semantics are what its durability rests on");
+
+pub mod coding;
+pub mod engine;
+pub mod entry;
+pub mod env;
+pub mod error;
+pub mod ids;
+pub mod limits;
+pub mod memory;
+pub mod seam;
+pub mod snapshots;
+
+pub use entry::{Entry, EntryKind, EntryOptions, Found, Key, Op, SealId, Stamp, Timestamp, Value};
+pub use error::{Error, ErrorKind, Result};
+pub use ids::{DatabaseId, FileId, KeyspaceId, Lsn, Seqno, StreamId};

@@ -1,0 +1,190 @@
+//! The contract of an engine: one keyspace, changed by operations with seqnos, read at a (seqno, now).
+
+use std::ops::Bound;
+
+use crate::entry::{Found, Key, Op, Timestamp};
+use crate::error::Result;
+use crate::ids::Seqno;
+
+/// Where in history a read looks: at everything up to `seqno`, with expiry judged at `now`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReadPoint {
+    /// The newest operation that is seen.
+    pub seqno: Seqno,
+    /// The moment at which expiry is judged.
+    pub now: Timestamp,
+}
+
+/// What an engine can do. What it cannot is a typed error at the border, not a surprise inside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Capabilities {
+    /// Whether scans come in key order.
+    pub scans: Scans,
+    /// Whether entries outlive the process.
+    pub persistence: Persistence,
+}
+
+/// How an engine scans.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scans {
+    /// In key order, both directions.
+    Ordered,
+    /// Not at all by key order.
+    Unordered,
+}
+
+/// Where an engine's entries live.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Persistence {
+    /// On disk, behind the log.
+    Durable,
+    /// In memory only: never logged, empty on open.
+    Volatile,
+}
+
+/// A range of keys, each end included, excluded or open.
+///
+/// ```
+/// use pugdb_core::engine::KeyRange;
+///
+/// let range = KeyRange::prefix(b"user:");
+/// assert!(range.contains(b"user:1"));
+/// assert!(!range.contains(b"user;"));
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyRange {
+    /// The lower end.
+    pub start: Bound<Vec<u8>>,
+    /// The upper end.
+    pub end: Bound<Vec<u8>>,
+}
+
+impl KeyRange {
+    /// Every key.
+    pub fn all() -> Self {
+        Self { start: Bound::Unbounded, end: Bound::Unbounded }
+    }
+
+    /// The keys that begin with `prefix`.
+    pub fn prefix(prefix: &[u8]) -> Self {
+        let start = Bound::Included(prefix.to_vec());
+        // The first key after the prefix: drop trailing 0xff, add one to the last byte that is left.
+        let kept = prefix.iter().rposition(|&byte| byte != 0xff);
+        let end = kept.map_or(Bound::Unbounded, |last| {
+            let mut end = prefix[..=last].to_vec();
+            end[last] += 1;
+            Bound::Excluded(end)
+        });
+        Self { start, end }
+    }
+
+    /// True when `key` lies inside.
+    pub fn contains(&self, key: &[u8]) -> bool {
+        let after_start = match &self.start {
+            Bound::Included(start) => key >= start.as_slice(),
+            Bound::Excluded(start) => key > start.as_slice(),
+            Bound::Unbounded => true,
+        };
+        after_start && !self.ends_before(key)
+    }
+
+    /// True when `key` lies beyond the upper end.
+    pub fn ends_before(&self, key: &[u8]) -> bool {
+        match &self.end {
+            Bound::Included(end) => key > end.as_slice(),
+            Bound::Excluded(end) => key >= end.as_slice(),
+            Bound::Unbounded => false,
+        }
+    }
+
+    /// True when no key can lie inside.
+    pub fn is_empty(&self) -> bool {
+        match (&self.start, &self.end) {
+            (Bound::Included(start), Bound::Included(end)) => start > end,
+            (Bound::Included(start) | Bound::Excluded(start), Bound::Excluded(end))
+            | (Bound::Excluded(start), Bound::Included(end)) => start >= end,
+            _ => false,
+        }
+    }
+
+    /// The part of the range that a scan has still to visit after it has seen `key`.
+    #[must_use]
+    pub fn after(&self, key: &[u8], direction: Direction) -> Self {
+        let seen = Bound::Excluded(key.to_vec());
+        match direction {
+            Direction::Forward => Self { start: seen, end: self.end.clone() },
+            Direction::Reverse => Self { start: self.start.clone(), end: seen },
+        }
+    }
+}
+
+/// Which way a scan runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// From the smallest key up.
+    Forward,
+    /// From the largest key down.
+    Reverse,
+}
+
+/// How much one step of a scan brings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BatchSize {
+    /// At most this many entries.
+    pub entries: usize,
+    /// At most this many bytes of keys and values, and always at least one entry.
+    pub bytes: usize,
+}
+
+/// A scan under way. It owns what it needs; dropping it ends the scan.
+pub trait Cursor: Send {
+    /// Appends the next live entries to `out`, in order. Appending nothing means the scan is over.
+    fn fill(&mut self, size: BatchSize, out: &mut Vec<(Key, Found)>) -> Result<()>;
+}
+
+/// One keyspace's entries. Operations come from one writer at a time, in the order of their seqnos; reads come from
+/// any thread at any time.
+pub trait Engine: Send + Sync {
+    /// What this engine can do.
+    fn capabilities(&self) -> Capabilities;
+
+    /// Applies `ops` with the seqnos `first`, `first + 1`, … Operations at or below the newest applied seqno are
+    /// skipped: a replay is a no-op.
+    fn apply(&self, first: Seqno, ops: &[Op]) -> Result<()>;
+
+    /// Hides every entry with a seqno below `at` from reads at or after `at`. Older read points still see them.
+    fn truncate(&self, at: Seqno) -> Result<()>;
+
+    /// The newest entry of `key` at `point`, unless it is deleted or expired.
+    fn get(&self, key: &[u8], point: ReadPoint) -> Result<Option<Found>>;
+
+    /// [`get`](Self::get) for several keys, in their order.
+    fn multi_get(&self, keys: &[&[u8]], point: ReadPoint) -> Result<Vec<Option<Found>>> {
+        keys.iter().map(|key| self.get(key, point)).collect()
+    }
+
+    /// A scan of the live entries in `range` at `point`. The caller keeps the read point alive in
+    /// [`Snapshots`](crate::snapshots::Snapshots) as long as the cursor.
+    fn scan(&self, range: KeyRange, direction: Direction, point: ReadPoint) -> Result<Box<dyn Cursor>>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_prefix_of_0xff_has_no_upper_end() {
+        assert_eq!(KeyRange::prefix(&[0xff, 0xff]).end, Bound::Unbounded);
+        assert_eq!(KeyRange::prefix(&[1, 0xff]).end, Bound::Excluded(vec![2]));
+        assert_eq!(KeyRange::prefix(&[]), KeyRange { start: Bound::Included(vec![]), end: Bound::Unbounded });
+    }
+
+    #[test]
+    fn empty_ranges_are_recognised() {
+        let range = |start, end| KeyRange { start, end };
+        assert!(range(Bound::Included(vec![2]), Bound::Included(vec![1])).is_empty());
+        assert!(range(Bound::Included(vec![1]), Bound::Excluded(vec![1])).is_empty());
+        assert!(!range(Bound::Included(vec![1]), Bound::Included(vec![1])).is_empty());
+        assert!(!KeyRange::all().is_empty());
+    }
+}

@@ -1,0 +1,424 @@
+//! Keys, values and entries, and the one encoding of an entry that log and tables share.
+//!
+//! Layout (`docs/format/entry.md`): one flags byte says which optional fields follow, so a field that is absent
+//! costs nothing.
+
+use std::borrow::Borrow;
+use std::fmt;
+use std::ops::Deref;
+
+use bytes::Bytes;
+
+use crate::coding::{Reader, put_varint};
+use crate::error::{Error, Result};
+use crate::ids::Seqno;
+use crate::limits;
+
+/// Milliseconds since 1970-01-01 UTC.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Timestamp(pub u64);
+
+impl Timestamp {
+    /// The time `milliseconds` later; the end of time when it does not fit.
+    #[must_use]
+    pub fn plus_ms(self, milliseconds: u64) -> Self {
+        Self(self.0.saturating_add(milliseconds))
+    }
+}
+
+/// Names the key that seals a single value (erasure of one person's data).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct SealId(pub u64);
+
+/// A hybrid logical clock reading and a replica, for synced keyspaces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Stamp(pub [u8; 16]);
+
+macro_rules! byte_string {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(Bytes);
+
+        impl $name {
+            /// The bytes, shared and not copied.
+            pub fn into_bytes(self) -> Bytes {
+                self.0
+            }
+        }
+
+        impl Deref for $name {
+            type Target = [u8];
+
+            fn deref(&self) -> &[u8] {
+                &self.0
+            }
+        }
+
+        impl AsRef<[u8]> for $name {
+            fn as_ref(&self) -> &[u8] {
+                &self.0
+            }
+        }
+
+        impl Borrow<[u8]> for $name {
+            fn borrow(&self) -> &[u8] {
+                &self.0
+            }
+        }
+
+        impl PartialEq<[u8]> for $name {
+            fn eq(&self, other: &[u8]) -> bool {
+                self.0 == other
+            }
+        }
+
+        impl<const N: usize> PartialEq<[u8; N]> for $name {
+            fn eq(&self, other: &[u8; N]) -> bool {
+                self.0 == other[..]
+            }
+        }
+
+        impl<const N: usize> PartialEq<&[u8; N]> for $name {
+            fn eq(&self, other: &&[u8; N]) -> bool {
+                self.0 == other[..]
+            }
+        }
+
+        /// Prints the length: a user's bytes never reach a log or an error.
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, concat!(stringify!($name), "({} bytes)"), self.0.len())
+            }
+        }
+    };
+}
+
+byte_string! {
+    /// A key: at most 65,535 bytes, ordered bytewise. Cheap to clone; derefs to `[u8]`.
+    ///
+    /// ```
+    /// use pugdb_core::Key;
+    ///
+    /// let key = Key::new(b"ada".as_slice()).unwrap();
+    /// assert_eq!(&*key, b"ada");
+    /// assert!(Key::new(vec![0; 70_000]).is_err());
+    /// ```
+    Key
+}
+byte_string! {
+    /// A value: at most 512 MiB. Cheap to clone; derefs to `[u8]`.
+    ///
+    /// ```
+    /// use pugdb_core::Value;
+    ///
+    /// let value = Value::new(b"1815".as_slice()).unwrap();
+    /// assert_eq!(value, b"1815");
+    /// ```
+    Value
+}
+
+impl Key {
+    /// Takes over the bytes.
+    ///
+    /// # Errors
+    /// `Invalid` when there are more than 65,535.
+    pub fn new(bytes: impl Into<Bytes>) -> Result<Self> {
+        let bytes = bytes.into();
+        if bytes.len() > limits::KEY_BYTES_MAX {
+            return Err(Error::invalid(format!(
+                "the key has {} bytes; at most {} are allowed",
+                bytes.len(),
+                limits::KEY_BYTES_MAX
+            )));
+        }
+        Ok(Self(bytes))
+    }
+
+    /// Copies the bytes.
+    ///
+    /// # Errors
+    /// `Invalid` when there are more than 65,535.
+    pub fn copy(bytes: &[u8]) -> Result<Self> {
+        Self::new(Bytes::copy_from_slice(bytes))
+    }
+}
+
+impl Value {
+    /// Takes over the bytes.
+    ///
+    /// # Errors
+    /// `Invalid` when there are more than 512 MiB.
+    pub fn new(bytes: impl Into<Bytes>) -> Result<Self> {
+        let bytes = bytes.into();
+        if bytes.len() > limits::VALUE_BYTES_MAX {
+            return Err(Error::invalid(format!(
+                "the value has {} bytes; at most {} are allowed",
+                bytes.len(),
+                limits::VALUE_BYTES_MAX
+            )));
+        }
+        Ok(Self(bytes))
+    }
+}
+
+/// What an entry says about its key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum EntryKind {
+    /// The key has this value.
+    Put,
+    /// The key is gone; older versions are hidden.
+    Delete,
+}
+
+/// What a caller may say about an entry beside its value.
+///
+/// ```
+/// use pugdb_core::{EntryOptions, Timestamp};
+///
+/// let options = EntryOptions { expires_at: Some(Timestamp(1_900_000_000_000)), ..Default::default() };
+/// assert_eq!(options.meta, 0);
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct EntryOptions {
+    /// From this moment on the entry is gone, and so are the versions beneath it.
+    pub expires_at: Option<Timestamp>,
+    /// One byte of the user's own; the server keeps the RESP type here (strings are 0).
+    pub meta: u8,
+}
+
+/// One version of a key, without key and seqno.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Put or delete.
+    pub kind: EntryKind,
+    /// One byte of the user's own.
+    pub meta: u8,
+    /// When it stops to exist.
+    pub expires_at: Option<Timestamp>,
+    /// The key that seals the value, if one does.
+    pub seal: Option<SealId>,
+    /// The replica's stamp, in a synced keyspace.
+    pub stamp: Option<Stamp>,
+    /// The value; empty for a delete.
+    pub value: Value,
+}
+
+/// An entry found by a read, with its place in the order of operations.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// When it was written.
+    pub seqno: Seqno,
+    /// What was written.
+    pub entry: Entry,
+}
+
+/// One operation on one key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Op {
+    /// The key.
+    pub key: Key,
+    /// What is to be said about it.
+    pub entry: Entry,
+}
+
+// The flags byte: two bits of kind, four "is present" bits, two bits that must be zero.
+const KIND_PUT: u8 = 0;
+const KIND_DELETE: u8 = 1;
+const KIND_MASK: u8 = 0b11;
+const HAS_META: u8 = 1 << 2;
+const HAS_EXPIRY: u8 = 1 << 3;
+const HAS_SEAL: u8 = 1 << 4;
+const HAS_STAMP: u8 = 1 << 5;
+const RESERVED: u8 = 0b1100_0000;
+
+impl Entry {
+    /// A plain put.
+    pub fn put(value: Value) -> Self {
+        Self { kind: EntryKind::Put, meta: 0, expires_at: None, seal: None, stamp: None, value }
+    }
+
+    /// A put with options.
+    pub fn put_with(value: Value, options: EntryOptions) -> Self {
+        Self { meta: options.meta, expires_at: options.expires_at, ..Self::put(value) }
+    }
+
+    /// A delete.
+    pub fn delete() -> Self {
+        Self { kind: EntryKind::Delete, ..Self::put(Value::default()) }
+    }
+
+    /// True when a reader at `now` sees a value here: neither deleted nor expired.
+    pub fn is_live(&self, now: Timestamp) -> bool {
+        self.kind == EntryKind::Put && self.expires_at.is_none_or(|at| now < at)
+    }
+}
+
+impl Op {
+    /// Bytes this operation takes up in a memtable or a log, near enough for a budget.
+    pub fn cost_bytes(&self) -> usize {
+        self.key.len() + self.entry.value.len() + 32
+    }
+
+    /// Appends the operation: flags, key length, value length, optional fields, key, value.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        encode(&self.key, &self.entry, out);
+    }
+
+    /// Reads one operation. `share` makes a byte string of a part of the reader's slice (a copy, or a view).
+    ///
+    /// # Errors
+    /// `Corrupt` when the bytes are no operation.
+    pub fn decode<'a>(reader: &mut Reader<'a>, share: &dyn Fn(&'a [u8]) -> Bytes) -> Result<Self> {
+        let raw = RawOp::decode(reader)?;
+        Ok(Self { key: Key::new(share(raw.key))?, entry: raw.entry(share)? })
+    }
+}
+
+/// Appends key and entry, as [`Op::encode`] does, without building an [`Op`].
+pub fn encode(key: &Key, entry: &Entry, out: &mut Vec<u8>) {
+    let mut flags = match entry.kind {
+        EntryKind::Put => KIND_PUT,
+        EntryKind::Delete => KIND_DELETE,
+    };
+    flags |= if entry.meta == 0 { 0 } else { HAS_META };
+    flags |= entry.expires_at.map_or(0, |_| HAS_EXPIRY);
+    flags |= entry.seal.map_or(0, |_| HAS_SEAL);
+    flags |= entry.stamp.map_or(0, |_| HAS_STAMP);
+    out.push(flags);
+    put_varint(out, key.len() as u64);
+    if entry.kind == EntryKind::Put {
+        put_varint(out, entry.value.len() as u64);
+    }
+    if entry.meta != 0 {
+        out.push(entry.meta);
+    }
+    if let Some(Timestamp(at)) = entry.expires_at {
+        out.extend_from_slice(&at.to_le_bytes());
+    }
+    if let Some(SealId(id)) = entry.seal {
+        out.extend_from_slice(&id.to_le_bytes());
+    }
+    if let Some(Stamp(stamp)) = entry.stamp {
+        out.extend_from_slice(&stamp);
+    }
+    out.extend_from_slice(key);
+    if entry.kind == EntryKind::Put {
+        out.extend_from_slice(&entry.value);
+    }
+}
+
+/// An operation as it lies in a buffer: nothing copied yet.
+#[derive(Clone)]
+pub struct RawOp<'a> {
+    /// The key.
+    pub key: &'a [u8],
+    kind: EntryKind,
+    meta: u8,
+    expires_at: Option<Timestamp>,
+    seal: Option<SealId>,
+    stamp: Option<Stamp>,
+    value: &'a [u8],
+}
+
+/// Prints lengths: a user's bytes never reach a log or an error.
+impl fmt::Debug for RawOp<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "RawOp({:?}, key {} bytes, value {} bytes)", self.kind, self.key.len(), self.value.len())
+    }
+}
+
+impl<'a> RawOp<'a> {
+    /// Reads one operation off the front.
+    ///
+    /// # Errors
+    /// `Corrupt` when the bytes are no operation.
+    pub fn decode(reader: &mut Reader<'a>) -> Result<Self> {
+        let flags = reader.u8()?;
+        if flags & RESERVED != 0 {
+            return Err(Error::corrupt("an entry has flags this version does not know"));
+        }
+        let kind = match flags & KIND_MASK {
+            KIND_PUT => EntryKind::Put,
+            KIND_DELETE => EntryKind::Delete,
+            _ => return Err(Error::corrupt("an entry has a kind this version does not know")),
+        };
+        let key_length = reader.length()?;
+        let value_length = if kind == EntryKind::Put { reader.length()? } else { 0 };
+        let meta = if flags & HAS_META != 0 { reader.u8()? } else { 0 };
+        let expires_at = (flags & HAS_EXPIRY != 0).then(|| reader.u64()).transpose()?.map(Timestamp);
+        let seal = (flags & HAS_SEAL != 0).then(|| reader.u64()).transpose()?.map(SealId);
+        let stamp = (flags & HAS_STAMP != 0).then(|| reader.array()).transpose()?.map(Stamp);
+        let key = reader.take(key_length)?;
+        let value = reader.take(value_length)?;
+        Ok(Self { key, kind, meta, expires_at, seal, stamp, value })
+    }
+
+    /// The entry, its value made by `share`.
+    ///
+    /// # Errors
+    /// `Corrupt` when the value is longer than a value can be.
+    pub fn entry(&self, share: &dyn Fn(&'a [u8]) -> Bytes) -> Result<Entry> {
+        Ok(Entry {
+            kind: self.kind,
+            meta: self.meta,
+            expires_at: self.expires_at,
+            seal: self.seal,
+            stamp: self.stamp,
+            value: Value::new(share(self.value))?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn round_trip(op: &Op) -> usize {
+        let mut out = Vec::new();
+        op.encode(&mut out);
+        let mut reader = Reader::new(&out);
+        assert_eq!(&Op::decode(&mut reader, &|bytes| Bytes::copy_from_slice(bytes)).unwrap(), op);
+        assert!(reader.is_empty());
+        out.len()
+    }
+
+    #[test]
+    fn absent_fields_cost_nothing() {
+        let key = Key::copy(b"key").unwrap();
+        let value = Value::new(b"value".as_slice()).unwrap();
+        let plain = Entry::put(value);
+        assert_eq!(round_trip(&Op { key: key.clone(), entry: plain.clone() }), 3 + 3 + 5);
+        assert_eq!(round_trip(&Op { key: key.clone(), entry: Entry::delete() }), 2 + 3);
+        let full = Entry {
+            meta: 7,
+            expires_at: Some(Timestamp(1)),
+            seal: Some(SealId(2)),
+            stamp: Some(Stamp([3; 16])),
+            ..plain
+        };
+        assert_eq!(round_trip(&Op { key, entry: full }), 3 + 1 + 8 + 8 + 16 + 3 + 5);
+    }
+
+    #[test]
+    fn every_cut_of_an_operation_is_corrupt_and_never_a_panic() {
+        let key = Key::copy(b"key").unwrap();
+        let mut out = Vec::new();
+        Op { key, entry: Entry::put(Value::new(vec![1; 300]).unwrap()) }.encode(&mut out);
+        for end in 0..out.len() {
+            assert!(RawOp::decode(&mut Reader::new(&out[..end])).is_err());
+        }
+        out[0] = 0b1000_0000;
+        assert!(RawOp::decode(&mut Reader::new(&out)).is_err());
+    }
+
+    #[test]
+    fn debug_prints_lengths_only() {
+        let op = Op {
+            key: Key::copy(b"secret").unwrap(),
+            entry: Entry::put(Value::new(b"canary".as_slice()).unwrap()),
+        };
+        let text = format!("{op:?}");
+        assert!(!text.contains("secret") && !text.contains("canary"), "{text}");
+    }
+}

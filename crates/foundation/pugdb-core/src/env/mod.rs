@@ -1,0 +1,131 @@
+//! The door to the outside world: files, time, randomness, background jobs and every blocking wait.
+//!
+//! Nothing below the server touches the operating system in another way, so the simulator can stand in for all of it
+//! and one seed replays a failure. [`os`] is the real thing.
+
+use std::fmt;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::entry::Timestamp;
+
+mod executor;
+pub mod os;
+
+pub use executor::{Event, Executor, Job, JobControl, JobHandle, Next};
+
+/// The outside world, as a handful of shared parts.
+#[derive(Clone)]
+pub struct Env {
+    /// Files and directories.
+    pub fs: Arc<dyn FileSystem>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Randomness for ids and salts.
+    pub random: Arc<dyn Random>,
+    /// Background jobs and blocking waits.
+    pub executor: Arc<dyn Executor>,
+}
+
+impl Env {
+    /// The operating system's files, clock, randomness and threads.
+    pub fn os() -> Self {
+        Self {
+            fs: Arc::new(os::OsFileSystem),
+            clock: Arc::new(os::OsClock::new()),
+            random: Arc::new(os::OsRandom),
+            executor: Arc::new(os::OsExecutor::default()),
+        }
+    }
+}
+
+impl fmt::Debug for Env {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Env")
+    }
+}
+
+/// How a file is opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// For reading.
+    Read,
+    /// For reading and writing.
+    ReadWrite,
+}
+
+/// Files and directories. Nothing survives a power cut before it is synced: content by [`File::sync_data`], names by
+/// [`sync_dir`](Self::sync_dir) on their directory.
+pub trait FileSystem: Send + Sync {
+    /// Makes a new, empty file. Fails when the name exists.
+    fn create(&self, path: &Path) -> io::Result<Arc<dyn File>>;
+
+    /// Opens an existing file.
+    fn open(&self, path: &Path, access: Access) -> io::Result<Arc<dyn File>>;
+
+    /// Gives a file another name in the same directory, replacing what had it.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+
+    /// Removes a file's name.
+    fn remove(&self, path: &Path) -> io::Result<()>;
+
+    /// Makes a directory and its parents; fine when they exist.
+    fn create_dir_all(&self, path: &Path) -> io::Result<()>;
+
+    /// Makes the names in a directory durable.
+    fn sync_dir(&self, path: &Path) -> io::Result<()>;
+
+    /// The names in a directory, in order. Names that are not UTF-8 are left out.
+    fn list(&self, path: &Path) -> io::Result<Vec<String>>;
+
+    /// Takes the exclusive lock on `path` (made if absent), writing this process's id into it. `WouldBlock` when
+    /// another holds it; the message then holds what the other wrote.
+    fn lock(&self, path: &Path) -> io::Result<Box<dyn FileLock>>;
+}
+
+/// A lock that is held until it is dropped.
+pub trait FileLock: Send + Sync {}
+
+/// An open file. Reads and writes name their offset; there is no cursor.
+pub trait File: Send + Sync {
+    /// Reads up to `buffer.len()` bytes; fewer only at the end of the file.
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
+
+    /// Writes all of `bytes`.
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
+
+    /// Makes the file at least `length` bytes long, filled with zeros, its space taken.
+    fn allocate(&self, length: u64) -> io::Result<()>;
+
+    /// Makes content and length durable (`fdatasync`).
+    fn sync_data(&self) -> io::Result<()>;
+
+    /// The file's length in bytes.
+    fn length(&self) -> io::Result<u64>;
+
+    /// Fills `buffer` or fails with `UnexpectedEof`.
+    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        if self.read_at(buffer, offset)? == buffer.len() {
+            Ok(())
+        } else {
+            Err(io::ErrorKind::UnexpectedEof.into())
+        }
+    }
+}
+
+/// Time.
+pub trait Clock: Send + Sync {
+    /// The calendar: may jump.
+    fn now(&self) -> Timestamp;
+
+    /// The stopwatch: never goes back.
+    fn monotonic(&self) -> Duration;
+}
+
+/// Randomness.
+pub trait Random: Send + Sync {
+    /// Fills `bytes`.
+    fn fill(&self, bytes: &mut [u8]);
+}

@@ -1,0 +1,298 @@
+//! The real world: files by the operating system, one thread a background job.
+
+use std::fs;
+use std::io::{self, Read, Seek, Write};
+use std::os::unix::fs::FileExt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use super::{
+    Access, Clock, Event, Executor, File, FileLock, FileSystem, Job, JobControl, JobHandle, Next, Random,
+};
+use crate::entry::Timestamp;
+
+/// Files of the operating system.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct OsFileSystem;
+
+struct OsFile(fs::File);
+
+struct OsLock(#[expect(dead_code, reason = "held for its drop, which releases the lock")] fs::File);
+
+impl FileLock for OsLock {}
+
+impl FileSystem for OsFileSystem {
+    fn create(&self, path: &Path) -> io::Result<Arc<dyn File>> {
+        let file = fs::OpenOptions::new().read(true).write(true).create_new(true).open(path)?;
+        Ok(Arc::new(OsFile(file)))
+    }
+
+    fn open(&self, path: &Path, access: Access) -> io::Result<Arc<dyn File>> {
+        let file = fs::OpenOptions::new().read(true).write(access == Access::ReadWrite).open(path)?;
+        Ok(Arc::new(OsFile(file)))
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "this is the one place behind env.fs.rename")]
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::rename(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        fs::remove_file(path)
+    }
+
+    fn create_dir_all(&self, path: &Path) -> io::Result<()> {
+        fs::create_dir_all(path)
+    }
+
+    fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+        fs::OpenOptions::new().read(true).open(path)?.sync_all()
+    }
+
+    fn list(&self, path: &Path) -> io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in fs::read_dir(path)? {
+            names.extend(entry?.file_name().into_string());
+        }
+        names.sort_unstable();
+        Ok(names)
+    }
+
+    fn lock(&self, path: &Path) -> io::Result<Box<dyn FileLock>> {
+        let mut file =
+            fs::OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
+        match file.try_lock() {
+            Ok(()) => {
+                file.set_len(0)?;
+                file.rewind()?;
+                file.write_all(std::process::id().to_string().as_bytes())?;
+                Ok(Box::new(OsLock(file)))
+            }
+            Err(fs::TryLockError::WouldBlock) => {
+                let mut holder = String::new();
+                // Whatever cannot be read is an unknown holder; a process id has few digits.
+                let _ = Read::by_ref(&mut file).take(20).read_to_string(&mut holder);
+                Err(io::Error::new(io::ErrorKind::WouldBlock, holder))
+            }
+            Err(fs::TryLockError::Error(error)) => Err(error),
+        }
+    }
+}
+
+impl File for OsFile {
+    fn read_at(&self, mut buffer: &mut [u8], mut offset: u64) -> io::Result<usize> {
+        let mut done = 0;
+        while !buffer.is_empty() {
+            match self.0.read_at(buffer, offset) {
+                Ok(0) => break,
+                Ok(count) => {
+                    done += count;
+                    offset += count as u64;
+                    buffer = &mut buffer[count..];
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(done)
+    }
+
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.0.write_all_at(bytes, offset)
+    }
+
+    #[cfg(target_os = "linux")]
+    fn allocate(&self, length: u64) -> io::Result<()> {
+        if length == 0 || self.length()? >= length {
+            return Ok(());
+        }
+        loop {
+            match rustix::fs::fallocate(&self.0, rustix::fs::FallocateFlags::empty(), 0, length) {
+                Ok(()) => return Ok(()),
+                Err(rustix::io::Errno::INTR) => {}
+                // A file system without fallocate: the file grows, and its space is taken as it is written.
+                Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => {
+                    return self.0.set_len(length);
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn allocate(&self, length: u64) -> io::Result<()> {
+        if self.length()? >= length { Ok(()) } else { self.0.set_len(length) }
+    }
+
+    /// The standard library uses `fdatasync` on Linux and `F_FULLFSYNC` on macOS.
+    fn sync_data(&self) -> io::Result<()> {
+        self.0.sync_data()
+    }
+
+    fn length(&self) -> io::Result<u64> {
+        Ok(self.0.metadata()?.len())
+    }
+}
+
+/// The system's calendar and stopwatch.
+#[derive(Clone, Copy, Debug)]
+pub struct OsClock {
+    start: Instant,
+}
+
+impl OsClock {
+    /// The stopwatch starts here.
+    #[expect(clippy::disallowed_methods, reason = "this is the one place behind env.clock")]
+    pub fn new() -> Self {
+        Self { start: Instant::now() }
+    }
+}
+
+impl Default for OsClock {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Clock for OsClock {
+    #[expect(clippy::disallowed_methods, reason = "this is the one place behind env.clock")]
+    fn now(&self) -> Timestamp {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+    }
+
+    fn monotonic(&self) -> Duration {
+        self.start.elapsed()
+    }
+}
+
+/// The system's random number generator.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct OsRandom;
+
+impl Random for OsRandom {
+    fn fill(&self, bytes: &mut [u8]) {
+        getrandom::fill(bytes).expect("the kernel's generator works once the system has booted");
+    }
+}
+
+/// One thread a job; waits block the calling thread.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct OsExecutor {
+    clock: OsClock,
+}
+
+impl Executor for OsExecutor {
+    #[expect(clippy::print_stderr, reason = "a thread that cannot start, or died, has nobody else to tell")]
+    fn spawn(&self, name: &'static str, mut job: Box<dyn Job>) -> JobHandle {
+        let control = Arc::new(JobControl::default());
+        let handle = JobHandle::new(Arc::clone(&control));
+        let clock = self.clock;
+        let body = {
+            let control = Arc::clone(&control);
+            move || {
+                // The closure owns the job, so a panic poisons nothing that is used afterwards.
+                let outcome = catch_unwind(AssertUnwindSafe(|| run(job.as_mut(), &control, clock)));
+                drop(job);
+                control.finish(outcome.is_err());
+            }
+        };
+        if let Err(error) = std::thread::Builder::new().name(format!("pugdb-{name}")).spawn(body) {
+            eprintln!("pugdb: could not start the thread {name}: {error}");
+            control.finish(true);
+        }
+        handle
+    }
+
+    fn block_until(
+        &self,
+        event: &Event,
+        deadline: Option<Duration>,
+        ready: &mut dyn FnMut() -> bool,
+    ) -> bool {
+        let clock = self.clock;
+        event.wait_on_thread(&|| deadline.map(|at| at.saturating_sub(clock.monotonic())), ready)
+    }
+}
+
+fn run(job: &mut dyn Job, control: &JobControl, clock: OsClock) {
+    loop {
+        let deadline = match job.run() {
+            Next::Again => continue,
+            Next::Done => return,
+            Next::Wait => None,
+            Next::WaitUntil(at) => Some(at),
+        };
+        let timeout = || deadline.map(|at| at.saturating_sub(clock.monotonic()));
+        control.event.wait_on_thread(&timeout, &mut || control.take_wake());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lock_names_its_holder() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("LOCK");
+        let held = OsFileSystem.lock(&path).unwrap();
+        let error = OsFileSystem.lock(&path).err().unwrap();
+        assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+        assert_eq!(error.to_string(), std::process::id().to_string());
+        drop(held);
+        assert!(OsFileSystem.lock(&path).is_ok());
+    }
+
+    #[test]
+    fn allocation_gives_zeros_and_a_real_size() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = OsFileSystem.create(&dir.path().join("file")).unwrap();
+        file.write_at(b"pug", 2).unwrap();
+        file.allocate(100).unwrap();
+        file.allocate(50).unwrap();
+        let mut buffer = [9; 101];
+        assert_eq!(file.read_at(&mut buffer, 0).unwrap(), 100);
+        assert_eq!(buffer[..6], *b"\0\0pug\0");
+        assert!(OsFileSystem.create(&dir.path().join("file")).is_err());
+    }
+
+    struct Countdown(u32);
+
+    impl Job for Countdown {
+        fn run(&mut self) -> Next {
+            self.0 -= 1;
+            if self.0 == 0 { Next::Done } else { Next::Wait }
+        }
+    }
+
+    #[test]
+    fn a_job_runs_each_time_it_is_woken() {
+        let executor = OsExecutor::default();
+        let handle = executor.spawn("countdown", Box::new(Countdown(5)));
+        let deadline = executor.clock.monotonic() + Duration::from_mins(1);
+        while !executor.block_until(&Event::default(), Some(Duration::ZERO), &mut || handle.is_done()) {
+            handle.wake();
+            assert!(executor.clock.monotonic() < deadline, "the job did not end");
+        }
+        handle.join(&executor).unwrap();
+    }
+
+    struct Panics;
+
+    impl Job for Panics {
+        fn run(&mut self) -> Next {
+            panic!("on purpose")
+        }
+    }
+
+    #[test]
+    fn a_panicking_job_is_an_internal_error() {
+        let executor = OsExecutor::default();
+        let error = executor.spawn("panics", Box::new(Panics)).join(&executor).unwrap_err();
+        assert_eq!(error.kind(), crate::ErrorKind::Internal);
+    }
+}

@@ -1,0 +1,158 @@
+//! The one error type: few kinds, each telling the caller what to do next.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+
+/// The result of anything that can fail in PugDB.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What a caller can do about an error. A new kind needs a caller who would act differently.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ErrorKind {
+    /// The request breaks a rule or a limit: change the request.
+    Invalid,
+    /// The named thing does not exist: create it or name another.
+    NotFound,
+    /// Somebody else was faster or holds it: retry, or choose another name.
+    Conflict,
+    /// It cannot be done now: the message says what has to happen first (space, a reopen, time).
+    Unavailable,
+    /// The operating system or a rule forbids it: change the rights.
+    Denied,
+    /// Stored bytes are not what was written: run `pugdb verify`, restore from a backup.
+    Corrupt,
+    /// The database was closed: open it again.
+    Closed,
+    /// A bug in PugDB: please report it.
+    Internal,
+}
+
+impl fmt::Display for ErrorKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Invalid => "invalid",
+            Self::NotFound => "not found",
+            Self::Conflict => "conflict",
+            Self::Unavailable => "unavailable",
+            Self::Denied => "denied",
+            Self::Corrupt => "corrupt",
+            Self::Closed => "closed",
+            Self::Internal => "internal",
+        })
+    }
+}
+
+/// An error: a [kind](ErrorKind) to act on and one sentence to read. It never holds a key or a value.
+///
+/// It is cheap to clone, because one failed sync answers many waiting commits.
+///
+/// ```
+/// use pugdb_core::{Error, ErrorKind};
+///
+/// let error = Error::invalid("the key has 70000 bytes; at most 65535 are allowed");
+/// assert_eq!(error.kind(), ErrorKind::Invalid);
+/// assert_eq!(error.to_string(), "the key has 70000 bytes; at most 65535 are allowed");
+/// ```
+#[derive(Clone)]
+pub struct Error(Arc<Inner>);
+
+struct Inner {
+    kind: ErrorKind,
+    message: Cow<'static, str>,
+    disk_full: bool,
+    source: Option<io::Error>,
+}
+
+macro_rules! constructors {
+    ($($(#[$doc:meta])* $name:ident => $kind:ident;)*) => {$(
+        $(#[$doc])*
+        pub fn $name(message: impl Into<Cow<'static, str>>) -> Self {
+            Self::new(ErrorKind::$kind, message.into())
+        }
+    )*};
+}
+
+impl Error {
+    constructors! {
+        /// The request breaks a rule or a limit.
+        invalid => Invalid;
+        /// The named thing does not exist.
+        not_found => NotFound;
+        /// Somebody else holds it or was faster.
+        conflict => Conflict;
+        /// It cannot be done now; the message says what has to happen first.
+        unavailable => Unavailable;
+        /// The operating system or a rule forbids it.
+        denied => Denied;
+        /// Stored bytes are not what was written.
+        corrupt => Corrupt;
+        /// The database was closed.
+        closed => Closed;
+        /// A bug in PugDB.
+        internal => Internal;
+    }
+
+    fn new(kind: ErrorKind, message: Cow<'static, str>) -> Self {
+        Self(Arc::new(Inner { kind, message, disk_full: false, source: None }))
+    }
+
+    /// Wraps an error of the operating system. `doing` completes the sentence "could not …".
+    pub fn io(doing: impl fmt::Display, source: io::Error) -> Self {
+        let (kind, advice) = match source.kind() {
+            io::ErrorKind::NotFound => (ErrorKind::NotFound, ""),
+            io::ErrorKind::AlreadyExists => (ErrorKind::Conflict, ""),
+            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+                (ErrorKind::Denied, "; check owner and mode")
+            }
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
+                (ErrorKind::Unavailable, "; free some space, the store goes on by itself")
+            }
+            io::ErrorKind::UnexpectedEof => (ErrorKind::Corrupt, "; run `pugdb verify`"),
+            _ => (ErrorKind::Unavailable, ""),
+        };
+        let disk_full = matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
+        let message = Cow::Owned(format!("could not {doing}: {source}{advice}"));
+        Self(Arc::new(Inner { kind, message, disk_full, source: Some(source) }))
+    }
+
+    /// What a caller can do about it.
+    pub fn kind(&self) -> ErrorKind {
+        self.0.kind
+    }
+
+    /// True when the cause is a disk without space: the one I/O failure that heals by itself.
+    pub fn is_disk_full(&self) -> bool {
+        self.0.disk_full
+    }
+
+    /// The same error, saying where it happened.
+    #[must_use]
+    pub fn at(self, place: impl fmt::Display) -> Self {
+        Self(Arc::new(Inner {
+            kind: self.0.kind,
+            message: Cow::Owned(format!("{place}: {}", self.0.message)),
+            disk_full: self.0.disk_full,
+            source: None,
+        }))
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.message)
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}: {}", self.0.kind, self.0.message)
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.0.source.as_ref().map(|source| source as _)
+    }
+}

@@ -1,0 +1,20 @@
+//! Every limit of the data model, with its reason, tied to its neighbours.
+
+/// Longest key: its length fits 16 bits in every format, and a key must fit one index entry.
+pub const KEY_BYTES_MAX: usize = 65_535;
+/// Longest value, as Redis has it: a value is held whole in memory while it is written.
+pub const VALUE_BYTES_MAX: usize = 512 << 20;
+/// Largest batch: one batch is one log record, and a record's length fits 32 bits.
+pub const BATCH_BYTES_MAX: usize = 1 << 30;
+/// A value or a batch may take at most this part of `memory_bytes`, or one write could fill memory.
+pub const MEMORY_PART_MAX: usize = 4;
+/// What a database may hold in memory when nothing else is said.
+pub const MEMORY_BYTES_DEFAULT: usize = 512 << 20;
+/// Below this a memtable and a cache cannot do their work.
+pub const MEMORY_BYTES_MIN: usize = 1 << 20;
+/// Longest name of a keyspace: it appears in messages and file listings.
+pub const KEYSPACE_NAME_BYTES_MAX: usize = 255;
+
+const _: () = assert!(KEY_BYTES_MAX <= u16::MAX as usize);
+const _: () = assert!(VALUE_BYTES_MAX < BATCH_BYTES_MAX);
+const _: () = assert!(BATCH_BYTES_MAX < u32::MAX as usize / 2);

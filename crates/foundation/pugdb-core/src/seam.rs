@@ -1,0 +1,161 @@
+//! The seams through which encryption and tiered storage plug in without the engine knowing them.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::error::Result;
+use crate::ids::{DatabaseId, FileId, KeyspaceId};
+
+/// What a file holds. The numbers are part of the disk format.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum FileKind {
+    /// A log segment.
+    Log = 1,
+    /// A sorted table.
+    Table = 2,
+    /// A manifest.
+    Manifest = 3,
+}
+
+impl FileKind {
+    /// Reads the number in a file header.
+    pub fn from_number(number: u8) -> Option<Self> {
+        [Self::Log, Self::Table, Self::Manifest].into_iter().find(|kind| *kind as u8 == number)
+    }
+}
+
+/// Which file a seal belongs to. A cipher binds all of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct FileContext {
+    /// The database the file belongs to.
+    pub database: DatabaseId,
+    /// The file's own identity.
+    pub file: FileId,
+    /// What it holds.
+    pub kind: FileKind,
+    /// The only keyspace whose bytes it holds; `None` for a shared file (log, manifest).
+    pub keyspace: Option<KeyspaceId>,
+}
+
+/// Whose key seals a piece of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Scope {
+    /// Framing: the database's key.
+    Database,
+    /// A keyspace's user bytes: the keyspace's key.
+    Keyspace(KeyspaceId),
+}
+
+/// Seals every byte bound for disk. [`Plain`] seals nothing; checksums still find damage.
+pub trait Cipher: Send + Sync {
+    /// Keys for a new file, and the bytes that its header keeps so that the file can be opened again.
+    fn create(&self, context: &FileContext) -> Result<(Vec<u8>, Arc<dyn FileCipher>)>;
+
+    /// Keys for an existing file from the bytes in its header.
+    fn open(&self, context: &FileContext, header: &[u8]) -> Result<Arc<dyn FileCipher>>;
+}
+
+/// The keys of one file.
+pub trait FileCipher: Send + Sync {
+    /// How many bytes a seal adds.
+    fn tag_bytes(&self) -> usize;
+
+    /// Makes this shared file's section key for `keyspace`. The bytes are stored before the keyspace's first section
+    /// and given to [`accept`](Self::accept) when the file is read.
+    fn introduce(&self, keyspace: KeyspaceId) -> Result<Vec<u8>>;
+
+    /// Takes the section key that [`introduce`](Self::introduce) made.
+    fn accept(&self, keyspace: KeyspaceId, introduction: &[u8]) -> Result<()>;
+
+    /// Seals `data[from..]` in place and appends the tag. `position` is unique in the file for every piece;
+    /// `associated` is authenticated and not stored.
+    fn seal(
+        &self,
+        scope: Scope,
+        position: u64,
+        associated: &[u8],
+        data: &mut Vec<u8>,
+        from: usize,
+    ) -> Result<()>;
+
+    /// Opens `sealed` (content and tag) in place and returns the length of the content.
+    ///
+    /// # Errors
+    /// `Corrupt` when it is not what was sealed at this position of this file.
+    fn open(&self, scope: Scope, position: u64, associated: &[u8], sealed: &mut [u8]) -> Result<usize>;
+}
+
+/// The cipher that seals nothing.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Plain;
+
+impl Cipher for Plain {
+    fn create(&self, _: &FileContext) -> Result<(Vec<u8>, Arc<dyn FileCipher>)> {
+        Ok((Vec::new(), Arc::new(Self)))
+    }
+
+    fn open(&self, _: &FileContext, header: &[u8]) -> Result<Arc<dyn FileCipher>> {
+        if header.is_empty() {
+            Ok(Arc::new(Self))
+        } else {
+            Err(crate::Error::invalid("the file is encrypted; open the database with its key"))
+        }
+    }
+}
+
+impl FileCipher for Plain {
+    fn tag_bytes(&self) -> usize {
+        0
+    }
+
+    fn introduce(&self, _: KeyspaceId) -> Result<Vec<u8>> {
+        Ok(Vec::new())
+    }
+
+    fn accept(&self, _: KeyspaceId, _: &[u8]) -> Result<()> {
+        Ok(())
+    }
+
+    fn seal(&self, _: Scope, _: u64, _: &[u8], _: &mut Vec<u8>, _: usize) -> Result<()> {
+        Ok(())
+    }
+
+    fn open(&self, _: Scope, _: u64, _: &[u8], sealed: &mut [u8]) -> Result<usize> {
+        Ok(sealed.len())
+    }
+}
+
+/// A piece of a table file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct RangeRequest {
+    /// The table.
+    pub file: FileId,
+    /// Where the piece begins.
+    pub offset: u64,
+    /// How many bytes it has.
+    pub length: usize,
+}
+
+/// May a read wait for a slow medium?
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wait {
+    /// Wait as long as it takes.
+    Always,
+    /// Answer at once or not at all.
+    Never,
+}
+
+/// Where table bytes come from: local files, or tiers.
+pub trait TableStore: Send + Sync {
+    /// Reads several pieces of several files in one call, in the order of the requests. `None` when `wait` is
+    /// [`Wait::Never`] and the bytes are not at hand.
+    ///
+    /// # Errors
+    /// `Corrupt` when a file is shorter than a request says, `NotFound` when it is gone.
+    fn read_ranges(&self, requests: &[RangeRequest], wait: Wait) -> Result<Option<Vec<Bytes>>>;
+
+    /// The file is gone for good: forget what is kept of it.
+    fn forget(&self, file: FileId);
+}
