@@ -1,1 +1,26 @@
 //! The durable engine: log, trees of sorted tables, manifest, recovery.
+//!
+//! | module | what it does |
+//! |---|---|
+//! | [`log`] | appends records, makes them durable, reads them back after a crash |
+//! | [`Sequencer`] | gives every operation its seqno |
+//! | [`Tree`] | one keyspace: memtables and sorted runs |
+//! | [`store`] | all trees, their manifest, flush and compaction |
+//! | [`table`] | sorted tables: blocks, index, filter |
+//! | [`manifest`] | which tables there are, and how far the log is needed |
+//! | [`frame`], [`file`](mod@file), [`checksum`] | what the files are made of |
+//!
+//! Log, tree and sequencer are three parts: the crate `pugdb` joins them in its `write/` folder.
+
+pub mod checksum;
+pub mod file;
+pub mod frame;
+pub mod log;
+pub mod manifest;
+mod sequencer;
+pub mod store;
+pub mod table;
+mod tree;
+
+pub use sequencer::Sequencer;
+pub use tree::Tree;

@@ -1,1 +1,50 @@
-//! PugDB as a library: databases, keyspaces, batches, snapshots.
+//! PugDB as a library: a privacy-first key-value database that lives in your program.
+//!
+//! ```
+//! # let dir = tempfile::tempdir().unwrap();
+//! # let path = dir.path().join("data");
+//! let db = pugdb::Database::open(&path)?;
+//! let users = db.keyspace("users")?;
+//! users.put(b"ada", b"1815")?;
+//! assert_eq!(users.get(b"ada")?.as_deref(), Some(&b"1815"[..]));
+//!
+//! let mut batch = db.batch();
+//! batch.put(&users, b"grace", b"1906");
+//! batch.delete(&users, b"ada");
+//! batch.commit()?;
+//! assert_eq!(users.scan(..).count(), 1);
+//! db.close()?;
+//! # Ok::<(), pugdb::Error>(())
+//! ```
+//!
+//! A `put` returns after the log is on disk ([`Durability::Sync`]); [`Durability::Os`] is the weaker, faster choice, and
+//! its loss window is written beside its name. The whole write path is told in `write/mod.rs`, the whole read path in
+//! `read.rs`.
+
+#![warn(clippy::missing_errors_doc)]
+
+mod batch;
+mod builder;
+mod database;
+mod durable;
+mod key_locks;
+mod keyspace;
+mod read;
+mod report;
+mod scan;
+mod snapshot;
+mod ticket;
+mod write;
+
+pub use batch::WriteBatch;
+pub use builder::{Builder, Durability};
+pub use database::Database;
+pub use keyspace::{Change, Keyspace, KeyspaceOptions};
+pub use report::{LogCut, RecoveryReport, Stats, VerifyReport};
+pub use scan::Scan;
+pub use snapshot::Snapshot;
+pub use ticket::CommitTicket;
+
+pub use pugdb_core::engine::{EngineKind, KeyRange};
+pub use pugdb_core::{Entry, EntryKind, EntryOptions, Error, ErrorKind, Key, Result, Timestamp, Value};
+pub use pugdb_core::{env, limits, seam};

@@ -15,6 +15,32 @@ pub struct ReadPoint {
     pub now: Timestamp,
 }
 
+/// Which engine keeps a keyspace's entries. The numbers are part of the disk format.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum EngineKind {
+    /// Sorted tables on disk behind the log: durable, ordered.
+    #[default]
+    Lsm = 1,
+    /// A map in memory: volatile, ordered.
+    Btree = 2,
+}
+
+impl EngineKind {
+    /// Reads the number on disk.
+    pub fn from_number(number: u8) -> Option<Self> {
+        [Self::Lsm, Self::Btree].into_iter().find(|kind| *kind as u8 == number)
+    }
+
+    /// Where this engine's entries live.
+    pub fn persistence(self) -> Persistence {
+        match self {
+            Self::Lsm => Persistence::Durable,
+            Self::Btree => Persistence::Volatile,
+        }
+    }
+}
+
 /// What an engine can do. What it cannot is a typed error at the border, not a surprise inside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Capabilities {
@@ -118,6 +144,51 @@ impl KeyRange {
     }
 }
 
+macro_rules! from_std_ranges {
+    ($($range:ident { $($end:ident),+ } => ($start_bound:expr, $end_bound:expr);)*) => {$(
+        impl<B: AsRef<[u8]>> From<std::ops::$range<B>> for KeyRange {
+            fn from(range: std::ops::$range<B>) -> Self {
+                let std::ops::$range { $($end),+ } = range;
+                Self { start: $start_bound, end: $end_bound }
+            }
+        }
+    )*};
+}
+
+from_std_ranges! {
+    Range { start, end } => (included(start), excluded(end));
+    RangeFrom { start } => (included(start), Bound::Unbounded);
+    RangeTo { end } => (Bound::Unbounded, excluded(end));
+    RangeToInclusive { end } => (Bound::Unbounded, included(end));
+}
+
+impl<B: AsRef<[u8]>> From<std::ops::RangeInclusive<B>> for KeyRange {
+    fn from(range: std::ops::RangeInclusive<B>) -> Self {
+        let (start, end) = range.into_inner();
+        Self { start: included(start), end: included(end) }
+    }
+}
+
+impl From<std::ops::RangeFull> for KeyRange {
+    fn from(_: std::ops::RangeFull) -> Self {
+        Self::all()
+    }
+}
+
+impl<B: AsRef<[u8]>> From<(Bound<B>, Bound<B>)> for KeyRange {
+    fn from((start, end): (Bound<B>, Bound<B>)) -> Self {
+        Self { start: start.map(|key| key.as_ref().to_vec()), end: end.map(|key| key.as_ref().to_vec()) }
+    }
+}
+
+fn included(key: impl AsRef<[u8]>) -> Bound<Vec<u8>> {
+    Bound::Included(key.as_ref().to_vec())
+}
+
+fn excluded(key: impl AsRef<[u8]>) -> Bound<Vec<u8>> {
+    Bound::Excluded(key.as_ref().to_vec())
+}
+
 /// Which way a scan runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Direction {
@@ -130,10 +201,36 @@ pub enum Direction {
 /// How much one step of a scan brings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BatchSize {
-    /// At most this many entries.
+    /// At most this many entries; one always fits.
     pub entries: usize,
-    /// At most this many bytes of keys and values, and always at least one entry.
+    /// At most this many bytes of keys and values; one entry always fits.
     pub bytes: usize,
+}
+
+/// What is left of a [`BatchSize`] while a batch is filled.
+#[derive(Clone, Copy, Debug)]
+pub struct Room {
+    left: BatchSize,
+    is_empty: bool,
+}
+
+impl Room {
+    /// Nothing taken yet.
+    pub fn new(size: BatchSize) -> Self {
+        Self { left: size, is_empty: true }
+    }
+
+    /// Takes room for an entry; false when the batch is full. The first entry always fits.
+    pub fn take(&mut self, key: &Key, found: &Found) -> bool {
+        let bytes = key.len() + found.entry.value.len();
+        if !self.is_empty && (self.left.entries == 0 || self.left.bytes < bytes) {
+            return false;
+        }
+        self.is_empty = false;
+        self.left.entries = self.left.entries.saturating_sub(1);
+        self.left.bytes = self.left.bytes.saturating_sub(bytes);
+        true
+    }
 }
 
 /// A scan under way. It owns what it needs; dropping it ends the scan.
@@ -155,7 +252,8 @@ pub trait Engine: Send + Sync {
     /// Hides every entry with a seqno below `at` from reads at or after `at`. Older read points still see them.
     fn truncate(&self, at: Seqno) -> Result<()>;
 
-    /// The newest entry of `key` at `point`, unless it is deleted or expired.
+    /// The newest entry of `key` at `point`, unless it is deleted or expired. For every read: `point.seqno` is held by
+    /// a [`SnapshotGuard`](crate::snapshots::SnapshotGuard), or versions it needs could be forgotten meanwhile.
     fn get(&self, key: &[u8], point: ReadPoint) -> Result<Option<Found>>;
 
     /// [`get`](Self::get) for several keys, in their order.

@@ -213,6 +213,14 @@ pub struct Found {
     pub entry: Entry,
 }
 
+/// What a version costs in memory beside its key and value: map node, vector, entry.
+const VERSION_OVERHEAD_BYTES: usize = 176;
+
+/// Bytes a version takes up in memory, near enough for a budget.
+pub(crate) fn memory_bytes(key: &Key, entry: &Entry) -> usize {
+    key.len() + entry.value.len() + VERSION_OVERHEAD_BYTES
+}
+
 /// One operation on one key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Op {
@@ -255,9 +263,9 @@ impl Entry {
 }
 
 impl Op {
-    /// Bytes this operation takes up in a memtable or a log, near enough for a budget.
+    /// Bytes this operation takes up in a memtable, near enough for a budget.
     pub fn cost_bytes(&self) -> usize {
-        self.key.len() + self.entry.value.len() + 32
+        memory_bytes(&self.key, &self.entry)
     }
 
     /// Appends the operation: flags, key length, value length, optional fields, key, value.
@@ -271,7 +279,7 @@ impl Op {
     /// `Corrupt` when the bytes are no operation.
     pub fn decode<'a>(reader: &mut Reader<'a>, share: &dyn Fn(&'a [u8]) -> Bytes) -> Result<Self> {
         let raw = RawOp::decode(reader)?;
-        Ok(Self { key: Key::new(share(raw.key))?, entry: raw.entry(share)? })
+        Ok(Self { key: Key(share(raw.key)), entry: raw.entry(share) })
     }
 }
 
@@ -345,6 +353,9 @@ impl<'a> RawOp<'a> {
         };
         let key_length = reader.length()?;
         let value_length = if kind == EntryKind::Put { reader.length()? } else { 0 };
+        if key_length > limits::KEY_BYTES_MAX || value_length > limits::VALUE_BYTES_MAX {
+            return Err(Error::corrupt("an entry is longer than an entry can be"));
+        }
         let meta = if flags & HAS_META != 0 { reader.u8()? } else { 0 };
         let expires_at = (flags & HAS_EXPIRY != 0).then(|| reader.u64()).transpose()?.map(Timestamp);
         let seal = (flags & HAS_SEAL != 0).then(|| reader.u64()).transpose()?.map(SealId);
@@ -355,18 +366,15 @@ impl<'a> RawOp<'a> {
     }
 
     /// The entry, its value made by `share`.
-    ///
-    /// # Errors
-    /// `Corrupt` when the value is longer than a value can be.
-    pub fn entry(&self, share: &dyn Fn(&'a [u8]) -> Bytes) -> Result<Entry> {
-        Ok(Entry {
+    pub fn entry(&self, share: &dyn Fn(&'a [u8]) -> Bytes) -> Entry {
+        Entry {
             kind: self.kind,
             meta: self.meta,
             expires_at: self.expires_at,
             seal: self.seal,
             stamp: self.stamp,
-            value: Value::new(share(self.value))?,
-        })
+            value: Value(share(self.value)),
+        }
     }
 }
 

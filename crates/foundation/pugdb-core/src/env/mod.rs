@@ -32,11 +32,13 @@ pub struct Env {
 impl Env {
     /// The operating system's files, clock, randomness and threads.
     pub fn os() -> Self {
+        // One stopwatch for both: deadlines are moments of the clock.
+        let clock = os::OsClock::new();
         Self {
             fs: Arc::new(os::OsFileSystem),
-            clock: Arc::new(os::OsClock::new()),
+            clock: Arc::new(clock),
             random: Arc::new(os::OsRandom),
-            executor: Arc::new(os::OsExecutor::default()),
+            executor: Arc::new(os::OsExecutor::new(clock)),
         }
     }
 }

@@ -180,9 +180,16 @@ impl Random for OsRandom {
 }
 
 /// One thread a job; waits block the calling thread.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub struct OsExecutor {
     clock: OsClock,
+}
+
+impl OsExecutor {
+    /// Deadlines are moments of `clock`.
+    pub fn new(clock: OsClock) -> Self {
+        Self { clock }
+    }
 }
 
 impl Executor for OsExecutor {
@@ -271,7 +278,7 @@ mod tests {
 
     #[test]
     fn a_job_runs_each_time_it_is_woken() {
-        let executor = OsExecutor::default();
+        let executor = OsExecutor::new(OsClock::new());
         let handle = executor.spawn("countdown", Box::new(Countdown(5)));
         let deadline = executor.clock.monotonic() + Duration::from_mins(1);
         while !executor.block_until(&Event::default(), Some(Duration::ZERO), &mut || handle.is_done()) {
@@ -291,7 +298,7 @@ mod tests {
 
     #[test]
     fn a_panicking_job_is_an_internal_error() {
-        let executor = OsExecutor::default();
+        let executor = OsExecutor::new(OsClock::new());
         let error = executor.spawn("panics", Box::new(Panics)).join(&executor).unwrap_err();
         assert_eq!(error.kind(), crate::ErrorKind::Internal);
     }

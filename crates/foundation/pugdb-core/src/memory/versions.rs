@@ -5,8 +5,8 @@ use std::ops::Bound;
 
 use parking_lot::RwLock;
 
-use crate::engine::{BatchSize, Direction, KeyRange};
-use crate::entry::{Entry, Found, Key};
+use crate::engine::{BatchSize, Direction, KeyRange, Room};
+use crate::entry::{Entry, Found, Key, memory_bytes};
 use crate::ids::Seqno;
 
 /// Where truncations cut history off. A version at or below the floor of a read point is hidden from it.
@@ -68,11 +68,8 @@ struct State {
     garbage: VecDeque<(Seqno, Key)>,
 }
 
-/// What a version costs beside its key and value: map node, vector, entry.
-const VERSION_OVERHEAD_BYTES: usize = 176;
-
 fn cost(key: &Key, found: &Found) -> usize {
-    key.len() + found.entry.value.len() + VERSION_OVERHEAD_BYTES
+    memory_bytes(key, &found.entry)
 }
 
 impl VersionedMap {
@@ -149,17 +146,14 @@ impl VersionedMap {
         }
         let state = self.state.read();
         let entries = state.entries.range::<[u8], _>(bounds(range));
-        let mut left = size;
+        let mut room = Room::new(size);
         let mut take = |(key, versions): (&Key, &Vec<Found>)| {
-            if left.entries == 0 || left.bytes == 0 {
-                return false;
-            }
-            if let Some(found) = newest_at(versions, seqno) {
-                left.entries -= 1;
-                left.bytes = left.bytes.saturating_sub(key.len() + found.entry.value.len());
+            let Some(found) = newest_at(versions, seqno) else { return true };
+            let fits = room.take(key, found);
+            if fits {
                 out.push((key.clone(), found.clone()));
             }
-            true
+            fits
         };
         match direction {
             Direction::Forward => !entries.into_iter().all(&mut take),

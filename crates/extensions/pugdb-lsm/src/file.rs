@@ -1,0 +1,192 @@
+//! What every file of a database begins with: magic, version, kind, identity, the cipher's part, a checksum.
+//!
+//! Drawn in `docs/format/file-header.md`.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use pugdb_core::coding::{Reader, index};
+use pugdb_core::env::{Env, File};
+use pugdb_core::seam::{Cipher, FileCipher, FileContext, FileKind, TableStore};
+use pugdb_core::{DatabaseId, Error, FileId, KeyspaceId, Result};
+
+use crate::checksum::Checksum;
+
+const MAGIC: [u8; 8] = *b"PugDB\x1a\r\n";
+/// Not frozen yet: any other number is refused.
+pub const FORMAT_VERSION: u16 = 0;
+/// Magic, version, kind, reserved byte, header length.
+const PREFIX_BYTES: usize = 8 + 2 + 1 + 1 + 4;
+/// A header is a few hundred bytes; a larger length is damage.
+const HEADER_BYTES_MAX: usize = 64 << 10;
+
+/// What all parts of one database share: the outside world, the seams, where its files lie.
+#[derive(Clone)]
+pub struct Context {
+    /// The outside world.
+    pub env: Env,
+    /// The database's directory.
+    pub dir: PathBuf,
+    /// The database's identity.
+    pub database: DatabaseId,
+    /// What seals every byte.
+    pub cipher: Arc<dyn Cipher>,
+    /// Where table bytes come from.
+    pub tables: Arc<dyn TableStore>,
+}
+
+impl Context {
+    /// Where the log segments lie.
+    pub fn log_dir(&self) -> PathBuf {
+        self.dir.join("log")
+    }
+
+    /// Where the tables lie.
+    pub fn table_dir(&self) -> PathBuf {
+        self.dir.join("tables")
+    }
+}
+
+/// The beginning of a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FileHeader {
+    /// Which file of which database this is.
+    pub context: FileContext,
+    /// What the kind of file keeps here (a segment's number and first position, say).
+    pub extra: Vec<u8>,
+    /// What the cipher keeps here.
+    pub cipher: Vec<u8>,
+}
+
+/// A header read from disk.
+pub struct OpenedHeader {
+    /// The header.
+    pub header: FileHeader,
+    /// Its length in bytes: where the content begins.
+    pub bytes: u64,
+    /// The file's keys.
+    pub cipher: Arc<dyn FileCipher>,
+}
+
+impl FileHeader {
+    /// The header's bytes.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(128);
+        out.extend_from_slice(&MAGIC);
+        out.extend_from_slice(&FORMAT_VERSION.to_le_bytes());
+        out.push(self.context.kind as u8);
+        out.push(0);
+        out.extend_from_slice(&[0; 4]);
+        out.extend_from_slice(&self.context.database.0);
+        out.extend_from_slice(&self.context.file.0);
+        out.extend_from_slice(&self.context.keyspace.map_or(0, |keyspace| keyspace.0).to_le_bytes());
+        for part in [&self.extra, &self.cipher] {
+            let length = u32::try_from(part.len()).expect("a header part is under 64 KiB: it is made here");
+            out.extend_from_slice(&length.to_le_bytes());
+            out.extend_from_slice(part);
+        }
+        let length = u32::try_from(out.len() + 8).expect("a header is under 64 KiB: it is made here");
+        out[12..16].copy_from_slice(&length.to_le_bytes());
+        let checksum = Checksum::of(self.context.file).at(0, &out);
+        out.extend_from_slice(&checksum.to_le_bytes());
+        out
+    }
+
+    /// Reads the header's bytes (all of them).
+    fn decode(bytes: &[u8]) -> Result<Self> {
+        let damaged = || Error::corrupt("the file header is damaged");
+        let (content, checksum) = bytes.split_last_chunk::<8>().ok_or_else(damaged)?;
+        let mut reader = Reader::new(content);
+        reader.take(10)?;
+        let kind = FileKind::from_number(reader.u8()?).ok_or_else(damaged)?;
+        reader.take(5)?;
+        let database = DatabaseId(reader.array()?);
+        let file = FileId(reader.array()?);
+        if Checksum::of(file).at(0, content) != u64::from_le_bytes(*checksum) {
+            return Err(damaged());
+        }
+        let keyspace = Some(KeyspaceId(reader.u32()?)).filter(|keyspace| keyspace.0 != 0);
+        let mut part = || -> Result<Vec<u8>> {
+            let length = reader.u32()?;
+            Ok(reader.take(index(u64::from(length)))?.to_vec())
+        };
+        let (extra, cipher) = (part()?, part()?);
+        Ok(Self { context: FileContext { database, file, kind, keyspace }, extra, cipher })
+    }
+
+    /// Reads the header of a file of this kind and this database, and opens its keys.
+    ///
+    /// # Errors
+    /// `Corrupt` when it is damaged or no such file, `Invalid` when it has another version, what the cipher says when
+    /// the key is wrong.
+    pub fn read(
+        file: &dyn File,
+        kind: FileKind,
+        database: Option<DatabaseId>,
+        cipher: &dyn Cipher,
+    ) -> Result<OpenedHeader> {
+        let header = Self::read_raw(file)?;
+        if header.context.kind != kind {
+            return Err(Error::corrupt("the file is of another kind than its name says"));
+        }
+        if database.is_some_and(|database| database != header.context.database) {
+            return Err(Error::corrupt("the file belongs to another database"));
+        }
+        let keys = cipher.open(&header.context, &header.cipher)?;
+        Ok(OpenedHeader { bytes: header.encode().len() as u64, header, cipher: keys })
+    }
+
+    fn read_raw(file: &dyn File) -> Result<Self> {
+        let mut prefix = [0; PREFIX_BYTES];
+        let short = |error: io::Error| Error::io("read the file header", error);
+        file.read_exact_at(&mut prefix, 0).map_err(short)?;
+        if prefix[..8] != MAGIC {
+            return Err(Error::corrupt("the file does not begin as a PugDB file does"));
+        }
+        let version = u16::from_le_bytes([prefix[8], prefix[9]]);
+        if version != FORMAT_VERSION {
+            return Err(Error::invalid(format!(
+                "the file has format version {version}; this build reads version {FORMAT_VERSION}"
+            )));
+        }
+        let length = index(u64::from(u32::from_le_bytes([prefix[12], prefix[13], prefix[14], prefix[15]])));
+        if !(PREFIX_BYTES + 8..=HEADER_BYTES_MAX).contains(&length) {
+            return Err(Error::corrupt("the file header is damaged"));
+        }
+        let mut bytes = vec![0; length];
+        file.read_exact_at(&mut bytes, 0).map_err(short)?;
+        Self::decode(&bytes)
+    }
+}
+
+/// A file's path as messages show it: the name without the directory, which the user knows.
+pub fn name(path: &Path) -> String {
+    path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_flipped_bit_of_a_header_is_noticed() {
+        let header = FileHeader {
+            context: FileContext {
+                database: DatabaseId([1; 16]),
+                file: FileId([2; 16]),
+                kind: FileKind::Log,
+                keyspace: None,
+            },
+            extra: vec![3; 20],
+            cipher: vec![4; 33],
+        };
+        let bytes = header.encode();
+        assert_eq!(FileHeader::decode(&bytes).unwrap(), header);
+        for bit in 0..bytes.len() * 8 {
+            let mut damaged = bytes.clone();
+            damaged[bit / 8] ^= 1 << (bit % 8);
+            assert!(FileHeader::decode(&damaged).is_err(), "bit {bit}");
+        }
+    }
+}

@@ -1,0 +1,318 @@
+//! Frames: the records of the two shared files, log segment and manifest. Each is whole or it is nothing.
+//!
+//! A frame has a head (sealed under the database's key) and one section per keyspace (each sealed under that
+//! keyspace's key). Its header states how far the file was durable when the frame was written: that is how recovery
+//! tells a torn tail from damage. Drawn in `docs/format/frame.md`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use pugdb_core::coding::{Reader, index, put_bytes, put_varint};
+use pugdb_core::env::File;
+use pugdb_core::seam::{FileCipher, Scope};
+use pugdb_core::{Error, FileId, KeyspaceId, Result};
+
+use crate::checksum::Checksum;
+
+const MAGIC: [u8; 4] = *b"PgF0";
+/// Magic, body length, framing length, durable lag, body checksum, header checksum.
+pub const HEADER_BYTES: usize = 4 + 4 + 4 + 4 + 8 + 8;
+/// Frames begin at multiples of this, so that a search for one looks at few places.
+pub const ALIGNMENT: u64 = 8;
+/// A lag that does not fit states nothing.
+const LAG_UNKNOWN: u32 = u32::MAX;
+const SEARCH_BYTES: usize = 1 << 20;
+
+/// Where the first frame of a file begins, behind a header of `header_bytes`.
+pub fn first_offset(header_bytes: u64) -> u64 {
+    header_bytes.next_multiple_of(ALIGNMENT)
+}
+
+/// One section to be written: a keyspace's bytes.
+#[derive(Clone)]
+pub struct Section {
+    /// Whose bytes these are.
+    pub keyspace: KeyspaceId,
+    /// The bytes.
+    pub bytes: Vec<u8>,
+}
+
+/// Writes the frames of one file.
+pub struct FrameEncoder {
+    checksum: Checksum,
+    cipher: Arc<dyn FileCipher>,
+    /// Keyspaces whose section key this file holds already.
+    introduced: BTreeSet<KeyspaceId>,
+}
+
+impl FrameEncoder {
+    /// For a new file.
+    pub fn new(file: FileId, cipher: Arc<dyn FileCipher>) -> Self {
+        Self { checksum: Checksum::of(file), cipher, introduced: BTreeSet::new() }
+    }
+
+    /// How many bytes the frame takes at most.
+    pub fn size_max(&self, head: &[u8], sections: &[Section]) -> u64 {
+        // An introduction is a wrapped key: far below this.
+        const SECTION_OVERHEAD: usize = 1024;
+        let content: usize = sections.iter().map(|section| section.bytes.len() + SECTION_OVERHEAD).sum();
+        (HEADER_BYTES + head.len() + SECTION_OVERHEAD + content) as u64
+    }
+
+    /// The frame's bytes for `offset`, padded to the alignment. `lag`: how many bytes before this frame were not
+    /// durable yet.
+    pub fn encode(&mut self, offset: u64, lag: u64, head: &[u8], sections: &[Section]) -> Result<Vec<u8>> {
+        let mut framing = Vec::with_capacity(head.len() + 16 * sections.len() + 16);
+        put_varint(&mut framing, sections.len() as u64);
+        for section in sections {
+            put_varint(&mut framing, u64::from(section.keyspace.0));
+            put_varint(&mut framing, (section.bytes.len() + self.cipher.tag_bytes()) as u64);
+            let introduction = if self.introduced.insert(section.keyspace) {
+                self.cipher.introduce(section.keyspace)?
+            } else {
+                Vec::new()
+            };
+            put_bytes(&mut framing, &introduction);
+        }
+        put_bytes(&mut framing, head);
+
+        let lag = u32::try_from(lag).unwrap_or(LAG_UNKNOWN);
+        let framing_length = fits(framing.len() + self.cipher.tag_bytes())?;
+        let mut frame = vec![0; HEADER_BYTES];
+        frame[..4].copy_from_slice(&MAGIC);
+        frame[8..12].copy_from_slice(&framing_length.to_le_bytes());
+        frame[12..16].copy_from_slice(&lag.to_le_bytes());
+        frame.append(&mut framing);
+        self.cipher.seal(
+            Scope::Database,
+            offset + HEADER_BYTES as u64,
+            &framing_length.to_le_bytes(),
+            &mut frame,
+            HEADER_BYTES,
+        )?;
+        for section in sections {
+            let from = frame.len();
+            frame.extend_from_slice(&section.bytes);
+            self.cipher.seal(
+                Scope::Keyspace(section.keyspace),
+                offset + from as u64,
+                &[],
+                &mut frame,
+                from,
+            )?;
+        }
+        let body_length = fits(frame.len() - HEADER_BYTES)?;
+        frame[4..8].copy_from_slice(&body_length.to_le_bytes());
+        let body_checksum = self.checksum.at(offset + HEADER_BYTES as u64, &frame[HEADER_BYTES..]);
+        frame[16..24].copy_from_slice(&body_checksum.to_le_bytes());
+        let header_checksum = self.checksum.at(offset, &frame[..24]);
+        frame[24..32].copy_from_slice(&header_checksum.to_le_bytes());
+        frame.resize(frame.len().next_multiple_of(index(ALIGNMENT)), 0);
+        Ok(frame)
+    }
+}
+
+fn fits(length: usize) -> Result<u32> {
+    u32::try_from(length)
+        .map_err(|_| Error::invalid("a batch's log record has more than 4 GiB; split the batch"))
+}
+
+/// A frame header that has proved itself.
+#[derive(Clone, Copy)]
+struct Header {
+    body_length: usize,
+    framing_length: usize,
+    lag: Option<u64>,
+    body_checksum: u64,
+}
+
+impl Header {
+    fn decode(bytes: &[u8], offset: u64, checksum: Checksum) -> Option<Self> {
+        let (content, stored) = bytes.get(..HEADER_BYTES)?.split_last_chunk::<8>()?;
+        if content[..4] != MAGIC || checksum.at(offset, content) != u64::from_le_bytes(*stored) {
+            return None;
+        }
+        let mut reader = Reader::new(&content[4..]);
+        let body_length = index(u64::from(reader.u32().ok()?));
+        let framing_length = index(u64::from(reader.u32().ok()?));
+        let lag = reader.u32().ok()?;
+        let body_checksum = reader.u64().ok()?;
+        let lag = (lag != LAG_UNKNOWN).then_some(u64::from(lag));
+        (framing_length <= body_length).then_some(Self { body_length, framing_length, lag, body_checksum })
+    }
+}
+
+/// What lies at an offset.
+pub enum Step {
+    /// A whole frame.
+    Frame(Frame),
+    /// Nothing was written here: zeros, or the end of the file.
+    Blank,
+    /// Bytes that are no whole frame.
+    Damaged(&'static str),
+}
+
+/// A whole frame, its sections still sealed.
+pub struct Frame {
+    /// Where it begins in the file.
+    pub offset: u64,
+    /// Where the next one begins.
+    pub next: u64,
+    /// How many bytes before it were not durable when it was written; `None` states nothing.
+    pub lag: Option<u64>,
+    /// What the writer said about the whole.
+    pub head: Vec<u8>,
+    sections: Vec<(KeyspaceId, u64, Vec<u8>)>,
+}
+
+impl Frame {
+    /// The keyspaces that have a section, in order.
+    pub fn keyspaces(&self) -> impl Iterator<Item = KeyspaceId> + '_ {
+        self.sections.iter().map(|section| section.0)
+    }
+}
+
+/// Reads the frames of one file, in order.
+pub struct FrameReader {
+    file: Arc<dyn File>,
+    checksum: Checksum,
+    cipher: Arc<dyn FileCipher>,
+    /// Nothing at or beyond this offset is looked at.
+    limit: u64,
+    /// Section keys that could not be had, and why. Only a reader who needs the section minds.
+    refused: BTreeMap<KeyspaceId, Error>,
+}
+
+impl FrameReader {
+    /// Reads `file` up to `limit`, at most to its end.
+    pub fn new(file: Arc<dyn File>, id: FileId, cipher: Arc<dyn FileCipher>, limit: u64) -> Result<Self> {
+        let length = file.length().map_err(|error| Error::io("read a file's length", error))?;
+        Ok(Self {
+            file,
+            checksum: Checksum::of(id),
+            cipher,
+            limit: limit.min(length),
+            refused: BTreeMap::new(),
+        })
+    }
+
+    /// What lies at `offset`.
+    ///
+    /// # Errors
+    /// What the disk says. Damage is no error here: the caller knows what it means.
+    pub fn step(&mut self, offset: u64) -> Result<Step> {
+        let left = self.limit.saturating_sub(offset);
+        let mut bytes = vec![0; HEADER_BYTES.min(index(left))];
+        self.read(&mut bytes, offset)?;
+        if bytes.iter().all(|&byte| byte == 0) {
+            return Ok(Step::Blank);
+        }
+        let Some(header) = Header::decode(&bytes, offset, self.checksum) else {
+            return Ok(Step::Damaged("no frame begins here"));
+        };
+        if header.body_length as u64 > left - HEADER_BYTES as u64 {
+            return Ok(Step::Damaged("the frame is longer than the file"));
+        }
+        let body_offset = offset + HEADER_BYTES as u64;
+        let mut body = vec![0; header.body_length];
+        self.read(&mut body, body_offset)?;
+        if self.checksum.at(body_offset, &body) != header.body_checksum {
+            return Ok(Step::Damaged("checksum mismatch"));
+        }
+        let next = (body_offset + header.body_length as u64).next_multiple_of(ALIGNMENT);
+        let framing_length =
+            u32::try_from(header.framing_length).expect("it was read from 32 bits").to_le_bytes();
+        let mut sealed_sections = body.split_off(header.framing_length);
+        let length = self.cipher.open(Scope::Database, body_offset, &framing_length, &mut body)?;
+        let frame =
+            self.split(&body[..length], &mut sealed_sections, body_offset + header.framing_length as u64)?;
+        Ok(Step::Frame(Frame { offset, next, lag: header.lag, ..frame }))
+    }
+
+    fn split(&mut self, framing: &[u8], sealed: &mut Vec<u8>, mut offset: u64) -> Result<Frame> {
+        let mut reader = Reader::new(framing);
+        let count = reader.length()?;
+        let mut sections = Vec::new();
+        for _ in 0..count {
+            let keyspace = KeyspaceId(reader.varint_u32()?);
+            let length = reader.length()?;
+            let introduction = reader.bytes()?;
+            if length > sealed.len() {
+                return Err(Error::corrupt("a section is longer than its frame"));
+            }
+            if !introduction.is_empty()
+                && let Err(error) = self.cipher.accept(keyspace, introduction)
+            {
+                self.refused.insert(keyspace, error);
+            }
+            let rest = sealed.split_off(length);
+            sections.push((keyspace, offset, std::mem::replace(sealed, rest)));
+            offset += length as u64;
+        }
+        let head = reader.bytes()?.to_vec();
+        Ok(Frame { offset: 0, next: 0, lag: None, head, sections })
+    }
+
+    /// Opens the section at `index` of a frame of this file.
+    ///
+    /// # Errors
+    /// `Corrupt` when it is not what was sealed, what the cipher says when the keyspace's key cannot be had.
+    pub fn open_section(&self, frame: &mut Frame, index: usize) -> Result<Vec<u8>> {
+        let (keyspace, offset, sealed) = &mut frame.sections[index];
+        if let Some(error) = self.refused.get(keyspace) {
+            return Err(error.clone());
+        }
+        let mut bytes = std::mem::take(sealed);
+        let length = self.cipher.open(Scope::Keyspace(*keyspace), *offset, &[], &mut bytes)?;
+        bytes.truncate(length);
+        Ok(bytes)
+    }
+
+    /// Looks through everything from `offset` on for frame headers: how far does any of them state the file to be
+    /// durable, as `position of the header - lag`; and where does the last byte lie that is not zero?
+    ///
+    /// A header alone is evidence, even when its body is torn: it was written after the sync that it speaks of.
+    pub fn search(&self, offset: u64) -> Result<Remains> {
+        let mut remains = Remains { stated_durable: None, used_until: offset };
+        let mut at = offset.next_multiple_of(ALIGNMENT);
+        let mut window = Vec::new();
+        while at < self.limit {
+            // Windows overlap by a header, so that none is missed at a seam.
+            window.resize(SEARCH_BYTES.min(index(self.limit - at)), 0);
+            self.read(&mut window, at)?;
+            if let Some(last) = window.iter().rposition(|&byte| byte != 0) {
+                remains.used_until = at + last as u64 + 1;
+                for start in (0..=last).step_by(index(ALIGNMENT)) {
+                    let Some(header) = Header::decode(&window[start..], at + start as u64, self.checksum)
+                    else {
+                        continue;
+                    };
+                    let stated = header.lag.map(|lag| (at + start as u64, lag));
+                    remains.stated_durable = remains
+                        .stated_durable
+                        .into_iter()
+                        .chain(stated)
+                        .max_by_key(|&(at, lag)| i128::from(at) - i128::from(lag));
+                }
+            }
+            if window.len() < SEARCH_BYTES {
+                break;
+            }
+            at += (SEARCH_BYTES - HEADER_BYTES) as u64;
+        }
+        Ok(remains)
+    }
+
+    fn read(&self, buffer: &mut [u8], offset: u64) -> Result<()> {
+        self.file.read_exact_at(buffer, offset).map_err(|error| Error::io("read a frame", error))
+    }
+}
+
+/// What lies beyond a damaged place.
+#[derive(Clone, Copy, Debug)]
+pub struct Remains {
+    /// The header that states the furthest durable position: where it lies, and its lag.
+    pub stated_durable: Option<(u64, u64)>,
+    /// Where the last byte that is not zero ends.
+    pub used_until: u64,
+}

@@ -1,0 +1,432 @@
+//! Reading the log back after a close, a kill or a power cut: where does it end, and is what follows a torn tail or
+//! damage? The rule is DESIGN's: a cut is accepted only beyond the last position that anything states to be durable.
+//!
+//! Two passes: [`scan`] finds the end and changes nothing; then the end is made durable ([`Scan::make_durable`], and
+//! the manifest records it); then [`Scan::replay`] hands out the records.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use pugdb_core::env::{Access, File};
+use pugdb_core::seam::{FileCipher, FileKind};
+use pugdb_core::{Error, FileId, KeyspaceId, Lsn, Result};
+
+use super::segment::{SegmentPlace, file_name, parse_name};
+use super::{RecordHead, STREAM};
+use crate::file::{Context, FileHeader, OpenedHeader};
+use crate::frame::{Frame, FrameReader, Step, first_offset};
+
+/// What the manifest knows of the log.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LogState {
+    /// Nothing before this position is needed.
+    pub start: Lsn,
+    /// Everything before this position was durable when the manifest was written.
+    pub durable: Lsn,
+    /// Where closed segments end; what lies behind the end in the file is not looked at.
+    pub ends: BTreeMap<u64, Lsn>,
+    /// No segment with this number or a larger one was ever written when the manifest was.
+    pub next_segment: u64,
+    /// The database was closed in good order then.
+    pub clean: bool,
+}
+
+/// A segment that holds records that are needed.
+pub struct OldSegment {
+    /// Its place in the stream.
+    pub place: SegmentPlace,
+    /// Where its records end.
+    pub end: Lsn,
+    file: Arc<dyn File>,
+    id: FileId,
+    cipher: Arc<dyn FileCipher>,
+    content: u64,
+}
+
+/// What was cut off the end of the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cut {
+    /// The position of the first byte that was given up.
+    pub lsn: Lsn,
+    /// The file in which it lay.
+    pub file: String,
+    /// Its offset there.
+    pub offset: u64,
+    /// Bytes that had been written behind it, in this segment.
+    pub bytes: u64,
+    /// Later segments that were removed.
+    pub segments_removed: usize,
+    /// What was wrong there.
+    pub reason: &'static str,
+}
+
+/// The log as it lies on disk.
+pub struct Scan {
+    /// The segments to be replayed, in order.
+    pub segments: Vec<OldSegment>,
+    /// Where the log ends: new records go here.
+    pub end: Lsn,
+    /// The number for the next segment.
+    pub next_segment: u64,
+    /// How many records there are.
+    pub records: u64,
+    /// What was cut off.
+    pub cut: Option<Cut>,
+    /// Segments behind the cut, newest first: removed before the cut is made durable.
+    behind_cut: Vec<PathBuf>,
+    /// Segments that nothing needs any more.
+    obsolete: Vec<PathBuf>,
+}
+
+/// A record as replay hands it out.
+pub struct ScannedRecord<'a> {
+    /// Where it begins.
+    pub start: Lsn,
+    /// The first position of its segment.
+    pub segment_first: Lsn,
+    /// What it says.
+    pub head: RecordHead,
+    reader: &'a FrameReader,
+    frame: Frame,
+}
+
+impl ScannedRecord<'_> {
+    /// The keyspaces that have a section.
+    pub fn keyspaces(&self) -> Vec<KeyspaceId> {
+        self.frame.keyspaces().collect()
+    }
+
+    /// Opens a section.
+    ///
+    /// # Errors
+    /// As [`FrameReader::open_section`].
+    pub fn section(&mut self, index: usize) -> Result<Vec<u8>> {
+        self.reader.open_section(&mut self.frame, index)
+    }
+}
+
+/// A segment file as found, before it is known where it ends.
+enum Found {
+    Good(Box<Candidate>),
+    /// Its header is damaged: made in the moment of the crash, or broken since.
+    Bad(PathBuf, String),
+}
+
+struct Candidate {
+    place: SegmentPlace,
+    path: PathBuf,
+    name: String,
+    file: Arc<dyn File>,
+    id: FileId,
+    cipher: Arc<dyn FileCipher>,
+    content: u64,
+}
+
+/// Finds the end of the log. Changes nothing on disk.
+///
+/// # Errors
+/// `Corrupt` when records are missing or damaged that something states to be durable.
+pub fn scan(context: &Context, state: &LogState) -> Result<Scan> {
+    let found = list(context)?;
+    let last_number = found.last().map_or(0, |(number, _)| number + 1);
+    let mut walk = Walk {
+        context,
+        state,
+        scan: Scan {
+            segments: Vec::new(),
+            end: state.start,
+            next_segment: state.next_segment.max(last_number).max(1),
+            records: 0,
+            cut: None,
+            behind_cut: Vec::new(),
+            obsolete: Vec::new(),
+        },
+        durable: state.durable.max(state.start),
+    };
+    walk.run(found.into_iter().map(|(_, found)| found).collect())?;
+    Ok(walk.scan)
+}
+
+fn list(context: &Context) -> Result<Vec<(u64, Found)>> {
+    let dir = context.log_dir();
+    let names = context.env.fs.list(&dir).map_err(|error| Error::io("list the log's directory", error))?;
+    let mut found = Vec::new();
+    for name in names {
+        let Some((_, number)) = parse_name(&name).filter(|&(stream, _)| stream == STREAM) else { continue };
+        let path = dir.join(&name);
+        let candidate = match open(context, path.clone(), name.clone()) {
+            Ok(candidate) if candidate.place.number == number => Found::Good(Box::new(candidate)),
+            Ok(_) => Found::Bad(path, name),
+            Err(error) if error.kind() == pugdb_core::ErrorKind::Corrupt => Found::Bad(path, name),
+            Err(error) => return Err(error.at(format!("log segment {name}"))),
+        };
+        found.push((number, candidate));
+    }
+    found.sort_by_key(|(number, _)| *number);
+    Ok(found)
+}
+
+fn open(context: &Context, path: PathBuf, name: String) -> Result<Candidate> {
+    let file = context.env.fs.open(&path, Access::ReadWrite).map_err(|error| Error::io("open it", error))?;
+    let OpenedHeader { header, bytes, cipher } =
+        FileHeader::read(&*file, FileKind::Log, Some(context.database), &*context.cipher)?;
+    let place = SegmentPlace::decode(&header.extra)?;
+    Ok(Candidate { place, path, name, file, id: header.context.file, cipher, content: first_offset(bytes) })
+}
+
+/// The walk from the first needed record to the end.
+struct Walk<'a> {
+    context: &'a Context,
+    state: &'a LogState,
+    scan: Scan,
+    /// The furthest position that anything states to be durable.
+    durable: Lsn,
+}
+
+impl Walk<'_> {
+    fn run(&mut self, found: Vec<Found>) -> Result<()> {
+        let start = self.state.start;
+        // Everything before the last segment that begins at or before the start is only waiting to be removed.
+        let first =
+            found.iter().rposition(|found| matches!(found, Found::Good(good) if good.place.first <= start));
+        let mut found = found;
+        let needed = found.split_off(first.unwrap_or(0));
+        self.scan.obsolete.extend(found.iter().map(|found| found.path().clone()));
+
+        let mut rest = needed.into_iter().peekable();
+        while let Some(found) = rest.next() {
+            let next_first = match rest.peek() {
+                Some(Found::Good(next)) => Some(next.place.first),
+                _ => None,
+            };
+            let stopped = match found {
+                Found::Good(candidate) if self.follows(&candidate) => {
+                    self.read_segment(*candidate, next_first)?
+                }
+                Found::Good(candidate) => {
+                    let reason = "the segment before it is missing";
+                    Some(Stopped {
+                        name: candidate.name.clone(),
+                        offset: 0,
+                        bytes: 0,
+                        reason,
+                        behind: Some(Found::Good(candidate)),
+                    })
+                }
+                Found::Bad(path, name) => {
+                    let reason = "the segment's header is damaged";
+                    Some(Stopped {
+                        name: name.clone(),
+                        offset: 0,
+                        bytes: 0,
+                        reason,
+                        behind: Some(Found::Bad(path, name)),
+                    })
+                }
+            };
+            if let Some(stopped) = stopped {
+                return self.cut(stopped, rest.collect());
+            }
+        }
+        self.check_end(None)
+    }
+
+    /// A segment goes on where the one before it ended; the first one holds the start.
+    fn follows(&self, candidate: &Candidate) -> bool {
+        if self.scan.segments.is_empty() {
+            candidate.place.first <= self.state.start
+        } else {
+            candidate.place.first == self.scan.end
+        }
+    }
+
+    /// Reads a segment's frames. `Some` when they stop before they should.
+    fn read_segment(&mut self, candidate: Candidate, next_first: Option<Lsn>) -> Result<Option<Stopped>> {
+        let place = candidate.place;
+        self.durable = self.durable.max(place.durable);
+        let recorded_end = self.state.ends.get(&place.number).copied();
+        let limit =
+            recorded_end.map_or(u64::MAX, |end| candidate.content + (end.0 - place.first.0.min(end.0)));
+        let mut reader = FrameReader::new(
+            Arc::clone(&candidate.file),
+            candidate.id,
+            Arc::clone(&candidate.cipher),
+            limit,
+        )?;
+        let lsn_at = |offset: u64| place.first.plus(offset - candidate.content);
+        let mut offset = candidate.content;
+        let reason = loop {
+            match reader.step(offset).map_err(|error| error.at(&candidate.name))? {
+                Step::Frame(frame) => {
+                    self.scan.records += 1;
+                    offset = frame.next;
+                }
+                Step::Blank => break None,
+                Step::Damaged(reason) => break Some(reason),
+            }
+        };
+        let end = lsn_at(offset);
+        let name = candidate.name.clone();
+        let whole = Some(end) == recorded_end
+            || (recorded_end.is_none() && reason.is_none() && next_first == Some(end));
+        let stopped = if whole {
+            None
+        } else {
+            let remains = reader.search(offset)?;
+            if let Some((at, lag)) = remains.stated_durable {
+                self.durable = self.durable.max(Lsn(lsn_at(at).0.saturating_sub(lag)));
+            }
+            let bytes = remains.used_until - offset;
+            let last = reason.is_none() && bytes == 0 && recorded_end.is_none();
+            let reason = reason.unwrap_or("a gap where a record should begin");
+            Some(Stopped { name, offset, bytes, reason, behind: None })
+                .filter(|_| !last || next_first.is_some())
+        };
+        self.scan.end = end;
+        let Candidate { file, id, cipher, content, .. } = candidate;
+        self.scan.segments.push(OldSegment { place, end, file, id, cipher, content });
+        Ok(stopped)
+    }
+
+    /// The records stop. What lies behind is either a torn tail, or evidence that something durable is damaged.
+    fn cut(&mut self, stopped: Stopped, later: Vec<Found>) -> Result<()> {
+        let Stopped { name, offset, bytes, reason, behind } = stopped;
+        for found in behind.into_iter().chain(later) {
+            if let Found::Good(candidate) = &found {
+                let Candidate { place, file, id, cipher, content, .. } = &**candidate;
+                self.durable = self.durable.max(place.durable);
+                let reader = FrameReader::new(Arc::clone(file), *id, Arc::clone(cipher), u64::MAX)?;
+                if let Some((at, lag)) = reader.search(*content)?.stated_durable {
+                    let stated = place.first.0 + (at - content);
+                    self.durable = self.durable.max(Lsn(stated.saturating_sub(lag)));
+                }
+            }
+            self.scan.behind_cut.insert(0, found.path().clone());
+        }
+        let segments_removed = self.scan.behind_cut.len();
+        self.check_end(Some((&name, offset, reason)))?;
+        self.scan.cut = Some(Cut { lsn: self.scan.end, file: name, offset, bytes, segments_removed, reason });
+        Ok(())
+    }
+
+    fn check_end(&self, stopped: Option<(&str, u64, &str)>) -> Result<()> {
+        let (end, durable) = (self.scan.end, self.durable);
+        if end >= durable {
+            return Ok(());
+        }
+        let missing = durable.0 - end.0;
+        let place = match stopped {
+            Some((name, offset, reason)) => format!("log segment {name} at byte {offset}: {reason}"),
+            None => match self.scan.segments.last() {
+                Some(last) => {
+                    format!(
+                        "log segment {}: it ends too early",
+                        file_name(last.place.stream, last.place.number)
+                    )
+                }
+                None => format!(
+                    "the log from position {end} on is missing in {}",
+                    self.context.log_dir().display()
+                ),
+            },
+        };
+        Err(Error::corrupt(format!(
+            "{place}; at least {missing} bytes of acknowledged records are lost here; run `pugdb verify`, and restore \
+             the file or the database from a backup"
+        )))
+    }
+}
+
+/// Where the records stop, and why.
+struct Stopped {
+    name: String,
+    offset: u64,
+    bytes: u64,
+    reason: &'static str,
+    /// The segment itself, when none of it can be used.
+    behind: Option<Found>,
+}
+
+impl Found {
+    fn path(&self) -> &PathBuf {
+        match self {
+            Self::Good(candidate) => &candidate.path,
+            Self::Bad(path, _) => path,
+        }
+    }
+}
+
+impl Scan {
+    /// Makes what was found durable, and the cut too: removes what lies behind it, newest first. Recovered content may
+    /// have been in the operating system's cache only.
+    ///
+    /// # Errors
+    /// What the disk says; nothing is lost, opening again starts over.
+    pub fn make_durable(&self, context: &Context) -> Result<()> {
+        for path in &self.behind_cut {
+            context
+                .env
+                .fs
+                .remove(path)
+                .map_err(|error| Error::io("remove a log segment behind the cut", error))?;
+        }
+        for segment in &self.segments {
+            segment.file.sync_data().map_err(|error| Error::io("sync the recovered log", error))?;
+        }
+        let synced = context.env.fs.sync_dir(&context.log_dir());
+        synced.map_err(|error| Error::io("sync the log's directory", error))
+    }
+
+    /// Removes the segments that nothing needs. Best effort: the next open tries again.
+    pub fn remove_obsolete(&self, context: &Context) {
+        for path in &self.obsolete {
+            let _ = context.env.fs.remove(path);
+        }
+    }
+
+    /// What the manifest has to record before the first new record.
+    pub fn state(&self, start: Lsn) -> LogState {
+        LogState {
+            start,
+            durable: self.end,
+            ends: self.segments.iter().map(|segment| (segment.place.number, segment.end)).collect(),
+            next_segment: self.next_segment,
+            clean: false,
+        }
+    }
+
+    /// Hands out every record in order.
+    ///
+    /// # Errors
+    /// `Corrupt` when a record that the scan has seen whole is damaged now, and what `each` says.
+    pub fn replay(&self, mut each: impl FnMut(&mut ScannedRecord<'_>) -> Result<()>) -> Result<()> {
+        for segment in &self.segments {
+            let name = file_name(segment.place.stream, segment.place.number);
+            let limit = segment.content + (segment.end.0 - segment.place.first.0);
+            let mut reader =
+                FrameReader::new(Arc::clone(&segment.file), segment.id, Arc::clone(&segment.cipher), limit)?;
+            let mut offset = segment.content;
+            while offset < limit {
+                let at = || format!("log segment {name} at byte {offset}");
+                let frame = match reader.step(offset).map_err(|error| error.at(at()))? {
+                    Step::Frame(frame) => frame,
+                    Step::Blank | Step::Damaged(_) => {
+                        return Err(Error::corrupt("the record changed while it was read").at(at()));
+                    }
+                };
+                let next = frame.next;
+                let start = segment.place.first.plus(offset - segment.content);
+                let head = RecordHead::decode(&frame.head).map_err(|error| error.at(at()))?;
+                if head.counts.len() < frame.keyspaces().count() {
+                    return Err(Error::corrupt("a record has sections that its head does not count").at(at()));
+                }
+                let mut record =
+                    ScannedRecord { start, segment_first: segment.place.first, head, reader: &reader, frame };
+                each(&mut record).map_err(|error| error.at(at()))?;
+                offset = next;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,251 @@
+//! One change of what the manifest knows, and its encoding: numbers in the frame's head, a keyspace's own bytes (name,
+//! key bounds) in the keyspace's section.
+
+use std::collections::BTreeMap;
+
+use pugdb_core::coding::{Reader, put_bytes, put_varint};
+use pugdb_core::engine::EngineKind;
+use pugdb_core::{Error, FileId, Key, KeyspaceId, Lsn, Result, Seqno, Timestamp};
+
+use crate::frame::Section;
+use crate::log::LogState;
+use crate::table::TableMeta;
+
+/// A table as the manifest knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TableEntry {
+    /// What its writer said about it.
+    pub meta: TableMeta,
+    /// The sorted run it belongs to. Larger numbers are newer.
+    pub run: u64,
+    /// Stands for the seqno of every entry, in a table made elsewhere.
+    pub global_seqno: Option<Seqno>,
+    /// Reads are clamped to these keys, both included.
+    pub bounds: (Key, Key),
+    /// A part of it is damaged: it is read where it is whole, never compacted, never deleted.
+    pub quarantined: bool,
+}
+
+/// One change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Edit {
+    /// What is known of the log.
+    Log(LogState),
+    /// No seqno beyond this one was used.
+    LastSeqno(Seqno),
+    /// The calendar has been here: expiry never goes back behind it.
+    Time(Timestamp),
+    /// No keyspace with this number or a larger one was ever created.
+    NextKeyspace(u32),
+    /// A keyspace comes into being.
+    Create {
+        /// Its number.
+        keyspace: KeyspaceId,
+        /// Its name.
+        name: String,
+        /// What keeps its entries.
+        engine: EngineKind,
+        /// When.
+        at: Seqno,
+    },
+    /// A keyspace ends, with all its tables.
+    Drop {
+        /// Its number.
+        keyspace: KeyspaceId,
+    },
+    /// A keyspace forgets everything before `at`.
+    Truncate {
+        /// Its number.
+        keyspace: KeyspaceId,
+        /// When.
+        at: Seqno,
+    },
+    /// Everything up to here is in the keyspace's tables.
+    Flushed {
+        /// Its number.
+        keyspace: KeyspaceId,
+        /// Up to and including this one.
+        seqno: Seqno,
+    },
+    /// A table takes part in reads.
+    AddTable {
+        /// The table.
+        table: TableEntry,
+    },
+    /// A table takes no part any more.
+    RemoveTable {
+        /// Its keyspace.
+        keyspace: KeyspaceId,
+        /// The table.
+        file: FileId,
+    },
+    /// A table has damaged parts.
+    Quarantine {
+        /// Its keyspace.
+        keyspace: KeyspaceId,
+        /// The table.
+        file: FileId,
+    },
+}
+
+const LOG: u8 = 1;
+const LAST_SEQNO: u8 = 2;
+const TIME: u8 = 3;
+const CREATE: u8 = 4;
+const DROP: u8 = 5;
+const TRUNCATE: u8 = 6;
+const FLUSHED: u8 = 7;
+const ADD_TABLE: u8 = 8;
+const REMOVE_TABLE: u8 = 9;
+const QUARANTINE: u8 = 10;
+const NEXT_KEYSPACE: u8 = 11;
+
+const HAS_GLOBAL_SEQNO: u8 = 1;
+const IS_QUARANTINED: u8 = 2;
+
+/// The head and the sections of a frame that holds `edits`.
+pub(super) fn encode(edits: &[Edit]) -> (Vec<u8>, Vec<Section>) {
+    let mut head = Vec::new();
+    let mut sections: BTreeMap<KeyspaceId, Vec<u8>> = BTreeMap::new();
+    put_varint(&mut head, edits.len() as u64);
+    for edit in edits {
+        encode_one(edit, &mut head, &mut sections);
+    }
+    (head, sections.into_iter().map(|(keyspace, bytes)| Section { keyspace, bytes }).collect())
+}
+
+fn encode_one(edit: &Edit, head: &mut Vec<u8>, sections: &mut BTreeMap<KeyspaceId, Vec<u8>>) {
+    let mut numbers = |tag: u8, numbers: &[u64]| {
+        head.push(tag);
+        for number in numbers {
+            put_varint(head, *number);
+        }
+    };
+    match edit {
+        Edit::Log(state) => {
+            let clean = u64::from(state.clean);
+            numbers(
+                LOG,
+                &[state.start.0, state.durable.0, state.next_segment, clean, state.ends.len() as u64],
+            );
+            for (segment, end) in &state.ends {
+                put_varint(head, *segment);
+                put_varint(head, end.0);
+            }
+        }
+        Edit::LastSeqno(seqno) => numbers(LAST_SEQNO, &[seqno.0]),
+        Edit::Time(time) => numbers(TIME, &[time.0]),
+        Edit::NextKeyspace(next) => numbers(NEXT_KEYSPACE, &[u64::from(*next)]),
+        Edit::Create { keyspace, name, engine, at } => {
+            numbers(CREATE, &[u64::from(keyspace.0), at.0, u64::from(*engine as u8)]);
+            put_bytes(sections.entry(*keyspace).or_default(), name.as_bytes());
+        }
+        Edit::Drop { keyspace } => numbers(DROP, &[u64::from(keyspace.0)]),
+        Edit::Truncate { keyspace, at } => numbers(TRUNCATE, &[u64::from(keyspace.0), at.0]),
+        Edit::Flushed { keyspace, seqno } => numbers(FLUSHED, &[u64::from(keyspace.0), seqno.0]),
+        Edit::AddTable { table } => {
+            let meta = &table.meta;
+            let keyspace = u64::from(meta.keyspace.0);
+            let (min, max) = (meta.min_seqno.0, meta.max_seqno.0);
+            numbers(ADD_TABLE, &[keyspace, table.run, meta.bytes, meta.entries, min, max, meta.deletes]);
+            let flags = table.global_seqno.map_or(0, |_| HAS_GLOBAL_SEQNO)
+                | if table.quarantined { IS_QUARANTINED } else { 0 };
+            head.push(flags);
+            if let Some(seqno) = table.global_seqno {
+                put_varint(head, seqno.0);
+            }
+            head.extend_from_slice(&meta.id.0);
+            let section = sections.entry(meta.keyspace).or_default();
+            for key in [&meta.first, &meta.last, &table.bounds.0, &table.bounds.1] {
+                put_bytes(section, key);
+            }
+        }
+        Edit::RemoveTable { keyspace, file } | Edit::Quarantine { keyspace, file } => {
+            let tag = if matches!(edit, Edit::RemoveTable { .. }) { REMOVE_TABLE } else { QUARANTINE };
+            numbers(tag, &[u64::from(keyspace.0)]);
+            head.extend_from_slice(&file.0);
+        }
+    }
+}
+
+/// Reads the edits of a frame.
+///
+/// # Errors
+/// `Corrupt` when the bytes are no edits.
+pub(super) fn decode(head: &[u8], sections: &[(KeyspaceId, Vec<u8>)]) -> Result<Vec<Edit>> {
+    let mut reader = Reader::new(head);
+    let count = reader.length()?;
+    let mut sections: BTreeMap<KeyspaceId, Reader<'_>> =
+        sections.iter().map(|(keyspace, bytes)| (*keyspace, Reader::new(bytes))).collect();
+    let mut edits = Vec::new();
+    for _ in 0..count {
+        edits.push(decode_one(&mut reader, &mut sections)?);
+    }
+    if !reader.is_empty() {
+        return Err(Error::corrupt("a manifest record has bytes behind its last edit"));
+    }
+    Ok(edits)
+}
+
+fn decode_one(head: &mut Reader<'_>, sections: &mut BTreeMap<KeyspaceId, Reader<'_>>) -> Result<Edit> {
+    let tag = head.u8()?;
+    Ok(match tag {
+        LOG => {
+            let (start, durable, next_segment) = (Lsn(head.varint()?), Lsn(head.varint()?), head.varint()?);
+            let clean = head.varint()? != 0;
+            let count = head.length()?;
+            let mut ends = BTreeMap::new();
+            for _ in 0..count {
+                ends.insert(head.varint()?, Lsn(head.varint()?));
+            }
+            Edit::Log(LogState { start, durable, ends, next_segment, clean })
+        }
+        LAST_SEQNO => Edit::LastSeqno(Seqno(head.varint()?)),
+        TIME => Edit::Time(Timestamp(head.varint()?)),
+        NEXT_KEYSPACE => Edit::NextKeyspace(head.varint_u32()?),
+        CREATE => {
+            let (keyspace, at) = (KeyspaceId(head.varint_u32()?), Seqno(head.varint()?));
+            let engine = u8::try_from(head.varint()?).ok().and_then(EngineKind::from_number);
+            let engine = engine
+                .ok_or_else(|| Error::corrupt("a keyspace has an engine this version does not know"))?;
+            let name = String::from_utf8(section(sections, keyspace)?.bytes()?.to_vec());
+            let name = name.map_err(|_| Error::corrupt("a keyspace's name is not UTF-8"))?;
+            Edit::Create { keyspace, name, engine, at }
+        }
+        DROP => Edit::Drop { keyspace: KeyspaceId(head.varint_u32()?) },
+        TRUNCATE => Edit::Truncate { keyspace: KeyspaceId(head.varint_u32()?), at: Seqno(head.varint()?) },
+        FLUSHED => Edit::Flushed { keyspace: KeyspaceId(head.varint_u32()?), seqno: Seqno(head.varint()?) },
+        ADD_TABLE => Edit::AddTable { table: decode_table(head, sections)? },
+        REMOVE_TABLE => {
+            Edit::RemoveTable { keyspace: KeyspaceId(head.varint_u32()?), file: FileId(head.array()?) }
+        }
+        QUARANTINE => {
+            Edit::Quarantine { keyspace: KeyspaceId(head.varint_u32()?), file: FileId(head.array()?) }
+        }
+        _ => return Err(Error::corrupt("a manifest record has an edit this version does not know")),
+    })
+}
+
+fn decode_table(
+    head: &mut Reader<'_>,
+    sections: &mut BTreeMap<KeyspaceId, Reader<'_>>,
+) -> Result<TableEntry> {
+    let keyspace = KeyspaceId(head.varint_u32()?);
+    let (run, bytes, entries) = (head.varint()?, head.varint()?, head.varint()?);
+    let (min_seqno, max_seqno, deletes) = (Seqno(head.varint()?), Seqno(head.varint()?), head.varint()?);
+    let flags = head.u8()?;
+    let global_seqno = (flags & HAS_GLOBAL_SEQNO != 0).then(|| head.varint()).transpose()?.map(Seqno);
+    let id = FileId(head.array()?);
+    let section = section(sections, keyspace)?;
+    let mut key = || -> Result<Key> { Key::copy(section.bytes()?) };
+    let (first, last, bounds) = (key()?, key()?, (key()?, key()?));
+    let meta = TableMeta { id, keyspace, bytes, entries, deletes, first, last, min_seqno, max_seqno };
+    Ok(TableEntry { meta, run, global_seqno, bounds, quarantined: flags & IS_QUARANTINED != 0 })
+}
+
+fn section<'a, 'b>(
+    sections: &'a mut BTreeMap<KeyspaceId, Reader<'b>>,
+    keyspace: KeyspaceId,
+) -> Result<&'a mut Reader<'b>> {
+    sections.get_mut(&keyspace).ok_or_else(|| Error::corrupt("a manifest record lacks a keyspace's section"))
+}

@@ -1,0 +1,293 @@
+//! The manifest: which keyspaces and tables there are, how far the log is flushed, trimmed and durable.
+//!
+//! A file of edits, each synced before anything relies on it. Every open and every rollover starts a new file with a
+//! snapshot of the state, and the small file `CURRENT` names the one that counts. Drawn in `docs/format/manifest.md`.
+
+mod edit;
+mod state;
+
+use std::sync::Arc;
+
+use pugdb_core::coding::index;
+use pugdb_core::env::{Access, File, FileSystem};
+use pugdb_core::seam::{FileContext, FileKind};
+use pugdb_core::{DatabaseId, Error, ErrorKind, FileId, Result};
+use xxhash_rust::xxh3::xxh3_64;
+
+pub use edit::{Edit, TableEntry};
+pub use state::{KeyspaceState, State};
+
+use crate::file::{Context, FileHeader};
+use crate::frame::{FrameEncoder, FrameReader, Step, first_offset};
+
+/// The file that names the manifest.
+pub const CURRENT: &str = "CURRENT";
+const CURRENT_NEW: &str = "CURRENT.new";
+/// `CURRENT` is one line; anything longer is damage.
+const CURRENT_BYTES_MAX: usize = 256;
+/// A manifest grows by this much at a time.
+const ALLOCATE_BYTES: u64 = 64 << 10;
+/// Past this size, or four times its first snapshot, a manifest is begun anew.
+const ROLL_BYTES_MIN: u64 = 1 << 20;
+
+/// The open manifest. One writer; its owner guards the order of edits.
+pub struct Manifest {
+    context: Context,
+    state: State,
+    number: u64,
+    file: Arc<dyn File>,
+    encoder: FrameEncoder,
+    end: u64,
+    allocated: u64,
+    snapshot_bytes: u64,
+    /// The first write or sync that failed. Nothing is written after it.
+    failure: Option<Error>,
+}
+
+/// The line in `CURRENT`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Pointer {
+    number: u64,
+    file: FileId,
+    /// The manifest was durable up to here when the pointer was written.
+    durable: u64,
+}
+
+impl Pointer {
+    fn encode(&self) -> Vec<u8> {
+        let line = format!("pugdb {} {} {}", self.number, self.file, self.durable);
+        format!("{line} {:016x}\n", xxh3_64(line.as_bytes())).into_bytes()
+    }
+
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        let (line, checksum) = std::str::from_utf8(bytes).ok()?.strip_suffix('\n')?.rsplit_once(' ')?;
+        let mut words = line.split(' ');
+        let pointer = match (words.next()?, words.next()?, words.next()?, words.next()?, words.next()) {
+            ("pugdb", number, file, durable, None) => Self {
+                number: number.parse().ok()?,
+                file: FileId::parse(file)?,
+                durable: durable.parse().ok()?,
+            },
+            _ => return None,
+        };
+        (checksum == format!("{:016x}", xxh3_64(line.as_bytes()))).then_some(pointer)
+    }
+}
+
+fn file_name(number: u64) -> String {
+    format!("manifest-{number:010}")
+}
+
+/// Reads a name that [`file_name`] made.
+pub fn parse_name(name: &str) -> Option<u64> {
+    name.strip_prefix("manifest-")?.parse().ok()
+}
+
+/// A manifest as it lies on disk.
+pub struct Recovered {
+    /// What it says.
+    pub state: State,
+    /// Its number.
+    pub number: u64,
+    /// Bytes of a torn edit at its end that were given up.
+    pub cut_bytes: u64,
+}
+
+/// True when the directory holds a database.
+pub fn exists(fs: &dyn FileSystem, dir: &std::path::Path) -> Result<bool> {
+    match fs.open(&dir.join(CURRENT), Access::Read) {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(Error::io("open CURRENT", error)),
+    }
+}
+
+/// Reads the manifest that `CURRENT` names. `context.database` is not looked at: the manifest says which it is.
+///
+/// # Errors
+/// `Corrupt` when an edit is missing or damaged that something states to be durable.
+pub fn recover(context: &Context) -> Result<Recovered> {
+    let pointer = read_pointer(context)?;
+    let name = file_name(pointer.number);
+    read(context, &pointer, &name).map_err(|error| {
+        if error.kind() == ErrorKind::NotFound {
+            return Error::corrupt(format!(
+                "{name} is missing, but CURRENT names it; restore it from a backup"
+            ));
+        }
+        error.at(&name)
+    })
+}
+
+fn read_pointer(context: &Context) -> Result<Pointer> {
+    let path = context.dir.join(CURRENT);
+    let doing = |error| Error::io("read CURRENT", error);
+    let file = context.env.fs.open(&path, Access::Read).map_err(doing)?;
+    let mut bytes = vec![0; CURRENT_BYTES_MAX];
+    let length = file.read_at(&mut bytes, 0).map_err(doing)?;
+    Pointer::decode(&bytes[..length])
+        .ok_or_else(|| Error::corrupt("CURRENT is damaged; restore it from a backup, or run `pugdb verify`"))
+}
+
+fn read(context: &Context, pointer: &Pointer, name: &str) -> Result<Recovered> {
+    let path = context.dir.join(name);
+    let file = context.env.fs.open(&path, Access::Read).map_err(|error| Error::io("open it", error))?;
+    let opened = FileHeader::read(&*file, FileKind::Manifest, None, &*context.cipher)?;
+    if opened.header.context.file != pointer.file {
+        return Err(Error::corrupt("it is not the file that CURRENT names"));
+    }
+    let mut state = State::new(opened.header.context.database);
+    let mut reader = FrameReader::new(file, pointer.file, opened.cipher, u64::MAX)?;
+    let mut offset = first_offset(opened.bytes);
+    let reason = loop {
+        let mut frame = match reader.step(offset)? {
+            Step::Frame(frame) => frame,
+            Step::Blank => break "an edit is missing",
+            Step::Damaged(reason) => break reason,
+        };
+        let keyspaces: Vec<_> = frame.keyspaces().collect();
+        let mut sections = Vec::with_capacity(keyspaces.len());
+        for (index, keyspace) in keyspaces.into_iter().enumerate() {
+            sections.push((keyspace, reader.open_section(&mut frame, index)?));
+        }
+        edit::decode(&frame.head, &sections)?.iter().try_for_each(|edit| state.apply(edit))?;
+        offset = frame.next;
+    };
+    // Edits are synced one by one, so a header found behind this place states everything before it.
+    let remains = reader.search(offset)?;
+    let stated = remains.stated_durable.map_or(0, |(at, lag)| at.saturating_sub(lag)).max(pointer.durable);
+    if stated > offset {
+        return Err(Error::corrupt(format!(
+            "damaged at byte {offset}: {reason}; edits behind it were durable; restore it from a backup"
+        )));
+    }
+    Ok(Recovered { state, number: pointer.number, cut_bytes: remains.used_until - offset })
+}
+
+impl Manifest {
+    /// Begins a new manifest file with `state` and makes it the current one.
+    ///
+    /// # Errors
+    /// What the disk says. Until the very last step the former manifest counts.
+    pub fn begin(context: Context, state: State, number: u64) -> Result<Self> {
+        let context = Context { database: state.database, ..context };
+        let id = FileId::random(&*context.env.random);
+        let name = file_name(number);
+        let path = context.dir.join(&name);
+        let doing = |error| Error::io(format!("write {name}"), error);
+        let file_context =
+            FileContext { database: context.database, file: id, kind: FileKind::Manifest, keyspace: None };
+        let (cipher_header, cipher) = context.cipher.create(&file_context)?;
+        let header =
+            FileHeader { context: file_context, extra: number.to_le_bytes().to_vec(), cipher: cipher_header };
+        let header = header.encode();
+        let start = first_offset(header.len() as u64);
+        let mut encoder = FrameEncoder::new(id, cipher);
+        let (head, sections) = edit::encode(&state.snapshot());
+        let frame = encoder.encode(start, 0, &head, &sections)?;
+        let end = start + frame.len() as u64;
+        let allocated = end + ALLOCATE_BYTES;
+
+        // A file of this number can be left from an attempt that failed; nothing names it.
+        let _ = context.env.fs.remove(&path);
+        let file = context.env.fs.create(&path).map_err(doing)?;
+        file.allocate(allocated)
+            .and_then(|()| file.write_at(&header, 0))
+            .and_then(|()| file.write_at(&frame, start))
+            .and_then(|()| file.sync_data())
+            .map_err(doing)
+            .and_then(|()| point_to(&context, &Pointer { number, file: id, durable: end }))?;
+        Ok(Self { context, state, number, file, encoder, end, allocated, snapshot_bytes: end, failure: None })
+    }
+
+    /// What it says.
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// The failure that ended all writing, if there was one.
+    pub fn failure(&self) -> Option<&Error> {
+        self.failure.as_ref()
+    }
+
+    /// Records edits, all or none, and makes them durable.
+    ///
+    /// # Errors
+    /// `Unavailable` when the disk has no room (nothing changed; try again later), or when a write or sync failed
+    /// before or now (nothing will be written until the database is opened again).
+    pub fn commit(&mut self, edits: &[Edit]) -> Result<()> {
+        if let Some(failure) = &self.failure {
+            return Err(failure.clone());
+        }
+        let mut state = self.state.clone();
+        edits.iter().try_for_each(|edit| state.apply(edit))?;
+        if self.end > ROLL_BYTES_MIN.max(4 * self.snapshot_bytes) {
+            return self.roll(state);
+        }
+        let (head, sections) = edit::encode(edits);
+        let need = self.end + self.encoder.size_max(&head, &sections);
+        if need > self.allocated {
+            let allocated = need + ALLOCATE_BYTES;
+            self.file.allocate(allocated).map_err(|error| Error::io("extend the manifest", error))?;
+            self.allocated = allocated;
+        }
+        let end = self.end;
+        let written = self.encoder.encode(end, 0, &head, &sections).and_then(|frame| {
+            let io = self.file.write_at(&frame, end).and_then(|()| self.file.sync_data());
+            io.map_err(|error| Error::io("write the manifest", error))?;
+            Ok(frame.len() as u64)
+        });
+        self.end += written.map_err(|error| self.fail(&error))?;
+        self.state = state;
+        Ok(())
+    }
+
+    fn roll(&mut self, state: State) -> Result<()> {
+        match Self::begin(self.context.clone(), state, self.number + 1) {
+            Ok(next) => {
+                let old = std::mem::replace(self, next);
+                let _ = self.context.env.fs.remove(&old.context.dir.join(file_name(old.number)));
+                Ok(())
+            }
+            // Only a full disk leaves it certain that CURRENT still names the old file: it is met first.
+            Err(error) if error.is_disk_full() => Err(error),
+            Err(error) => Err(self.fail(&error)),
+        }
+    }
+
+    fn fail(&mut self, error: &Error) -> Error {
+        let told = Error::unavailable(format!(
+            "{error}; reads go on, writes are refused until the database is opened again"
+        ));
+        self.failure.get_or_insert(told).clone()
+    }
+
+    /// This manifest's number: files with other numbers are left over.
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+}
+
+/// Makes `CURRENT` name another manifest, in one step that is either done or not.
+fn point_to(context: &Context, pointer: &Pointer) -> Result<()> {
+    let (new, current) = (context.dir.join(CURRENT_NEW), context.dir.join(CURRENT));
+    let fs = &context.env.fs;
+    let _ = fs.remove(&new);
+    let line = pointer.encode();
+    debug_assert!(line.len() <= CURRENT_BYTES_MAX, "{}", index(line.len() as u64));
+    let replace = || {
+        let file = fs.create(&new)?;
+        file.write_at(&line, 0)?;
+        file.sync_data()?;
+        // First the names of the new files, then the rename: CURRENT must never name a file that is not there.
+        fs.sync_dir(&context.dir)?;
+        fs.rename(&new, &current)?;
+        fs.sync_dir(&context.dir)
+    };
+    replace().map_err(|error| Error::io("make CURRENT name the new manifest", error))
+}
+
+/// A new database's identity.
+pub fn new_database(context: &Context) -> DatabaseId {
+    DatabaseId::random(&*context.env.random)
+}

@@ -1,0 +1,139 @@
+//! What all edits so far add up to. Pure: no disk here.
+
+use std::collections::BTreeMap;
+
+use pugdb_core::engine::EngineKind;
+use pugdb_core::memory::Floors;
+use pugdb_core::{DatabaseId, Error, FileId, KeyspaceId, Result, Seqno, Timestamp};
+
+use super::edit::{Edit, TableEntry};
+use crate::log::LogState;
+
+/// What the manifest knows of a keyspace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyspaceState {
+    /// Its name.
+    pub name: String,
+    /// What keeps its entries.
+    pub engine: EngineKind,
+    /// When it came into being.
+    pub created: Seqno,
+    /// Everything up to here is in its tables.
+    pub flushed: Seqno,
+    /// Its truncations.
+    pub floors: Floors,
+    /// Its tables, in the order they were added.
+    pub tables: Vec<TableEntry>,
+}
+
+impl KeyspaceState {
+    /// A new keyspace.
+    pub fn empty(name: &str, engine: EngineKind, created: Seqno) -> Self {
+        Self {
+            name: name.to_owned(),
+            engine,
+            created,
+            flushed: Seqno::ZERO,
+            floors: Floors::default(),
+            tables: Vec::new(),
+        }
+    }
+}
+
+/// What the manifest knows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct State {
+    /// The database's identity.
+    pub database: DatabaseId,
+    /// The number for the next keyspace: none is used twice.
+    pub next_keyspace: u32,
+    /// The keyspaces that exist.
+    pub keyspaces: BTreeMap<KeyspaceId, KeyspaceState>,
+    /// What is known of the log.
+    pub log: LogState,
+    /// No seqno beyond this one was used by a table or before the last open.
+    pub last_seqno: Seqno,
+    /// The calendar has been here.
+    pub time: Timestamp,
+}
+
+impl State {
+    /// A new database.
+    pub fn new(database: DatabaseId) -> Self {
+        Self {
+            database,
+            next_keyspace: 1,
+            keyspaces: BTreeMap::new(),
+            log: LogState { next_segment: 1, ..LogState::default() },
+            last_seqno: Seqno::ZERO,
+            time: Timestamp(0),
+        }
+    }
+
+    /// Takes in an edit. Edits that a replay brings a second time change nothing.
+    ///
+    /// # Errors
+    /// `Corrupt` when it is about a keyspace or table that never was.
+    pub fn apply(&mut self, edit: &Edit) -> Result<()> {
+        match edit {
+            Edit::Log(log) => self.log = log.clone(),
+            Edit::LastSeqno(seqno) => self.last_seqno = self.last_seqno.max(*seqno),
+            Edit::Time(time) => self.time = self.time.max(*time),
+            Edit::NextKeyspace(next) => self.next_keyspace = self.next_keyspace.max(*next),
+            Edit::Create { keyspace, name, engine, at } => {
+                if keyspace.0 >= self.next_keyspace {
+                    self.next_keyspace = keyspace.0 + 1;
+                    self.keyspaces.insert(*keyspace, KeyspaceState::empty(name, *engine, *at));
+                }
+            }
+            Edit::Drop { keyspace } => {
+                self.keyspaces.remove(keyspace);
+            }
+            Edit::Truncate { keyspace, at } => self.keyspace(*keyspace)?.floors.add(*at),
+            Edit::Flushed { keyspace, seqno } => {
+                let state = self.keyspace(*keyspace)?;
+                state.flushed = state.flushed.max(*seqno);
+            }
+            Edit::AddTable { table } => {
+                self.last_seqno = self.last_seqno.max(table.meta.max_seqno);
+                self.keyspace(table.meta.keyspace)?.tables.push(table.clone());
+            }
+            Edit::RemoveTable { keyspace, file } => {
+                let position = self.position(*keyspace, *file)?;
+                self.keyspace(*keyspace)?.tables.remove(position);
+            }
+            Edit::Quarantine { keyspace, file } => {
+                let position = self.position(*keyspace, *file)?;
+                self.keyspace(*keyspace)?.tables[position].quarantined = true;
+            }
+        }
+        Ok(())
+    }
+
+    fn keyspace(&mut self, id: KeyspaceId) -> Result<&mut KeyspaceState> {
+        let unknown =
+            || Error::corrupt(format!("the manifest speaks of keyspace {id}, which it never created"));
+        self.keyspaces.get_mut(&id).ok_or_else(unknown)
+    }
+
+    fn position(&mut self, keyspace: KeyspaceId, file: FileId) -> Result<usize> {
+        let unknown = || Error::corrupt(format!("the manifest speaks of table {file}, which it never added"));
+        self.keyspace(keyspace)?.tables.iter().position(|table| table.meta.id == file).ok_or_else(unknown)
+    }
+
+    /// The edits that build this state from nothing.
+    pub fn snapshot(&self) -> Vec<Edit> {
+        let mut edits =
+            vec![Edit::Log(self.log.clone()), Edit::LastSeqno(self.last_seqno), Edit::Time(self.time)];
+        for (&keyspace, state) in &self.keyspaces {
+            let (name, engine, at) = (state.name.clone(), state.engine, state.created);
+            edits.push(Edit::Create { keyspace, name, engine, at });
+            edits.extend(state.floors.cuts().iter().map(|&at| Edit::Truncate { keyspace, at }));
+            edits.push(Edit::Flushed { keyspace, seqno: state.flushed });
+            edits.extend(state.tables.iter().map(|table| Edit::AddTable { table: table.clone() }));
+        }
+        // Behind the creations, which count up too: a number that was used and dropped is not used again.
+        edits.push(Edit::NextKeyspace(self.next_keyspace));
+        edits
+    }
+}

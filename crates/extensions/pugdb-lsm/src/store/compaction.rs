@@ -1,0 +1,219 @@
+//! The compaction job: merges runs, a slice at a time. Inputs go only when the outputs were read again and recorded.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use pugdb_core::env::{Job, Next};
+use pugdb_core::{Error, ErrorKind, FileId, Found, Key, Result};
+
+use super::pick::{RunSize, pick};
+use super::{Change, Store};
+use crate::manifest::Edit;
+use crate::table::TableCursor;
+use crate::tree::{Outputs, Retention, Run, Tree};
+
+/// Entries merged in one slice.
+const SLICE_ENTRIES: usize = 2048;
+/// After trouble the compaction is begun anew this much later.
+const BACK_OFF: Duration = Duration::from_millis(500);
+
+pub(super) struct CompactionJob {
+    store: Arc<Store>,
+    task: Option<Task>,
+}
+
+struct Task {
+    tree: Arc<Tree>,
+    inputs: Vec<Run>,
+    merge: Vec<Input>,
+    outputs: Outputs,
+    stage: Stage,
+}
+
+enum Stage {
+    Write,
+    Check,
+    Record,
+}
+
+/// A run being merged: its tables one after the other.
+struct Input {
+    cursors: VecDeque<(FileId, TableCursor)>,
+    ready: VecDeque<(Key, Found)>,
+}
+
+/// What went wrong, and in which input, if it was in one.
+struct Damage {
+    file: Option<FileId>,
+    error: Error,
+}
+
+impl Input {
+    fn new(run: &Run) -> Self {
+        let cursors = run.tables.iter().map(|live| (live.id(), live.table.cursor())).collect();
+        Self { cursors, ready: VecDeque::new() }
+    }
+
+    /// The next version; `None` at the end.
+    fn peek(&mut self) -> Result<Option<&(Key, Found)>, Damage> {
+        while self.ready.is_empty()
+            && let Some((file, cursor)) = self.cursors.front_mut()
+        {
+            let mut versions = Vec::new();
+            cursor.next_versions(&mut versions).map_err(|error| Damage { file: Some(*file), error })?;
+            if versions.is_empty() {
+                self.cursors.pop_front();
+            }
+            self.ready.extend(versions);
+        }
+        Ok(self.ready.front())
+    }
+}
+
+/// The next version of all inputs: smallest key, newest first.
+fn next_version(inputs: &mut [Input]) -> Result<Option<(Key, Found)>, Damage> {
+    let mut best: Option<(usize, Key, Found)> = None;
+    for (number, input) in inputs.iter_mut().enumerate() {
+        let Some((key, found)) = input.peek()? else { continue };
+        let is_first = best.as_ref().is_none_or(|(_, best_key, best_found)| {
+            key.cmp(best_key).then(best_found.seqno.cmp(&found.seqno)).is_lt()
+        });
+        if is_first {
+            best = Some((number, key.clone(), found.clone()));
+        }
+    }
+    let Some((number, ..)) = best else { return Ok(None) };
+    Ok(inputs[number].ready.pop_front())
+}
+
+impl CompactionJob {
+    pub(super) fn new(store: Arc<Store>) -> Self {
+        Self { store, task: None }
+    }
+
+    /// Does one slice. False when there is nothing to do.
+    fn step(&mut self) -> Result<bool> {
+        let Some(mut task) = self.task.take().or_else(|| self.next_task()) else { return Ok(false) };
+        if task.tree.is_dropped() {
+            return Ok(true);
+        }
+        match task.stage {
+            Stage::Write => match task.merge_slice() {
+                Ok(true) => {}
+                Ok(false) => task.stage = Stage::Check,
+                Err(Damage { file: Some(file), error }) if error.kind() == ErrorKind::Corrupt => {
+                    self.quarantine(&task, file)?;
+                    return Ok(true);
+                }
+                Err(Damage { error, .. }) => return Err(error),
+            },
+            Stage::Check => {
+                task.outputs.finish()?;
+                task.outputs.check()?;
+                task.stage = Stage::Record;
+            }
+            Stage::Record => {
+                self.record(task)?;
+                return Ok(true);
+            }
+        }
+        self.task = Some(task);
+        Ok(true)
+    }
+
+    fn next_task(&self) -> Option<Task> {
+        let store = &self.store;
+        let trees = store.trees.read();
+        trees.values().find_map(|tree| {
+            let version = tree.version();
+            let is_quarantined =
+                |run: &Run| run.tables.iter().any(|live| live.quarantined.load(Ordering::Acquire));
+            let sizes: Vec<RunSize> = version
+                .runs
+                .iter()
+                .map(|run| RunSize { bytes: run.bytes(), is_quarantined: is_quarantined(run) })
+                .collect();
+            let window = pick(&sizes)?;
+            let inputs = version.runs[window.clone()].to_vec();
+            let horizon = store.snapshots.horizon();
+            let is_bottom = window.end == version.runs.len();
+            let retention = Retention::new(horizon, version.floors.at(horizon), is_bottom);
+            Some(Task {
+                tree: Arc::clone(tree),
+                merge: inputs.iter().map(Input::new).collect(),
+                inputs,
+                outputs: Outputs::new(
+                    &store.context,
+                    &store.cache,
+                    tree.id(),
+                    store.options.table,
+                    retention,
+                ),
+                stage: Stage::Write,
+            })
+        })
+    }
+
+    fn record(&self, task: Task) -> Result<()> {
+        let Task { tree, inputs, outputs, .. } = task;
+        let keyspace = tree.id();
+        // The output is as new as its newest input: younger runs stay in front of it, older ones behind.
+        let number = inputs.iter().map(|run| run.number).max().unwrap_or_default();
+        let entries = outputs.entries(number);
+        let old = inputs.iter().flat_map(|run| &run.tables);
+        let mut edits: Vec<Edit> = old.map(|live| Edit::RemoveTable { keyspace, file: live.id() }).collect();
+        edits.extend(entries.iter().map(|table| Edit::AddTable { table: table.clone() }));
+        let install = || tree.install_compaction(&inputs, &entries);
+        let change = Change { tree: &tree, edits, flushed: None, install: &install };
+        if self.store.commit(Some(&change))? {
+            outputs.release();
+            self.store.compactions.fetch_add(1, Ordering::Relaxed);
+            self.store.count_runs();
+        }
+        Ok(())
+    }
+
+    /// A damaged input is never picked again, and never deleted: what is whole in it can still be read.
+    fn quarantine(&self, task: &Task, file: FileId) -> Result<()> {
+        let edits = vec![Edit::Quarantine { keyspace: task.tree.id(), file }];
+        let install = || {
+            for live in task.inputs.iter().flat_map(|run| &run.tables).filter(|live| live.id() == file) {
+                live.quarantined.store(true, Ordering::Release);
+            }
+            Ok(())
+        };
+        let change = Change { tree: &task.tree, edits, flushed: None, install: &install };
+        self.store.commit(Some(&change)).map(drop)
+    }
+}
+
+impl Task {
+    /// Merges a slice; false at the end.
+    fn merge_slice(&mut self) -> Result<bool, Damage> {
+        for _ in 0..SLICE_ENTRIES {
+            let Some((key, found)) = next_version(&mut self.merge)? else { return Ok(false) };
+            self.outputs.add(&key, &found).map_err(|error| Damage { file: None, error })?;
+        }
+        Ok(true)
+    }
+}
+
+impl Job for CompactionJob {
+    fn run(&mut self) -> Next {
+        if self.store.closing.load(Ordering::Acquire) {
+            self.task = None;
+            return Next::Done;
+        }
+        match self.step() {
+            Ok(true) => Next::Again,
+            Ok(false) => Next::Wait,
+            // Outputs are gone with the task, inputs untouched.
+            Err(_) => {
+                self.store.progress.notify();
+                Next::WaitUntil(self.store.context.env.clock.monotonic() + BACK_OFF)
+            }
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! The flush job: writes sealed memtables to tables, oldest first, a slice at a time.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use pugdb_core::env::{Job, Next};
+use pugdb_core::{Error, Key, Result, Seqno};
+
+use super::{Change, Store};
+use crate::manifest::Edit;
+use crate::tree::{Memtable, Outputs, Retention, Tree};
+
+/// Entries written in one slice.
+const SLICE_BYTES: usize = 256 << 10;
+/// After trouble the flush is begun anew this much later.
+const BACK_OFF: Duration = Duration::from_millis(200);
+
+pub(super) struct FlushJob {
+    store: Arc<Store>,
+    task: Option<Task>,
+}
+
+struct Task {
+    tree: Arc<Tree>,
+    memtable: Arc<Memtable>,
+    outputs: Outputs,
+    stage: Stage,
+}
+
+enum Stage {
+    Write { after: Option<Key> },
+    Check,
+    Record,
+}
+
+impl FlushJob {
+    pub(super) fn new(store: Arc<Store>) -> Self {
+        Self { store, task: None }
+    }
+
+    /// Does one slice. False when there is nothing to do.
+    pub(super) fn step(&mut self) -> Result<bool> {
+        let Some(mut task) = self.task.take().or_else(|| self.next_task()) else {
+            return self.record_pending();
+        };
+        if task.tree.is_dropped() {
+            return Ok(true);
+        }
+        match &mut task.stage {
+            Stage::Write { after } => {
+                let mut versions = Vec::new();
+                let more = task.memtable.map.collect_versions(after.as_ref(), SLICE_BYTES, &mut versions);
+                versions.iter().try_for_each(|(key, found)| task.outputs.add(key, found))?;
+                match versions.pop() {
+                    Some((last, _)) if more => *after = Some(last),
+                    _ => {
+                        task.outputs.finish()?;
+                        task.stage = Stage::Check;
+                    }
+                }
+            }
+            Stage::Check => {
+                task.outputs.check()?;
+                task.stage = Stage::Record;
+            }
+            Stage::Record => {
+                self.record(task)?;
+                return Ok(true);
+            }
+        }
+        self.task = Some(task);
+        Ok(true)
+    }
+
+    fn next_task(&self) -> Option<Task> {
+        let store = &self.store;
+        let trees = store.trees.read();
+        let sealed = trees.values().filter_map(|tree| Some((tree, tree.oldest_sealed()?)));
+        let (tree, memtable) = sealed.min_by_key(|(_, memtable)| memtable.last())?;
+        let horizon = store.snapshots.horizon();
+        let version = tree.version();
+        let retention = Retention::new(horizon, version.floors.at(horizon), version.runs.is_empty());
+        let outputs = Outputs::new(&store.context, &store.cache, tree.id(), store.options.table, retention);
+        Some(Task { tree: Arc::clone(tree), memtable, outputs, stage: Stage::Write { after: None } })
+    }
+
+    fn record(&self, task: Task) -> Result<()> {
+        let Task { tree, memtable, outputs, .. } = task;
+        let (keyspace, seqno): (_, Seqno) = (tree.id(), memtable.last());
+        let entries = outputs.entries(tree.take_run_number());
+        let mut edits: Vec<Edit> =
+            entries.iter().map(|table| Edit::AddTable { table: table.clone() }).collect();
+        edits.push(Edit::Flushed { keyspace, seqno });
+        let install = || tree.install_flush(&memtable, &entries);
+        let change = Change { tree: &tree, edits, flushed: Some(&memtable), install: &install };
+        if self.store.commit(Some(&change))? {
+            outputs.release();
+            self.store.forget_bytes(memtable.map.bytes());
+            self.store.flushes.fetch_add(1, Ordering::Relaxed);
+            self.store.count_runs();
+        }
+        self.store.settled(None);
+        self.store.wake();
+        Ok(())
+    }
+
+    fn record_pending(&self) -> Result<bool> {
+        if self.store.pending.lock().is_empty() {
+            return Ok(false);
+        }
+        self.store.commit(None)?;
+        self.store.settled(None);
+        Ok(true)
+    }
+}
+
+impl Store {
+    /// A flush has ended, well or not: writers who wait look again.
+    pub(super) fn settled(&self, trouble: Option<Error>) {
+        *self.trouble.lock() = trouble;
+        self.progress.notify();
+    }
+
+    pub(super) fn count_runs(&self) {
+        let most = self.trees.read().values().map(|tree| tree.version().runs.len()).max();
+        self.runs_max.store(most.unwrap_or(0), Ordering::Release);
+        self.progress.notify();
+    }
+}
+
+impl Job for FlushJob {
+    fn run(&mut self) -> Next {
+        if self.store.closing.load(Ordering::Acquire) {
+            self.task = None;
+            return Next::Done;
+        }
+        match self.step() {
+            Ok(true) => Next::Again,
+            Ok(false) => Next::Wait,
+            Err(error) => {
+                // The output is gone with the task; the memtable is still there and is written again.
+                self.store.settled(Some(error));
+                Next::WaitUntil(self.store.context.env.clock.monotonic() + BACK_OFF)
+            }
+        }
+    }
+}

@@ -1,0 +1,520 @@
+//! The store: every tree of a database, the manifest they share, and the two jobs that work for them.
+//!
+//! ```text
+//! apply -> active memtable -> (full) sealed memtable -> flush job -> table, newest run -> compaction job -> fewer runs
+//! ```
+//!
+//! The order that keeps the promise of a prefix: a table is durable and read again, the log is durable through
+//! everything in it, the manifest names it, readers see it, the log is trimmed. The store knows the log only through
+//! [`Gate`].
+
+mod compaction;
+mod flush;
+mod pick;
+mod verify;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+
+use parking_lot::{Mutex, RwLock};
+use pugdb_core::engine::{Engine, EngineKind};
+use pugdb_core::env::{Event, JobHandle};
+use pugdb_core::snapshots::Snapshots;
+use pugdb_core::{Error, ErrorKind, FileId, KeyspaceId, Result, Seqno, Timestamp};
+
+pub use verify::StoreVerify;
+
+use crate::file::Context;
+use crate::log::LogState;
+use crate::manifest::{Edit, KeyspaceState, Manifest, State};
+use crate::table::{self, BlockCache, TableOptions};
+use crate::tree::{Memtable, Tree};
+
+/// Sizes of a store.
+#[derive(Clone, Copy, Debug)]
+pub struct StoreOptions {
+    /// A memtable of this size is sealed and flushed.
+    pub memtable_bytes: usize,
+    /// Writers wait when entries that are in no table take more than this.
+    pub unflushed_bytes_max: usize,
+    /// Table blocks kept in memory.
+    pub cache_bytes: usize,
+    /// How tables are laid out.
+    pub table: TableOptions,
+}
+
+/// Writers wait when a tree has this many runs: compaction is behind, and reads grow slow.
+const RUNS_MAX: usize = 48;
+
+/// What the store needs of the log, without knowing it.
+pub trait Gate: Send + Sync {
+    /// Makes everything durable that was ever applied.
+    fn make_durable(&self) -> Result<()>;
+
+    /// What the manifest is to record of the log when operations before `first_unflushed` are in tables.
+    fn log_state(&self, first_unflushed: Seqno) -> LogState;
+
+    /// The manifest has recorded `state`: what lies before its start can go.
+    fn recorded(&self, state: &LogState);
+
+    /// The newest time that was given to a read or a write.
+    fn time(&self) -> Timestamp;
+}
+
+/// All trees of a database.
+pub struct Store {
+    context: Context,
+    options: StoreOptions,
+    snapshots: Arc<Snapshots>,
+    cache: Arc<BlockCache>,
+    /// The log; absent while it is replayed, and in a store without one.
+    gate: RwLock<Option<Arc<dyn Gate>>>,
+    trees: RwLock<BTreeMap<KeyspaceId, Arc<Tree>>>,
+    /// Changes of keyspaces that the manifest does not know yet, by seqno. They go with its next edit.
+    pending: Mutex<Vec<(Seqno, Edit)>>,
+    /// Guards the order of edits, across the write and sync of each. Readers and writers of entries never take it.
+    manifest: Mutex<Manifest>,
+    /// Trees of dropped keyspaces that the manifest still knows.
+    dropped: Mutex<BTreeMap<KeyspaceId, Arc<Tree>>>,
+    jobs: Mutex<Vec<JobHandle>>,
+    closing: AtomicBool,
+    /// Notified when a flush or compaction has ended, well or not.
+    progress: Event,
+    /// What keeps flushes from ending: a full disk, say. It is tried again.
+    trouble: Mutex<Option<Error>>,
+    /// Bytes of entries in memtables that are in no table.
+    unflushed: AtomicUsize,
+    runs_max: AtomicUsize,
+    flushes: AtomicU64,
+    compactions: AtomicU64,
+}
+
+/// Sizes and counts.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct StoreStats {
+    /// Tables that take part in reads.
+    pub tables: usize,
+    /// Their bytes.
+    pub table_bytes: u64,
+    /// Sorted runs.
+    pub runs: usize,
+    /// Entries in memtables.
+    pub memtable_bytes: usize,
+    /// Blocks in the cache.
+    pub cache_bytes: usize,
+    /// Flushes since the open.
+    pub flushes: u64,
+    /// Compactions since the open.
+    pub compactions: u64,
+    /// Tables with damaged parts.
+    pub quarantined: usize,
+}
+
+impl Store {
+    /// Opens the trees that the manifest knows. The jobs are started by [`start`](Self::start).
+    ///
+    /// # Errors
+    /// `Corrupt` when a table is missing or its tail is damaged.
+    pub fn open(
+        context: Context,
+        options: StoreOptions,
+        snapshots: Arc<Snapshots>,
+        manifest: Manifest,
+    ) -> Result<Arc<Self>> {
+        let cache = Arc::new(BlockCache::new(options.cache_bytes));
+        let mut trees = BTreeMap::new();
+        for (&id, state) in
+            manifest.state().keyspaces.iter().filter(|(_, state)| state.engine == EngineKind::Lsm)
+        {
+            trees.insert(id, Tree::open(&context, &cache, id, state).map_err(missing_table)?);
+        }
+        let runs_max = trees.values().map(|tree| tree.version().runs.len()).max().unwrap_or(0);
+        Ok(Arc::new(Self {
+            context,
+            options,
+            snapshots,
+            cache,
+            gate: RwLock::new(None),
+            trees: RwLock::new(trees),
+            pending: Mutex::default(),
+            manifest: Mutex::new(manifest),
+            dropped: Mutex::default(),
+            jobs: Mutex::default(),
+            closing: AtomicBool::new(false),
+            progress: Event::default(),
+            trouble: Mutex::default(),
+            unflushed: AtomicUsize::new(0),
+            runs_max: AtomicUsize::new(runs_max),
+            flushes: AtomicU64::new(0),
+            compactions: AtomicU64::new(0),
+        }))
+    }
+
+    /// Connects the log and starts the jobs.
+    pub fn start(self: &Arc<Self>, gate: Option<Arc<dyn Gate>>) {
+        *self.gate.write() = gate;
+        let executor = &self.context.env.executor;
+        let flush = executor.spawn("flush", Box::new(flush::FlushJob::new(Arc::clone(self))));
+        let compaction =
+            executor.spawn("compaction", Box::new(compaction::CompactionJob::new(Arc::clone(self))));
+        *self.jobs.lock() = vec![flush, compaction];
+    }
+
+    /// The tree of a keyspace.
+    pub fn tree(&self, keyspace: KeyspaceId) -> Option<Arc<Tree>> {
+        self.trees.read().get(&keyspace).cloned()
+    }
+
+    /// What the manifest says.
+    pub fn state(&self) -> State {
+        self.manifest.lock().state().clone()
+    }
+
+    /// A keyspace comes into being. A replayed creation changes nothing.
+    ///
+    /// # Errors
+    /// None today: a new tree has no tables to open.
+    pub fn create(
+        &self,
+        id: KeyspaceId,
+        name: &str,
+        engine: EngineKind,
+        at: Seqno,
+    ) -> Result<Option<Arc<Tree>>> {
+        let edit = Edit::Create { keyspace: id, name: name.to_owned(), engine, at };
+        let tree = match engine {
+            EngineKind::Lsm => {
+                let state = KeyspaceState::empty(name, engine, at);
+                let tree = Tree::open(&self.context, &self.cache, id, &state)?;
+                self.trees.write().insert(id, Arc::clone(&tree));
+                Some(tree)
+            }
+            EngineKind::Btree => None,
+        };
+        self.pending.lock().push((at, edit));
+        self.wake();
+        Ok(tree)
+    }
+
+    /// A keyspace ends. Readers with older snapshots keep its tree.
+    pub fn drop_keyspace(&self, id: KeyspaceId, at: Seqno) {
+        if let Some(tree) = self.trees.write().remove(&id) {
+            tree.mark_dropped();
+            for memtable in &tree.version().memtables {
+                self.forget_bytes(memtable.map.bytes());
+            }
+            self.dropped.lock().insert(id, tree);
+        }
+        self.pending.lock().push((at, Edit::Drop { keyspace: id }));
+        self.wake();
+    }
+
+    /// A keyspace forgets everything before `at`.
+    ///
+    /// # Errors
+    /// As [`Engine::truncate`].
+    pub fn truncate(&self, tree: &Arc<Tree>, at: Seqno) -> Result<()> {
+        tree.truncate(at)?;
+        self.pending.lock().push((at, Edit::Truncate { keyspace: tree.id(), at }));
+        Ok(())
+    }
+
+    /// Waits until there is room for `bytes` more in memory.
+    ///
+    /// # Errors
+    /// `Unavailable` when flushes cannot end: the disk is full or failed.
+    pub fn admit(&self, bytes: usize) -> Result<()> {
+        let has_room = || {
+            let unflushed = self.unflushed.load(Ordering::Acquire);
+            // One write alone is always let in: it has been held against the limits before.
+            (unflushed == 0 || unflushed + bytes <= self.options.unflushed_bytes_max)
+                && self.runs_max.load(Ordering::Acquire) < RUNS_MAX
+        };
+        if let Some(failure) = self.failure() {
+            return Err(failure);
+        }
+        if has_room() {
+            return Ok(());
+        }
+        self.seal_largest();
+        self.context.env.executor.block_until(&self.progress, None, &mut || {
+            has_room() || self.closing.load(Ordering::Acquire) || self.obstacle().is_some()
+        });
+        if has_room() { Ok(()) } else { Err(self.obstacle().unwrap_or_else(closing)) }
+    }
+
+    /// Counts what was applied, and seals memtables that are full. Called by the writer, in order.
+    pub fn applied(&self, tree: &Arc<Tree>, bytes: usize) {
+        let unflushed = self.unflushed.fetch_add(bytes, Ordering::AcqRel) + bytes;
+        if tree.active_bytes() >= self.options.memtable_bytes {
+            tree.seal();
+            self.wake();
+        } else if unflushed > self.options.unflushed_bytes_max / 2 {
+            // Many small memtables: none is full, and together they are too much.
+            self.seal_largest();
+        }
+    }
+
+    /// Seals the largest memtable if nothing is waiting to be flushed.
+    fn seal_largest(&self) {
+        let trees: Vec<Arc<Tree>> = self.trees.read().values().cloned().collect();
+        if trees.iter().all(|tree| tree.oldest_sealed().is_none())
+            && let Some(tree) = trees.iter().max_by_key(|tree| tree.active_bytes())
+        {
+            tree.seal();
+        }
+        self.wake();
+    }
+
+    fn forget_bytes(&self, bytes: usize) {
+        let _ = self
+            .unflushed
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |now| Some(now.saturating_sub(bytes)));
+    }
+
+    fn wake(&self) {
+        for job in self.jobs.lock().iter() {
+            job.wake();
+        }
+    }
+
+    /// Writes everything that is in memory now to tables, and waits for it.
+    ///
+    /// # Errors
+    /// `Unavailable` when the disk is full or failed.
+    pub fn flush(&self) -> Result<()> {
+        let trees: Vec<Arc<Tree>> = self.trees.read().values().cloned().collect();
+        let mut waiting: Vec<(Arc<Tree>, Seqno)> = Vec::new();
+        for tree in trees {
+            tree.seal();
+            let version = tree.version();
+            let newest = version.memtables[1..].iter().map(|memtable| memtable.last()).max();
+            waiting.extend(newest.map(|newest| (Arc::clone(&tree), newest)));
+        }
+        // What stood in the way before is tried again now.
+        *self.trouble.lock() = None;
+        self.wake();
+        let is_done = || {
+            waiting.iter().all(|(tree, newest)| tree.is_dropped() || tree.flushed() >= *newest)
+                && self.pending.lock().is_empty()
+        };
+        self.context.env.executor.block_until(&self.progress, None, &mut || {
+            is_done() || self.closing.load(Ordering::Acquire) || self.obstacle().is_some()
+        });
+        if is_done() { Ok(()) } else { Err(self.obstacle().unwrap_or_else(closing)) }
+    }
+
+    /// Flushes sealed memtables on this thread: while the log is replayed no job runs yet.
+    ///
+    /// # Errors
+    /// `Unavailable` when the disk is full or failed.
+    pub fn flush_while_replaying(self: &Arc<Self>) -> Result<()> {
+        let mut job = flush::FlushJob::new(Arc::clone(self));
+        while job.step()? {}
+        Ok(())
+    }
+
+    /// True when a memtable waits to be flushed.
+    pub fn needs_flush(&self) -> bool {
+        self.trees.read().values().any(|tree| tree.oldest_sealed().is_some())
+    }
+
+    /// True when everything is in tables and in the manifest: the log is not needed.
+    pub fn is_flushed(&self) -> bool {
+        self.pending.lock().is_empty()
+            && self.trees.read().values().all(|tree| tree.first_unflushed().is_none())
+    }
+
+    /// The failure after which nothing is written any more.
+    pub fn failure(&self) -> Option<Error> {
+        if let Some(job) = self.jobs.lock().iter().find(|job| job.has_panicked()) {
+            return job.join(&*self.context.env.executor).err();
+        }
+        // A commit of the manifest is under way when the lock is taken: it has not failed yet.
+        self.manifest.try_lock().and_then(|manifest| manifest.failure().cloned())
+    }
+
+    /// What keeps writers from going on: a failure, or trouble that may pass.
+    fn obstacle(&self) -> Option<Error> {
+        self.failure().or_else(|| self.trouble.lock().clone())
+    }
+
+    /// Records `change` and all pending edits before it, with what is known of the log. False when `change` was given
+    /// up because its keyspace was dropped; the pending edits are recorded all the same.
+    fn commit(&self, change: Option<&Change<'_>>) -> Result<bool> {
+        let mut manifest = self.manifest.lock();
+        let pending = std::mem::take(&mut *self.pending.lock());
+        let outcome = self.commit_locked(&mut manifest, change, &pending);
+        drop(manifest);
+        match outcome {
+            Ok(_) => self.doom_dropped(&pending),
+            // Older than anything that was added meanwhile.
+            Err(_) => drop(self.pending.lock().splice(0..0, pending)),
+        }
+        outcome
+    }
+
+    fn commit_locked(
+        &self,
+        manifest: &mut Manifest,
+        change: Option<&Change<'_>>,
+        pending: &[(Seqno, Edit)],
+    ) -> Result<bool> {
+        // Looked at behind the pending edits: a drop that is among them has marked its tree before.
+        let change = change.filter(|change| !change.tree.is_dropped());
+        let gate = self.gate.read().clone();
+        // The log first: the manifest must not know of anything that a power cut could still take from the log.
+        gate.as_ref().map_or(Ok(()), |gate| gate.make_durable())?;
+        let mut edits: Vec<Edit> = pending.iter().map(|(_, edit)| edit.clone()).collect();
+        edits.extend(change.iter().flat_map(|change| change.edits.iter().cloned()));
+        let state = gate
+            .as_ref()
+            .map(|gate| gate.log_state(self.first_unflushed(change.and_then(|change| change.flushed))));
+        if let (Some(gate), Some(state)) = (&gate, &state) {
+            edits.push(Edit::Log(state.clone()));
+            edits.push(Edit::Time(gate.time()));
+        }
+        manifest.commit(&edits)?;
+        // Readers see the tables before the log that also holds their entries goes.
+        if let Some(change) = change {
+            (change.install)()?;
+        }
+        if let (Some(gate), Some(state)) = (&gate, &state) {
+            gate.recorded(state);
+        }
+        Ok(change.is_some())
+    }
+
+    /// The manifest names none of the dropped keyspaces' tables any more: they go with their last reader.
+    fn doom_dropped(&self, recorded: &[(Seqno, Edit)]) {
+        for (_, edit) in recorded {
+            if let Edit::Drop { keyspace } = edit
+                && let Some(tree) = self.dropped.lock().remove(keyspace)
+            {
+                tree.doom_all();
+            }
+        }
+    }
+
+    /// The oldest operation that would be lost without the log, when `flushed` is in a table.
+    fn first_unflushed(&self, flushed: Option<&Arc<Memtable>>) -> Seqno {
+        // Read first: what becomes visible later has a larger seqno, and what is under way is not visible yet.
+        let mut first = self.snapshots.visible().plus(1);
+        for tree in self.trees.read().values() {
+            let version = tree.version();
+            let counted = version
+                .memtables
+                .iter()
+                .filter(|memtable| !flushed.is_some_and(|gone| Arc::ptr_eq(gone, memtable)));
+            first = counted.filter_map(|memtable| memtable.first()).fold(first, Seqno::min);
+        }
+        self.pending.lock().iter().map(|(at, _)| *at).fold(first, Seqno::min)
+    }
+
+    /// The keyspace's oldest operation in memory keeps the log from being trimmed: it is flushed next.
+    pub fn seal_oldest(&self) {
+        let trees = self.trees.read();
+        let oldest = trees
+            .values()
+            .filter_map(|tree| Some((tree.first_unflushed()?, tree)))
+            .min_by_key(|(first, _)| *first);
+        if let Some((_, tree)) = oldest {
+            tree.seal();
+        }
+        drop(trees);
+        self.wake();
+    }
+
+    /// Sizes and counts.
+    pub fn stats(&self) -> StoreStats {
+        let mut stats = StoreStats {
+            cache_bytes: self.cache.bytes(),
+            flushes: self.flushes.load(Ordering::Relaxed),
+            compactions: self.compactions.load(Ordering::Relaxed),
+            ..StoreStats::default()
+        };
+        for tree in self.trees.read().values() {
+            let version = tree.version();
+            stats.memtable_bytes +=
+                version.memtables.iter().map(|memtable| memtable.map.bytes()).sum::<usize>();
+            stats.runs += version.runs.len();
+            for live in version.runs.iter().flat_map(|run| &run.tables) {
+                stats.tables += 1;
+                stats.table_bytes += live.table.meta().bytes;
+                stats.quarantined += usize::from(live.quarantined.load(Ordering::Relaxed));
+            }
+        }
+        stats
+    }
+
+    /// Ends the jobs. What they were at is given up; nothing counted on it.
+    ///
+    /// # Errors
+    /// `Internal` when a job had panicked.
+    pub fn stop(&self) -> Result<()> {
+        self.closing.store(true, Ordering::Release);
+        self.progress.notify();
+        self.wake();
+        let jobs = std::mem::take(&mut *self.jobs.lock());
+        let ended: Vec<Result<()>> = jobs.iter().map(|job| job.join(&*self.context.env.executor)).collect();
+        // The jobs are gone: nothing calls the log through the gate any more.
+        *self.gate.write() = None;
+        ended.into_iter().collect()
+    }
+
+    /// The last words of a store in good order, after [`stop`](Self::stop).
+    ///
+    /// # Errors
+    /// `Unavailable` when the disk is full or failed.
+    pub fn record_close(&self, log: LogState, last: Seqno, time: Timestamp) -> Result<()> {
+        let mut edits: Vec<Edit> = self.pending.lock().drain(..).map(|(_, edit)| edit).collect();
+        edits.extend([Edit::Log(log), Edit::LastSeqno(last), Edit::Time(time)]);
+        self.manifest.lock().commit(&edits)
+    }
+
+    /// Removes files that nothing names: outputs that were not finished, former manifests. Returns how many.
+    pub fn remove_leftovers(&self) -> usize {
+        let state = self.state();
+        let named: Vec<FileId> = state
+            .keyspaces
+            .values()
+            .flat_map(|keyspace| &keyspace.tables)
+            .map(|table| table.meta.id)
+            .collect();
+        let (fs, mut removed) = (&self.context.env.fs, 0);
+        for name in fs.list(&self.context.table_dir()).unwrap_or_default() {
+            if table::parse_file_name(&name).is_some_and(|id| !named.contains(&id)) {
+                removed += usize::from(fs.remove(&self.context.table_dir().join(name)).is_ok());
+            }
+        }
+        let current = self.manifest.lock().number();
+        for name in fs.list(&self.context.dir).unwrap_or_default() {
+            if crate::manifest::parse_name(&name).is_some_and(|number| number != current) {
+                let _ = fs.remove(&self.context.dir.join(name));
+            }
+        }
+        removed
+    }
+}
+
+/// What a job wants recorded.
+struct Change<'a> {
+    tree: &'a Arc<Tree>,
+    edits: Vec<Edit>,
+    /// The memtable that is in tables then.
+    flushed: Option<&'a Arc<Memtable>>,
+    /// Makes readers see it, once it is recorded.
+    install: &'a dyn Fn() -> Result<()>,
+}
+
+fn closing() -> Error {
+    Error::closed("the database is being closed")
+}
+
+fn missing_table(error: Error) -> Error {
+    if error.kind() == ErrorKind::NotFound {
+        return Error::corrupt(format!("{error}; the manifest names this table; restore it from a backup"));
+    }
+    error
+}

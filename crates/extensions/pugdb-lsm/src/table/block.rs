@@ -1,0 +1,184 @@
+//! A data block: entries in order, then the offset of each, then their count.
+
+use bytes::Bytes;
+use pugdb_core::coding::{Reader, index};
+use pugdb_core::entry::{self, RawOp};
+use pugdb_core::{Error, Found, Key, Result, Seqno, limits};
+
+/// An entry's offset, and the count at the end.
+const OFFSET_BYTES: usize = 4;
+/// What an entry takes beside its key and value, at most: seqno, the entry's own fields, its offset.
+const ENTRY_OVERHEAD_BYTES: usize = 8 + 48 + OFFSET_BYTES;
+/// Larger blocks are not made on purpose: a point read would have to verify all of one.
+pub(super) const BLOCK_BYTES_MAX: usize = 16 << 20;
+
+const _: () = assert!(
+    BLOCK_BYTES_MAX + limits::KEY_BYTES_MAX + limits::VALUE_BYTES_MAX + ENTRY_OVERHEAD_BYTES
+        < u32::MAX as usize
+);
+
+/// Writes the content of one block behind what a buffer holds already.
+#[derive(Debug, Default)]
+pub(super) struct BlockBuilder {
+    /// Where in the buffer the block begins.
+    start: usize,
+    offsets: Vec<u32>,
+}
+
+impl BlockBuilder {
+    /// How many entries the block has.
+    pub(super) fn count(&self) -> usize {
+        self.offsets.len()
+    }
+
+    /// True when the entry would make the block larger than `bytes`.
+    pub(super) fn is_full(&self, buffer: &[u8], key: &Key, found: &Found, bytes: usize) -> bool {
+        let size = buffer.len() - self.start + self.offsets.len() * OFFSET_BYTES;
+        size + key.len() + found.entry.value.len() + ENTRY_OVERHEAD_BYTES > bytes
+    }
+
+    /// Appends an entry. The first one says where the block begins.
+    pub(super) fn add(&mut self, buffer: &mut Vec<u8>, key: &Key, found: &Found) {
+        if self.offsets.is_empty() {
+            self.start = buffer.len();
+        }
+        self.offsets.push(offset(buffer.len() - self.start));
+        buffer.extend_from_slice(&found.seqno.0.to_le_bytes());
+        entry::encode(key, &found.entry, buffer);
+    }
+
+    /// Ends the block, gets ready for the next one, and returns where in the buffer the content begins.
+    pub(super) fn finish(&mut self, buffer: &mut Vec<u8>) -> usize {
+        for offset in &self.offsets {
+            buffer.extend_from_slice(&offset.to_le_bytes());
+        }
+        buffer.extend_from_slice(&offset(self.offsets.len()).to_le_bytes());
+        self.offsets.clear();
+        self.start
+    }
+}
+
+fn offset(value: usize) -> u32 {
+    u32::try_from(value).expect("a block is closed before 16 MiB and one entry more: asserted above")
+}
+
+/// The content of a data block, verified and opened. Cheap to clone; keys and values given out are views of it.
+///
+/// A checksum says that the bytes are what was written, not who wrote them: every structure is checked as it is used.
+#[derive(Clone)]
+pub struct Block {
+    content: Bytes,
+    /// Where the entries end and their offsets begin.
+    entries_end: usize,
+    count: usize,
+}
+
+impl std::fmt::Debug for Block {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Block({} entries, {} bytes)", self.count, self.content.len())
+    }
+}
+
+impl Block {
+    /// Takes over a block's content.
+    pub(super) fn decode(content: Bytes) -> Result<Self> {
+        let (rest, count) = content.split_last_chunk::<OFFSET_BYTES>().ok_or_else(damaged)?;
+        let count = index(u64::from(u32::from_le_bytes(*count)));
+        let entries_end = rest.len().checked_sub(count * OFFSET_BYTES).ok_or_else(damaged)?;
+        if count == 0 {
+            return Err(damaged());
+        }
+        Ok(Self { content, entries_end, count })
+    }
+
+    /// How many entries it holds; at least one.
+    pub fn count(&self) -> usize {
+        self.count
+    }
+
+    /// What it takes in memory.
+    pub fn bytes(&self) -> usize {
+        self.content.len()
+    }
+
+    /// The entry number `position`, as it lies in the block.
+    pub(super) fn raw(&self, position: usize) -> Result<(Seqno, RawOp<'_>)> {
+        let start = self.offset(position)?;
+        let end = if position + 1 < self.count { self.offset(position + 1)? } else { self.entries_end };
+        let mut reader = Reader::new(self.content.get(start..end.min(self.entries_end)).ok_or_else(damaged)?);
+        let seqno = Seqno(reader.u64().map_err(|_| damaged())?);
+        let raw = RawOp::decode(&mut reader).map_err(|_| damaged())?;
+        if reader.is_empty() { Ok((seqno, raw)) } else { Err(damaged()) }
+    }
+
+    /// The entry number `position`: key and value are views of the block.
+    pub(super) fn entry(&self, position: usize) -> Result<(Key, Found)> {
+        let (seqno, raw) = self.raw(position)?;
+        let key = Key::new(self.content.slice_ref(raw.key)).map_err(|_| damaged())?;
+        Ok((key, self.found(seqno, &raw)))
+    }
+
+    /// What an entry of this block says.
+    pub(super) fn found<'a>(&'a self, seqno: Seqno, raw: &RawOp<'a>) -> Found {
+        Found { seqno, entry: raw.entry(&|part| self.content.slice_ref(part)) }
+    }
+
+    /// The number of entries for which `before` holds; it must hold for none behind one for which it does not.
+    pub(super) fn partition(&self, before: impl Fn(&[u8], Seqno) -> bool) -> Result<usize> {
+        let (mut low, mut high) = (0, self.count);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            let (seqno, raw) = self.raw(middle)?;
+            if before(raw.key, seqno) {
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
+        }
+        Ok(low)
+    }
+
+    fn offset(&self, position: usize) -> Result<usize> {
+        let at = self.entries_end + position * OFFSET_BYTES;
+        let bytes = self.content.get(at..).and_then(|rest| rest.first_chunk::<OFFSET_BYTES>());
+        bytes.map(|bytes| index(u64::from(u32::from_le_bytes(*bytes)))).ok_or_else(damaged)
+    }
+}
+
+fn damaged() -> Error {
+    Error::corrupt("an entry is damaged; run `pugdb verify`")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pugdb_core::{Entry, Value};
+
+    #[test]
+    fn an_entry_that_does_not_fill_its_place_is_corrupt() {
+        let (mut builder, mut content) = (BlockBuilder::default(), Vec::new());
+        for (seqno, name) in [(1, b"a"), (2, b"b")] {
+            let entry = Entry::put(Value::new(vec![0; 50]).unwrap());
+            builder.add(&mut content, &Key::copy(name).unwrap(), &Found { seqno: Seqno(seqno), entry });
+        }
+        assert_eq!(builder.finish(&mut content), 0);
+        let sound = Block::decode(content.clone().into()).unwrap();
+        assert_eq!(sound.entry(1).unwrap().0, b"b");
+        let offsets = content.len() - 12;
+        let second = content[offsets + 4];
+        for moved in (0..=255).filter(|&moved| moved != second) {
+            content[offsets + 4] = moved;
+            let block = Block::decode(content.clone().into()).unwrap();
+            assert!(block.entry(0).is_err(), "second entry at {moved}");
+        }
+        // The first entry takes the second one and an offset for its own.
+        content[8 + 2] += second + 4;
+        content[offsets + 4] = 2 * second + 4;
+        assert!(Block::decode(content.clone().into()).unwrap().entry(0).is_err());
+        content[8 + 2] -= second + 4;
+        content[offsets + 4] = second;
+        // The last entry takes the offsets for its own: its value is as long as if they were part of it.
+        content[usize::from(second) + 8 + 2] += 8;
+        assert!(Block::decode(content.into()).unwrap().entry(1).is_err());
+    }
+}

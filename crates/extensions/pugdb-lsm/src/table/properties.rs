@@ -1,0 +1,161 @@
+//! The properties: what a table says about itself, as numbered fields. A reader skips the numbers it does not know.
+
+use std::collections::BTreeMap;
+
+use pugdb_core::coding::{Reader, put_bytes, put_varint};
+use pugdb_core::{Error, Key, Result, Seqno};
+
+use super::TableMeta;
+
+const ENTRIES: u64 = 1;
+const KEYS: u64 = 2;
+const DELETES: u64 = 3;
+const MIN_SEQNO: u64 = 4;
+const MAX_SEQNO: u64 = 5;
+const FIRST_KEY: u64 = 6;
+const LAST_KEY: u64 = 7;
+const DATA_BYTES: u64 = 8;
+const BLOCK_BYTES: u64 = 9;
+const FILTER_BITS_PER_KEY: u64 = 10;
+
+/// What a table says about itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Properties {
+    /// Versions.
+    pub(super) entries: u64,
+    /// Distinct keys.
+    pub(super) keys: u64,
+    /// Versions that are deletes.
+    pub(super) deletes: u64,
+    pub(super) min_seqno: Seqno,
+    pub(super) max_seqno: Seqno,
+    pub(super) first: Key,
+    pub(super) last: Key,
+    /// The stored length of all data blocks.
+    pub(super) data_bytes: u64,
+    /// How large a block was meant to be.
+    pub(super) block_bytes: u64,
+    /// How many bits of filter a key was given.
+    pub(super) filter_bits_per_key: u64,
+}
+
+impl Properties {
+    pub(super) fn encode(&self, out: &mut Vec<u8>) {
+        number(out, ENTRIES, self.entries);
+        number(out, KEYS, self.keys);
+        number(out, DELETES, self.deletes);
+        number(out, MIN_SEQNO, self.min_seqno.0);
+        number(out, MAX_SEQNO, self.max_seqno.0);
+        field(out, FIRST_KEY, &self.first);
+        field(out, LAST_KEY, &self.last);
+        number(out, DATA_BYTES, self.data_bytes);
+        number(out, BLOCK_BYTES, self.block_bytes);
+        number(out, FILTER_BITS_PER_KEY, self.filter_bits_per_key);
+    }
+
+    pub(super) fn decode(content: &[u8]) -> Result<Self> {
+        let damaged = |_| Error::corrupt("the properties are damaged; run `pugdb verify`");
+        let fields = Fields::decode(content).map_err(damaged)?;
+        let read = || -> Result<Self> {
+            Ok(Self {
+                entries: fields.number(ENTRIES)?,
+                keys: fields.number(KEYS)?,
+                deletes: fields.number(DELETES)?,
+                min_seqno: Seqno(fields.number(MIN_SEQNO)?),
+                max_seqno: Seqno(fields.number(MAX_SEQNO)?),
+                first: Key::copy(fields.get(FIRST_KEY)?)?,
+                last: Key::copy(fields.get(LAST_KEY)?)?,
+                data_bytes: fields.number(DATA_BYTES)?,
+                block_bytes: fields.number(BLOCK_BYTES)?,
+                filter_bits_per_key: fields.number(FILTER_BITS_PER_KEY)?,
+            })
+        };
+        read().map_err(damaged)
+    }
+
+    /// True when the manifest describes this table.
+    pub(super) fn agree_with(&self, meta: &TableMeta) -> bool {
+        self.entries == meta.entries
+            && self.deletes == meta.deletes
+            && self.min_seqno == meta.min_seqno
+            && self.max_seqno == meta.max_seqno
+            && self.first == meta.first
+            && self.last == meta.last
+    }
+}
+
+fn field(out: &mut Vec<u8>, id: u64, bytes: &[u8]) {
+    put_varint(out, id);
+    put_bytes(out, bytes);
+}
+
+fn number(out: &mut Vec<u8>, id: u64, value: u64) {
+    let mut bytes = Vec::with_capacity(10);
+    put_varint(&mut bytes, value);
+    field(out, id, &bytes);
+}
+
+struct Fields<'a>(BTreeMap<u64, &'a [u8]>);
+
+impl<'a> Fields<'a> {
+    fn decode(content: &'a [u8]) -> Result<Self> {
+        let mut reader = Reader::new(content);
+        let mut fields = BTreeMap::new();
+        while !reader.is_empty() {
+            let id = reader.varint()?;
+            if fields.insert(id, reader.bytes()?).is_some() {
+                return Err(Error::corrupt("a field is there twice"));
+            }
+        }
+        Ok(Self(fields))
+    }
+
+    fn get(&self, id: u64) -> Result<&'a [u8]> {
+        self.0.get(&id).copied().ok_or_else(|| Error::corrupt("a field is missing"))
+    }
+
+    fn number(&self, id: u64) -> Result<u64> {
+        let mut reader = Reader::new(self.get(id)?);
+        let value = reader.varint()?;
+        if reader.is_empty() { Ok(value) } else { Err(Error::corrupt("a field is too long")) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn properties() -> Properties {
+        Properties {
+            entries: 300,
+            keys: 200,
+            deletes: 3,
+            min_seqno: Seqno(4),
+            max_seqno: Seqno(u64::MAX),
+            first: Key::copy(b"").unwrap(),
+            last: Key::copy(&[255; 300]).unwrap(),
+            data_bytes: 1 << 40,
+            block_bytes: 8192,
+            filter_bits_per_key: 10,
+        }
+    }
+
+    #[test]
+    fn unknown_properties_are_skipped() {
+        let mut out = Vec::new();
+        properties().encode(&mut out);
+        field(&mut out, 4711, b"from a later version");
+        assert_eq!(Properties::decode(&out).unwrap(), properties());
+    }
+
+    #[test]
+    fn every_cut_and_every_repeated_field_is_corrupt() {
+        let mut out = Vec::new();
+        properties().encode(&mut out);
+        for end in 0..out.len() {
+            assert!(Properties::decode(&out[..end]).is_err());
+        }
+        number(&mut out, KEYS, 200);
+        assert!(Properties::decode(&out).is_err());
+    }
+}

@@ -1,0 +1,186 @@
+//! An open table: looks into bounds, filter and index, and says which block to read. Read path, steps "look" and
+//! "choose".
+
+use std::cmp::Ordering;
+use std::sync::Arc;
+
+use pugdb_core::engine::{Direction, KeyRange};
+use pugdb_core::seam::Wait;
+use pugdb_core::{Found, Result, Seqno};
+
+use super::block::Block;
+use super::cache::BlockCache;
+use super::cursor::TableCursor;
+use super::filter::KeyHash;
+use super::load::{self, BlockRef};
+use super::scan::TableScan;
+use super::tail::Tail;
+use super::verify::{self, TableSummary};
+use super::{Bounds, TableMeta, entry_order};
+use crate::file::Context;
+
+/// An open table. Filter, index and properties stay in memory; blocks come through the cache.
+pub struct Table {
+    context: Context,
+    cache: Arc<BlockCache>,
+    meta: TableMeta,
+    bounds: Bounds,
+    /// Takes the place of every entry's seqno, for a file that was made elsewhere and ingested.
+    global_seqno: Option<Seqno>,
+    tail: Tail,
+}
+
+impl std::fmt::Debug for Table {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Table({})", self.meta.id)
+    }
+}
+
+impl Table {
+    /// Opens the table that `meta` describes. Readers see the keys within `bounds` only. With a `global_seqno` every
+    /// entry has that seqno, and a key's newest version is its only one.
+    ///
+    /// # Errors
+    /// `Corrupt` when the tail is damaged or the file is another one than `meta` says, `NotFound` when it is gone,
+    /// what the cipher says when the key is wrong.
+    pub fn open(
+        context: &Context,
+        cache: Arc<BlockCache>,
+        meta: TableMeta,
+        bounds: Bounds,
+        global_seqno: Option<Seqno>,
+    ) -> Result<Arc<Self>> {
+        let tail = Tail::read(context, &meta)?;
+        Ok(Arc::new(Self { context: context.clone(), cache, meta, bounds, global_seqno, tail }))
+    }
+
+    /// What the manifest keeps of it.
+    pub fn meta(&self) -> &TableMeta {
+        &self.meta
+    }
+
+    /// The keys that readers see.
+    pub fn bounds(&self) -> &Bounds {
+        &self.bounds
+    }
+
+    /// The seqno that every entry has, if it is one.
+    pub fn global_seqno(&self) -> Option<Seqno> {
+        self.global_seqno
+    }
+
+    /// How many distinct keys the file holds.
+    pub fn keys(&self) -> u64 {
+        self.tail.properties.keys
+    }
+
+    /// The stored length of the data blocks.
+    pub fn data_bytes(&self) -> u64 {
+        self.tail.properties.data_bytes
+    }
+
+    /// What filter and index take in memory.
+    pub fn memory_bytes(&self) -> usize {
+        self.tail.filter.bytes() + self.tail.index.bytes()
+    }
+
+    /// False when the table surely has no version of `key`.
+    pub fn may_contain(&self, key: &[u8]) -> bool {
+        self.may_contain_hashed(key, KeyHash::of(key))
+    }
+
+    /// [`may_contain`](Self::may_contain) for a key whose hash is known.
+    pub fn may_contain_hashed(&self, key: &[u8], hash: KeyHash) -> bool {
+        self.bounds.contains(key) && self.tail.filter.may_contain(hash)
+    }
+
+    /// The newest version of `key` at or below `seqno`, as it is: deletes and expired entries too.
+    ///
+    /// # Errors
+    /// `Corrupt` when the block is damaged, what the store says when it cannot be read.
+    pub fn get(&self, key: &[u8], seqno: Seqno) -> Result<Option<Found>> {
+        let Some(number) = self.plan(key, KeyHash::of(key), seqno) else { return Ok(None) };
+        let loaded = load::load(&*self.context.tables, &self.cache, &[(self, number)], Wait::Always)?;
+        let block = loaded.and_then(|mut blocks| blocks.pop());
+        block.map_or(Ok(None), |block| self.resolve(number, &block, key, seqno))
+    }
+
+    /// The one block that holds the newest version of `key` at or below `seqno`, if the table has one. Gather these
+    /// for several keys and tables, load them in one call, and ask [`BlockRef::resolve`].
+    pub fn plan_get(self: &Arc<Self>, key: &[u8], hash: KeyHash, seqno: Seqno) -> Option<BlockRef> {
+        self.plan(key, hash, seqno).map(|number| BlockRef::new(Arc::clone(self), number))
+    }
+
+    /// A scan of `range`: the newest version at or below `seqno` of each key, deletes included.
+    pub fn scan(self: &Arc<Self>, range: KeyRange, direction: Direction, seqno: Seqno) -> TableScan {
+        TableScan::new(Arc::clone(self), range, direction, seqno)
+    }
+
+    /// A walk over all versions within the bounds, past the cache.
+    pub fn cursor(self: &Arc<Self>) -> TableCursor {
+        TableCursor::new(Arc::clone(self))
+    }
+
+    /// Reads the whole file again, past the cache, and checks every byte and every promise of the format.
+    ///
+    /// # Errors
+    /// `Corrupt`, naming the file, the byte and the kind of damage.
+    pub fn verify(&self) -> Result<TableSummary> {
+        verify::verify(&self.context, &self.meta)
+    }
+
+    fn plan(&self, key: &[u8], hash: KeyHash, seqno: Seqno) -> Option<usize> {
+        let seqno = self.stored_seqno(seqno)?;
+        if !self.may_contain_hashed(key, hash) {
+            return None;
+        }
+        // All entries of the blocks before come before (key, seqno), and this one's last entry does not.
+        let number = self.tail.index.partition(|last, last_seqno| is_before(last, last_seqno, key, seqno));
+        (number < self.tail.index.blocks().len()).then_some(number)
+    }
+
+    pub(super) fn resolve(
+        &self,
+        number: usize,
+        block: &Block,
+        key: &[u8],
+        seqno: Seqno,
+    ) -> Result<Option<Found>> {
+        let Some(seqno) = self.stored_seqno(seqno) else { return Ok(None) };
+        let find = || -> Result<Option<Found>> {
+            let at = block.partition(|entry, entry_seqno| is_before(entry, entry_seqno, key, seqno))?;
+            if at == block.count() {
+                return Ok(None);
+            }
+            let (found_seqno, raw) = block.raw(at)?;
+            Ok((raw.key == key).then(|| block.found(found_seqno, &raw)))
+        };
+        let found = find().map_err(|error| error.at(self.tail.place(number)))?;
+        Ok(found.map(|found| self.shown(found)))
+    }
+
+    /// Up to which stored seqno a reader at `seqno` sees; `None` when it sees nothing.
+    pub(super) fn stored_seqno(&self, seqno: Seqno) -> Option<Seqno> {
+        match self.global_seqno {
+            Some(global) => (global <= seqno).then_some(Seqno::MAX),
+            None => (self.meta.min_seqno <= seqno).then_some(seqno),
+        }
+    }
+
+    /// The entry with the seqno that readers see.
+    pub(super) fn shown(&self, found: Found) -> Found {
+        Found { seqno: self.global_seqno.unwrap_or(found.seqno), ..found }
+    }
+
+    pub(super) fn context(&self) -> &Context {
+        &self.context
+    }
+
+    pub(super) fn tail(&self) -> &Tail {
+        &self.tail
+    }
+}
+
+fn is_before(entry: &[u8], entry_seqno: Seqno, key: &[u8], seqno: Seqno) -> bool {
+    entry_order((entry, entry_seqno), (key, seqno)) == Ordering::Less
+}

@@ -1,0 +1,210 @@
+//! Opens a table's tail: header and footer in one read, then filter, index and properties in another.
+
+use std::io;
+use std::ops::Range;
+
+use bytes::{Bytes, BytesMut};
+use pugdb_core::coding::index;
+use pugdb_core::env::File;
+use pugdb_core::seam::{FileKind, RangeRequest, TableStore, Wait};
+use pugdb_core::{Error, FileId, Result};
+
+use super::TableMeta;
+use super::block::Block;
+use super::filter::Filter;
+use super::footer::{FOOTER_BYTES, Footer};
+use super::index::Index;
+use super::piece::{PieceKind, Pieces};
+use super::properties::Properties;
+use crate::file::{Context, FileHeader, OpenedHeader};
+
+/// Read together with the footer: most headers fit, so opening a table takes two reads.
+const HEAD_BYTES: u64 = 1024;
+/// No header is longer; a larger length is damage.
+const HEAD_BYTES_MAX: u64 = 64 << 10;
+
+/// What a table keeps in memory.
+pub(super) struct Tail {
+    id: FileId,
+    pieces: Pieces,
+    pub(super) filter: Filter,
+    pub(super) index: Index,
+    pub(super) properties: Properties,
+}
+
+impl Tail {
+    /// Reads and verifies the tail of the file that `meta` describes.
+    pub(super) fn read(context: &Context, meta: &TableMeta) -> Result<Self> {
+        Self::read_unplaced(context, meta).map_err(|error| error.at(format_args!("table {}", meta.id)))
+    }
+
+    fn read_unplaced(context: &Context, meta: &TableMeta) -> Result<Self> {
+        let end = meta.bytes.checked_sub(FOOTER_BYTES as u64).ok_or_else(|| disagrees("a length"))?;
+        let head = 0..HEAD_BYTES.min(meta.bytes);
+        let [head, footer] = read(context, meta.id, [head, end..meta.bytes])?;
+        let footer = Footer::decode(meta.id, end, &footer)?;
+        let tail = footer.tail_offset..end;
+        let (head, tail) = if footer.header_bytes <= head.len() as u64 {
+            let [tail] = read(context, meta.id, [tail])?;
+            (head, tail)
+        } else {
+            let [head, tail] = read(context, meta.id, [0..footer.header_bytes.min(HEAD_BYTES_MAX), tail])?;
+            (head, tail)
+        };
+        let header = open_header(context, meta, &footer, head)?;
+        let pieces = Pieces::new(meta.id, meta.keyspace, header.cipher);
+        Self::decode(pieces, meta, &footer, into_mut(tail))
+    }
+
+    fn decode(pieces: Pieces, meta: &TableMeta, footer: &Footer, mut tail: BytesMut) -> Result<Self> {
+        let mut offset = footer.tail_offset;
+        let mut part = |kind, length: u64| {
+            let opened = pieces.open(kind, offset, tail.split_to(index(length)));
+            offset += length;
+            opened
+        };
+        let filter = Filter::decode(part(PieceKind::Filter, footer.filter_bytes)?)?;
+        let content = part(PieceKind::Index, footer.index_bytes)?;
+        let index = Index::decode(&content, footer.header_bytes, footer.tail_offset)?;
+        let properties = Properties::decode(&part(PieceKind::Properties, footer.properties_bytes)?)?;
+        if !properties.agree_with(meta) {
+            return Err(disagrees("properties"));
+        }
+        let last = index.blocks().last().map(|block| &block.last[..]);
+        let data_bytes = footer.tail_offset - footer.header_bytes;
+        if last != Some(&properties.last)
+            || index.entries() != Some(properties.entries)
+            || data_bytes != properties.data_bytes
+        {
+            return Err(Error::corrupt("index and properties do not agree; run `pugdb verify`"));
+        }
+        Ok(Self { id: meta.id, pieces, filter, index, properties })
+    }
+
+    /// What to read to have the blocks of `run`, which lie side by side.
+    pub(super) fn request(&self, run: Range<usize>) -> RangeRequest {
+        let blocks = &self.index.blocks()[run];
+        let offset = blocks.first().map_or(0, |block| block.offset);
+        RangeRequest { file: self.id, offset, length: blocks.iter().map(|block| block.length).sum() }
+    }
+
+    /// Verifies and opens the block number `number`.
+    pub(super) fn open_block(&self, number: usize, stored: BytesMut) -> Result<Block> {
+        let content = self.pieces.open(PieceKind::Data, self.offset(number), stored)?;
+        Block::decode(content).map_err(|error| error.at(self.place(number)))
+    }
+
+    /// Reads several blocks side by side in one request, past the cache.
+    pub(super) fn read_run(&self, store: &dyn TableStore, run: Range<usize>) -> Result<Vec<Block>> {
+        let bytes = read_ranges(store, &[self.request(run.clone())], Wait::Always)?;
+        let stored = bytes.and_then(|mut bytes| bytes.pop()).ok_or_else(refused)?;
+        let mut stored = into_mut(stored);
+        run.map(|number| self.open_block(number, stored.split_to(self.index.blocks()[number].length)))
+            .collect()
+    }
+
+    /// The next blocks from `blocks` that are about `bytes` long together, and at least one.
+    pub(super) fn next_run(&self, blocks: Range<usize>, bytes: usize) -> Range<usize> {
+        let mut left = bytes;
+        let more = self.index.blocks()[blocks.clone()].iter().skip(1).take_while(|block| {
+            let fits = block.length <= left;
+            left = left.saturating_sub(block.length);
+            fits
+        });
+        blocks.start..(blocks.start + 1 + more.count()).min(blocks.end)
+    }
+
+    /// Where the block number `number` begins.
+    pub(super) fn offset(&self, number: usize) -> u64 {
+        self.index.blocks()[number].offset
+    }
+
+    /// Names a block in a message.
+    pub(super) fn place(&self, number: usize) -> String {
+        self.pieces.place(PieceKind::Data, self.offset(number))
+    }
+}
+
+fn open_header(context: &Context, meta: &TableMeta, footer: &Footer, head: Bytes) -> Result<OpenedHeader> {
+    let header = FileHeader::read(&Head(head), FileKind::Table, Some(context.database), &*context.cipher)?;
+    let identity = &header.header.context;
+    if identity.file != meta.id {
+        return Err(disagrees("an id"));
+    }
+    if identity.keyspace != Some(meta.keyspace) {
+        return Err(disagrees("a keyspace"));
+    }
+    if header.bytes != footer.header_bytes {
+        return Err(disagrees("a header"));
+    }
+    Ok(header)
+}
+
+fn disagrees(what: &str) -> Error {
+    Error::corrupt(format!(
+        "the file has {what} other than the manifest says; run `pugdb verify` and restore the file from a backup"
+    ))
+}
+
+fn refused() -> Error {
+    Error::internal("a table store refused to wait though it may; please report it")
+}
+
+/// Reads `ranges` of one file and waits for them.
+fn read<const N: usize>(context: &Context, file: FileId, ranges: [Range<u64>; N]) -> Result<[Bytes; N]> {
+    let requests = ranges.map(|range| RangeRequest {
+        file,
+        offset: range.start,
+        length: index(range.end.saturating_sub(range.start)),
+    });
+    let read = read_ranges(&*context.tables, &requests, Wait::Always)?.ok_or_else(refused)?;
+    read.try_into().map_err(|_| refused())
+}
+
+/// Asks the store, and checks that the answer has the shape of the question.
+pub(super) fn read_ranges(
+    store: &dyn TableStore,
+    requests: &[RangeRequest],
+    wait: Wait,
+) -> Result<Option<Vec<Bytes>>> {
+    let Some(read) = store.read_ranges(requests, wait)? else { return Ok(None) };
+    let lengths = requests.iter().map(|request| request.length);
+    if lengths.eq(read.iter().map(Bytes::len)) {
+        Ok(Some(read))
+    } else {
+        Err(Error::internal("a table store returned other ranges than it was asked for; please report it"))
+    }
+}
+
+/// The bytes to open a seal in: the same ones when nobody else holds them.
+pub(super) fn into_mut(bytes: Bytes) -> BytesMut {
+    bytes.try_into_mut().unwrap_or_else(|shared| BytesMut::from(&shared[..]))
+}
+
+/// The beginning of a file, as a file: tables are read through their store only.
+struct Head(Bytes);
+
+impl File for Head {
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        let rest = self.0.get(index(offset)..).unwrap_or_default();
+        let count = rest.len().min(buffer.len());
+        buffer[..count].copy_from_slice(&rest[..count]);
+        Ok(count)
+    }
+
+    fn write_at(&self, _: &[u8], _: u64) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    fn allocate(&self, _: u64) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    fn length(&self) -> io::Result<u64> {
+        Ok(self.0.len() as u64)
+    }
+}

@@ -1,0 +1,131 @@
+//! Reads a whole table again and checks every byte and every promise of the format.
+
+use std::cmp::Ordering;
+
+use pugdb_core::{EntryKind, Error, FileId, Key, Result, Seqno};
+
+use super::block::Block;
+use super::filter::KeyHash;
+use super::tail::Tail;
+use super::{TableMeta, entry_order};
+use crate::file::Context;
+
+/// Read at once.
+const READ_BYTES: usize = 256 << 10;
+
+/// What a sound table holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TableSummary {
+    /// The file.
+    pub id: FileId,
+    /// Its length.
+    pub bytes: u64,
+    /// Data blocks.
+    pub blocks: u64,
+    /// Versions.
+    pub entries: u64,
+    /// Distinct keys.
+    pub keys: u64,
+    /// Versions that are deletes.
+    pub deletes: u64,
+    /// The oldest version.
+    pub min_seqno: Seqno,
+    /// The newest version.
+    pub max_seqno: Seqno,
+}
+
+pub(super) fn verify(context: &Context, meta: &TableMeta) -> Result<TableSummary> {
+    // The tail in memory was sound once; what counts is what the file holds now.
+    let tail = Tail::read(context, meta)?;
+    let mut check = Check::new(&tail, meta);
+    let mut blocks = 0..tail.index.blocks().len();
+    while !blocks.is_empty() {
+        let run = tail.next_run(blocks.clone(), READ_BYTES);
+        for (number, block) in run.clone().zip(tail.read_run(&*context.tables, run.clone())?) {
+            check.block(number, &block).map_err(|error| error.at(tail.place(number)))?;
+        }
+        blocks.start = run.end;
+    }
+    check.finish().map_err(|error| error.at(format_args!("table {}", meta.id)))
+}
+
+struct Check<'a> {
+    tail: &'a Tail,
+    summary: TableSummary,
+    first: Option<Key>,
+    last: Option<(Key, Seqno)>,
+}
+
+impl<'a> Check<'a> {
+    fn new(tail: &'a Tail, meta: &TableMeta) -> Self {
+        let summary = TableSummary {
+            id: meta.id,
+            bytes: meta.bytes,
+            blocks: 0,
+            entries: 0,
+            keys: 0,
+            deletes: 0,
+            min_seqno: Seqno::MAX,
+            max_seqno: Seqno::ZERO,
+        };
+        Self { tail, summary, first: None, last: None }
+    }
+
+    fn block(&mut self, number: usize, block: &Block) -> Result<()> {
+        for position in 0..block.count() {
+            let (key, found) = block.entry(position)?;
+            self.entry(&key, found.seqno)?;
+            self.summary.deletes += u64::from(found.entry.kind == EntryKind::Delete);
+            self.last = Some((key, found.seqno));
+        }
+        self.summary.blocks += 1;
+        let handle = &self.tail.index.blocks()[number];
+        let ends_alike = self
+            .last
+            .as_ref()
+            .is_some_and(|(key, seqno)| *key == handle.last[..] && *seqno == handle.last_seqno);
+        if ends_alike && handle.entries == block.count() as u64 {
+            Ok(())
+        } else {
+            Err(Error::corrupt("the index does not agree with the block; restore the file from a backup"))
+        }
+    }
+
+    fn entry(&mut self, key: &Key, seqno: Seqno) -> Result<()> {
+        let before = self.last.as_ref();
+        if before.is_some_and(|(last, at)| entry_order((last, *at), (key, seqno)) != Ordering::Less) {
+            return Err(Error::corrupt("the entries are not in order; restore the file from a backup"));
+        }
+        if before.is_none_or(|(last, _)| last != key) {
+            self.summary.keys += 1;
+            if !self.tail.filter.may_contain(KeyHash::of(key)) {
+                return Err(Error::corrupt("the filter misses a key; restore the file from a backup"));
+            }
+        }
+        self.first.get_or_insert_with(|| key.clone());
+        let summary = &mut self.summary;
+        summary.entries += 1;
+        summary.min_seqno = summary.min_seqno.min(seqno);
+        summary.max_seqno = summary.max_seqno.max(seqno);
+        Ok(())
+    }
+
+    /// The last key and the number of entries are those of the index, which agrees with the properties already.
+    fn finish(self) -> Result<TableSummary> {
+        let (said, summary) = (&self.tail.properties, self.summary);
+        let agrees = self.first.as_ref() == Some(&said.first)
+            && self.last.as_ref().map(|(key, _)| key) == Some(&said.last)
+            && summary.entries == said.entries
+            && summary.keys == said.keys
+            && summary.deletes == said.deletes
+            && summary.min_seqno == said.min_seqno
+            && summary.max_seqno == said.max_seqno;
+        if agrees {
+            Ok(summary)
+        } else {
+            Err(Error::corrupt(
+                "the properties do not agree with the entries; restore the file from a backup",
+            ))
+        }
+    }
+}

@@ -1,0 +1,289 @@
+//! Writes a table: entries in order, then filter, index, properties and footer. A failed one leaves no file behind.
+
+use std::cmp::Ordering;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use pugdb_core::env::{File, FileSystem};
+use pugdb_core::seam::{FileContext, FileKind};
+use pugdb_core::{EntryKind, Error, FileId, Found, Key, KeyspaceId, Result, Seqno};
+
+use super::block::{BLOCK_BYTES_MAX, BlockBuilder};
+use super::filter::{self, FILTER_BITS_PER_KEY, KeyHash};
+use super::footer::Footer;
+use super::index::IndexBuilder;
+use super::piece::{PieceKind, Pieces};
+use super::properties::Properties;
+use super::{TableMeta, entry_order, path};
+use crate::file::{Context, FileHeader};
+
+/// Bytes collected before they are written: few system calls, little memory.
+const WRITE_BYTES: usize = 256 << 10;
+
+/// How a table is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TableOptions {
+    /// The content of a data block, about; at most 16 MiB. A larger entry gets a block of its own.
+    pub block_bytes: usize,
+}
+
+impl Default for TableOptions {
+    fn default() -> Self {
+        Self { block_bytes: 8 << 10 }
+    }
+}
+
+/// A table in the making. Dropped before [`finish`](Self::finish), it removes its file as well as it can.
+pub struct TableWriter {
+    id: FileId,
+    keyspace: KeyspaceId,
+    block_bytes: usize,
+    header_bytes: u64,
+    fs: Arc<dyn FileSystem>,
+    path: PathBuf,
+    file: Arc<dyn File>,
+    pieces: Pieces,
+    /// How much of the file is written.
+    written: u64,
+    /// What comes next in the file.
+    buffer: Vec<u8>,
+    block: BlockBuilder,
+    index: IndexBuilder,
+    hashes: Vec<KeyHash>,
+    totals: Option<Totals>,
+    state: State,
+}
+
+/// What the entries so far come to.
+struct Totals {
+    entries: u64,
+    deletes: u64,
+    min_seqno: Seqno,
+    max_seqno: Seqno,
+    first: Key,
+    last: Key,
+    last_seqno: Seqno,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    Writing,
+    /// A step failed: the file is of no use.
+    Failed,
+    Finished,
+}
+
+impl TableWriter {
+    /// Begins a table with a fresh id in the directory of tables, which must exist.
+    ///
+    /// # Errors
+    /// What the file system or the cipher says.
+    pub fn create(context: &Context, keyspace: KeyspaceId, options: TableOptions) -> Result<Self> {
+        let id = FileId::random(&*context.env.random);
+        let file_context = FileContext {
+            database: context.database,
+            file: id,
+            kind: FileKind::Table,
+            keyspace: Some(keyspace),
+        };
+        let (cipher, keys) = context.cipher.create(&file_context)?;
+        let header = FileHeader { context: file_context, extra: Vec::new(), cipher }.encode();
+        let path = path(context, id);
+        let fs = Arc::clone(&context.env.fs);
+        let file = fs.create(&path).map_err(|error| Error::io(format_args!("create table {id}"), error))?;
+        Ok(Self {
+            id,
+            keyspace,
+            block_bytes: options.block_bytes.min(BLOCK_BYTES_MAX),
+            header_bytes: header.len() as u64,
+            fs,
+            path,
+            file,
+            pieces: Pieces::new(id, keyspace, keys),
+            written: 0,
+            buffer: header,
+            block: BlockBuilder::default(),
+            index: IndexBuilder::default(),
+            hashes: Vec::new(),
+            totals: None,
+            state: State::Writing,
+        })
+    }
+
+    /// The table's identity.
+    pub fn id(&self) -> FileId {
+        self.id
+    }
+
+    /// How long the file is so far, with what is not written yet and without the tail.
+    pub fn bytes_written(&self) -> u64 {
+        self.written + self.buffer.len() as u64
+    }
+
+    /// How many entries were added.
+    pub fn entries(&self) -> u64 {
+        self.totals.as_ref().map_or(0, |totals| totals.entries)
+    }
+
+    /// Appends the next entry: a larger key, or an older version of the same key.
+    ///
+    /// # Errors
+    /// `Internal` when the entry is out of order, what the file system says when a write fails. The table cannot be
+    /// finished after an error.
+    pub fn add(&mut self, key: &Key, found: &Found) -> Result<()> {
+        self.step(|writer| writer.add_entry(key, found))
+    }
+
+    /// Writes the tail and makes the file's content durable. The name is durable once the caller has synced the
+    /// directory.
+    ///
+    /// # Errors
+    /// `Internal` when no entry was added or a step failed before, what the file system says when a write fails.
+    pub fn finish(mut self) -> Result<TableMeta> {
+        self.step(|writer| {
+            let meta = writer.write_tail()?;
+            writer
+                .file
+                .sync_data()
+                .map_err(|error| Error::io(format_args!("sync table {}", writer.id), error))?;
+            writer.state = State::Finished;
+            Ok(meta)
+        })
+    }
+
+    /// Gives the table up and removes its file as well as it can.
+    pub fn abandon(self) {
+        drop(self);
+    }
+
+    /// A failed output is abandoned, never resumed: after the first error every step is one.
+    fn step<R>(&mut self, step: impl FnOnce(&mut Self) -> Result<R>) -> Result<R> {
+        if self.state != State::Writing {
+            return Err(Error::internal("a table was written to after it had failed; please report it"));
+        }
+        let result = step(self);
+        if result.is_err() {
+            self.state = State::Failed;
+        }
+        result
+    }
+
+    fn add_entry(&mut self, key: &Key, found: &Found) -> Result<()> {
+        let new_key = self.check_order(key, found.seqno)?;
+        if self.block.count() > 0 && self.block.is_full(&self.buffer, key, found, self.block_bytes) {
+            self.finish_block()?;
+        }
+        self.block.add(&mut self.buffer, key, found);
+        if new_key {
+            self.hashes.push(KeyHash::of(key));
+        }
+        self.count(key, found);
+        Ok(())
+    }
+
+    /// True when the key is another one than before. It guards data: an entry out of order would not be found.
+    fn check_order(&self, key: &Key, seqno: Seqno) -> Result<bool> {
+        let Some(totals) = &self.totals else { return Ok(true) };
+        if entry_order((&totals.last, totals.last_seqno), (key, seqno)) != Ordering::Less {
+            return Err(Error::internal("entries were given to a table out of order; please report it"));
+        }
+        Ok(totals.last != *key)
+    }
+
+    fn count(&mut self, key: &Key, found: &Found) {
+        let totals = self.totals.get_or_insert_with(|| Totals {
+            entries: 0,
+            deletes: 0,
+            min_seqno: Seqno::MAX,
+            max_seqno: Seqno::ZERO,
+            first: key.clone(),
+            last: key.clone(),
+            last_seqno: found.seqno,
+        });
+        totals.entries += 1;
+        totals.deletes += u64::from(found.entry.kind == EntryKind::Delete);
+        totals.min_seqno = totals.min_seqno.min(found.seqno);
+        totals.max_seqno = totals.max_seqno.max(found.seqno);
+        totals.last = key.clone();
+        totals.last_seqno = found.seqno;
+    }
+
+    fn finish_block(&mut self) -> Result<()> {
+        let entries = self.block.count();
+        let Some(totals) = self.totals.as_ref().filter(|_| entries > 0) else { return Ok(()) };
+        let from = self.block.finish(&mut self.buffer);
+        let offset = self.written + from as u64;
+        self.pieces.seal(PieceKind::Data, offset, &mut self.buffer, from)?;
+        self.index.add(&totals.last, totals.last_seqno, self.buffer.len() - from, entries);
+        if self.buffer.len() >= WRITE_BYTES { self.flush() } else { Ok(()) }
+    }
+
+    fn write_tail(&mut self) -> Result<TableMeta> {
+        self.finish_block()?;
+        let tail_offset = self.bytes_written();
+        let hashes = std::mem::take(&mut self.hashes);
+        let filter_bytes = self.write_piece(PieceKind::Filter, |_, out| filter::encode(&hashes, out))?;
+        let index_bytes = self.write_piece(PieceKind::Index, |writer, out| writer.index.finish(out))?;
+        let totals = self.totals.take();
+        let totals = totals
+            .ok_or_else(|| Error::internal("a table without entries was finished; please report it"))?;
+        let properties = Properties {
+            entries: totals.entries,
+            keys: hashes.len() as u64,
+            deletes: totals.deletes,
+            min_seqno: totals.min_seqno,
+            max_seqno: totals.max_seqno,
+            first: totals.first,
+            last: totals.last,
+            data_bytes: tail_offset - self.header_bytes,
+            block_bytes: self.block_bytes as u64,
+            filter_bits_per_key: FILTER_BITS_PER_KEY,
+        };
+        let properties_bytes = self.write_piece(PieceKind::Properties, |_, out| properties.encode(out))?;
+        let header_bytes = self.header_bytes;
+        let footer = Footer { header_bytes, tail_offset, filter_bytes, index_bytes, properties_bytes };
+        let offset = self.bytes_written();
+        footer.encode(self.id, offset, &mut self.buffer);
+        self.flush()?;
+        Ok(TableMeta {
+            id: self.id,
+            keyspace: self.keyspace,
+            bytes: self.written,
+            entries: properties.entries,
+            deletes: properties.deletes,
+            first: properties.first,
+            last: properties.last,
+            min_seqno: properties.min_seqno,
+            max_seqno: properties.max_seqno,
+        })
+    }
+
+    /// Appends a piece of the tail and returns its stored length.
+    fn write_piece(&mut self, kind: PieceKind, content: impl FnOnce(&Self, &mut Vec<u8>)) -> Result<u64> {
+        let (offset, from) = (self.bytes_written(), self.buffer.len());
+        let mut buffer = std::mem::take(&mut self.buffer);
+        content(self, &mut buffer);
+        let sealed = self.pieces.seal(kind, offset, &mut buffer, from);
+        self.buffer = buffer;
+        sealed.map(|()| (self.buffer.len() - from) as u64)
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        let written = self.file.write_at(&self.buffer, self.written);
+        written.map_err(|error| Error::io(format_args!("write table {}", self.id), error))?;
+        self.written += self.buffer.len() as u64;
+        self.buffer.clear();
+        // One huge value must not keep its memory until the table is done.
+        self.buffer.shrink_to(2 * WRITE_BYTES);
+        Ok(())
+    }
+}
+
+impl Drop for TableWriter {
+    fn drop(&mut self) {
+        if self.state != State::Finished {
+            // A file that stays is in no manifest; the next open removes it.
+            let _ = self.fs.remove(&self.path);
+        }
+    }
+}

@@ -1,0 +1,372 @@
+//! A tree: one keyspace's memtables and sorted runs of tables. It knows no log: operations come with their seqnos, and
+//! it says up to where they are in tables.
+//!
+//! Reads look at a [`Version`] that does not change: memtables, then runs, newest first. Writes go to the active
+//! memtable; flush and compaction make tables and install a new version.
+
+mod memtable;
+mod outputs;
+mod retention;
+mod scan;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use parking_lot::{Mutex, RwLock};
+use pugdb_core::engine::{Capabilities, Cursor, Direction, Engine, KeyRange, Persistence, ReadPoint, Scans};
+use pugdb_core::memory::Floors;
+use pugdb_core::seam::Wait;
+use pugdb_core::{Error, FileId, Found, KeyspaceId, Op, Result, Seqno};
+
+pub(crate) use memtable::Memtable;
+pub(crate) use outputs::Outputs;
+pub(crate) use retention::Retention;
+
+use crate::file::Context;
+use crate::manifest::{KeyspaceState, TableEntry};
+use crate::table::{self, BlockCache, BlockRef, Bounds, KeyHash, Table, load_blocks};
+
+/// One keyspace's entries.
+pub struct Tree {
+    pub(crate) context: Context,
+    pub(crate) cache: Arc<BlockCache>,
+    id: KeyspaceId,
+    /// Set when the keyspace is dropped. Nothing is written for it any more; readers with older snapshots go on.
+    dropped: AtomicBool,
+    /// The number for the next flushed run.
+    next_run: AtomicU64,
+    /// What readers look at. Swapped whole, never changed.
+    version: RwLock<Arc<Version>>,
+    /// Guards the order of writes and the change of memtables: the newest applied seqno.
+    applied: Mutex<Seqno>,
+}
+
+/// What a reader looks at.
+pub(crate) struct Version {
+    /// Newest first; the first one is being written.
+    pub(crate) memtables: Vec<Arc<Memtable>>,
+    /// Newest first.
+    pub(crate) runs: Vec<Run>,
+    pub(crate) floors: Floors,
+    /// Everything up to here is in the runs.
+    pub(crate) flushed: Seqno,
+}
+
+/// Tables whose keys do not overlap, in key order.
+#[derive(Clone)]
+pub(crate) struct Run {
+    pub(crate) number: u64,
+    pub(crate) tables: Vec<Arc<LiveTable>>,
+}
+
+/// A table that takes part in reads. When it is doomed, its file goes with its last reader.
+pub(crate) struct LiveTable {
+    pub(crate) table: Arc<Table>,
+    context: Context,
+    cache: Arc<BlockCache>,
+    pub(crate) quarantined: AtomicBool,
+    doomed: AtomicBool,
+}
+
+impl LiveTable {
+    fn open(context: &Context, cache: &Arc<BlockCache>, entry: &TableEntry) -> Result<Arc<Self>> {
+        let bounds = Bounds { first: entry.bounds.0.clone(), last: entry.bounds.1.clone() };
+        let table = Table::open(context, Arc::clone(cache), entry.meta.clone(), bounds, entry.global_seqno)?;
+        Ok(Arc::new(Self {
+            table,
+            context: context.clone(),
+            cache: Arc::clone(cache),
+            quarantined: AtomicBool::new(entry.quarantined),
+            doomed: AtomicBool::new(false),
+        }))
+    }
+
+    pub(crate) fn id(&self) -> FileId {
+        self.table.meta().id
+    }
+}
+
+impl Drop for LiveTable {
+    fn drop(&mut self) {
+        if self.doomed.load(Ordering::Acquire) {
+            remove_table(&self.context, &self.cache, self.id());
+        }
+    }
+}
+
+/// Removes a table's file. Best effort: the next open removes what nothing names.
+pub(crate) fn remove_table(context: &Context, cache: &BlockCache, id: FileId) {
+    context.tables.forget(id);
+    cache.forget(id);
+    let _ = context.env.fs.remove(&table::path(context, id));
+}
+
+impl Run {
+    pub(crate) fn bytes(&self) -> u64 {
+        self.tables.iter().map(|live| live.table.meta().bytes).sum()
+    }
+
+    /// The one table that can hold `key`.
+    fn table_for(&self, key: &[u8]) -> Option<&Arc<Table>> {
+        let index = self.tables.partition_point(|live| *live.table.bounds().last < *key);
+        self.tables.get(index).map(|live| &live.table).filter(|table| table.bounds().contains(key))
+    }
+}
+
+/// The runs that these tables form, newest first.
+fn runs_of(context: &Context, cache: &Arc<BlockCache>, entries: &[TableEntry]) -> Result<Vec<Run>> {
+    let mut runs: Vec<Run> = Vec::new();
+    for entry in entries {
+        let live = LiveTable::open(context, cache, entry)?;
+        match runs.iter_mut().find(|run| run.number == entry.run) {
+            Some(run) => run.tables.push(live),
+            None => runs.push(Run { number: entry.run, tables: vec![live] }),
+        }
+    }
+    for run in &mut runs {
+        run.tables.sort_by(|a, b| a.table.bounds().first.cmp(&b.table.bounds().first));
+    }
+    runs.sort_by_key(|run| std::cmp::Reverse(run.number));
+    Ok(runs)
+}
+
+impl Tree {
+    /// Opens the tree of a keyspace: its tables as the manifest knows them, and an empty memtable.
+    ///
+    /// # Errors
+    /// `Corrupt` when a table's tail is damaged, `NotFound` when a table is gone.
+    pub(crate) fn open(
+        context: &Context,
+        cache: &Arc<BlockCache>,
+        id: KeyspaceId,
+        state: &KeyspaceState,
+    ) -> Result<Arc<Self>> {
+        let runs = runs_of(context, cache, &state.tables)?;
+        let next_run = runs.first().map_or(1, |run| run.number + 1);
+        let version = Version {
+            memtables: vec![Arc::default()],
+            runs,
+            floors: state.floors.clone(),
+            flushed: state.flushed,
+        };
+        Ok(Arc::new(Self {
+            context: context.clone(),
+            cache: Arc::clone(cache),
+            id,
+            dropped: AtomicBool::new(false),
+            next_run: AtomicU64::new(next_run),
+            applied: Mutex::new(state.flushed),
+            version: RwLock::new(Arc::new(version)),
+        }))
+    }
+
+    /// Its keyspace.
+    pub fn id(&self) -> KeyspaceId {
+        self.id
+    }
+
+    /// Everything up to here is in its tables.
+    pub fn flushed(&self) -> Seqno {
+        self.version().flushed
+    }
+
+    pub(crate) fn version(&self) -> Arc<Version> {
+        Arc::clone(&self.version.read())
+    }
+
+    /// Swaps the version for one that `change` makes of it.
+    fn install(&self, change: impl FnOnce(&Version) -> Version) {
+        let mut version = self.version.write();
+        let next = Arc::new(change(&version));
+        let old = std::mem::replace(&mut *version, next);
+        drop(version);
+        // Tables may be unlinked here: outside the lock.
+        drop(old);
+    }
+
+    /// The oldest operation that is in no table.
+    pub(crate) fn first_unflushed(&self) -> Option<Seqno> {
+        self.version().memtables.iter().filter_map(|memtable| memtable.first()).min()
+    }
+
+    /// Bytes in the active memtable.
+    pub(crate) fn active_bytes(&self) -> usize {
+        self.version.read().memtables[0].map.bytes()
+    }
+
+    /// Begins a new memtable, if the active one holds anything. False when it does not.
+    pub(crate) fn seal(&self) -> bool {
+        let _order = self.applied.lock();
+        if self.version.read().memtables[0].first().is_none() {
+            return false;
+        }
+        self.install(|version| Version {
+            memtables: std::iter::once(Arc::default()).chain(version.memtables.iter().cloned()).collect(),
+            ..version.clone()
+        });
+        true
+    }
+
+    /// The oldest sealed memtable.
+    pub(crate) fn oldest_sealed(&self) -> Option<Arc<Memtable>> {
+        let version = self.version.read();
+        version.memtables[1..].last().cloned()
+    }
+
+    pub(crate) fn mark_dropped(&self) {
+        self.dropped.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn is_dropped(&self) -> bool {
+        self.dropped.load(Ordering::Acquire)
+    }
+
+    /// All files go with their last reader. The manifest names none of them any more.
+    pub(crate) fn doom_all(&self) {
+        for run in &self.version().runs {
+            for live in &run.tables {
+                live.doomed.store(true, Ordering::Release);
+            }
+        }
+    }
+
+    pub(crate) fn take_run_number(&self) -> u64 {
+        self.next_run.fetch_add(1, Ordering::AcqRel)
+    }
+
+    /// The oldest memtable is in these tables now.
+    pub(crate) fn install_flush(&self, memtable: &Arc<Memtable>, tables: &[TableEntry]) -> Result<()> {
+        let runs = runs_of(&self.context, &self.cache, tables)?;
+        self.install(|version| Version {
+            memtables: version
+                .memtables
+                .iter()
+                .filter(|kept| !Arc::ptr_eq(kept, memtable))
+                .cloned()
+                .collect(),
+            runs: runs.into_iter().chain(version.runs.iter().cloned()).collect(),
+            flushed: version.flushed.max(memtable.last()),
+            floors: version.floors.clone(),
+        });
+        Ok(())
+    }
+
+    /// These runs are in these tables now. The old files go with their last reader.
+    pub(crate) fn install_compaction(&self, inputs: &[Run], tables: &[TableEntry]) -> Result<()> {
+        let outputs = runs_of(&self.context, &self.cache, tables)?;
+        self.install(|version| {
+            let is_input = |run: &Run| inputs.iter().any(|input| input.number == run.number);
+            let mut runs: Vec<Run> = version.runs.iter().filter(|run| !is_input(run)).cloned().collect();
+            runs.extend(outputs);
+            runs.sort_by_key(|run| std::cmp::Reverse(run.number));
+            Version { runs, ..version.clone() }
+        });
+        for live in inputs.iter().flat_map(|run| &run.tables) {
+            live.doomed.store(true, Ordering::Release);
+        }
+        Ok(())
+    }
+}
+
+impl Clone for Version {
+    fn clone(&self) -> Self {
+        Self {
+            memtables: self.memtables.clone(),
+            runs: self.runs.clone(),
+            floors: self.floors.clone(),
+            flushed: self.flushed,
+        }
+    }
+}
+
+impl Engine for Tree {
+    fn capabilities(&self) -> Capabilities {
+        Capabilities { scans: Scans::Ordered, persistence: Persistence::Durable }
+    }
+
+    fn apply(&self, first: Seqno, ops: &[Op]) -> Result<()> {
+        let mut applied = self.applied.lock();
+        let newest = *applied;
+        let numbered = (first.0..).map(Seqno).zip(ops).filter(|(seqno, _)| *seqno > newest);
+        let items = numbered.map(|(seqno, op)| (op.key.clone(), Found { seqno, entry: op.entry.clone() }));
+        let active = Arc::clone(&self.version.read().memtables[0]);
+        active.insert(items);
+        *applied = newest.max(Seqno((first.0 + ops.len() as u64).saturating_sub(1)));
+        Ok(())
+    }
+
+    fn truncate(&self, at: Seqno) -> Result<()> {
+        let mut applied = self.applied.lock();
+        self.install(|version| {
+            let mut floors = version.floors.clone();
+            floors.add(at);
+            Version { floors, ..version.clone() }
+        });
+        *applied = applied.max(at);
+        Ok(())
+    }
+
+    fn get(&self, key: &[u8], point: ReadPoint) -> Result<Option<Found>> {
+        let version = self.version();
+        let found = version.look_in_memory(key, point.seqno);
+        let found = if found.is_some() { found } else { self.look_in_runs(&version, key, point.seqno)? };
+        Ok(found.filter(|found| version.shows(found, point)))
+    }
+
+    fn multi_get(&self, keys: &[&[u8]], point: ReadPoint) -> Result<Vec<Option<Found>>> {
+        let version = self.version();
+        let mut found: Vec<_> = keys.iter().map(|key| version.look_in_memory(key, point.seqno)).collect();
+        let hashes: Vec<KeyHash> = keys.iter().map(|key| KeyHash::of(key)).collect();
+        for run in &version.runs {
+            // One read a run, for all the keys that are still looked for.
+            let mut wanted: Vec<(usize, BlockRef)> = Vec::new();
+            for (index, key) in keys.iter().enumerate().filter(|(index, _)| found[*index].is_none()) {
+                let block =
+                    run.table_for(key).and_then(|table| table.plan_get(key, hashes[index], point.seqno));
+                wanted.extend(block.map(|block| (index, block)));
+            }
+            let refs: Vec<BlockRef> = wanted.iter().map(|(_, block)| block.clone()).collect();
+            let blocks = load_blocks(&self.context, &self.cache, &refs, Wait::Always)?;
+            let blocks = blocks.ok_or_else(|| Error::internal("a store that may wait did not"))?;
+            for ((index, block_ref), block) in wanted.into_iter().zip(blocks) {
+                found[index] = block_ref.resolve(&block, keys[index], point.seqno)?;
+            }
+        }
+        Ok(found.into_iter().map(|found| found.filter(|found| version.shows(found, point))).collect())
+    }
+
+    fn scan(&self, range: KeyRange, direction: Direction, point: ReadPoint) -> Result<Box<dyn Cursor>> {
+        Ok(Box::new(scan::TreeCursor::new(self, self.version(), &range, direction, point)))
+    }
+}
+
+impl Tree {
+    fn look_in_runs(&self, version: &Version, key: &[u8], seqno: Seqno) -> Result<Option<Found>> {
+        let hash = KeyHash::of(key);
+        for run in &version.runs {
+            let Some(block_ref) = run.table_for(key).and_then(|table| table.plan_get(key, hash, seqno))
+            else {
+                continue;
+            };
+            let blocks =
+                load_blocks(&self.context, &self.cache, std::slice::from_ref(&block_ref), Wait::Always)?;
+            let block = blocks.and_then(|mut blocks| blocks.pop());
+            let block = block.ok_or_else(|| Error::internal("a store that may wait did not"))?;
+            if let Some(found) = block_ref.resolve(&block, key, seqno)? {
+                return Ok(Some(found));
+            }
+        }
+        Ok(None)
+    }
+}
+
+impl Version {
+    fn look_in_memory(&self, key: &[u8], seqno: Seqno) -> Option<Found> {
+        self.memtables.iter().find_map(|memtable| memtable.map.get(key, seqno))
+    }
+
+    /// The last step of a read: the newest version counts when it is neither deleted, expired nor truncated away.
+    fn shows(&self, found: &Found, point: ReadPoint) -> bool {
+        found.entry.is_live(point.now) && found.seqno > self.floors.at(point.seqno)
+    }
+}

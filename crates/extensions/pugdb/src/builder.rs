@@ -1,0 +1,192 @@
+//! How a database is opened: the one place where its parts are chosen.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use pugdb_core::env::Env;
+use pugdb_core::seam::{Cipher, Plain, TableStore};
+use pugdb_core::{Error, Result, limits};
+
+use crate::Database;
+
+/// What a commit has survived when it returns.
+///
+/// After any crash the database holds a prefix of the commits, in the order they were made, across all keyspaces.
+///
+/// | level | survives a killed process | survives a power cut |
+/// |---|---|---|
+/// | [`Sync`](Self::Sync) | yes | yes |
+/// | [`Os`](Self::Os) | yes | no promise |
+///
+/// ```
+/// assert_eq!(pugdb::Durability::default(), pugdb::Durability::Sync);
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Durability {
+    /// The log is on disk: the commit survives a power cut. One sync carries many commits.
+    #[default]
+    Sync,
+    /// The operating system has it: the commit survives the death of this process. After a power cut everything since
+    /// the last synced commit can be gone.
+    Os,
+}
+
+/// Settings of a database, and the parts it is made of. Made by [`Database::builder`].
+///
+/// ```
+/// use pugdb::{Database, Durability};
+///
+/// # let dir = tempfile::tempdir().unwrap();
+/// # let path = dir.path().join("data");
+/// let db = Database::builder()
+///     .memory_bytes(256 << 20)
+///     .cache_bytes(64 << 20)
+///     .durability(Durability::Os)
+///     .open(&path)?;
+/// assert_eq!(db.durability(), Durability::Os);
+/// # Ok::<(), pugdb::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct Builder {
+    pub(crate) memory_bytes: usize,
+    pub(crate) cache_bytes: Option<usize>,
+    pub(crate) memtable_bytes: Option<usize>,
+    pub(crate) log_segment_bytes: Option<u64>,
+    pub(crate) durability: Durability,
+    pub(crate) create: bool,
+    pub(crate) env: Env,
+    pub(crate) cipher: Arc<dyn Cipher>,
+    pub(crate) table_store: Option<Arc<dyn TableStore>>,
+}
+
+impl Default for Builder {
+    fn default() -> Self {
+        Self {
+            memory_bytes: limits::MEMORY_BYTES_DEFAULT,
+            cache_bytes: None,
+            memtable_bytes: None,
+            log_segment_bytes: None,
+            durability: Durability::default(),
+            create: true,
+            env: Env::os(),
+            cipher: Arc::new(Plain),
+            table_store: None,
+        }
+    }
+}
+
+impl Builder {
+    /// What the database may hold in memory: memtables and cache. Default 512 MiB.
+    ///
+    /// ```
+    /// let db = pugdb::Database::builder().memory_bytes(16 << 20).in_memory()?;
+    /// assert_eq!(db.memory_bytes(), 16 << 20);
+    /// # Ok::<(), pugdb::Error>(())
+    /// ```
+    #[must_use]
+    pub fn memory_bytes(mut self, bytes: usize) -> Self {
+        self.memory_bytes = bytes;
+        self
+    }
+
+    /// The part of [`memory_bytes`](Self::memory_bytes) that keeps table blocks. Default a quarter.
+    #[must_use]
+    pub fn cache_bytes(mut self, bytes: usize) -> Self {
+        self.cache_bytes = Some(bytes);
+        self
+    }
+
+    /// The size at which a memtable is written to a table. Default an eighth of the memory, at most 64 MiB.
+    #[must_use]
+    pub fn memtable_bytes(mut self, bytes: usize) -> Self {
+        self.memtable_bytes = Some(bytes);
+        self
+    }
+
+    /// The size of a log segment. Default 64 MiB.
+    #[must_use]
+    pub fn log_segment_bytes(mut self, bytes: u64) -> Self {
+        self.log_segment_bytes = Some(bytes);
+        self
+    }
+
+    /// What a commit survives when nothing else is said with it. Default [`Durability::Sync`].
+    #[must_use]
+    pub fn durability(mut self, durability: Durability) -> Self {
+        self.durability = durability;
+        self
+    }
+
+    /// Whether [`open`](Self::open) makes a database where there is none. Default true.
+    #[must_use]
+    pub fn create_if_missing(mut self, create: bool) -> Self {
+        self.create = create;
+        self
+    }
+
+    /// Another outside world (for tests).
+    #[must_use]
+    pub fn env(mut self, env: Env) -> Self {
+        self.env = env;
+        self
+    }
+
+    /// What seals every byte bound for disk.
+    #[must_use]
+    pub fn cipher(mut self, cipher: Arc<dyn Cipher>) -> Self {
+        self.cipher = cipher;
+        self
+    }
+
+    /// Where table bytes come from, instead of the database's directory.
+    #[must_use]
+    pub fn table_store(mut self, store: Arc<dyn TableStore>) -> Self {
+        self.table_store = Some(store);
+        self
+    }
+
+    /// Opens the database in `dir`, recovering it if need be, or makes one.
+    ///
+    /// # Errors
+    /// `Unavailable` when another process has it open, `Corrupt` when something durable is damaged, `Denied` without the
+    /// rights, `Invalid` when the directory holds something else or a setting is out of range, `NotFound` when there is
+    /// no database and none may be made.
+    pub fn open(self, dir: impl AsRef<Path>) -> Result<Database> {
+        self.check()?;
+        Database::open_with(self, dir.as_ref())
+    }
+
+    /// A database in memory, gone when the last handle is.
+    ///
+    /// # Errors
+    /// `Invalid` when a setting is out of range.
+    pub fn in_memory(self) -> Result<Database> {
+        self.check()?;
+        Ok(Database::in_memory_with(self))
+    }
+
+    fn check(&self) -> Result<()> {
+        if self.memory_bytes < limits::MEMORY_BYTES_MIN {
+            return Err(Error::invalid(format!(
+                "memory_bytes is {}; at least {} are needed",
+                self.memory_bytes,
+                limits::MEMORY_BYTES_MIN
+            )));
+        }
+        let parts = self.cache_bytes.unwrap_or(0).saturating_add(self.memtable_bytes.unwrap_or(0));
+        if parts > self.memory_bytes / 2 {
+            return Err(Error::invalid(format!(
+                "cache_bytes and memtable_bytes take {parts} together; at most half of memory_bytes ({}) is allowed, \
+                 for a memtable is filled while another is written out",
+                self.memory_bytes
+            )));
+        }
+        Ok(())
+    }
+
+    /// The largest value or batch that one write may bring.
+    pub(crate) fn write_bytes_max(&self) -> usize {
+        self.memory_bytes / limits::MEMORY_PART_MAX
+    }
+}

@@ -1,0 +1,433 @@
+//! A database: its keyspaces, and what they share.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use parking_lot::{Mutex, RwLock};
+use pugdb_core::engine::EngineKind;
+use pugdb_core::snapshots::Snapshots;
+use pugdb_core::{Error, KeyspaceId, Lsn, Result, Seqno, Timestamp, limits};
+use pugdb_lsm::Sequencer;
+
+use crate::durable::Durable;
+use crate::key_locks::KeyLocks;
+use crate::keyspace::{Keyspace, KeyspaceOptions, Space};
+use crate::report::{RecoveryReport, Stats, VerifyReport};
+use crate::snapshot::Snapshot;
+use crate::{Builder, CommitTicket, Durability, WriteBatch, durable, write};
+
+/// A database: one directory (or none, in memory), one log, one order of changes. Cheap to clone; all clones are the
+/// same database.
+///
+/// ```
+/// # let dir = tempfile::tempdir().unwrap();
+/// # let path = dir.path().join("data");
+/// let db = pugdb::Database::open(&path)?;
+/// db.keyspace("users")?.put(b"ada", b"1815")?;
+/// db.close()?;
+///
+/// let db = pugdb::Database::open(&path)?;
+/// assert_eq!(db.keyspace("users")?.get(b"ada")?.unwrap(), b"1815");
+/// # Ok::<(), pugdb::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct Database {
+    pub(crate) inner: Arc<Inner>,
+}
+
+/// What all handles of a database share.
+pub(crate) struct Inner {
+    pub(crate) options: Builder,
+    pub(crate) snapshots: Arc<Snapshots>,
+    pub(crate) locks: KeyLocks,
+    /// Log, trees and manifest; `None` in memory.
+    pub(crate) durable: Option<Durable>,
+    /// Refuses everything once it is set.
+    pub(crate) closed: AtomicBool,
+    /// The latest time that a read or a write was given: expiry never goes back.
+    time: Arc<AtomicU64>,
+    /// Behind the newest `Sync` commit that can be seen.
+    pub(crate) synced_commits_end: AtomicU64,
+    /// The keyspaces that exist, by name.
+    pub(crate) names: RwLock<BTreeMap<String, Arc<Space>>>,
+    /// Guards the order of changes: seqnos, log positions and memtables agree on it. Held across one write(2) to the
+    /// preallocated log and never across a sync.
+    pub(crate) writer: Arc<Mutex<Writer>>,
+}
+
+/// What only the writer whose turn it is touches.
+pub(crate) struct Writer {
+    pub(crate) sequencer: Sequencer,
+    pub(crate) next_keyspace: u32,
+}
+
+impl Database {
+    /// Opens the database in `dir` with the defaults: durable, recovered if need be, made if there is none.
+    ///
+    /// # Errors
+    /// As [`Builder::open`].
+    pub fn open(dir: impl AsRef<Path>) -> Result<Self> {
+        Self::builder().open(dir)
+    }
+
+    /// A database in memory, gone with its last handle.
+    ///
+    /// ```
+    /// let db = pugdb::Database::in_memory()?;
+    /// assert!(db.keyspaces()?.is_empty());
+    /// # Ok::<(), pugdb::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// None today; a wrong setting of a builder would be `Invalid`.
+    pub fn in_memory() -> Result<Self> {
+        Self::builder().in_memory()
+    }
+
+    /// Settings for a database that is not opened yet.
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    pub(crate) fn open_with(options: Builder, dir: &Path) -> Result<Self> {
+        durable::open(options, dir).map(|inner| Self { inner })
+    }
+
+    pub(crate) fn in_memory_with(options: Builder) -> Self {
+        let snapshots = Snapshots::new(Seqno::ZERO);
+        let writer = Writer { sequencer: Sequencer::starting_after(Seqno::ZERO), next_keyspace: 1 };
+        let writer = Arc::new(Mutex::new(writer));
+        Self {
+            inner: Arc::new(Inner::new(options, snapshots, None, BTreeMap::new(), writer, Arc::default())),
+        }
+    }
+
+    /// A keyspace, made with the defaults if it does not exist.
+    ///
+    /// ```
+    /// let db = pugdb::Database::in_memory()?;
+    /// let users = db.keyspace("users")?;
+    /// assert_eq!(users.name(), "users");
+    /// assert_eq!(db.keyspaces()?, ["users"]);
+    /// # Ok::<(), pugdb::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// `Invalid` when the name is empty, longer than 255 bytes or has control characters; `Closed`; `Unavailable` when
+    /// it has to be made and the disk is full or failed.
+    pub fn keyspace(&self, name: &str) -> Result<Keyspace> {
+        match self.existing_keyspace(name)? {
+            Some(keyspace) => Ok(keyspace),
+            None => self.keyspace_with(name, KeyspaceOptions::default()),
+        }
+    }
+
+    /// A keyspace, made with these options if it does not exist.
+    ///
+    /// ```
+    /// use pugdb::{Database, EngineKind, KeyspaceOptions};
+    ///
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let path = dir.path().join("data");
+    /// let db = Database::open(&path)?;
+    /// // Volatile: never logged, empty when the database is opened again.
+    /// let sessions = db.keyspace_with("sessions", KeyspaceOptions { engine: Some(EngineKind::Btree) })?;
+    /// assert_eq!(sessions.engine(), EngineKind::Btree);
+    /// # Ok::<(), pugdb::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`keyspace`](Self::keyspace), and `Conflict` when it exists with another engine.
+    pub fn keyspace_with(&self, name: &str, options: KeyspaceOptions) -> Result<Keyspace> {
+        self.inner.check_open()?;
+        check_name(name)?;
+        let engine = options.engine.unwrap_or(self.inner.default_engine());
+        if engine == EngineKind::Lsm && self.inner.durable.is_none() {
+            return Err(Error::invalid(
+                "a database in memory has no tables on disk; choose the btree engine",
+            ));
+        }
+        let (space, ticket) = write::create_keyspace(&self.inner, name, engine)?;
+        ticket.wait()?;
+        if space.kind != engine && options.engine.is_some() {
+            return Err(Error::conflict(
+                "the keyspace exists with another engine; drop it or choose another name",
+            ));
+        }
+        Ok(Keyspace::new(&self.inner, space))
+    }
+
+    /// A keyspace if it exists.
+    ///
+    /// ```
+    /// let db = pugdb::Database::in_memory()?;
+    /// assert!(db.existing_keyspace("users")?.is_none());
+    /// # Ok::<(), pugdb::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// `Closed`.
+    pub fn existing_keyspace(&self, name: &str) -> Result<Option<Keyspace>> {
+        self.inner.check_open()?;
+        let space = self.inner.names.read().get(name).cloned();
+        Ok(space.map(|space| Keyspace::new(&self.inner, space)))
+    }
+
+    /// The names of the keyspaces, in order.
+    ///
+    /// # Errors
+    /// `Closed`.
+    pub fn keyspaces(&self) -> Result<Vec<String>> {
+        self.inner.check_open()?;
+        Ok(self.inner.names.read().keys().cloned().collect())
+    }
+
+    /// Removes a keyspace and all it holds. Older snapshots still read it. False when there is none of this name.
+    ///
+    /// ```
+    /// let db = pugdb::Database::in_memory()?;
+    /// let users = db.keyspace("users")?;
+    /// assert!(db.drop_keyspace("users")?);
+    /// assert!(!db.drop_keyspace("users")?);
+    /// assert!(users.get(b"ada").is_err());
+    /// # Ok::<(), pugdb::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// `Closed`; `Unavailable` when the disk is full or failed.
+    pub fn drop_keyspace(&self, name: &str) -> Result<bool> {
+        match write::drop_keyspace(&self.inner, name)? {
+            Some(ticket) => ticket.wait().map(|()| true),
+            None => Ok(false),
+        }
+    }
+
+    /// An empty batch.
+    pub fn batch(&self) -> WriteBatch {
+        WriteBatch::new(&self.inner)
+    }
+
+    /// A view of all keyspaces as they are now, expiry included.
+    ///
+    /// ```
+    /// let db = pugdb::Database::in_memory()?;
+    /// let users = db.keyspace("users")?;
+    /// let before = db.snapshot()?;
+    /// users.put(b"ada", b"1815")?;
+    /// assert_eq!(before.get(&users, b"ada")?, None);
+    /// # Ok::<(), pugdb::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// `Closed`.
+    pub fn snapshot(&self) -> Result<Snapshot> {
+        self.inner.check_open()?;
+        Ok(Snapshot::new(&self.inner))
+    }
+
+    /// Done when every commit that a read could have shown until now has met its own durability. A server waits for it
+    /// before it replies.
+    ///
+    /// ```
+    /// let db = pugdb::Database::in_memory()?;
+    /// db.shown_ticket().wait()?;
+    /// # Ok::<(), pugdb::Error>(())
+    /// ```
+    pub fn shown_ticket(&self) -> CommitTicket {
+        self.inner.shown_ticket()
+    }
+
+    /// What a commit survives when nothing else is said with it.
+    pub fn durability(&self) -> Durability {
+        self.inner.options.durability
+    }
+
+    /// What the database may hold in memory.
+    pub fn memory_bytes(&self) -> usize {
+        self.inner.options.memory_bytes
+    }
+
+    /// The time by which expiry is judged: the clock, which never goes back here.
+    pub fn now(&self) -> Timestamp {
+        self.inner.now()
+    }
+
+    /// Writes all memtables to tables. Not needed for durability: it shortens the next open.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let path = dir.path().join("data");
+    /// let db = pugdb::Database::open(&path)?;
+    /// db.keyspace("users")?.put(b"ada", b"1815")?;
+    /// db.flush()?;
+    /// assert_eq!(db.stats()?.tables, 1);
+    /// # Ok::<(), pugdb::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// `Closed`; `Unavailable` when the disk is full or failed.
+    pub fn flush(&self) -> Result<()> {
+        self.inner.check_open()?;
+        self.inner.durable.as_ref().map_or(Ok(()), Durable::flush)
+    }
+
+    /// What the last open found and did; empty in memory.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let path = dir.path().join("data");
+    /// let db = pugdb::Database::open(&path)?;
+    /// assert!(db.recovery_report().created);
+    /// # Ok::<(), pugdb::Error>(())
+    /// ```
+    pub fn recovery_report(&self) -> RecoveryReport {
+        self.inner.durable.as_ref().map(|durable| durable.report.clone()).unwrap_or_default()
+    }
+
+    /// Sizes and counts.
+    ///
+    /// # Errors
+    /// `Closed`.
+    pub fn stats(&self) -> Result<Stats> {
+        self.inner.check_open()?;
+        Ok(self.inner.stats())
+    }
+
+    /// Walks through every byte on disk and checks it: checksums, seals, order, counts.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let path = dir.path().join("data");
+    /// let db = pugdb::Database::open(&path)?;
+    /// assert!(db.verify()?.problems.is_empty());
+    /// # Ok::<(), pugdb::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// `Closed`; what the disk says. Damage is no error but a problem in the report.
+    pub fn verify(&self) -> Result<VerifyReport> {
+        self.inner.check_open()?;
+        self.inner.durable.as_ref().map_or_else(|| Ok(VerifyReport::default()), Durable::verify)
+    }
+
+    /// The failure after which writes are refused and reads go on, if there was one.
+    pub fn failure(&self) -> Option<Error> {
+        self.inner.durable.as_ref().and_then(Durable::failure)
+    }
+
+    /// Ends the database in good order: waits for commits under way, writes memtables to tables, syncs, and marks the
+    /// end, so that the next open need not replay and takes any damage as damage. All handles are closed.
+    ///
+    /// Dropping the last handle ends it too, without writing memtables.
+    ///
+    /// # Errors
+    /// `Unavailable` when the disk is full or failed: the database is closed all the same, as if the process had died.
+    pub fn close(&self) -> Result<()> {
+        self.inner.close(durable::CloseMode::Flush)
+    }
+}
+
+impl fmt::Debug for Database {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let place = if self.inner.durable.is_some() { "on disk" } else { "in memory" };
+        write!(f, "Database({place}, {} keyspaces)", self.inner.names.read().len())
+    }
+}
+
+impl Inner {
+    pub(crate) fn new(
+        options: Builder,
+        snapshots: Arc<Snapshots>,
+        durable: Option<Durable>,
+        names: BTreeMap<String, Arc<Space>>,
+        writer: Arc<Mutex<Writer>>,
+        time: Arc<AtomicU64>,
+    ) -> Self {
+        Self {
+            options,
+            snapshots,
+            locks: KeyLocks::new(),
+            durable,
+            closed: AtomicBool::new(false),
+            time,
+            synced_commits_end: AtomicU64::new(0),
+            names: RwLock::new(names),
+            writer,
+        }
+    }
+
+    pub(crate) fn check_open(&self) -> Result<()> {
+        if self.closed.load(Ordering::Acquire) {
+            return Err(Error::closed("the database was closed; open it again"));
+        }
+        Ok(())
+    }
+
+    pub(crate) fn default_engine(&self) -> EngineKind {
+        if self.durable.is_some() { EngineKind::Lsm } else { EngineKind::Btree }
+    }
+
+    /// The clock, never behind a time it has shown before.
+    pub(crate) fn now(&self) -> Timestamp {
+        let now = self.options.env.clock.now().0;
+        Timestamp(self.time.fetch_max(now, Ordering::AcqRel).max(now))
+    }
+
+    pub(crate) fn shown_ticket(&self) -> CommitTicket {
+        let end = Lsn(self.synced_commits_end.load(Ordering::Acquire));
+        self.durable.as_ref().map_or_else(CommitTicket::done, |durable| CommitTicket::at(&durable.log, end))
+    }
+
+    fn stats(&self) -> Stats {
+        let mut stats = self.durable.as_ref().map(Durable::stats).unwrap_or_default();
+        stats.keyspaces = self.names.read().len();
+        stats.snapshots = self.snapshots.live();
+        for space in self.names.read().values() {
+            stats.memtable_bytes += space.volatile_bytes();
+        }
+        stats
+    }
+
+    pub(crate) fn close(&self, mode: durable::CloseMode) -> Result<()> {
+        if self.closed.swap(true, Ordering::AcqRel) {
+            return Ok(());
+        }
+        // Whoever has passed the check is through once every key lock and the writer lock were ours.
+        drop(self.locks.all()?);
+        let writer = self.writer.lock();
+        let last = writer.sequencer.last();
+        drop(writer);
+        self.durable.as_ref().map_or(Ok(()), |durable| durable.close(mode, last, self.now()))
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        // Nobody is left to hear of a failure, and the next open recovers as from a kill.
+        let _ = self.close(durable::CloseMode::Quick);
+    }
+}
+
+/// Names appear in messages and listings, so they are short and printable.
+fn check_name(name: &str) -> Result<()> {
+    if name.is_empty() || name.len() > limits::KEYSPACE_NAME_BYTES_MAX || name.chars().any(char::is_control) {
+        return Err(Error::invalid(format!(
+            "a keyspace's name has 1 to {} bytes and no control characters",
+            limits::KEYSPACE_NAME_BYTES_MAX
+        )));
+    }
+    Ok(())
+}
+
+/// The number of the keyspace that a new name gets.
+impl Writer {
+    pub(crate) fn take_keyspace_id(&mut self) -> Result<KeyspaceId> {
+        let id = KeyspaceId(self.next_keyspace);
+        self.next_keyspace =
+            id.0.checked_add(1).ok_or_else(|| Error::invalid("2^32 keyspaces were created"))?;
+        Ok(id)
+    }
+}

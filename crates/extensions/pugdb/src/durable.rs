@@ -1,0 +1,464 @@
+//! A database on disk: log, store and directory joined; opening with recovery; closing.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+use pugdb_core::engine::{Engine, EngineKind};
+use pugdb_core::env::{Env, FileLock};
+use pugdb_core::memory::Btree;
+use pugdb_core::snapshots::Snapshots;
+use pugdb_core::{Error, KeyspaceId, Lsn, Op, Result, Seqno, Timestamp};
+use pugdb_lsm::Sequencer;
+use pugdb_lsm::file::Context;
+use pugdb_lsm::log::{Log, LogOptions, LogState, RecordKind, ScannedRecord, scan};
+use pugdb_lsm::manifest::{self, Manifest, State};
+use pugdb_lsm::store::{Gate, Store, StoreOptions};
+use pugdb_lsm::table::{LocalTables, TableOptions};
+
+use crate::Builder;
+use crate::database::{Inner, Writer};
+use crate::keyspace::{Keeper, Space};
+use crate::report::{LogCut, RecoveryReport, Stats, VerifyReport};
+use crate::write;
+
+/// A tree whose memtable keeps more log than this alive is flushed: a quiet keyspace must not pin the log.
+const LOG_SEGMENTS_MAX: u64 = 4;
+const MEMTABLE_BYTES_MAX: usize = 64 << 20;
+const LOCK: &str = "LOCK";
+
+/// The parts of a database on disk.
+pub(crate) struct Durable {
+    pub(crate) store: Arc<Store>,
+    pub(crate) log: Arc<Log>,
+    pub(crate) report: RecoveryReport,
+    context: Context,
+    gate: Arc<LogGate>,
+    log_bytes_max: u64,
+    /// The log's end when a flush was last asked for because of its length.
+    asked_at: AtomicU64,
+    /// Held for its drop: another process may open the database then.
+    lock: Mutex<Option<Box<dyn FileLock>>>,
+}
+
+/// How much is done at the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum CloseMode {
+    /// Memtables are written to tables.
+    Flush,
+    /// The log holds what memtables hold.
+    Quick,
+}
+
+impl Durable {
+    pub(crate) fn flush(&self) -> Result<()> {
+        self.store.flush()
+    }
+
+    /// Write path, beside step 4: a log that has grown long is kept alive by somebody's old memtable.
+    pub(crate) fn watch_log_size(&self, end: Lsn) {
+        let counted_from = self.gate.start().0.max(self.asked_at.load(Ordering::Acquire));
+        if end.0.saturating_sub(counted_from) > self.log_bytes_max {
+            // Asked once for every stretch of log, not for every write.
+            self.asked_at.store(end.0, Ordering::Release);
+            self.store.seal_oldest();
+        }
+    }
+
+    pub(crate) fn failure(&self) -> Option<Error> {
+        self.log.failure().or_else(|| self.store.failure())
+    }
+
+    pub(crate) fn stats(&self) -> Stats {
+        let store = self.store.stats();
+        Stats {
+            keyspaces: 0,
+            snapshots: 0,
+            tables: store.tables,
+            table_bytes: store.table_bytes,
+            runs: store.runs,
+            memtable_bytes: store.memtable_bytes,
+            cache_bytes: store.cache_bytes,
+            log_bytes: self.log.live_bytes(self.gate.start()),
+            flushes: store.flushes,
+            compactions: store.compactions,
+            quarantined: store.quarantined,
+        }
+    }
+
+    pub(crate) fn verify(&self) -> Result<VerifyReport> {
+        let tables = self.store.verify()?;
+        let mut report = VerifyReport {
+            tables: tables.tables,
+            blocks: tables.blocks,
+            entries: tables.entries,
+            bytes: tables.bytes,
+            records: 0,
+            problems: tables.problems,
+        };
+        // Manifest and log are read as an open would read them. A file that goes meanwhile is no damage: look again.
+        let mut outcome = self.verify_shared_files(&mut report);
+        for _ in 0..2 {
+            if outcome.is_err() {
+                outcome = self.verify_shared_files(&mut report);
+            }
+        }
+        report.problems.extend(outcome.err().map(|error| error.to_string()));
+        Ok(report)
+    }
+
+    fn verify_shared_files(&self, report: &mut VerifyReport) -> Result<()> {
+        let state = manifest::recover(&self.context)?.state.log;
+        let scan = scan(&self.context, &LogState { clean: false, durable: self.log.durable(), ..state })?;
+        report.records = scan.records;
+        report.bytes += scan.segments.first().map_or(0, |first| scan.end.0 - first.place.first.0);
+        Ok(())
+    }
+
+    /// Ends jobs and log. What can be made durable is.
+    pub(crate) fn close(&self, mode: CloseMode, last: Seqno, time: Timestamp) -> Result<()> {
+        let flushed = match mode {
+            CloseMode::Flush => self.store.flush(),
+            CloseMode::Quick => Ok(()),
+        };
+        let stopped = self.store.stop();
+        let closed = self.log.close();
+        let outcome = flushed.and(stopped).and(closed).and_then(|end| self.record_close(end, last, time));
+        // In any case: the directory is free again.
+        drop(self.lock.lock().take());
+        outcome
+    }
+
+    fn record_close(&self, (next_segment, end): (u64, Lsn), last: Seqno, time: Timestamp) -> Result<()> {
+        let start = if self.store.is_flushed() { end } else { self.gate.start() };
+        let ends = self.log.closed_segments().into_iter().filter(|&(_, end)| end > start).collect();
+        let state = LogState { start, durable: end, ends, next_segment, clean: true };
+        self.store.record_close(state, last, time)?;
+        self.log.trim(start);
+        Ok(())
+    }
+}
+
+/// What the store needs of the log, and nothing that would keep the database alive.
+struct LogGate {
+    log: Arc<Log>,
+    writer: Arc<Mutex<Writer>>,
+    time: Arc<AtomicU64>,
+    /// Where the log begins that is still needed, as the manifest has it.
+    start: AtomicU64,
+}
+
+impl LogGate {
+    fn start(&self) -> Lsn {
+        Lsn(self.start.load(Ordering::Acquire))
+    }
+}
+
+impl Gate for LogGate {
+    fn make_durable(&self) -> Result<()> {
+        self.log.sync_to(self.log.end())
+    }
+
+    fn log_state(&self, first_unflushed: Seqno) -> LogState {
+        let needed = self.writer.lock().sequencer.log_needed_from(first_unflushed);
+        let start = needed.unwrap_or(Lsn(0)).max(self.start());
+        let ends = self.log.closed_segments().into_iter().filter(|&(_, end)| end > start).collect();
+        LogState {
+            start,
+            durable: self.log.durable(),
+            ends,
+            next_segment: self.log.next_segment(),
+            clean: false,
+        }
+    }
+
+    fn recorded(&self, state: &LogState) {
+        self.start.fetch_max(state.start.0, Ordering::AcqRel);
+        self.log.trim(state.start);
+    }
+
+    fn time(&self) -> Timestamp {
+        Timestamp(self.time.load(Ordering::Acquire))
+    }
+}
+
+/// Opens the database in `dir`, or makes one.
+pub(crate) fn open(options: Builder, dir: &Path) -> Result<Arc<Inner>> {
+    let env = options.env.clone();
+    let doing = |error| Error::io(format!("open the directory {}", dir.display()), error);
+    let is_database = manifest::exists(&*env.fs, dir)?;
+    if !is_database {
+        if !options.create {
+            return Err(Error::not_found(format!("there is no database in {}", dir.display())));
+        }
+        env.fs.create_dir_all(dir).map_err(doing)?;
+        refuse_other_files(&env, dir)?;
+    }
+    let lock = env.fs.lock(&dir.join(LOCK)).map_err(|error| in_use(dir, error))?;
+    for folder in ["log", "tables"] {
+        env.fs.create_dir_all(&dir.join(folder)).map_err(doing)?;
+    }
+    Opening { options, env, dir: dir.to_owned() }.run(lock)
+}
+
+fn in_use(dir: &Path, error: std::io::Error) -> Error {
+    if error.kind() == std::io::ErrorKind::WouldBlock {
+        return Error::unavailable(format!(
+            "{} is in use by process {}; use --url to talk to its server, or stop it first",
+            dir.display(),
+            error
+        ));
+    }
+    Error::io(format!("lock {}", dir.display()), error)
+}
+
+/// A directory with somebody's other files is no place for a database.
+fn refuse_other_files(env: &Env, dir: &Path) -> Result<()> {
+    let names = env.fs.list(dir).map_err(|error| Error::io("list the directory", error))?;
+    let is_ours = |name: &String| {
+        matches!(name.as_str(), LOCK | "log" | "tables" | "CURRENT.new" | "lost+found")
+            || manifest::parse_name(name).is_some()
+    };
+    if names.iter().any(|name| !is_ours(name)) {
+        return Err(Error::invalid(format!(
+            "{} is not empty and holds no database; choose another directory",
+            dir.display()
+        )));
+    }
+    for folder in ["log", "tables"] {
+        if names.iter().any(|name| name == folder)
+            && !env
+                .fs
+                .list(&dir.join(folder))
+                .map_err(|error| Error::io("list the directory", error))?
+                .is_empty()
+        {
+            return Err(Error::corrupt(format!(
+                "{} holds log segments or tables but no CURRENT file; restore it from a backup",
+                dir.display()
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// What the steps of an open share.
+struct Opening {
+    options: Builder,
+    env: Env,
+    dir: PathBuf,
+}
+
+impl Opening {
+    fn run(self, lock: Box<dyn FileLock>) -> Result<Arc<Inner>> {
+        let created = !manifest::exists(&*self.env.fs, &self.dir)?;
+        let (context, recovered) = self.read_manifest(created)?;
+
+        // The log's end is found and made durable before the new manifest states it.
+        let scan = scan(&context, &recovered.state.log)?;
+        scan.make_durable(&context)?;
+        let clean = recovered.state.log.clean;
+        let mut state = recovered.state;
+        state.log = scan.state(state.log.start);
+        let manifest = Manifest::begin(context.clone(), state.clone(), recovered.number + 1)?;
+        if created {
+            self.sync_parents()?;
+        }
+
+        let snapshots = Snapshots::new(state.last_seqno);
+        let store = Store::open(context.clone(), self.store_options(), Arc::clone(&snapshots), manifest)?;
+        let mut replay = Replay::new(&store, &snapshots, &state);
+        scan.replay(|record| replay.record(record))?;
+        store.flush_while_replaying()?;
+        scan.remove_obsolete(&context);
+        let files_removed = store.remove_leftovers();
+
+        let report = RecoveryReport {
+            created,
+            clean,
+            records: scan.records,
+            operations: replay.operations,
+            segments: scan.segments.len(),
+            cut: scan.cut.as_ref().map(|cut| LogCut {
+                file: cut.file.clone(),
+                offset: cut.offset,
+                bytes: cut.bytes,
+                segments_removed: cut.segments_removed,
+                reason: cut.reason.to_owned(),
+            }),
+            manifest_cut_bytes: recovered.cut_bytes,
+            files_removed,
+        };
+        let Replay { keyspaces, sequencer, next_keyspace, time, .. } = replay;
+        let log_options = self
+            .options
+            .log_segment_bytes
+            .map_or_else(LogOptions::default, |segment_bytes| LogOptions { segment_bytes });
+        let log = Log::new(context.clone(), log_options, &scan);
+        let writer = Arc::new(Mutex::new(Writer { sequencer, next_keyspace }));
+        let time = Arc::new(AtomicU64::new(time.0));
+        let gate = Arc::new(LogGate {
+            log: Arc::clone(&log),
+            writer: Arc::clone(&writer),
+            time: Arc::clone(&time),
+            start: AtomicU64::new(state.log.start.0),
+        });
+        log.start();
+        store.start(Some(Arc::clone(&gate) as Arc<dyn Gate>));
+        let durable = Durable {
+            store,
+            log,
+            report,
+            context,
+            gate,
+            log_bytes_max: LOG_SEGMENTS_MAX * log_options.segment_bytes,
+            asked_at: AtomicU64::new(0),
+            lock: Mutex::new(Some(lock)),
+        };
+        let names = keyspaces.into_values().map(|space| (space.name.clone(), space)).collect();
+        Ok(Arc::new(Inner::new(self.options, snapshots, Some(durable), names, writer, time)))
+    }
+
+    fn read_manifest(&self, created: bool) -> Result<(Context, manifest::Recovered)> {
+        let tables = self.options.table_store.clone();
+        let tables = tables.unwrap_or_else(|| Arc::new(LocalTables::new(&self.env, self.dir.join("tables"))));
+        let mut context = Context {
+            env: self.env.clone(),
+            dir: self.dir.clone(),
+            database: pugdb_core::DatabaseId([0; 16]),
+            cipher: Arc::clone(&self.options.cipher),
+            tables,
+        };
+        let recovered = if created {
+            let state = State::new(manifest::new_database(&context));
+            manifest::Recovered { state, number: 0, cut_bytes: 0 }
+        } else {
+            manifest::recover(&context)?
+        };
+        context.database = recovered.state.database;
+        Ok((context, recovered))
+    }
+
+    /// The names of a new database's directory and of those above it, as far as they can be synced.
+    fn sync_parents(&self) -> Result<()> {
+        self.env.fs.sync_dir(&self.dir).map_err(|error| Error::io("sync the directory", error))?;
+        for parent in self.dir.ancestors().skip(1) {
+            // A parent that may not be opened was there before us.
+            let _ = self.env.fs.sync_dir(parent);
+        }
+        Ok(())
+    }
+
+    fn store_options(&self) -> StoreOptions {
+        let memory = self.options.memory_bytes;
+        StoreOptions {
+            memtable_bytes: self.options.memtable_bytes.unwrap_or((memory / 8).min(MEMTABLE_BYTES_MAX)),
+            unflushed_bytes_max: memory / 2,
+            cache_bytes: self.options.cache_bytes.unwrap_or(memory / 4),
+            table: TableOptions::default(),
+        }
+    }
+}
+
+/// The log's records on their way back into the trees.
+struct Replay<'a> {
+    store: &'a Arc<Store>,
+    snapshots: &'a Arc<Snapshots>,
+    keyspaces: BTreeMap<KeyspaceId, Arc<Space>>,
+    sequencer: Sequencer,
+    next_keyspace: u32,
+    time: Timestamp,
+    operations: u64,
+}
+
+impl<'a> Replay<'a> {
+    fn new(store: &'a Arc<Store>, snapshots: &'a Arc<Snapshots>, state: &State) -> Self {
+        let mut replay = Self {
+            store,
+            snapshots,
+            keyspaces: BTreeMap::new(),
+            sequencer: Sequencer::starting_after(state.last_seqno),
+            next_keyspace: state.next_keyspace,
+            time: state.time,
+            operations: 0,
+        };
+        for (&id, keyspace) in &state.keyspaces {
+            replay.add(id, &keyspace.name, keyspace.engine, store.tree(id).map(Keeper::Lsm));
+        }
+        replay
+    }
+
+    fn add(&mut self, id: KeyspaceId, name: &str, engine: EngineKind, keeper: Option<Keeper>) {
+        let keeper = keeper.unwrap_or_else(|| Keeper::Btree(Btree::new(Arc::clone(self.snapshots))));
+        self.keyspaces.insert(id, Space::new(id, name, engine, keeper));
+    }
+
+    fn record(&mut self, record: &mut ScannedRecord<'_>) -> Result<()> {
+        let head = record.head.clone();
+        self.time = self.time.max(head.now);
+        match head.kind {
+            RecordKind::Mark => return Ok(()),
+            RecordKind::Batch => self.batch(record)?,
+            RecordKind::CreateKeyspace => self.create(record)?,
+            RecordKind::DropKeyspace => {
+                if self.keyspaces.remove(&head.subject).is_some() {
+                    self.store.drop_keyspace(head.subject, head.first);
+                }
+            }
+            RecordKind::TruncateKeyspace => {
+                if let Some(Keeper::Lsm(tree)) = self.keyspaces.get(&head.subject).map(|space| &space.keeper)
+                {
+                    self.store.truncate(tree, head.first)?;
+                }
+            }
+        }
+        self.sequencer.skip_to(head.last());
+        self.sequencer.relate(head.first, record.segment_first);
+        self.snapshots.publish(head.last());
+        if self.store.needs_flush() {
+            self.store.flush_while_replaying()?;
+        }
+        Ok(())
+    }
+
+    fn create(&mut self, record: &mut ScannedRecord<'_>) -> Result<()> {
+        let (id, at) = (record.head.subject, record.head.first);
+        // The manifest knows it already, or knows that it was dropped.
+        if id.0 < self.next_keyspace {
+            return Ok(());
+        }
+        let (engine, name) = write::decode_creation(&record.section(0)?)?;
+        let tree = self.store.create(id, &name, engine, at)?;
+        self.add(id, &name, engine, tree.map(Keeper::Lsm));
+        self.next_keyspace = id.0 + 1;
+        Ok(())
+    }
+
+    fn batch(&mut self, record: &mut ScannedRecord<'_>) -> Result<()> {
+        let mut first = record.head.first;
+        for (index, id) in record.keyspaces().into_iter().enumerate() {
+            let count = record.head.counts[index];
+            let next = first.plus(count);
+            match self.keyspaces.get(&id).map(|space| &space.keeper) {
+                Some(Keeper::Lsm(tree)) if tree.flushed().plus(1) < next => {
+                    let ops = write::operations(record.section(index)?, count)?;
+                    tree.apply(first, &ops)?;
+                    self.store.applied(tree, ops.iter().map(Op::cost_bytes).sum());
+                    self.operations += count;
+                }
+                Some(_) => {}
+                // Dropped since: its bytes stay sealed.
+                None if id.0 < self.next_keyspace => {}
+                None => {
+                    return Err(Error::corrupt(format!(
+                        "the record changes keyspace {id}, which was never created"
+                    )));
+                }
+            }
+            first = next;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,87 @@
+//! Locks on keys, in stripes: what makes a read-modify-write one step. Held until applied, never across a sync.
+
+use std::cell::Cell;
+
+use parking_lot::{Mutex, MutexGuard};
+use pugdb_core::{Error, KeyspaceId, Result};
+use xxhash_rust::xxh3::xxh3_64_with_seed;
+
+/// More stripes than threads that write at once, so that neighbours seldom meet.
+const STRIPES: usize = 1024;
+
+/// The stripes. Every writer holds those of its keys, taken in ascending order, so nobody waits in a circle.
+pub(crate) struct KeyLocks {
+    stripes: Box<[Mutex<()>]>,
+}
+
+thread_local! {
+    /// True while this thread runs a caller's closure under a key lock.
+    static IN_UPDATE: Cell<bool> = const { Cell::new(false) };
+}
+
+impl KeyLocks {
+    pub(crate) fn new() -> Self {
+        Self { stripes: (0..STRIPES).map(|_| Mutex::new(())).collect() }
+    }
+
+    fn stripe(keyspace: KeyspaceId, key: &[u8]) -> usize {
+        let hash = xxh3_64_with_seed(key, u64::from(keyspace.0));
+        usize::try_from(hash % STRIPES as u64).expect("a stripe's number is small")
+    }
+
+    /// Locks one key.
+    pub(crate) fn one(&self, keyspace: KeyspaceId, key: &[u8]) -> Result<MutexGuard<'_, ()>> {
+        refuse_inside_update()?;
+        Ok(self.stripes[Self::stripe(keyspace, key)].lock())
+    }
+
+    /// Locks all keys of a batch.
+    pub(crate) fn many<'a>(
+        &self,
+        keys: impl Iterator<Item = (KeyspaceId, &'a [u8])>,
+    ) -> Result<Vec<MutexGuard<'_, ()>>> {
+        refuse_inside_update()?;
+        let mut numbers: Vec<usize> = Vec::new();
+        for (keyspace, key) in keys {
+            numbers.push(Self::stripe(keyspace, key));
+            // A huge batch needs no more numbers than there are stripes.
+            if numbers.len() == 4 * STRIPES {
+                numbers.sort_unstable();
+                numbers.dedup();
+            }
+        }
+        numbers.sort_unstable();
+        numbers.dedup();
+        Ok(numbers.into_iter().map(|number| self.stripes[number].lock()).collect())
+    }
+
+    /// Locks everything: for what touches a whole keyspace.
+    pub(crate) fn all(&self) -> Result<Vec<MutexGuard<'_, ()>>> {
+        refuse_inside_update()?;
+        Ok(self.stripes.iter().map(Mutex::lock).collect())
+    }
+}
+
+fn refuse_inside_update() -> Result<()> {
+    if IN_UPDATE.get() {
+        return Err(Error::invalid(
+            "a write inside an `update` closure would wait for itself; return the change from the closure instead",
+        ));
+    }
+    Ok(())
+}
+
+/// Runs a caller's closure under a key lock. Writes from inside are refused; they could wait for themselves.
+pub(crate) fn inside_update<R>(run: impl FnOnce() -> R) -> R {
+    struct Leave;
+
+    impl Drop for Leave {
+        fn drop(&mut self) {
+            IN_UPDATE.set(false);
+        }
+    }
+
+    IN_UPDATE.set(true);
+    let _leave = Leave;
+    run()
+}

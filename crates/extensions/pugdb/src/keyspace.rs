@@ -1,0 +1,393 @@
+//! A keyspace: a named map.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use pugdb_core::engine::{Engine, EngineKind, KeyRange};
+use pugdb_core::memory::Btree;
+use pugdb_core::{Entry, EntryOptions, Error, KeyspaceId, Result, Seqno, Value};
+use pugdb_lsm::Tree;
+
+use crate::database::Inner;
+use crate::scan::Scan;
+use crate::snapshot::Snapshot;
+use crate::{CommitTicket, WriteBatch, read, write};
+
+/// How a keyspace is made.
+///
+/// ```
+/// assert_eq!(pugdb::KeyspaceOptions::default().engine, None);
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct KeyspaceOptions {
+    /// What keeps the entries. The default is the lsm engine on disk and the btree in memory.
+    pub engine: Option<EngineKind>,
+}
+
+/// A keyspace as all its handles share it.
+pub(crate) struct Space {
+    pub(crate) id: KeyspaceId,
+    pub(crate) name: String,
+    pub(crate) kind: EngineKind,
+    pub(crate) keeper: Keeper,
+    /// The seqno of the drop; `u64::MAX` while it exists.
+    dropped: AtomicU64,
+}
+
+/// The engine behind a keyspace.
+pub(crate) enum Keeper {
+    Btree(Btree),
+    Lsm(Arc<Tree>),
+}
+
+impl Space {
+    pub(crate) fn new(id: KeyspaceId, name: &str, kind: EngineKind, keeper: Keeper) -> Arc<Self> {
+        Arc::new(Self { id, name: name.to_owned(), kind, keeper, dropped: AtomicU64::new(u64::MAX) })
+    }
+
+    pub(crate) fn engine(&self) -> &dyn Engine {
+        match &self.keeper {
+            Keeper::Btree(engine) => engine,
+            Keeper::Lsm(tree) => &**tree,
+        }
+    }
+
+    pub(crate) fn volatile_bytes(&self) -> usize {
+        match &self.keeper {
+            Keeper::Btree(engine) => engine.bytes(),
+            Keeper::Lsm(_) => 0,
+        }
+    }
+
+    pub(crate) fn mark_dropped(&self, at: Seqno) {
+        self.dropped.store(at.0, Ordering::Release);
+    }
+
+    /// Refuses a write after the drop.
+    pub(crate) fn check_writable(&self) -> Result<()> {
+        // No operation has the largest seqno: it stands for "not dropped".
+        self.check_readable(Seqno(u64::MAX - 1))
+    }
+
+    /// Refuses a read at or after the drop.
+    pub(crate) fn check_readable(&self, at: Seqno) -> Result<()> {
+        if self.dropped.load(Ordering::Acquire) <= at.0 {
+            return Err(Error::not_found("the keyspace was dropped; get a new handle by its name"));
+        }
+        Ok(())
+    }
+}
+
+/// What an [`update`](Keyspace::update) closure wants done.
+///
+/// ```
+/// use pugdb::Change;
+///
+/// assert!(matches!(Change::put(b"1"), Change::Put(..)));
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// Nothing.
+    Keep,
+    /// This value, with these options.
+    Put(Vec<u8>, EntryOptions),
+    /// The key removed.
+    Delete,
+}
+
+impl Change {
+    /// A value without options.
+    pub fn put(value: impl Into<Vec<u8>>) -> Self {
+        Self::Put(value.into(), EntryOptions::default())
+    }
+}
+
+/// A handle to a keyspace: a named, ordered map. Cheap to clone.
+///
+/// ```
+/// let db = pugdb::Database::in_memory()?;
+/// let users = db.keyspace("users")?;
+/// users.put(b"ada", b"1815")?;
+/// assert_eq!(users.get(b"ada")?.as_deref(), Some(&b"1815"[..]));
+/// users.delete(b"ada")?;
+/// assert_eq!(users.get(b"ada")?, None);
+/// # Ok::<(), pugdb::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct Keyspace {
+    pub(crate) inner: Arc<Inner>,
+    pub(crate) space: Arc<Space>,
+}
+
+impl Keyspace {
+    pub(crate) fn new(inner: &Arc<Inner>, space: Arc<Space>) -> Self {
+        Self { inner: Arc::clone(inner), space }
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.space.name
+    }
+
+    /// What keeps its entries.
+    pub fn engine(&self) -> EngineKind {
+        self.space.kind
+    }
+
+    fn batch_of(&self, fill: impl FnOnce(&mut WriteBatch)) -> WriteBatch {
+        let mut batch = WriteBatch::new(&self.inner);
+        fill(&mut batch);
+        batch
+    }
+
+    /// Sets a key. Returns when the change has reached the database's durability.
+    ///
+    /// # Errors
+    /// `Invalid` when key or value are too long, `NotFound` when the keyspace was dropped, `Closed`, `Unavailable` when
+    /// the disk is full or failed.
+    pub fn put(&self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<()> {
+        self.put_with(key, value, EntryOptions::default())
+    }
+
+    /// Sets a key, with an expiry and a byte of the caller's own.
+    ///
+    /// ```
+    /// use pugdb::EntryOptions;
+    ///
+    /// let db = pugdb::Database::in_memory()?;
+    /// let sessions = db.keyspace("sessions")?;
+    /// let in_a_minute = Some(db.now().plus_ms(60_000));
+    /// sessions.put_with(b"token", b"ada", EntryOptions { expires_at: in_a_minute, ..Default::default() })?;
+    /// assert_eq!(sessions.get_entry(b"token")?.unwrap().expires_at, in_a_minute);
+    /// # Ok::<(), pugdb::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`put`](Self::put).
+    pub fn put_with(
+        &self,
+        key: impl AsRef<[u8]>,
+        value: impl AsRef<[u8]>,
+        options: EntryOptions,
+    ) -> Result<()> {
+        self.batch_of(|batch| batch.put_with(self, key, value, options)).commit()
+    }
+
+    /// Removes a key; fine when it is not there.
+    ///
+    /// # Errors
+    /// As [`put`](Self::put).
+    pub fn delete(&self, key: impl AsRef<[u8]>) -> Result<()> {
+        self.batch_of(|batch| batch.delete(self, key)).commit()
+    }
+
+    /// The value of a key.
+    ///
+    /// # Errors
+    /// `NotFound` when the keyspace was dropped, `Closed`, `Corrupt` when the stored bytes are damaged, `Unavailable`
+    /// when the disk fails.
+    pub fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Value>> {
+        Ok(self.get_entry(key)?.map(|entry| entry.value))
+    }
+
+    /// Gives the value to a closure, without a copy.
+    ///
+    /// ```
+    /// let db = pugdb::Database::in_memory()?;
+    /// let users = db.keyspace("users")?;
+    /// users.put(b"ada", b"1815")?;
+    /// assert_eq!(users.get_with(b"ada", |value| value.len())?, Some(4));
+    /// # Ok::<(), pugdb::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub fn get_with<R>(&self, key: impl AsRef<[u8]>, read: impl FnOnce(&[u8]) -> R) -> Result<Option<R>> {
+        Ok(self.get_entry(key)?.map(|entry| read(&entry.value)))
+    }
+
+    /// The whole entry of a key: value, expiry, meta byte.
+    ///
+    /// ```
+    /// let db = pugdb::Database::in_memory()?;
+    /// let users = db.keyspace("users")?;
+    /// users.put(b"ada", b"1815")?;
+    /// let entry = users.get_entry(b"ada")?.unwrap();
+    /// assert_eq!((entry.meta, entry.expires_at), (0, None));
+    /// # Ok::<(), pugdb::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub fn get_entry(&self, key: impl AsRef<[u8]>) -> Result<Option<Entry>> {
+        read::get(&self.inner, &self.space, key.as_ref(), None)
+    }
+
+    /// True when the key has a value.
+    ///
+    /// ```
+    /// let db = pugdb::Database::in_memory()?;
+    /// assert!(!db.keyspace("users")?.exists(b"ada")?);
+    /// # Ok::<(), pugdb::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub fn exists(&self, key: impl AsRef<[u8]>) -> Result<bool> {
+        Ok(self.get_entry(key)?.is_some())
+    }
+
+    /// The values of several keys as they are at one moment, in the order of the keys.
+    ///
+    /// ```
+    /// let db = pugdb::Database::in_memory()?;
+    /// let users = db.keyspace("users")?;
+    /// users.put(b"ada", b"1815")?;
+    /// let values = users.multi_get([b"ada".as_slice(), b"bob"])?;
+    /// assert!(values[0].is_some() && values[1].is_none());
+    /// # Ok::<(), pugdb::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub fn multi_get<K: AsRef<[u8]>>(&self, keys: impl IntoIterator<Item = K>) -> Result<Vec<Option<Value>>> {
+        let keys: Vec<K> = keys.into_iter().collect();
+        let keys: Vec<&[u8]> = keys.iter().map(AsRef::as_ref).collect();
+        read::multi_get(&self.inner, &self.space, &keys, None)
+    }
+
+    /// Reads, decides and writes one key as one step: no other write to the key comes between.
+    ///
+    /// The closure must not write to a database: that is refused, it would wait for itself. It may be slow, but other
+    /// writers of the key wait for it.
+    ///
+    /// ```
+    /// use pugdb::Change;
+    ///
+    /// let db = pugdb::Database::in_memory()?;
+    /// let counters = db.keyspace("counters")?;
+    /// let next = |old: Option<&pugdb::Entry>| {
+    ///     let number = old.map_or(0, |entry| entry.value[0]) + 1;
+    ///     Ok((Change::put([number]), number))
+    /// };
+    /// assert_eq!(counters.update(b"visits", next)?, 1);
+    /// assert_eq!(counters.update(b"visits", next)?, 2);
+    /// # Ok::<(), pugdb::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// What the closure returns, which changes nothing, and as [`put`](Self::put) and [`get`](Self::get).
+    pub fn update<R>(
+        &self,
+        key: impl AsRef<[u8]>,
+        decide: impl FnOnce(Option<&Entry>) -> Result<(Change, R)>,
+    ) -> Result<R> {
+        let (result, ticket) = self.update_ticket(key, decide)?;
+        ticket.wait()?;
+        Ok(result)
+    }
+
+    /// As [`update`](Self::update), and returns at once with a ticket for the durability.
+    ///
+    /// ```
+    /// use pugdb::Change;
+    ///
+    /// let db = pugdb::Database::in_memory()?;
+    /// let users = db.keyspace("users")?;
+    /// let (existed, ticket) = users.update_ticket(b"ada", |old| Ok((Change::Delete, old.is_some())))?;
+    /// ticket.wait()?;
+    /// assert!(!existed);
+    /// # Ok::<(), pugdb::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`update`](Self::update).
+    pub fn update_ticket<R>(
+        &self,
+        key: impl AsRef<[u8]>,
+        decide: impl FnOnce(Option<&Entry>) -> Result<(Change, R)>,
+    ) -> Result<(R, CommitTicket)> {
+        write::update(&self.inner, &self.space, key.as_ref(), decide)
+    }
+
+    /// Removes everything in the keyspace in one step. Older snapshots still read it.
+    ///
+    /// ```
+    /// let db = pugdb::Database::in_memory()?;
+    /// let users = db.keyspace("users")?;
+    /// users.put(b"ada", b"1815")?;
+    /// users.truncate()?;
+    /// assert_eq!(users.count()?, 0);
+    /// # Ok::<(), pugdb::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`put`](Self::put).
+    pub fn truncate(&self) -> Result<()> {
+        self.truncate_ticket()?.wait()
+    }
+
+    /// As [`truncate`](Self::truncate), and returns at once with a ticket for the durability.
+    ///
+    /// # Errors
+    /// As [`put`](Self::put).
+    pub fn truncate_ticket(&self) -> Result<CommitTicket> {
+        write::truncate(&self.inner, &self.space)
+    }
+
+    /// The entries in a range of keys, in order, as they are now.
+    ///
+    /// ```
+    /// let db = pugdb::Database::in_memory()?;
+    /// let users = db.keyspace("users")?;
+    /// for name in [b"ada", b"bob", b"cat"] {
+    ///     users.put(name, b"1")?;
+    /// }
+    /// let keys: Vec<_> = users.scan(b"b".as_slice()..).map(|entry| entry.unwrap().0).collect();
+    /// assert_eq!(keys, [b"bob", b"cat"]);
+    /// let (last, _) = users.scan(..).reverse().limit(1).next().unwrap()?;
+    /// assert_eq!(last, b"cat");
+    /// # Ok::<(), pugdb::Error>(())
+    /// ```
+    pub fn scan(&self, range: impl Into<KeyRange>) -> Scan {
+        Scan::new(&self.inner, &self.space, range.into(), None)
+    }
+
+    /// The entries whose keys begin with `prefix`, in order, as they are now.
+    ///
+    /// ```
+    /// let db = pugdb::Database::in_memory()?;
+    /// let users = db.keyspace("users")?;
+    /// users.put(b"user:1", b"ada")?;
+    /// users.put(b"zebra", b"")?;
+    /// assert_eq!(users.prefix(b"user:").count(), 1);
+    /// # Ok::<(), pugdb::Error>(())
+    /// ```
+    pub fn prefix(&self, prefix: impl AsRef<[u8]>) -> Scan {
+        self.scan(KeyRange::prefix(prefix.as_ref()))
+    }
+
+    /// How many keys there are. Walks through all of them.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub fn count(&self) -> Result<u64> {
+        self.scan(..).try_fold(0, |count, entry| entry.map(|_| count + 1))
+    }
+
+    /// A snapshot of the whole database.
+    ///
+    /// # Errors
+    /// `Closed`.
+    pub fn snapshot(&self) -> Result<Snapshot> {
+        self.inner.check_open()?;
+        Ok(Snapshot::new(&self.inner))
+    }
+}
+
+impl fmt::Debug for Keyspace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Keyspace({}, {:?})", self.space.id, self.space.kind)
+    }
+}

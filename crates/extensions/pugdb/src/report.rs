@@ -1,0 +1,130 @@
+//! What a database says about itself: the last recovery, its sizes, its integrity.
+
+use std::fmt;
+
+/// What was cut off the end of the log when the database was opened.
+///
+/// Only bytes that nothing states to be durable are ever cut: no acknowledged commit is among them, unless it asked for
+/// less than [`Durability::Sync`](crate::Durability::Sync).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogCut {
+    /// The file in which the log ended.
+    pub file: String,
+    /// The offset there.
+    pub offset: u64,
+    /// Bytes that had been written behind it.
+    pub bytes: u64,
+    /// Later log segments that were removed.
+    pub segments_removed: usize,
+    /// What was wrong there.
+    pub reason: String,
+}
+
+/// What the last open found and did.
+///
+/// ```
+/// # let dir = tempfile::tempdir().unwrap();
+/// # let path = dir.path().join("data");
+/// let db = pugdb::Database::open(&path)?;
+/// println!("{}", db.recovery_report());
+/// # Ok::<(), pugdb::Error>(())
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RecoveryReport {
+    /// There was no database: it was made.
+    pub created: bool,
+    /// The last process closed the database in good order.
+    pub clean: bool,
+    /// Log records that were read.
+    pub records: u64,
+    /// Operations that were applied again; the others were in tables already.
+    pub operations: u64,
+    /// Log segments that were read.
+    pub segments: usize,
+    /// What was cut off the end of the log.
+    pub cut: Option<LogCut>,
+    /// Bytes of a torn edit cut off the end of the manifest.
+    pub manifest_cut_bytes: u64,
+    /// Files that nothing names, removed: outputs that were not finished.
+    pub files_removed: usize,
+}
+
+impl fmt::Display for RecoveryReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.created {
+            return f.write_str("a new database was made");
+        }
+        let ending =
+            if self.clean { "it was closed in good order" } else { "it was not closed in good order" };
+        write!(
+            f,
+            "{ending}; read {} log records in {} segments, applied {} operations again",
+            self.records, self.segments, self.operations
+        )?;
+        if let Some(cut) = &self.cut {
+            write!(
+                f,
+                "; the log was cut in {} at byte {} ({}; {} bytes and {} later segments given up, none of them \
+                 acknowledged as synced)",
+                cut.file, cut.offset, cut.reason, cut.bytes, cut.segments_removed
+            )?;
+        }
+        if self.manifest_cut_bytes > 0 {
+            write!(f, "; a torn manifest edit of {} bytes was given up", self.manifest_cut_bytes)?;
+        }
+        if self.files_removed > 0 {
+            write!(f, "; {} unfinished files were removed", self.files_removed)?;
+        }
+        Ok(())
+    }
+}
+
+/// Sizes and counts of a database.
+///
+/// ```
+/// let db = pugdb::Database::in_memory()?;
+/// assert_eq!(db.stats()?.keyspaces, 0);
+/// # Ok::<(), pugdb::Error>(())
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Keyspaces that exist.
+    pub keyspaces: usize,
+    /// Snapshots, scans and reads under way.
+    pub snapshots: usize,
+    /// Tables on disk.
+    pub tables: usize,
+    /// Their bytes.
+    pub table_bytes: u64,
+    /// Sorted runs, over all keyspaces.
+    pub runs: usize,
+    /// Entries in memory: memtables, and memory keyspaces.
+    pub memtable_bytes: usize,
+    /// Blocks in the cache.
+    pub cache_bytes: usize,
+    /// Log records that are still needed.
+    pub log_bytes: u64,
+    /// Flushes since the open.
+    pub flushes: u64,
+    /// Compactions since the open.
+    pub compactions: u64,
+    /// Tables with damaged parts: readable where they are whole.
+    pub quarantined: usize,
+}
+
+/// What a walk through every byte found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct VerifyReport {
+    /// Tables that were read.
+    pub tables: usize,
+    /// Blocks in them.
+    pub blocks: u64,
+    /// Entries in them.
+    pub entries: u64,
+    /// Bytes of tables and log that were read.
+    pub bytes: u64,
+    /// Log records that were read.
+    pub records: u64,
+    /// What is wrong, one sentence each; empty when everything is as it was written.
+    pub problems: Vec<String>,
+}

@@ -1,0 +1,81 @@
+//! The promise of durability: something a thread or a future waits for. Write path, step 8.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use pugdb_core::{Lsn, Result};
+use pugdb_lsm::log::Log;
+
+/// A commit under way to its durability. It is applied and visible; wait for it, or await it.
+///
+/// Tickets are ordered: when a later one is done, so are all earlier ones of the same database. Dropping a ticket does
+/// not undo anything; the commit is made durable by the next sync.
+///
+/// ```
+/// let db = pugdb::Database::in_memory()?;
+/// let users = db.keyspace("users")?;
+/// let mut batch = db.batch();
+/// batch.put(&users, b"ada", b"1815");
+/// let ticket = batch.commit_ticket()?;
+/// ticket.wait()?;
+/// assert!(ticket.is_done());
+/// # Ok::<(), pugdb::Error>(())
+/// ```
+#[derive(Clone)]
+#[must_use = "the commit is durable only when the ticket is done"]
+pub struct CommitTicket {
+    pending: Option<(Arc<Log>, Lsn)>,
+}
+
+impl CommitTicket {
+    /// Done already.
+    pub(crate) fn done() -> Self {
+        Self { pending: None }
+    }
+
+    /// Done when the log is durable up to `lsn`.
+    pub(crate) fn at(log: &Arc<Log>, lsn: Lsn) -> Self {
+        Self { pending: (log.durable() < lsn).then(|| (Arc::clone(log), lsn)) }
+    }
+
+    /// True when the commit has reached its durability.
+    pub fn is_done(&self) -> bool {
+        self.pending.as_ref().is_none_or(|(log, lsn)| log.durable() >= *lsn)
+    }
+
+    /// Blocks until the commit has reached its durability.
+    ///
+    /// # Errors
+    /// `Unavailable` when the log could not be written or synced: whether the commit survives is unknown.
+    pub fn wait(&self) -> Result<()> {
+        self.pending.as_ref().map_or(Ok(()), |(log, lsn)| log.sync_to(*lsn))
+    }
+
+    /// The ticket that is done when both are.
+    pub fn and(self, other: Self) -> Self {
+        let position = |ticket: &Self| ticket.pending.as_ref().map(|(_, lsn)| *lsn);
+        if position(&self) >= position(&other) { self } else { other }
+    }
+}
+
+impl Future for CommitTicket {
+    type Output = Result<()>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<()>> {
+        let Some((log, lsn)) = &self.pending else { return Poll::Ready(Ok(())) };
+        match log.poll_durable(*lsn, context.waker()) {
+            Ok(true) => Poll::Ready(Ok(())),
+            Ok(false) => Poll::Pending,
+            Err(error) => Poll::Ready(Err(error)),
+        }
+    }
+}
+
+impl fmt::Debug for CommitTicket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "CommitTicket(done: {})", self.is_done())
+    }
+}

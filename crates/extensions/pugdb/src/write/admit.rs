@@ -1,0 +1,52 @@
+//! May this write come in? Limits, an open database, room in memory. Write path, step 1.
+
+use pugdb_core::engine::Persistence;
+use pugdb_core::{Error, Result, limits};
+
+use crate::batch::Part;
+use crate::database::Inner;
+
+/// Refuses what breaks a rule, then waits for room in memory.
+pub(super) fn admit(inner: &Inner, bytes: usize) -> Result<()> {
+    inner.check_open()?;
+    match &inner.durable {
+        Some(durable) => durable.store.admit(bytes),
+        None => Ok(()),
+    }
+}
+
+/// True when the parts are logged, false when they are volatile.
+///
+/// # Errors
+/// `Invalid` when they are mixed: half of the batch would be lost on open.
+pub(super) fn is_logged(inner: &Inner, parts: &[Part]) -> Result<bool> {
+    let durable = |part: &Part| part.space.kind.persistence() == Persistence::Durable;
+    let count = parts.iter().filter(|part| durable(part)).count();
+    if count != 0 && count != parts.len() {
+        return Err(Error::invalid(
+            "the batch mixes keyspaces on disk with keyspaces in memory; it could not be all or nothing after a crash",
+        ));
+    }
+    Ok(count > 0 && inner.durable.is_some())
+}
+
+/// The most that the operations of one batch may take.
+pub(crate) fn batch_bytes_max(inner: &Inner) -> usize {
+    limits::BATCH_BYTES_MAX.min(inner.options.write_bytes_max())
+}
+
+pub(crate) fn batch_too_large(inner: &Inner) -> Error {
+    Error::invalid(format!(
+        "the batch is too large: at most {} bytes and a quarter of memory_bytes, which is {} here; split it",
+        limits::BATCH_BYTES_MAX,
+        inner.options.write_bytes_max()
+    ))
+}
+
+pub(crate) fn value_too_large(inner: &Inner, bytes: usize) -> Error {
+    Error::invalid(format!(
+        "the value has {bytes} bytes; at most {} and a quarter of memory_bytes, which is {} here, are allowed",
+        limits::VALUE_BYTES_MAX,
+        inner.options.write_bytes_max()
+    ))
+}

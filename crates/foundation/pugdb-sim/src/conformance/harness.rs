@@ -1,0 +1,433 @@
+//! One subject with its model: every write goes to both, every read is compared.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::ops::Range;
+
+use pugdb_core::engine::{BatchSize, Cursor, Direction, KeyRange, ReadPoint, Scans};
+use pugdb_core::snapshots::SnapshotGuard;
+use pugdb_core::{Entry, EntryOptions, Error, Found, Key, Op, SealId, Seqno, Stamp, Timestamp, Value};
+
+use super::{SPAN_MS_MAX, START, Subject};
+use crate::model::{Model, ModelEntry, ModelOp, hex};
+
+/// How often the subject is maintained.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Maintenance {
+    Never,
+    /// After one write in so many, by chance.
+    OneIn(u32),
+}
+
+/// A place in history: where the engine reads, and where the model does.
+#[derive(Clone, Copy)]
+pub(super) struct Place {
+    pub(super) point: ReadPoint,
+    commit: usize,
+}
+
+impl Place {
+    /// The same seqno with another clock.
+    pub(super) fn at(self, now: Timestamp) -> Self {
+        Self { point: ReadPoint { now, ..self.point }, ..self }
+    }
+}
+
+impl fmt::Debug for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "(seqno {}, now {})", self.point.seqno, self.point.now.0)
+    }
+}
+
+/// A place that a snapshot keeps readable.
+#[derive(Clone)]
+pub(super) struct View {
+    pub(super) place: Place,
+    _guard: SnapshotGuard,
+}
+
+/// What was done to the engine, to be done again by a replay.
+#[derive(Clone)]
+enum Step {
+    Apply(Seqno, Vec<Op>),
+    Truncate(Seqno),
+}
+
+pub(super) struct Harness {
+    pub(super) random: fastrand::Rng,
+    subject: Box<dyn Subject>,
+    maintenance: Maintenance,
+    now: Timestamp,
+    /// The newest seqno that was given out.
+    last: Seqno,
+    model: Model,
+    steps: Vec<Step>,
+    written: BTreeMap<Seqno, Op>,
+}
+
+/// The model's one keyspace.
+const KEYSPACE: &str = "engine";
+const WHOLE: BatchSize = BatchSize { entries: 1000, bytes: 1 << 20 };
+
+impl Harness {
+    pub(super) fn new(
+        mut subject: Box<dyn Subject>,
+        random: fastrand::Rng,
+        maintenance: Maintenance,
+    ) -> Self {
+        subject.set_clock(START);
+        let last = subject.snapshots().visible();
+        let mut model = Model::default();
+        model.commit(&[ModelOp::CreateKeyspace(KEYSPACE.into())]);
+        let (steps, written) = Default::default();
+        Self { random, subject, maintenance, now: START, last, model, steps, written }
+    }
+
+    pub(super) fn scans(&self) -> Scans {
+        self.subject.engine().capabilities().scans
+    }
+
+    // Writing.
+
+    /// A put whose seqno will be `seqno`. The value says so, and its length and attributes follow from it.
+    pub(super) fn op(key: &[u8], seqno: Seqno, options: EntryOptions) -> Op {
+        let mut random = fastrand::Rng::with_seed(seqno.0);
+        let length = if random.u8(..) == 0 { random.usize(..5000) } else { random.usize(..60) };
+        let mut value = seqno.0.to_be_bytes().to_vec();
+        value.extend(key.iter().take(8));
+        value.extend((0..length).map(|_| random.u8(..)));
+        let entry = Entry {
+            seal: random.bool().then(|| SealId(random.u64(..))),
+            stamp: random.bool().then(|| Stamp(random.u128(..).to_le_bytes())),
+            ..Entry::put_with(Value::new(value).expect("far below the limit"), options)
+        };
+        Self::op_of(key, entry)
+    }
+
+    pub(super) fn op_of(key: &[u8], entry: Entry) -> Op {
+        Op { key: Key::copy(key).expect("the suite makes keys within the limit"), entry }
+    }
+
+    /// The seqno of the next operation.
+    pub(super) fn next(&self) -> Seqno {
+        self.last.plus(1)
+    }
+
+    pub(super) fn put(&mut self, key: &[u8]) -> Seqno {
+        self.put_with(key, EntryOptions::default())
+    }
+
+    pub(super) fn put_with(&mut self, key: &[u8], options: EntryOptions) -> Seqno {
+        self.apply(vec![Self::op(key, self.next(), options)])
+    }
+
+    pub(super) fn put_all<K: AsRef<[u8]>>(&mut self, keys: impl IntoIterator<Item = K>) {
+        let numbered = (self.next().0..).map(Seqno).zip(keys);
+        let ops = numbered.map(|(seqno, key)| Self::op(key.as_ref(), seqno, EntryOptions::default()));
+        let ops = ops.collect();
+        self.apply(ops);
+    }
+
+    pub(super) fn delete(&mut self, key: &[u8]) -> Seqno {
+        self.apply(vec![Self::op_of(key, Entry::delete())])
+    }
+
+    /// Applies and publishes `ops`; returns the first one's seqno.
+    pub(super) fn apply(&mut self, ops: Vec<Op>) -> Seqno {
+        let (first, before) = (self.next(), self.place());
+        let said = ops.iter().map(|op| {
+            let (keyspace, key) = (KEYSPACE.to_owned(), op.key.to_vec());
+            match ModelEntry::of(&op.entry) {
+                Some(entry) => ModelOp::Put { keyspace, key, entry },
+                None => ModelOp::Delete { keyspace, key },
+            }
+        });
+        self.model.commit(&said.collect::<Vec<_>>());
+        self.written.extend((first.0..).map(Seqno).zip(ops.iter().cloned()));
+        self.last = Seqno(self.last.0 + ops.len() as u64);
+        let looked_at = ops.first().map(|op| op.key.clone());
+        self.perform(Step::Apply(first, ops));
+        // Applied and not published: whoever reads at what is visible sees the old entry still.
+        if let Some(key) = looked_at {
+            self.check_get(before, &key);
+        }
+        self.publish();
+        first
+    }
+
+    pub(super) fn truncate(&mut self) -> Seqno {
+        self.last = self.next();
+        self.model.commit(&[ModelOp::Truncate(KEYSPACE.into())]);
+        self.perform(Step::Truncate(self.last));
+        self.publish();
+        self.last
+    }
+
+    /// Leaves out `count` seqnos, which belong to another keyspace.
+    pub(super) fn skip(&mut self, count: u64) {
+        self.last = self.last.plus(count);
+        self.publish();
+    }
+
+    fn perform(&mut self, step: Step) {
+        self.send(&step);
+        self.steps.push(step);
+    }
+
+    fn send(&self, step: &Step) {
+        let engine = self.subject.engine();
+        match step {
+            Step::Apply(first, ops) => ok("apply", engine.apply(*first, ops)),
+            Step::Truncate(at) => ok("truncate", engine.truncate(*at)),
+        }
+    }
+
+    fn publish(&mut self) {
+        self.subject.snapshots().publish(self.last);
+        match self.maintenance {
+            Maintenance::OneIn(count) if self.random.u32(..count) == 0 => self.subject.maintain(),
+            _ => {}
+        }
+    }
+
+    /// How many applies and truncates there were.
+    pub(super) fn steps(&self) -> usize {
+        self.steps.len()
+    }
+
+    /// Sends some of them again, in their order.
+    pub(super) fn replay(&self, steps: Range<usize>) {
+        self.steps[steps].iter().for_each(|step| self.send(step));
+    }
+
+    /// Sends the newest `old` operations once more with `new` behind them, as one apply.
+    pub(super) fn apply_overlapping(&mut self, old: usize, new: Vec<Op>) {
+        let first = Seqno(self.last.0 + 1 - old as u64);
+        let mut ops: Vec<Op> = self.written.range(first..).map(|(_, op)| op.clone()).collect();
+        assert_eq!(ops.len(), old, "a check overlaps operations without gaps between them");
+        ops.extend(new.iter().cloned());
+        ok("apply", self.subject.engine().apply(first, &ops));
+        self.apply(new);
+    }
+
+    pub(super) fn advance(&mut self, milliseconds: u64) {
+        self.now = self.now.plus_ms(milliseconds);
+        assert!(self.now < START.plus_ms(SPAN_MS_MAX), "a check may not let that much time pass");
+        self.subject.set_clock(self.now);
+    }
+
+    pub(super) fn now(&self) -> Timestamp {
+        self.now
+    }
+
+    /// Reopens the subject, if it can be, and replays everything. The caller has dropped views and cursors.
+    pub(super) fn reopen(&mut self) -> bool {
+        assert_eq!(self.subject.snapshots().live(), 0, "a check drops its views before it reopens");
+        let reopened = self.subject.reopen();
+        if reopened {
+            self.subject.set_clock(self.now);
+            self.replay(0..self.steps());
+            self.subject.snapshots().publish(self.last);
+        }
+        reopened
+    }
+
+    // Reading.
+
+    /// Here and now.
+    pub(super) fn place(&self) -> Place {
+        Place { point: ReadPoint { seqno: self.last, now: self.now }, commit: self.model.commits() }
+    }
+
+    pub(super) fn view(&self) -> View {
+        let guard = self.subject.snapshots().take();
+        assert_eq!(guard.seqno(), self.last, "the suite alone publishes");
+        View { place: self.place(), _guard: guard }
+    }
+
+    /// Says what a check expects, in its own words: the seqno of the entry that is found. The model must agree.
+    pub(super) fn expect(&self, place: Place, key: &[u8], seqno: impl Into<Option<Seqno>>) {
+        let (found, seqno) = (self.check_get(place, key), seqno.into());
+        if found.as_ref().map(|found| found.seqno) != seqno {
+            fail(&format!(
+                "get of key {} at {place:?} found {}, not the entry of {seqno:?}",
+                hex(key),
+                self.say(found.as_ref())
+            ));
+        }
+    }
+
+    pub(super) fn check_get(&self, place: Place, key: &[u8]) -> Option<Found> {
+        let found = ok("get", self.subject.engine().get(key, place.point));
+        self.compare("get", place, key, found.as_ref());
+        found
+    }
+
+    pub(super) fn check_multi_get(&self, place: Place, keys: &[&[u8]]) {
+        let found = ok("multi_get", self.subject.engine().multi_get(keys, place.point));
+        if found.len() != keys.len() {
+            fail(&format!("multi_get of {} keys gave {} answers", keys.len(), found.len()));
+        }
+        for (key, found) in keys.iter().zip(&found) {
+            self.compare("multi_get", place, key, found.as_ref());
+        }
+    }
+
+    /// Reads everything that was ever written, in every way.
+    pub(super) fn check_all(&self, place: Place) {
+        let mut keys: Vec<&[u8]> = self.written.values().map(|op| &*op.key).collect();
+        keys.extend([b"never written".as_slice(), b"", b"\0", b"\xff"]);
+        keys.sort_unstable();
+        keys.dedup();
+        for key in &keys {
+            self.check_get(place, key);
+        }
+        self.check_multi_get(place, &keys);
+        if self.scans() == Scans::Ordered {
+            for direction in [Direction::Forward, Direction::Reverse] {
+                self.check_scan(place, &KeyRange::all(), direction, &mut || WHOLE);
+            }
+        }
+    }
+
+    pub(super) fn check_scan(
+        &self,
+        place: Place,
+        range: &KeyRange,
+        direction: Direction,
+        size: &mut dyn FnMut() -> BatchSize,
+    ) {
+        let mut scan = self.start_scan(place, range, direction);
+        while self.continue_scan(&mut scan, size()) == Progress::More {}
+        // Over is over: asked once more, it brings nothing again.
+        self.continue_scan(&mut scan, size());
+    }
+
+    pub(super) fn start_scan(&self, place: Place, range: &KeyRange, direction: Direction) -> OpenScan {
+        let expected =
+            self.model.scan((place.commit, place.point.now), KEYSPACE, range, direction, usize::MAX);
+        let expected = expected.into_iter().map(|(key, _)| key.to_vec()).collect();
+        let cursor = ok("scan", self.subject.engine().scan(range.clone(), direction, place.point));
+        let what = format!("{direction:?} scan of {} at {place:?}", say_range(range));
+        OpenScan { cursor, place, what, expected, done: 0 }
+    }
+
+    /// Brings one batch and compares it.
+    pub(super) fn continue_scan(&self, scan: &mut OpenScan, size: BatchSize) -> Progress {
+        // Something lies there already: a batch is appended.
+        let mut out = vec![(Key::default(), Found { seqno: Seqno::MAX, entry: Entry::delete() })];
+        ok("fill", scan.cursor.fill(size, &mut out));
+        let (kept, batch) = out.split_first().expect("one element was put in");
+        assert_eq!(kept.1.seqno, Seqno::MAX, "fill changed what was in the batch before");
+        let what = &scan.what;
+        if batch.len() > size.entries {
+            fail(&format!("{what}: a batch of {} entries where {} were asked", batch.len(), size.entries));
+        }
+        // The entry that reaches the limit may pass it; one after that may not come.
+        let bytes = batch.iter().rev().skip(1).map(|(key, found)| key.len() + found.entry.value.len());
+        let bytes: usize = bytes.sum();
+        if batch.len() > 1 && bytes >= size.bytes {
+            fail(&format!("{what}: a batch goes on after {bytes} bytes where {} were asked", size.bytes));
+        }
+        for (key, found) in batch {
+            match scan.expected.get(scan.done) {
+                Some(expected) if **expected == **key => {}
+                expected => fail(&format!(
+                    "{what}: entry {} should be {}, and is key {} with {}",
+                    scan.done,
+                    expected.map_or("the end".into(), |key| format!("key {}", hex(key))),
+                    hex(key),
+                    self.say(Some(found))
+                )),
+            }
+            self.compare(what, scan.place, key, Some(found));
+            scan.done += 1;
+        }
+        match scan.expected.get(scan.done) {
+            Some(key) if batch.is_empty() => {
+                fail(&format!("{what}: over after {} entries, before key {}", scan.done, hex(key)))
+            }
+            _ if batch.is_empty() => Progress::Over,
+            _ => Progress::More,
+        }
+    }
+
+    /// Scans are refused, as the capabilities say.
+    pub(super) fn scan_error(&self, range: KeyRange, direction: Direction) -> Option<Error> {
+        self.subject.engine().scan(range, direction, self.place().point).err()
+    }
+
+    /// The model says what is there; the operation at the found seqno says everything else about it.
+    fn compare(&self, call: &str, place: Place, key: &[u8], found: Option<&Found>) {
+        let expected = self.model.get(place.commit, place.point.now, KEYSPACE, key);
+        let agrees = match (expected, found) {
+            (None, None) => true,
+            (Some(expected), Some(found)) => {
+                let op = self.written.get(&found.seqno).filter(|op| *op.key == *key);
+                found.seqno <= place.point.seqno
+                    && ModelEntry::of(&found.entry).as_ref() == Some(expected)
+                    && op.is_some_and(|op| op.entry == found.entry)
+            }
+            _ => false,
+        };
+        if !agrees {
+            fail(&format!(
+                "{call} of key {} at {place:?}: expected {}, found {}",
+                hex(key),
+                expected.map_or("nothing".into(), |entry| self.say_origin(&entry.value)),
+                self.say(found)
+            ));
+        }
+    }
+
+    fn say(&self, found: Option<&Found>) -> String {
+        let Some(Found { seqno, entry }) = found else { return "nothing".into() };
+        let Entry { kind, meta, expires_at, .. } = entry;
+        let value = self.say_origin(&entry.value);
+        let attributes = self.written.get(seqno).is_some_and(|op| op.entry == *entry);
+        let attributes = if attributes { "all as written" } else { "not as written" };
+        format!("seqno {seqno} ({kind:?}, meta {meta}, expires at {expires_at:?}, {attributes}): {value}")
+    }
+
+    /// Where a value comes from: it begins with its seqno and its key.
+    fn say_origin(&self, value: &[u8]) -> String {
+        let origin = value.first_chunk().and_then(|seqno| {
+            let seqno = Seqno(u64::from_be_bytes(*seqno));
+            let op = self.written.get(&seqno).filter(|op| *op.entry.value == *value)?;
+            Some(format!("the value of seqno {seqno} for key {}", hex(&op.key)))
+        });
+        origin.unwrap_or_else(|| format!("the value {}", hex(value)))
+    }
+}
+
+/// A scan under way with what it has still to bring.
+pub(super) struct OpenScan {
+    cursor: Box<dyn Cursor>,
+    place: Place,
+    what: String,
+    expected: Vec<Vec<u8>>,
+    done: usize,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Progress {
+    More,
+    Over,
+}
+
+fn say_range(range: &KeyRange) -> String {
+    let say = |bound: &std::ops::Bound<Vec<u8>>| format!("{:?}", bound.as_ref().map(|key| hex(key)));
+    format!("{}..{}", say(&range.start), say(&range.end))
+}
+
+fn ok<T>(call: &str, result: pugdb_core::Result<T>) -> T {
+    match result {
+        Ok(value) => value,
+        Err(error) => fail(&format!("{call} failed: {error:?}")),
+    }
+}
+
+#[expect(clippy::panic, reason = "a suite for tests fails by a panic")]
+pub(super) fn fail(message: &str) -> ! {
+    panic!("{message}")
+}
