@@ -84,7 +84,7 @@ impl Segment {
         let path = path(context, place.stream, place.number);
         let doing = || format!("create the log segment {}", file_name(place.stream, place.number));
         let id = FileId::random(&*context.env.random);
-        let file_context =
+        let identity =
             FileContext { database: context.database, file: id, kind: FileKind::Log, keyspace: None };
         let (cipher_header, cipher) = context.cipher.create(&identity)?;
         let header = FileHeader { context: identity, extra: place.encode(), cipher: cipher_header }.encode();
