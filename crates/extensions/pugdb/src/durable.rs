@@ -262,10 +262,11 @@ impl Opening {
         let clean = recovered.state.log.clean;
         let mut state = recovered.state;
         state.log = scan.state(state.log.start);
-        let manifest = Manifest::begin(context.clone(), state.clone(), recovered.number + 1)?;
         if created {
+            // Before CURRENT: where it is found, the names of the directories above it are durable.
             self.sync_parents()?;
         }
+        let manifest = Manifest::begin(context.clone(), state.clone(), recovered.number + 1)?;
 
         let snapshots = Snapshots::new(state.last_seqno);
         let store = Store::open(context.clone(), self.store_options(), Arc::clone(&snapshots), manifest)?;
@@ -341,12 +342,17 @@ impl Opening {
         Ok((context, recovered))
     }
 
-    /// The names of a new database's directory and of those above it, as far as they can be synced.
+    /// Makes the names of a new database's directory and of those above it durable.
     fn sync_parents(&self) -> Result<()> {
-        self.env.fs.sync_dir(&self.dir).map_err(|error| Error::io("sync the directory", error))?;
         for parent in self.dir.ancestors().skip(1) {
-            // A parent that may not be opened was there before us.
-            let _ = self.env.fs.sync_dir(parent);
+            match self.env.fs.sync_dir(parent) {
+                // A directory that may not be read was there before us: nothing in it is ours.
+                Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {}
+                outcome => {
+                    let doing = || format!("sync the directory {}", parent.display());
+                    outcome.map_err(|error| Error::io(doing(), error))?;
+                }
+            }
         }
         Ok(())
     }

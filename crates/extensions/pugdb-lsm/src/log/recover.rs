@@ -5,9 +5,11 @@
 //! the manifest records it); then [`Scan::replay`] hands out the records.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use pugdb_core::coding::index;
 use pugdb_core::env::{Access, File};
 use pugdb_core::seam::{FileCipher, FileKind};
 use pugdb_core::{Error, FileId, KeyspaceId, Lsn, Result};
@@ -16,6 +18,9 @@ use super::segment::{SegmentPlace, file_name, parse_name};
 use super::{RecordHead, STREAM};
 use crate::file::{Context, FileHeader, OpenedHeader};
 use crate::frame::{Frame, FrameReader, Step, first_offset};
+
+/// Recovered records are written again in pieces of this size.
+const REWRITE_BYTES: usize = 1 << 20;
 
 /// What the manifest knows of the log.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -42,6 +47,25 @@ pub struct OldSegment {
     id: FileId,
     cipher: Arc<dyn FileCipher>,
     content: u64,
+}
+
+impl OldSegment {
+    /// Writes everything from `durable` on again, the header too when all of it is young.
+    fn rewrite_from(&self, durable: Lsn) -> io::Result<()> {
+        if self.end <= durable {
+            return Ok(());
+        }
+        let is_young = durable <= self.place.first;
+        let mut offset = if is_young { 0 } else { self.content + (durable.0 - self.place.first.0) };
+        let end = self.content + (self.end.0 - self.place.first.0);
+        while offset < end {
+            let mut bytes = vec![0; REWRITE_BYTES.min(index(end - offset))];
+            self.file.read_exact_at(&mut bytes, offset)?;
+            self.file.write_at(&bytes, offset)?;
+            offset += bytes.len() as u64;
+        }
+        Ok(())
+    }
 }
 
 /// What was cut off the end of the log.
@@ -73,6 +97,8 @@ pub struct Scan {
     pub records: u64,
     /// What was cut off.
     pub cut: Option<Cut>,
+    /// The furthest position that anything states to be durable.
+    stated_durable: Lsn,
     /// Segments behind the cut, newest first: removed before the cut is made durable.
     behind_cut: Vec<PathBuf>,
     /// Segments that nothing needs any more.
@@ -139,6 +165,7 @@ pub fn scan(context: &Context, state: &LogState) -> Result<Scan> {
             next_segment: state.next_segment.max(last_number).max(1),
             records: 0,
             cut: None,
+            stated_durable: state.durable,
             behind_cut: Vec::new(),
             obsolete: Vec::new(),
         },
@@ -186,13 +213,8 @@ struct Walk<'a> {
 
 impl Walk<'_> {
     fn run(&mut self, found: Vec<Found>) -> Result<()> {
-        let start = self.state.start;
-        // Everything before the last segment that begins at or before the start is only waiting to be removed.
-        let first =
-            found.iter().rposition(|found| matches!(found, Found::Good(good) if good.place.first <= start));
-        let mut found = found;
-        let needed = found.split_off(first.unwrap_or(0));
-        self.scan.obsolete.extend(found.iter().map(|found| found.path().clone()));
+        let (obsolete, needed) = split_obsolete(found, self.state.start);
+        self.scan.obsolete.extend(obsolete.iter().map(|found| found.path().clone()));
 
         let mut rest = needed.into_iter().peekable();
         while let Some(found) = rest.next() {
@@ -232,13 +254,9 @@ impl Walk<'_> {
         self.check_end(None)
     }
 
-    /// A segment goes on where the one before it ended; the first one holds the start.
+    /// A segment goes on where the one before it ended; the first one begins at the start.
     fn follows(&self, candidate: &Candidate) -> bool {
-        if self.scan.segments.is_empty() {
-            candidate.place.first <= self.state.start
-        } else {
-            candidate.place.first == self.scan.end
-        }
+        candidate.place.first == self.scan.end
     }
 
     /// Reads a segment's frames. `Some` when they stop before they should.
@@ -260,6 +278,8 @@ impl Walk<'_> {
             match reader.step(offset).map_err(|error| error.at(&candidate.name))? {
                 Step::Frame(frame) => {
                     self.scan.records += 1;
+                    let stated = frame.lag.map_or(0, |lag| lsn_at(offset).0.saturating_sub(lag));
+                    self.durable = self.durable.max(Lsn(stated));
                     offset = frame.next;
                 }
                 Step::Blank => break None,
@@ -310,8 +330,9 @@ impl Walk<'_> {
         Ok(())
     }
 
-    fn check_end(&self, stopped: Option<(&str, u64, &str)>) -> Result<()> {
+    fn check_end(&mut self, stopped: Option<(&str, u64, &str)>) -> Result<()> {
         let (end, durable) = (self.scan.end, self.durable);
+        self.scan.stated_durable = durable;
         if end >= durable {
             return Ok(());
         }
@@ -338,6 +359,26 @@ impl Walk<'_> {
     }
 }
 
+/// Parts the segments into those that nothing needs any more and those from the start on.
+///
+/// The start is always a segment's first position or the end of the log, so a segment that begins before it also ends
+/// before it. Of several that begin at the start only the last holds records: the others were cut at once. Removed
+/// segments can be back after a power cut, one without the other.
+fn split_obsolete(found: Vec<Found>, start: Lsn) -> (Vec<Found>, Vec<Found>) {
+    let first = |found: &Found| match found {
+        Found::Good(good) => Some(good.place.first),
+        Found::Bad(..) => None,
+    };
+    let at_start = found.iter().rposition(|found| first(found) == Some(start));
+    let before_start = || {
+        found.iter().rposition(|found| first(found).is_some_and(|first| first < start)).map(|last| last + 1)
+    };
+    let needed_from = at_start.or_else(before_start).unwrap_or(0);
+    let mut obsolete = found;
+    let needed = obsolete.split_off(needed_from);
+    (obsolete, needed)
+}
+
 /// Where the records stop, and why.
 struct Stopped {
     name: String,
@@ -358,8 +399,11 @@ impl Found {
 }
 
 impl Scan {
-    /// Makes what was found durable, and the cut too: removes what lies behind it, newest first. Recovered content may
-    /// have been in the operating system's cache only.
+    /// Makes what was found durable, and the cut too: removes what lies behind it, newest first.
+    ///
+    /// Recovered content may have been in the operating system's cache only, and after a failed sync it may count as
+    /// clean there. So what nothing states to be durable is written once more, the same bytes in the same place, and
+    /// then synced.
     ///
     /// # Errors
     /// What the disk says; nothing is lost, opening again starts over.
@@ -372,7 +416,8 @@ impl Scan {
                 .map_err(|error| Error::io("remove a log segment behind the cut", error))?;
         }
         for segment in &self.segments {
-            segment.file.sync_data().map_err(|error| Error::io("sync the recovered log", error))?;
+            let synced = segment.rewrite_from(self.stated_durable).and_then(|()| segment.file.sync_data());
+            synced.map_err(|error| Error::io("sync the recovered log", error))?;
         }
         let synced = context.env.fs.sync_dir(&context.log_dir());
         synced.map_err(|error| Error::io("sync the log's directory", error))

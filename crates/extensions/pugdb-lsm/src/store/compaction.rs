@@ -165,10 +165,10 @@ impl CompactionJob {
         let old = inputs.iter().flat_map(|run| &run.tables);
         let mut edits: Vec<Edit> = old.map(|live| Edit::RemoveTable { keyspace, file: live.id() }).collect();
         edits.extend(entries.iter().map(|table| Edit::AddTable { table: table.clone() }));
-        let install = || tree.install_compaction(&inputs, &entries);
+        let runs = tree.open_tables(&entries)?;
+        let install = || tree.install_compaction(&inputs, &runs);
         let change = Change { tree: &tree, edits, flushed: None, install: &install };
-        if self.store.commit(Some(&change))? {
-            outputs.release();
+        if self.store.commit_tables(&change, outputs)? {
             self.store.compactions.fetch_add(1, Ordering::Relaxed);
             self.store.count_runs();
         }
@@ -182,7 +182,6 @@ impl CompactionJob {
             for live in task.inputs.iter().flat_map(|run| &run.tables).filter(|live| live.id() == file) {
                 live.quarantined.store(true, Ordering::Release);
             }
-            Ok(())
         };
         let change = Change { tree: &task.tree, edits, flushed: None, install: &install };
         self.store.commit(Some(&change)).map(drop)

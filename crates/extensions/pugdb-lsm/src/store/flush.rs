@@ -92,10 +92,10 @@ impl FlushJob {
         let mut edits: Vec<Edit> =
             entries.iter().map(|table| Edit::AddTable { table: table.clone() }).collect();
         edits.push(Edit::Flushed { keyspace, seqno });
-        let install = || tree.install_flush(&memtable, &entries);
+        let runs = tree.open_tables(&entries)?;
+        let install = || tree.install_flush(&memtable, &runs);
         let change = Change { tree: &tree, edits, flushed: Some(&memtable), install: &install };
-        if self.store.commit(Some(&change))? {
-            outputs.release();
+        if self.store.commit_tables(&change, outputs)? {
             self.store.forget_bytes(memtable.map.bytes());
             self.store.flushes.fetch_add(1, Ordering::Relaxed);
             self.store.count_runs();

@@ -29,7 +29,7 @@ use crate::file::Context;
 use crate::log::LogState;
 use crate::manifest::{Edit, KeyspaceState, Manifest, State};
 use crate::table::{self, BlockCache, TableOptions};
-use crate::tree::{Memtable, Tree};
+use crate::tree::{Memtable, Outputs, Tree};
 
 /// Sizes of a store.
 #[derive(Clone, Copy, Debug)]
@@ -81,6 +81,8 @@ pub struct Store {
     closing: AtomicBool,
     /// Notified when a flush or compaction has ended, well or not.
     progress: Event,
+    /// The write or sync of the manifest that failed. Nothing is written after it.
+    failure: Mutex<Option<Error>>,
     /// What keeps flushes from ending: a full disk, say. It is tried again.
     trouble: Mutex<Option<Error>>,
     /// Bytes of entries in memtables that are in no table.
@@ -143,6 +145,7 @@ impl Store {
             jobs: Mutex::default(),
             closing: AtomicBool::new(false),
             progress: Event::default(),
+            failure: Mutex::default(),
             trouble: Mutex::default(),
             unflushed: AtomicUsize::new(0),
             runs_max: AtomicUsize::new(runs_max),
@@ -331,8 +334,7 @@ impl Store {
         if let Some(job) = self.jobs.lock().iter().find(|job| job.has_panicked()) {
             return job.join(&*self.context.env.executor).err();
         }
-        // A commit of the manifest is under way when the lock is taken: it has not failed yet.
-        self.manifest.try_lock().and_then(|manifest| manifest.failure().cloned())
+        self.failure.lock().clone()
     }
 
     /// What keeps writers from going on: a failure, or trouble that may pass.
@@ -346,6 +348,9 @@ impl Store {
         let mut manifest = self.manifest.lock();
         let pending = std::mem::take(&mut *self.pending.lock());
         let outcome = self.commit_locked(&mut manifest, change, &pending);
+        if let Some(failure) = manifest.failure() {
+            self.failure.lock().get_or_insert_with(|| failure.clone());
+        }
         drop(manifest);
         match outcome {
             Ok(_) => self.doom_dropped(&pending),
@@ -378,12 +383,26 @@ impl Store {
         manifest.commit(&edits)?;
         // Readers see the tables before the log that also holds their entries goes.
         if let Some(change) = change {
-            (change.install)()?;
+            (change.install)();
         }
         if let (Some(gate), Some(state)) = (&gate, &state) {
             gate.recorded(state);
         }
         Ok(change.is_some())
+    }
+
+    /// [`commit`](Self::commit) for a change that brings tables. They are removed when it is certain that the manifest
+    /// does not name them; after a failed write or sync it is not.
+    fn commit_tables(&self, change: &Change<'_>, outputs: Outputs) -> Result<bool> {
+        let outcome = self.commit(Some(change));
+        let is_named = match &outcome {
+            Ok(is_named) => *is_named,
+            Err(_) => self.failure().is_some(),
+        };
+        if is_named {
+            outputs.release();
+        }
+        outcome
     }
 
     /// The manifest names none of the dropped keyspaces' tables any more: they go with their last reader.
@@ -505,7 +524,7 @@ struct Change<'a> {
     /// The memtable that is in tables then.
     flushed: Option<&'a Arc<Memtable>>,
     /// Makes readers see it, once it is recorded.
-    install: &'a dyn Fn() -> Result<()>,
+    install: &'a dyn Fn(),
 }
 
 fn closing() -> Error {

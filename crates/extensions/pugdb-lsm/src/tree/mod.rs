@@ -234,9 +234,13 @@ impl Tree {
         self.next_run.fetch_add(1, Ordering::AcqRel)
     }
 
-    /// The oldest memtable is in these tables now.
-    pub(crate) fn install_flush(&self, memtable: &Arc<Memtable>, tables: &[TableEntry]) -> Result<()> {
-        let runs = runs_of(&self.context, &self.cache, tables)?;
+    /// Opens tables that are about to take part in reads: what can fail, fails before they are recorded.
+    pub(crate) fn open_tables(&self, tables: &[TableEntry]) -> Result<Vec<Run>> {
+        runs_of(&self.context, &self.cache, tables)
+    }
+
+    /// The oldest memtable is in these runs now.
+    pub(crate) fn install_flush(&self, memtable: &Arc<Memtable>, runs: &[Run]) {
         self.install(|version| Version {
             memtables: version
                 .memtables
@@ -244,27 +248,24 @@ impl Tree {
                 .filter(|kept| !Arc::ptr_eq(kept, memtable))
                 .cloned()
                 .collect(),
-            runs: runs.into_iter().chain(version.runs.iter().cloned()).collect(),
+            runs: runs.iter().chain(&version.runs).cloned().collect(),
             flushed: version.flushed.max(memtable.last()),
             floors: version.floors.clone(),
         });
-        Ok(())
     }
 
-    /// These runs are in these tables now. The old files go with their last reader.
-    pub(crate) fn install_compaction(&self, inputs: &[Run], tables: &[TableEntry]) -> Result<()> {
-        let outputs = runs_of(&self.context, &self.cache, tables)?;
+    /// These runs are merged into those now. The old files go with their last reader.
+    pub(crate) fn install_compaction(&self, inputs: &[Run], outputs: &[Run]) {
         self.install(|version| {
-            let is_input = |run: &Run| inputs.iter().any(|input| input.number == run.number);
-            let mut runs: Vec<Run> = version.runs.iter().filter(|run| !is_input(run)).cloned().collect();
-            runs.extend(outputs);
+            let is_input = |run: &&Run| inputs.iter().any(|input| input.number == run.number);
+            let kept = version.runs.iter().filter(|run| !is_input(run));
+            let mut runs: Vec<Run> = kept.chain(outputs).cloned().collect();
             runs.sort_by_key(|run| std::cmp::Reverse(run.number));
             Version { runs, ..version.clone() }
         });
         for live in inputs.iter().flat_map(|run| &run.tables) {
             live.doomed.store(true, Ordering::Release);
         }
-        Ok(())
     }
 }
 

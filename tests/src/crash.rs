@@ -1,0 +1,364 @@
+//! The crash harness: runs a script of operations on a database in the simulated world, remembers what was attempted
+//! and what was acknowledged, and checks what is left after a crash against the model.
+//!
+//! A script is text, a step a line:
+//!
+//! ```text
+//! create users              make a keyspace
+//! put users a 1             a durable put; `a=1*300` style repeats are written 1*300
+//! os users b 2              a put that only the operating system has
+//! delete users a            a durable delete
+//! batch users a 2; names x 9; users -b
+//! ticket users c 3          a commit whose durability nobody waits for yet
+//! wait                      for all tickets
+//! truncate users / drop users
+//! flush / step / jobs / tick
+//! close                     in good order, and open again
+//! reopen                    without a close, and open again
+//! ```
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use pugdb::{Builder, CommitTicket, Database, Durability, Error, ErrorKind, Result};
+use pugdb_core::seam::{Cipher, Plain};
+use pugdb_sim::{Model, ModelEntry, ModelOp, ModelState, TestCipher, World, diff};
+
+/// Where the database lies in the simulated world.
+pub const DIR: &str = "/db";
+
+/// How the database under test is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dress {
+    /// Nothing is sealed.
+    Plain,
+    /// Everything is sealed by the strict test cipher.
+    Sealed,
+}
+
+/// Opens the database with sizes so small that everything happens.
+///
+/// # Errors
+/// As [`Builder::open`].
+pub fn open(world: &World, dress: Dress) -> Result<Database> {
+    let env = world.env();
+    let cipher: Arc<dyn Cipher> = match dress {
+        Dress::Plain => Arc::new(Plain),
+        Dress::Sealed => Arc::new(TestCipher::new(7, Arc::clone(&env.random))),
+    };
+    builder().env(env).cipher(cipher).open(DIR)
+}
+
+fn builder() -> Builder {
+    Database::builder()
+        .memory_bytes(1 << 20)
+        .cache_bytes(64 << 10)
+        .memtable_bytes(4 << 10)
+        .log_segment_bytes(8 << 10)
+}
+
+/// A run of a script in one life of the machine.
+pub struct Run {
+    /// The world it runs in.
+    pub world: World,
+    dress: Dress,
+    db: Option<Database>,
+    tickets: Vec<(usize, CommitTicket)>,
+    /// Everything that was attempted, a commit each.
+    pub model: Model,
+    /// The newest commit that must survive a power cut.
+    pub synced: usize,
+    /// The newest commit that must survive a kill.
+    pub written: usize,
+    /// Errors that were met, in order.
+    pub errors: Vec<Error>,
+    /// A commit whose log record could not be written: whether it is there shows after the next open.
+    unknown: Option<Vec<ModelOp>>,
+}
+
+impl Run {
+    /// Nothing has happened yet: not even the first open.
+    pub fn new(world: World, dress: Dress) -> Self {
+        Self {
+            world,
+            dress,
+            db: None,
+            tickets: Vec::new(),
+            model: Model::default(),
+            synced: 0,
+            written: 0,
+            errors: Vec::new(),
+            unknown: None,
+        }
+    }
+
+    /// Runs the lines of a script until the machine stops. Errors are remembered; what a failed commit left visible is
+    /// found out by reading.
+    pub fn script(&mut self, script: &str) {
+        for line in script.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
+            if self.world.is_off() {
+                break;
+            }
+            let mut outcome = self.line(line);
+            if outcome.is_err() && line.starts_with("create") && !self.world.is_off() {
+                // The rest of the script needs it.
+                outcome = self.line(line);
+            }
+            if let Err(error) = outcome {
+                assert_ne!(error.kind(), ErrorKind::Internal, "at `{line}`: {error}");
+                self.errors.push(error);
+            }
+        }
+    }
+
+    /// The machine is off or the process is dead: nothing of the program is left.
+    pub fn drop_handles(&mut self) {
+        self.tickets.clear();
+        self.db = None;
+    }
+
+    /// The open database.
+    ///
+    /// # Errors
+    /// As [`open`].
+    pub fn db(&mut self) -> Result<Database> {
+        if let Some(db) = &self.db {
+            return Ok(db.clone());
+        }
+        let db = open(&self.world, self.dress)?;
+        if let Some(ops) = self.unknown.take() {
+            let before = self.model.commits();
+            if state(&db)? != self.model.state(before, db.now()) {
+                self.model.commit(&ops);
+            }
+        }
+        // Recovery has made what it found durable before it lets anybody in.
+        self.synced = self.model.commits();
+        self.written = self.synced;
+        self.db = Some(db.clone());
+        Ok(db)
+    }
+
+    fn line(&mut self, line: &str) -> Result<()> {
+        let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
+        match word {
+            "create" => {
+                self.change(&[ModelOp::CreateKeyspace(rest.to_owned())], |db| db.keyspace(rest).map(drop))
+            }
+            "drop" => {
+                self.change(&[ModelOp::DropKeyspace(rest.to_owned())], |db| db.drop_keyspace(rest).map(drop))
+            }
+            "truncate" => {
+                self.change(&[ModelOp::Truncate(rest.to_owned())], |db| existing(db, rest)?.truncate())
+            }
+            "put" | "delete" | "batch" => self.batch(rest, word == "delete", Some(Durability::Sync)),
+            "os" => self.batch(rest, false, Some(Durability::Os)),
+            "ticket" => self.batch(rest, false, None),
+            "wait" => self.wait(),
+            "flush" => self.db()?.flush(),
+            "step" => {
+                self.db()?;
+                self.world.maybe_step();
+                Ok(())
+            }
+            "jobs" => {
+                self.db()?;
+                self.world.run_until_idle();
+                Ok(())
+            }
+            "tick" => {
+                self.db()?;
+                self.world.advance(Duration::from_millis(300));
+                self.world.run_until_idle();
+                Ok(())
+            }
+            "close" => {
+                let closed = self.db()?.close();
+                self.tickets.clear();
+                self.db = None;
+                self.db().and(closed)
+            }
+            "reopen" => {
+                self.drop_handles();
+                self.db().map(drop)
+            }
+            _ => panic!("no such step: {line}"),
+        }
+    }
+
+    /// A commit that waits for its durability.
+    fn change(&mut self, ops: &[ModelOp], commit: impl FnOnce(&Database) -> Result<()>) -> Result<()> {
+        let db = self.db()?;
+        let outcome = commit(&db);
+        if outcome.as_ref().is_err_and(|error| error.kind() == ErrorKind::NotFound) {
+            return outcome;
+        }
+        self.settle(ops, outcome.is_ok(), outcome.is_ok())?;
+        outcome
+    }
+
+    fn batch(&mut self, text: &str, is_delete: bool, durability: Option<Durability>) -> Result<()> {
+        let db = self.db()?;
+        let mut batch = db.batch().durability(durability.unwrap_or(Durability::Sync));
+        let mut ops = Vec::new();
+        for part in text.split(';') {
+            let mut words = part.split_whitespace();
+            let (Some(keyspace), Some(key)) = (words.next(), words.next()) else {
+                panic!("no such operation: {part}")
+            };
+            let value = words.next();
+            let handle = existing(&db, keyspace)?;
+            let (name, is_put) = (keyspace.to_owned(), !is_delete && value.is_some());
+            if is_put {
+                let value = repeated(value.unwrap_or_default());
+                batch.put(&handle, key, &value);
+                let entry = ModelEntry { value, expires_at: None, meta: 0 };
+                ops.push(ModelOp::Put { keyspace: name, key: key.as_bytes().to_vec(), entry });
+            } else {
+                let key = key.trim_start_matches('-');
+                batch.delete(&handle, key);
+                ops.push(ModelOp::Delete { keyspace: name, key: key.as_bytes().to_vec() });
+            }
+        }
+        let ticket = batch.commit_ticket();
+        match (ticket, durability) {
+            (Ok(ticket), None) => {
+                self.settle(&ops, true, false)?;
+                self.tickets.push((self.model.commits(), ticket));
+                Ok(())
+            }
+            (Ok(ticket), Some(level)) => {
+                let outcome = ticket.wait();
+                self.settle(&ops, outcome.is_ok(), outcome.is_ok() && level == Durability::Sync)?;
+                outcome
+            }
+            (Err(error), _) => {
+                self.settle(&ops, false, false)?;
+                Err(error)
+            }
+        }
+    }
+
+    fn wait(&mut self) -> Result<()> {
+        for (commit, ticket) in std::mem::take(&mut self.tickets) {
+            ticket.wait()?;
+            self.synced = self.synced.max(commit);
+        }
+        Ok(())
+    }
+
+    /// Notes a commit. One that failed may have happened or not: whoever can still read looks.
+    fn settle(&mut self, ops: &[ModelOp], is_applied: bool, is_synced: bool) -> Result<()> {
+        let before = self.model.commits();
+        self.model.commit(ops);
+        if is_applied {
+            self.written = self.model.commits();
+            if is_synced {
+                self.synced = self.written;
+            }
+            return Ok(());
+        }
+        if self.world.is_off() {
+            return Ok(());
+        }
+        let db = self.db()?;
+        let now = db.now();
+        let state = state(&db)?;
+        if state == self.model.state(before, now) {
+            self.model.truncate_to(before);
+            // Refused for good: the first one may still be found on the disk.
+            if db.failure().is_some() {
+                self.unknown.get_or_insert_with(|| ops.to_vec());
+            }
+        } else {
+            let expected = self.model.state(self.model.commits(), now);
+            assert_eq!(state, expected, "a failed commit left half of it: {}", diff(&state, &expected));
+        }
+        Ok(())
+    }
+
+    /// Opens the database in `world`, which the crash has left, and checks that it holds a prefix of the commits that
+    /// reaches at least to `from`. Then writes more, cuts the power, and checks again.
+    pub fn check_after(&mut self, world: &World, from: usize, what: &str) {
+        let commits = self.model.commits();
+        if let Some(ops) = self.unknown.clone() {
+            self.model.commit(&ops);
+        }
+        self.check_prefix(world, from, what);
+        self.model.truncate_to(commits);
+    }
+
+    fn check_prefix(&self, world: &World, from: usize, what: &str) {
+        let place = || format!("{what}, fate {:?}, commits {from}..={} ", world.fate(), self.model.commits());
+        let db =
+            open(world, self.dress).unwrap_or_else(|error| panic!("{}: does not open: {error:?}", place()));
+        let commit = self.check_state(&db, from, &place());
+        let report = db.verify().expect("verify reads the disk");
+        assert_eq!(report.problems, Vec::<String>::new(), "{}", place());
+
+        // What comes after the crash must be seen, and must survive the next one: seqnos went on, the cut is durable.
+        let mut model = self.model.clone();
+        model.truncate_to(commit);
+        let users = db.keyspace("users").expect("the disk is well");
+        model.commit(&[ModelOp::CreateKeyspace("users".to_owned())]);
+        for key in ["a", "b", "new"] {
+            users.put(key, b"after").expect("the disk is well");
+            let entry = ModelEntry { value: b"after".to_vec(), expires_at: None, meta: 0 };
+            model.commit(&[ModelOp::Put { keyspace: "users".to_owned(), key: key.into(), entry }]);
+        }
+        drop((users, db));
+        let again = world.power_cut();
+        let db = open(&again, self.dress)
+            .unwrap_or_else(|error| panic!("{}; then {:?}: does not open: {error:?}", place(), again.fate()));
+        let (state, expected) = (state(&db).expect("it reads"), model.state(model.commits(), db.now()));
+        assert_eq!(state, expected, "{}; then {:?}: {}", place(), again.fate(), diff(&state, &expected));
+    }
+
+    /// The commit up to which the database holds everything.
+    fn check_state(&self, db: &Database, from: usize, place: &str) -> usize {
+        let state = state(db).unwrap_or_else(|error| panic!("{place}: does not read: {error:?}"));
+        let now = db.now();
+        let found = self.model.matching_prefix(&state, from, self.model.commits(), now);
+        found.unwrap_or_else(|| {
+            let wanted = self.model.state(from, now);
+            panic!(
+                "{place}: no prefix; against what was acknowledged: {}; recovery: {}",
+                diff(&state, &wanted),
+                db.recovery_report()
+            )
+        })
+    }
+}
+
+fn existing(db: &Database, name: &str) -> Result<pugdb::Keyspace> {
+    db.existing_keyspace(name)?.ok_or_else(|| Error::not_found("no such keyspace"))
+}
+
+/// `ab*3` is `ababab`.
+fn repeated(text: &str) -> Vec<u8> {
+    match text.split_once('*') {
+        Some((part, count)) => part.repeat(count.parse().expect("a count")).into_bytes(),
+        None => text.as_bytes().to_vec(),
+    }
+}
+
+/// Everything the database holds.
+///
+/// # Errors
+/// What reading says.
+pub fn state(db: &Database) -> Result<ModelState> {
+    let mut state = ModelState::new();
+    let snapshot = db.snapshot()?;
+    for name in db.keyspaces()? {
+        let keyspace = existing(db, &name)?;
+        let mut entries = std::collections::BTreeMap::new();
+        let mut scan = snapshot.scan(&keyspace, ..);
+        while let Some((key, entry)) = scan.next_entry()? {
+            let kept =
+                ModelEntry { value: entry.value.to_vec(), expires_at: entry.expires_at, meta: entry.meta };
+            entries.insert(key.to_vec(), kept);
+        }
+        state.insert(name, entries);
+    }
+    Ok(state)
+}

@@ -1,0 +1,171 @@
+//! The scripts of the crash suites, and what is done with them.
+
+use std::io;
+
+use pugdb_sim::World;
+
+use crate::crash::{Dress, Run};
+
+/// Only the log: no table is ever written.
+pub const LOG_ONLY: &str = "
+    create users
+    put users a 1
+    os users b 2*40
+    create names
+    batch users a 2; names x 9; users -b
+    ticket users c 3
+    ticket users d 4*700
+    wait
+    os users e 5
+    put users f 6*3000
+    put users g 7*6000
+    os users h 8
+    tick
+    delete users a
+    os names y 1
+    reopen
+    put names z 3
+    truncate users
+    os users a 4
+    tick
+    drop names
+    put users b 5
+    create names
+    batch users c 6; names q 2
+    close
+    put names q 3
+    os users z 1
+";
+
+/// Memtables are flushed and runs merged, with keyspaces coming and going between.
+pub const TABLES: &str = "
+    create users
+    create names
+    put users a 1*1000
+    os users b 2*1000
+    os names x 3*1000
+    flush
+    delete users a
+    os users c 4*3000
+    os users d 5*3000
+    step
+    batch users e 6*2000; names x 7*2000; users -b
+    step
+    flush
+    truncate names
+    os names y 8*1000
+    os users f 9*4000
+    flush
+    step
+    os users g 1*4000
+    jobs
+    put users h 2
+    flush
+    jobs
+    drop names
+    os users i 3*4000
+    jobs
+    create names
+    put names n 4*4000
+    flush
+    reopen
+    os users a 5*4000
+    step
+    os users b 6*4000
+    jobs
+    os names c 7*4000
+    put users k 8
+    flush
+    jobs
+    tick
+    close
+    os users l 9*4000
+    jobs
+    put users m 1
+";
+
+/// How many calls to the disk the script makes when nothing goes wrong.
+pub fn calls(seed: u64, script: &str, dress: Dress) -> u64 {
+    let mut run = Run::new(World::new(seed), dress);
+    run.script(script);
+    assert!(run.errors.is_empty(), "{:?}", run.errors);
+    run.world.calls()
+}
+
+/// A run that is cut at call number `call`, its handles dropped.
+pub fn run_until(world: World, script: &str, dress: Dress, call: u64) -> Run {
+    world.stop_at(call);
+    let mut run = Run::new(world, dress);
+    run.script(script);
+    run.drop_handles();
+    run
+}
+
+/// Cuts the script at every `stride`-th call; after each, several power cuts and a kill.
+pub fn cut_at_calls(seed: u64, script: &str, dress: Dress, stride: usize, prepare: &dyn Fn(&World)) {
+    let calls = calls(seed, script, dress);
+    for call in (1 + seed % stride as u64..=calls).step_by(stride) {
+        let world = World::new(seed);
+        prepare(&world);
+        let mut run = run_until(world, script, dress, call);
+        for cut in 0..4 {
+            let after = run.world.power_cut();
+            run.check_after(
+                &after,
+                run.synced,
+                &format!("seed {seed}, call {call} of {calls}, power cut {cut}"),
+            );
+        }
+        let after = run.world.kill();
+        run.check_after(&after, run.written, &format!("seed {seed}, call {call} of {calls}, kill"));
+    }
+}
+
+/// Cuts the script, and then the recovery, and then the recovery from that.
+pub fn cut_recovery(seed: u64, script: &str, dress: Dress, stride: usize) {
+    let calls = calls(seed, script, dress);
+    for call in (1 + seed % stride as u64..=calls).step_by(stride) {
+        let mut run = run_until(World::new(seed), script, dress, call);
+        for is_kill in [false, true] {
+            let from = if is_kill { run.written } else { run.synced };
+            let mut second = 1;
+            loop {
+                let after = if is_kill { run.world.kill() } else { run.world.power_cut() };
+                after.stop_at(second);
+                let opened = crate::crash::open(&after, dress);
+                let is_over = opened.is_ok();
+                drop(opened);
+                // What a kill left was perhaps in the cache only: the cut that follows may take it.
+                let (third, from) = (after.power_cut(), if is_kill { run.synced.min(from) } else { from });
+                run.check_after(&third, from, &format!("seed {seed}, call {call}, recovery call {second}"));
+                if is_over {
+                    break;
+                }
+                second += 7;
+            }
+        }
+    }
+}
+
+/// Fails call after call, each in a run of its own, until a run meets no failure.
+pub fn fail_each_call(seed: u64, script: &str, dress: Dress, kind: io::ErrorKind, stride: usize) {
+    let mut call = 1 + seed % stride as u64;
+    loop {
+        let world = World::new(seed);
+        world.fail_call(call, kind);
+        let mut run = Run::new(world, dress);
+        run.script(script);
+        let is_over = run.world.calls() < call;
+        run.drop_handles();
+        run.world.heal();
+        let what = format!("seed {seed}, call {call} failed with {kind:?}, errors {:?}", run.errors);
+        let after = run.world.kill();
+        run.check_after(&after, run.synced, &what);
+        let after = run.world.power_cut();
+        run.check_after(&after, run.synced, &what);
+        if is_over {
+            return;
+        }
+        call += stride as u64;
+    }
+}

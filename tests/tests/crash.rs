@@ -1,0 +1,56 @@
+//! Crash suites: scripts cut at every call to the disk, calls that fail, recoveries that are cut. What is left is always
+//! a prefix of the commits, with everything acknowledged at its durability, and never half a batch.
+
+use std::io;
+
+use pugdb_sim::check;
+use pugdb_tests::crash::Dress;
+use pugdb_tests::crash_scripts::{LOG_ONLY, TABLES, cut_at_calls, cut_recovery, fail_each_call};
+
+const TARGET: &str = "-p pugdb-tests --test crash";
+
+#[test]
+fn a_log_cut_at_every_call_leaves_a_prefix() {
+    check(TARGET, "a_log_cut_at_every_call_leaves_a_prefix", 0..3, |seed| {
+        cut_at_calls(seed, LOG_ONLY, Dress::Plain, 1, &|_| {});
+    });
+}
+
+#[test]
+fn a_sealed_log_cut_at_every_call_leaves_a_prefix() {
+    check(TARGET, "a_sealed_log_cut_at_every_call_leaves_a_prefix", 3..4, |seed| {
+        cut_at_calls(seed, LOG_ONLY, Dress::Sealed, 1, &|_| {});
+    });
+}
+
+#[test]
+fn tables_cut_at_every_call_leave_a_prefix() {
+    check(TARGET, "tables_cut_at_every_call_leave_a_prefix", 10..12, |seed| {
+        cut_at_calls(seed, TABLES, Dress::Plain, 1, &|_| {});
+    });
+}
+
+#[test]
+fn sealed_tables_cut_at_every_call_leave_a_prefix() {
+    check(TARGET, "sealed_tables_cut_at_every_call_leave_a_prefix", 12..13, |seed| {
+        cut_at_calls(seed, TABLES, Dress::Sealed, 1, &|_| {});
+    });
+}
+
+#[test]
+fn a_recovery_that_is_cut_leaves_a_prefix() {
+    check(TARGET, "a_recovery_that_is_cut_leaves_a_prefix", 20..22, |seed| {
+        cut_recovery(seed, LOG_ONLY, Dress::Plain, 11);
+        cut_recovery(seed, TABLES, Dress::Plain, 43);
+    });
+}
+
+#[test]
+fn a_call_that_fails_gives_an_error_or_the_right_answer() {
+    check(TARGET, "a_call_that_fails_gives_an_error_or_the_right_answer", 30..31, |seed| {
+        for kind in [io::ErrorKind::Other, io::ErrorKind::StorageFull] {
+            fail_each_call(seed, LOG_ONLY, Dress::Plain, kind, 1);
+            fail_each_call(seed, TABLES, Dress::Plain, kind, 1);
+        }
+    });
+}
