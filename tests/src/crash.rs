@@ -17,6 +17,8 @@
 //! reopen                    without a close, and open again
 //! ```
 
+#![expect(clippy::panic, reason = "a harness fails by panics, as its tests do")]
+
 use std::sync::Arc;
 use std::time::Duration;
 

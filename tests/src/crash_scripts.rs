@@ -169,3 +169,36 @@ pub fn fail_each_call(seed: u64, script: &str, dress: Dress, kind: io::ErrorKind
         call += stride as u64;
     }
 }
+
+/// A script that the seed makes: long, with everything in any order.
+pub fn random_script(seed: u64, lines: usize) -> String {
+    let mut rng = fastrand::Rng::with_seed(seed);
+    let mut script = String::from("create users\ncreate names\n");
+    let keyspaces = ["users", "names"];
+    for number in 0..lines {
+        let keyspace = keyspaces[rng.usize(..2)];
+        let key = rng.usize(..12);
+        // Some values are large: memtables fill, segments end.
+        let length = [1, 10, 200, 1500, 4000][rng.usize(..5)];
+        let put = format!("k{key} v{number}-*{length}");
+        let line = match rng.u32(..100) {
+            0..20 => format!("put {keyspace} {put}"),
+            20..50 => format!("os {keyspace} {put}"),
+            50..58 => format!("ticket {keyspace} {put}"),
+            58..62 => "wait".to_owned(),
+            62..68 => format!("delete {keyspace} k{key}"),
+            68..76 => format!("batch users {put}; names k{key} b{number}; users -k{}", (key + 1) % 12),
+            76..79 => "flush".to_owned(),
+            79..88 => "step".to_owned(),
+            88..90 => "jobs".to_owned(),
+            90..93 => "tick".to_owned(),
+            93 => format!("truncate {keyspace}"),
+            94 => format!("drop {keyspace}\ncreate {keyspace}"),
+            95..97 => "close".to_owned(),
+            _ => "reopen".to_owned(),
+        };
+        script.push_str(&line);
+        script.push('\n');
+    }
+    script
+}

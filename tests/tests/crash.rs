@@ -5,7 +5,9 @@ use std::io;
 
 use pugdb_sim::check;
 use pugdb_tests::crash::Dress;
-use pugdb_tests::crash_scripts::{LOG_ONLY, TABLES, cut_at_calls, cut_recovery, fail_each_call};
+use pugdb_tests::crash_scripts::{
+    LOG_ONLY, TABLES, cut_at_calls, cut_recovery, fail_each_call, random_script,
+};
 
 const TARGET: &str = "-p pugdb-tests --test crash";
 
@@ -53,4 +55,31 @@ fn a_call_that_fails_gives_an_error_or_the_right_answer() {
             fail_each_call(seed, TABLES, Dress::Plain, kind, 1);
         }
     });
+}
+
+/// `PUGDB_CRASH_SEEDS=1000` runs more of them (CONTRIBUTING.md).
+#[test]
+fn random_scripts_cut_at_random_calls_leave_a_prefix() {
+    let count = std::env::var("PUGDB_CRASH_SEEDS").ok().and_then(|count| count.parse().ok()).unwrap_or(24);
+    check(TARGET, "random_scripts_cut_at_random_calls_leave_a_prefix", 1000..1000 + count, |seed| {
+        let script = random_script(seed, 120);
+        let dress = if seed % 3 == 0 { Dress::Sealed } else { Dress::Plain };
+        cut_at_calls(seed, &script, dress, 97, &|_| {});
+        cut_recovery(seed, &script, dress, 499);
+    });
+}
+
+#[test]
+fn random_scripts_with_failing_calls_give_errors_or_right_answers() {
+    let count = std::env::var("PUGDB_CRASH_SEEDS").ok().and_then(|count| count.parse().ok()).unwrap_or(12);
+    check(
+        TARGET,
+        "random_scripts_with_failing_calls_give_errors_or_right_answers",
+        2000..2000 + count,
+        |seed| {
+            let script = random_script(seed, 80);
+            let kind = [io::ErrorKind::Other, io::ErrorKind::StorageFull][usize::from(seed % 2 == 0)];
+            fail_each_call(seed, &script, Dress::Plain, kind, 41);
+        },
+    );
 }
