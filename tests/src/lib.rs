@@ -1,1 +1,7 @@
 //! Tests of the whole system: crash, fault, model, conformance and architecture suites.
+
+pub mod crash;
+pub mod crash_scripts;
+pub mod hostile;
+pub mod model_setup;
+pub mod model_walk;

@@ -1,1 +1,55 @@
 //! The PugDB server: RESP over TCP on the embedded database.
+//!
+//! ```
+//! use std::io::{Read, Write};
+//! use std::net::{SocketAddr, TcpStream};
+//!
+//! use pugdb_server::{Server, ServerOptions};
+//!
+//! let any_port = SocketAddr::from(([127, 0, 0, 1], 0));
+//! let options = ServerOptions { addresses: vec![any_port], ..ServerOptions::default() };
+//! let server = Server::bind(options, pugdb::Database::in_memory()?)?;
+//! let mut client = TcpStream::connect(server.local_addr())?;
+//! client.write_all(b"SET pug wrinkly\r\nGET pug\r\nQUIT\r\n")?;
+//!
+//! // A program passes `shutdown_signal()`; here the client's last reply ends it.
+//! let (ended, end) = tokio::sync::oneshot::channel();
+//! let reader = std::thread::spawn(move || {
+//!     let mut replies = String::new();
+//!     client.read_to_string(&mut replies).unwrap();
+//!     ended.send(()).unwrap();
+//!     replies
+//! });
+//! server.run(async { end.await.unwrap() });
+//! assert_eq!(reader.join().unwrap(), "+OK\r\n$7\r\nwrinkly\r\n+OK\r\n");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! How a request travels: `connection` reads bytes and takes commands out of them, `commands` finds each in its table
+//! and runs it on the database, `output` collects the replies, and `connection` lets them go when everything they
+//! tell of is durable. All connections share what is in `shared`. No user's byte reaches a log, an error or a counter.
+
+mod arguments;
+mod budget;
+mod clients;
+mod commands;
+mod connection;
+mod cursors;
+mod failure;
+mod gate;
+mod glob;
+mod limits;
+mod options;
+mod output;
+mod server;
+mod session;
+mod shared;
+mod signal;
+mod stats;
+
+#[cfg(test)]
+mod tests;
+
+pub use options::ServerOptions;
+pub use server::Server;
+pub use signal::shutdown_signal;

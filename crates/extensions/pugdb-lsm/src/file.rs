@@ -18,6 +18,10 @@ const MAGIC: [u8; 8] = *b"PugDB\x1a\r\n";
 pub const FORMAT_VERSION: u16 = 0;
 /// Magic, version, kind, reserved byte, header length.
 const PREFIX_BYTES: usize = 8 + 2 + 1 + 1 + 4;
+/// Where the file's id stands.
+pub const ID_OFFSET: u64 = PREFIX_BYTES as u64 + 16;
+/// Where the kind's own part begins: behind the id, the keyspace and the part's length.
+pub const EXTRA_OFFSET: u64 = ID_OFFSET + 16 + 4 + 4;
 /// A header is a few hundred bytes; a larger length is damage.
 const HEADER_BYTES_MAX: usize = 64 << 10;
 
@@ -126,7 +130,20 @@ impl FileHeader {
         database: Option<DatabaseId>,
         cipher: &dyn Cipher,
     ) -> Result<OpenedHeader> {
-        let header = Self::read_raw(file)?;
+        Self::read_with(&|buffer, offset| file.read_exact_at(buffer, offset), kind, database, cipher)
+    }
+
+    /// [`read`](Self::read) for bytes that come from elsewhere: `read` fills a buffer from an offset of the file.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub fn read_with(
+        read: &dyn Fn(&mut [u8], u64) -> io::Result<()>,
+        kind: FileKind,
+        database: Option<DatabaseId>,
+        cipher: &dyn Cipher,
+    ) -> Result<OpenedHeader> {
+        let header = Self::read_raw(read)?;
         if header.context.kind != kind {
             return Err(Error::corrupt("the file is of another kind than its name says"));
         }
@@ -137,10 +154,10 @@ impl FileHeader {
         Ok(OpenedHeader { bytes: header.encode().len() as u64, header, cipher: keys })
     }
 
-    fn read_raw(file: &dyn File) -> Result<Self> {
+    fn read_raw(read: &dyn Fn(&mut [u8], u64) -> io::Result<()>) -> Result<Self> {
         let mut prefix = [0; PREFIX_BYTES];
         let short = |error: io::Error| Error::io("read the file header", error);
-        file.read_exact_at(&mut prefix, 0).map_err(short)?;
+        read(&mut prefix, 0).map_err(short)?;
         if prefix[..8] != MAGIC {
             return Err(Error::corrupt("the file does not begin as a PugDB file does"));
         }
@@ -155,7 +172,7 @@ impl FileHeader {
             return Err(Error::corrupt("the file header is damaged"));
         }
         let mut bytes = vec![0; length];
-        file.read_exact_at(&mut bytes, 0).map_err(short)?;
+        read(&mut bytes, 0).map_err(short)?;
         Self::decode(&bytes)
     }
 }

@@ -273,7 +273,7 @@ impl FrameReader {
     ///
     /// A header alone is evidence, even when its body is torn: it was written after the sync that it speaks of.
     pub fn search(&self, offset: u64) -> Result<Remains> {
-        let mut remains = Remains { stated_durable: None, used_until: offset };
+        let mut remains = Remains { first_header: None, stated_durable: None, used_until: offset };
         let mut at = offset.next_multiple_of(ALIGNMENT);
         let mut window = Vec::new();
         while at < self.limit {
@@ -287,6 +287,7 @@ impl FrameReader {
                     else {
                         continue;
                     };
+                    remains.first_header.get_or_insert(at + start as u64);
                     let stated = header.lag.map(|lag| (at + start as u64, lag));
                     remains.stated_durable = remains
                         .stated_durable
@@ -311,6 +312,8 @@ impl FrameReader {
 /// What lies beyond a damaged place.
 #[derive(Clone, Copy, Debug)]
 pub struct Remains {
+    /// Where the first header lies.
+    pub first_header: Option<u64>,
     /// The header that states the furthest durable position: where it lies, and its lag.
     pub stated_durable: Option<(u64, u64)>,
     /// Where the last byte that is not zero ends.

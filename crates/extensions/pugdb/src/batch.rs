@@ -131,7 +131,8 @@ impl WriteBatch {
             Err(error) => return self.refuse(error),
         };
         self.bytes = self.bytes.saturating_add(op.cost_bytes());
-        if self.bytes > write::batch_bytes_max(&self.inner) {
+        // A single operation was held against the limits of keys and values.
+        if self.bytes > write::batch_bytes_max(&self.inner) && !self.parts.is_empty() {
             // The operations are let go at once: a batch without end must not fill memory.
             self.parts.clear();
             return self.refuse(write::batch_too_large(&self.inner));

@@ -104,7 +104,7 @@ impl Builder {
         self
     }
 
-    /// The size of a log segment. Default 64 MiB.
+    /// The size of a log segment. Default 64 MiB, at most 64 GiB.
     #[must_use]
     pub fn log_segment_bytes(mut self, bytes: u64) -> Self {
         self.log_segment_bytes = Some(bytes);
@@ -180,6 +180,12 @@ impl Builder {
                 "cache_bytes and memtable_bytes take {parts} together; at most half of memory_bytes ({}) is allowed, \
                  for a memtable is filled while another is written out",
                 self.memory_bytes
+            )));
+        }
+        if let Some(bytes) = self.log_segment_bytes.filter(|&bytes| bytes > limits::LOG_SEGMENT_BYTES_MAX) {
+            return Err(Error::invalid(format!(
+                "log_segment_bytes is {bytes}; at most {} are allowed",
+                limits::LOG_SEGMENT_BYTES_MAX
             )));
         }
         Ok(())

@@ -13,7 +13,7 @@ use pugdb_core::{Error, KeyspaceId, Lsn, Result, Seqno, Timestamp, limits};
 use pugdb_lsm::Sequencer;
 
 use crate::durable::Durable;
-use crate::key_locks::KeyLocks;
+use crate::key_locks::{KeyLocks, refuse_inside_update};
 use crate::keyspace::{Keyspace, KeyspaceOptions, Space};
 use crate::report::{RecoveryReport, Stats, VerifyReport};
 use crate::snapshot::Snapshot;
@@ -326,6 +326,8 @@ impl Database {
     /// # Errors
     /// `Unavailable` when the disk is full or failed: the database is closed all the same, as if the process had died.
     pub fn close(&self) -> Result<()> {
+        // Before anything is changed: a close that would wait for itself must leave the database as it is.
+        refuse_inside_update()?;
         self.inner.close(durable::CloseMode::Flush)
     }
 }
@@ -395,8 +397,7 @@ impl Inner {
         if self.closed.swap(true, Ordering::AcqRel) {
             return Ok(());
         }
-        // Whoever has passed the check is through once every key lock and the writer lock were ours.
-        drop(self.locks.all()?);
+        // Whoever has passed the check is through once the writer lock was ours.
         let writer = self.writer.lock();
         let last = writer.sequencer.last();
         drop(writer);

@@ -182,6 +182,10 @@ impl Gate for LogGate {
     fn time(&self) -> Timestamp {
         Timestamp(self.time.load(Ordering::Acquire))
     }
+
+    fn failure(&self) -> Option<Error> {
+        self.log.failure()
+    }
 }
 
 /// Opens the database in `dir`, or makes one.
@@ -194,13 +198,16 @@ pub(crate) fn open(options: Builder, dir: &Path) -> Result<Arc<Inner>> {
             return Err(Error::not_found(format!("there is no database in {}", dir.display())));
         }
         env.fs.create_dir_all(dir).map_err(doing)?;
-        refuse_other_files(&env, dir)?;
+    }
+    let opening = Opening { options, env: env.clone(), dir: dir.to_owned() };
+    if !is_database {
+        opening.refuse_other_files()?;
     }
     let lock = env.fs.lock(&dir.join(LOCK)).map_err(|error| in_use(dir, error))?;
     for folder in ["log", "tables"] {
         env.fs.create_dir_all(&dir.join(folder)).map_err(doing)?;
     }
-    Opening { options, env, dir: dir.to_owned() }.run(lock)
+    opening.run(lock)
 }
 
 fn in_use(dir: &Path, error: std::io::Error) -> Error {
@@ -214,36 +221,6 @@ fn in_use(dir: &Path, error: std::io::Error) -> Error {
     Error::io(format!("lock {}", dir.display()), error)
 }
 
-/// A directory with somebody's other files is no place for a database.
-fn refuse_other_files(env: &Env, dir: &Path) -> Result<()> {
-    let names = env.fs.list(dir).map_err(|error| Error::io("list the directory", error))?;
-    let is_ours = |name: &String| {
-        matches!(name.as_str(), LOCK | "log" | "tables" | "CURRENT.new" | "lost+found")
-            || manifest::parse_name(name).is_some()
-    };
-    if names.iter().any(|name| !is_ours(name)) {
-        return Err(Error::invalid(format!(
-            "{} is not empty and holds no database; choose another directory",
-            dir.display()
-        )));
-    }
-    for folder in ["log", "tables"] {
-        if names.iter().any(|name| name == folder)
-            && !env
-                .fs
-                .list(&dir.join(folder))
-                .map_err(|error| Error::io("list the directory", error))?
-                .is_empty()
-        {
-            return Err(Error::corrupt(format!(
-                "{} holds log segments or tables but no CURRENT file; restore it from a backup",
-                dir.display()
-            )));
-        }
-    }
-    Ok(())
-}
-
 /// What the steps of an open share.
 struct Opening {
     options: Builder,
@@ -252,10 +229,54 @@ struct Opening {
 }
 
 impl Opening {
+    /// A directory with somebody's other files is no place for a database, nor is one that has lost its CURRENT.
+    fn refuse_other_files(&self) -> Result<()> {
+        let list = |dir: &Path| self.env.fs.list(dir).map_err(|error| Error::io("list the directory", error));
+        let names = list(&self.dir)?;
+        let is_ours = |name: &String| {
+            matches!(name.as_str(), LOCK | "log" | "tables" | "CURRENT.new" | "lost+found")
+                || manifest::parse_name(name).is_some()
+        };
+        if names.iter().any(|name| !is_ours(name)) {
+            return Err(Error::invalid(format!(
+                "{} is not empty and holds no database; choose another directory",
+                self.dir.display()
+            )));
+        }
+        let lost = |what: &str| {
+            let dir = self.dir.display();
+            Err(Error::corrupt(format!("{dir} holds {what} but no CURRENT file; restore it from a backup")))
+        };
+        for folder in ["log", "tables"] {
+            if names.iter().any(|name| name == folder) && !list(&self.dir.join(folder))?.is_empty() {
+                return lost("log segments or tables");
+            }
+        }
+        for number in names.iter().filter_map(|name| manifest::parse_name(name)) {
+            if manifest::was_current(&self.context(), number)? {
+                return lost("a manifest");
+            }
+        }
+        Ok(())
+    }
+
     fn run(self, lock: Box<dyn FileLock>) -> Result<Arc<Inner>> {
         let created = !manifest::exists(&*self.env.fs, &self.dir)?;
         let (context, recovered) = self.read_manifest(created)?;
+        let loss = recovered.loss();
+        self.recover(lock, created, context, recovered).map_err(|error| match loss {
+            Some(loss) => error.at(loss),
+            None => error,
+        })
+    }
 
+    fn recover(
+        self,
+        lock: Box<dyn FileLock>,
+        created: bool,
+        context: Context,
+        recovered: manifest::Recovered,
+    ) -> Result<Arc<Inner>> {
         // The log's end is found and made durable before the new manifest states it.
         let scan = scan(&context, &recovered.state.log)?;
         scan.make_durable(&context)?;
@@ -274,6 +295,7 @@ impl Opening {
         scan.replay(|record| replay.record(record))?;
         store.flush_while_replaying()?;
         scan.remove_obsolete(&context);
+        scan.trim_tails();
         let files_removed = store.remove_leftovers();
 
         let report = RecoveryReport {
@@ -322,16 +344,21 @@ impl Opening {
         Ok(Arc::new(Inner::new(self.options, snapshots, Some(durable), names, writer, time)))
     }
 
-    fn read_manifest(&self, created: bool) -> Result<(Context, manifest::Recovered)> {
+    /// The database's id is not known yet.
+    fn context(&self) -> Context {
         let tables = self.options.table_store.clone();
         let tables = tables.unwrap_or_else(|| Arc::new(LocalTables::new(&self.env, self.dir.join("tables"))));
-        let mut context = Context {
+        Context {
             env: self.env.clone(),
             dir: self.dir.clone(),
             database: pugdb_core::DatabaseId([0; 16]),
             cipher: Arc::clone(&self.options.cipher),
             tables,
-        };
+        }
+    }
+
+    fn read_manifest(&self, created: bool) -> Result<(Context, manifest::Recovered)> {
+        let mut context = self.context();
         let recovered = if created {
             let state = State::new(manifest::new_database(&context));
             manifest::Recovered { state, number: 0, cut_bytes: 0 }

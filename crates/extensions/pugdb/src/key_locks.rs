@@ -62,7 +62,8 @@ impl KeyLocks {
     }
 }
 
-fn refuse_inside_update() -> Result<()> {
+/// Refuses what could wait for the key lock that this thread holds.
+pub(crate) fn refuse_inside_update() -> Result<()> {
     if IN_UPDATE.get() {
         return Err(Error::invalid(
             "a write inside an `update` closure would wait for itself; return the change from the closure instead",

@@ -61,6 +61,8 @@ pub struct Error(Arc<Inner>);
 struct Inner {
     kind: ErrorKind,
     message: Cow<'static, str>,
+    /// What to do, behind the message; empty when the message says it.
+    advice: &'static str,
     disk_full: bool,
     source: Option<io::Error>,
 }
@@ -95,7 +97,7 @@ impl Error {
     }
 
     fn new(kind: ErrorKind, message: Cow<'static, str>) -> Self {
-        Self(Arc::new(Inner { kind, message, disk_full: false, source: None }))
+        Self(Arc::new(Inner { kind, message, advice: "", disk_full: false, source: None }))
     }
 
     /// Wraps an error of the operating system. `doing` completes the sentence "could not …".
@@ -113,8 +115,8 @@ impl Error {
             _ => (ErrorKind::Unavailable, ""),
         };
         let disk_full = matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
-        let message = Cow::Owned(format!("could not {doing}: {source}{advice}"));
-        Self(Arc::new(Inner { kind, message, disk_full, source: Some(source) }))
+        let message = Cow::Owned(format!("could not {doing}: {source}"));
+        Self(Arc::new(Inner { kind, message, advice, disk_full, source: Some(source) }))
     }
 
     /// What a caller can do about it.
@@ -127,12 +129,18 @@ impl Error {
         self.0.disk_full
     }
 
+    /// What went wrong, without the advice: for those who know better what to do.
+    pub fn cause(&self) -> &str {
+        &self.0.message
+    }
+
     /// The same error, saying where it happened.
     #[must_use]
     pub fn at(self, place: impl fmt::Display) -> Self {
         Self(Arc::new(Inner {
             kind: self.0.kind,
             message: Cow::Owned(format!("{place}: {}", self.0.message)),
+            advice: self.0.advice,
             disk_full: self.0.disk_full,
             source: None,
         }))
@@ -141,13 +149,13 @@ impl Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0.message)
+        write!(f, "{}{}", self.0.message, self.0.advice)
     }
 }
 
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?}: {}", self.0.kind, self.0.message)
+        write!(f, "{:?}: {self}", self.0.kind)
     }
 }
 

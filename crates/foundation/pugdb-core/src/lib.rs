@@ -11,7 +11,7 @@
 //! | [`snapshots`] | what is visible, and the oldest version anybody still needs |
 //! | [`memory`] | the versioned map and the btree engine |
 //! | [`seam`] | [`Cipher`](seam::Cipher) and [`TableStore`](seam::TableStore): what others plug in |
-//! | [`env`] | files, clock, randomness, background jobs and every blocking wait |
+//! | [`mod@env`] | files, clock, randomness, background jobs and every blocking wait |
 //! | [`limits`] | every limit, with its reason |
 
 #[cfg(not(target_pointer_width = "64"))]

@@ -12,9 +12,12 @@ pub const MEMORY_PART_MAX: usize = 4;
 pub const MEMORY_BYTES_DEFAULT: usize = 512 << 20;
 /// Below this a memtable and a cache cannot do their work.
 pub const MEMORY_BYTES_MIN: usize = 1 << 20;
+/// Largest log segment that can be asked for: it is preallocated whole.
+pub const LOG_SEGMENT_BYTES_MAX: u64 = 64 << 30;
 /// Longest name of a keyspace: it appears in messages and file listings.
 pub const KEYSPACE_NAME_BYTES_MAX: usize = 255;
 
 const _: () = assert!(KEY_BYTES_MAX <= u16::MAX as usize);
 const _: () = assert!(VALUE_BYTES_MAX < BATCH_BYTES_MAX);
 const _: () = assert!(BATCH_BYTES_MAX < u32::MAX as usize / 2);
+const _: () = assert!((BATCH_BYTES_MAX as u64) < LOG_SEGMENT_BYTES_MAX);

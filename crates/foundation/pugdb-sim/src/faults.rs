@@ -31,6 +31,8 @@ pub enum CallKind {
     Write,
     /// `File::allocate`.
     Allocate,
+    /// `File::truncate`.
+    Truncate,
     /// `File::sync_data`.
     SyncData,
     /// `File::length`.
@@ -58,6 +60,7 @@ impl fmt::Display for CallKind {
             Self::Read => "read",
             Self::Write => "write",
             Self::Allocate => "allocate",
+            Self::Truncate => "truncate",
             Self::SyncData => "sync_data",
             Self::Length => "length",
         })

@@ -1,5 +1,6 @@
 //! The log's job: syncs for those who wait without a thread, and marks the durable position of an idle log.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use pugdb_core::env::{Job, Next};
@@ -27,7 +28,6 @@ impl Log {
     }
 
     fn task(&self) -> Task {
-        let records_end = self.tail.lock().records_end;
         let durable = self.durable();
         let sync = self.sync.lock();
         if sync.closing || sync.failure.is_some() {
@@ -36,8 +36,8 @@ impl Log {
         if sync.wanted > durable {
             return Task::Sync(sync.wanted);
         }
-        // The newest record is on disk, and nothing on disk says so yet.
-        if durable >= records_end && sync.stated < records_end {
+        // A record is on disk, and nothing on disk says so yet.
+        if sync.stated < sync.records_end {
             let due = sync.last_sync + MARK_DELAY;
             return if self.context.env.clock.monotonic() >= due {
                 Task::Mark
@@ -57,6 +57,17 @@ impl Log {
 
 impl Job for LogJob {
     fn run(&mut self) -> Next {
+        // A panic, in a cipher for example, must not leave those asleep who wait for this job.
+        catch_unwind(AssertUnwindSafe(|| self.slice())).unwrap_or_else(|_| {
+            let _ = self.log.fail(&Error::internal("a background job of the log panicked"));
+            self.log.release_waiters(self.log.durable());
+            Next::Wait
+        })
+    }
+}
+
+impl LogJob {
+    fn slice(&mut self) -> Next {
         let outcome: Result<(), Error> = match self.log.task() {
             Task::Rest(next) => return next,
             Task::Sync(lsn) => self.log.sync_to(lsn),

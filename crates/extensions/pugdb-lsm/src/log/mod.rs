@@ -101,6 +101,8 @@ struct SyncState {
     last_sync: Duration,
     /// The furthest durable position that a durable frame states.
     stated: Lsn,
+    /// The end of the newest record, marks not counted, that a sync has covered.
+    records_end: Lsn,
     closing: bool,
 }
 
@@ -124,7 +126,12 @@ impl Log {
                 newest: (end, end),
                 closed: scan.segments.iter().map(|segment| (segment.place.number, segment.end)).collect(),
             }),
-            sync: Mutex::new(SyncState { stated: end, wanted: end, ..SyncState::default() }),
+            sync: Mutex::new(SyncState {
+                stated: end,
+                records_end: end,
+                wanted: end,
+                ..SyncState::default()
+            }),
         })
     }
 
@@ -150,6 +157,15 @@ impl Log {
     /// `Unavailable` when there is no room for a new segment (nothing was written; try again later), or when a write
     /// or sync failed before or now (nothing will be written until the database is opened again).
     pub fn append(&self, head: &RecordHead, sections: &[Section]) -> Result<Appended> {
+        let appended = self.append_locked(head, sections);
+        if appended.is_err() && self.failure().is_some() {
+            // Outside the lock: nothing will become durable any more, and those who wait must hear of it.
+            self.release_waiters(self.durable());
+        }
+        appended
+    }
+
+    fn append_locked(&self, head: &RecordHead, sections: &[Section]) -> Result<Appended> {
         let mut tail = self.tail.lock();
         if let Some(failure) = self.failure() {
             return Err(failure);
@@ -191,6 +207,7 @@ impl Log {
         let room = self.options.segment_bytes.max(bytes + overhead);
         let segment = Segment::create(&self.context, place, room)?;
         if let Some(old) = tail.segment.take() {
+            old.trim_tail(tail.end);
             tail.closed.push((old.place.number, tail.end));
         }
         tail.dirty.push(Arc::clone(&segment.file));
@@ -228,9 +245,9 @@ impl Log {
 
     /// One sync for everything appended so far. `in_flight` is ours.
     fn lead_sync(&self) {
-        let (target, newest, files, names_dirty) = {
+        let (target, newest, records_end, files, names_dirty) = {
             let tail = self.tail.lock();
-            (tail.end, tail.newest, tail.dirty.clone(), tail.names_dirty)
+            (tail.end, tail.newest, tail.records_end, tail.dirty.clone(), tail.names_dirty)
         };
         let outcome = self.sync_files(&files, names_dirty);
         if outcome.is_ok() {
@@ -251,18 +268,26 @@ impl Log {
         if outcome.is_ok() {
             sync.last_sync = self.context.env.clock.monotonic();
             sync.stated = sync.stated.max(newest.1);
+            sync.records_end = sync.records_end.max(records_end);
         }
+        drop(sync);
+        self.release_waiters(target);
+        self.wake_job();
+    }
+
+    /// Wakes everybody who waits for a position up to `durable`, or everybody after a failure.
+    fn release_waiters(&self, durable: Lsn) {
+        let mut sync = self.sync.lock();
         let failed = sync.failure.is_some();
-        let (woken, waiting) =
-            std::mem::take(&mut sync.wakers).into_iter().partition(|(lsn, _)| failed || *lsn <= target);
+        let wakers = std::mem::take(&mut sync.wakers);
+        let (woken, waiting): (Vec<_>, Vec<_>) =
+            wakers.into_iter().partition(|(lsn, _)| failed || *lsn <= durable);
         sync.wakers = waiting;
         drop(sync);
         self.synced.notify();
-        let woken: Vec<(Lsn, Waker)> = woken;
         for (_, waker) in woken {
             waker.wake();
         }
-        self.wake_job();
     }
 
     fn sync_files(&self, files: &[Arc<dyn File>], names_dirty: bool) -> Result<()> {
@@ -284,8 +309,9 @@ impl Log {
     /// Ends all writing, and returns what every writer is told from now on.
     fn fail(&self, error: &Error) -> Error {
         let told = Error::unavailable(format!(
-            "{error}; whether the last commits are on disk is unknown: reads go on, writes are refused until the \
-             database is opened again"
+            "{}; whether the last commits are on disk is unknown: reads go on, writes are refused until the \
+             database is opened again",
+            error.cause()
         ));
         self.sync.lock().failure.get_or_insert(told).clone()
     }
@@ -357,10 +383,12 @@ impl Log {
         let job = self.job.lock().take();
         let joined = job.map_or(Ok(()), |job| job.join(&*self.context.env.executor));
         outcome.and(joined)?;
+        // The job may have written a mark since.
+        self.sync_to(self.end())?;
         let mut tail = self.tail.lock();
-        // The mark may have been written since.
         let end = tail.end;
         if let Some(last) = tail.segment.take() {
+            last.trim_tail(end);
             tail.closed.push((last.place.number, end));
         }
         Ok((tail.next_number, end))

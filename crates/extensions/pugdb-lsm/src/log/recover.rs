@@ -1,20 +1,20 @@
 //! Reading the log back after a close, a kill or a power cut: where does it end, and is what follows a torn tail or
-//! damage? The rule is DESIGN's: a cut is accepted only beyond the last position that anything states to be durable.
+//! damage? The rule: a cut is accepted only beyond the last position that anything states to be durable.
 //!
 //! Two passes: [`scan`] finds the end and changes nothing; then the end is made durable ([`Scan::make_durable`], and
 //! the manifest records it); then [`Scan::replay`] hands out the records.
 
 use std::collections::BTreeMap;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use pugdb_core::coding::index;
 use pugdb_core::env::{Access, File};
-use pugdb_core::seam::{FileCipher, FileKind};
-use pugdb_core::{Error, FileId, KeyspaceId, Lsn, Result};
+use pugdb_core::seam::{FileCipher, FileKind, Plain};
+use pugdb_core::{Error, ErrorKind, FileId, KeyspaceId, Lsn, Result};
 
-use super::segment::{SegmentPlace, file_name, parse_name};
+use super::segment::{ID_OFFSETS, SegmentPlace, file_name, parse_name};
 use super::{RecordHead, STREAM};
 use crate::file::{Context, FileHeader, OpenedHeader};
 use crate::frame::{Frame, FrameReader, Step, first_offset};
@@ -57,7 +57,8 @@ impl OldSegment {
         }
         let is_young = durable <= self.place.first;
         let mut offset = if is_young { 0 } else { self.content + (durable.0 - self.place.first.0) };
-        let end = self.content + (self.end.0 - self.place.first.0);
+        // The padding of the last record can be missing: it means nothing.
+        let end = (self.content + (self.end.0 - self.place.first.0)).min(self.file.length()?);
         while offset < end {
             let mut bytes = vec![0; REWRITE_BYTES.min(index(end - offset))];
             self.file.read_exact_at(&mut bytes, offset)?;
@@ -181,25 +182,58 @@ fn list(context: &Context) -> Result<Vec<(u64, Found)>> {
     let mut found = Vec::new();
     for name in names {
         let Some((_, number)) = parse_name(&name).filter(|&(stream, _)| stream == STREAM) else { continue };
-        let path = dir.join(&name);
-        let candidate = match open(context, path.clone(), name.clone()) {
-            Ok(candidate) if candidate.place.number == number => Found::Good(Box::new(candidate)),
-            Ok(_) => Found::Bad(path, name),
-            Err(error) if error.kind() == pugdb_core::ErrorKind::Corrupt => Found::Bad(path, name),
-            Err(error) => return Err(error.at(format!("log segment {name}"))),
-        };
-        found.push((number, candidate));
+        let at = |error: Error| error.at(format_args!("log segment {name}"));
+        found.push((number, open(context, dir.join(&name), &name, number).map_err(at)?));
     }
     found.sort_by_key(|(number, _)| *number);
     Ok(found)
 }
 
-fn open(context: &Context, path: PathBuf, name: String) -> Result<Candidate> {
+/// Opens the segment that should have this number.
+///
+/// # Errors
+/// `Corrupt` when its header is whole and says that it is another file: no crash has left it there.
+fn open(context: &Context, path: PathBuf, name: &str, number: u64) -> Result<Found> {
     let file = context.env.fs.open(&path, Access::ReadWrite).map_err(|error| Error::io("open it", error))?;
-    let OpenedHeader { header, bytes, cipher } =
-        FileHeader::read(&*file, FileKind::Log, Some(context.database), &*context.cipher)?;
-    let place = SegmentPlace::decode(&header.extra)?;
-    Ok(Candidate { place, path, name, file, id: header.context.file, cipher, content: first_offset(bytes) })
+    let opened = match FileHeader::read(&*file, FileKind::Log, None, &*context.cipher) {
+        Err(error) if error.kind() == ErrorKind::Corrupt => return Ok(Found::Bad(path, name.to_owned())),
+        opened => opened?,
+    };
+    let OpenedHeader { header, bytes, cipher } = opened;
+    let id = header.context.file;
+    let place = SegmentPlace::decode(&header.extra, id)?;
+    if header.context.database != context.database {
+        return Err(Error::corrupt("it belongs to another database; put the right file in its place"));
+    }
+    if place.number != number {
+        return Err(Error::corrupt(format!(
+            "its header says that it is number {}; put the right file in its place",
+            place.number
+        )));
+    }
+    let (name, content) = (name.to_owned(), first_offset(bytes));
+    Ok(Found::Good(Box::new(Candidate { place, path, name, file, id, cipher, content })))
+}
+
+/// How many bytes a segment with a damaged header states to be durable, told by its frames alone.
+///
+/// Frames are written behind a durable header or not synced yet: in a segment that a crash has torn while it was made
+/// no frame states any of it to be durable.
+fn stated_without_header(context: &Context, path: &Path) -> Result<u64> {
+    let doing = |error| Error::io("read a log segment", error);
+    let file = context.env.fs.open(path, Access::Read).map_err(doing)?;
+    let mut stated = 0;
+    for offset in ID_OFFSETS {
+        let mut id = FileId([0; 16]);
+        if file.read_at(&mut id.0, offset).map_err(doing)? < id.0.len() {
+            continue;
+        }
+        let remains = FrameReader::new(Arc::clone(&file), id, Arc::new(Plain), u64::MAX)?.search(0)?;
+        if let (Some(first), Some((at, lag))) = (remains.first_header, remains.stated_durable) {
+            stated = stated.max(at.saturating_sub(lag).saturating_sub(first));
+        }
+    }
+    Ok(stated)
 }
 
 /// The walk from the first needed record to the end.
@@ -235,6 +269,11 @@ impl Walk<'_> {
                         reason,
                         behind: Some(Found::Good(candidate)),
                     })
+                }
+                // Making it failed, and the next one took its place: it never held a record.
+                Found::Bad(path, _) if next_first == Some(self.scan.end) => {
+                    self.scan.obsolete.push(path);
+                    None
                 }
                 Found::Bad(path, name) => {
                     let reason = "the segment's header is damaged";
@@ -313,13 +352,20 @@ impl Walk<'_> {
     fn cut(&mut self, stopped: Stopped, later: Vec<Found>) -> Result<()> {
         let Stopped { name, offset, bytes, reason, behind } = stopped;
         for found in behind.into_iter().chain(later) {
-            if let Found::Good(candidate) = &found {
-                let Candidate { place, file, id, cipher, content, .. } = &**candidate;
-                self.durable = self.durable.max(place.durable);
-                let reader = FrameReader::new(Arc::clone(file), *id, Arc::clone(cipher), u64::MAX)?;
-                if let Some((at, lag)) = reader.search(*content)?.stated_durable {
-                    let stated = place.first.0 + (at - content);
-                    self.durable = self.durable.max(Lsn(stated.saturating_sub(lag)));
+            match &found {
+                Found::Good(candidate) => {
+                    let Candidate { place, file, id, cipher, content, .. } = &**candidate;
+                    self.durable = self.durable.max(place.durable);
+                    let reader = FrameReader::new(Arc::clone(file), *id, Arc::clone(cipher), u64::MAX)?;
+                    if let Some((at, lag)) = reader.search(*content)?.stated_durable {
+                        let stated = place.first.0 + (at - content);
+                        self.durable = self.durable.max(Lsn(stated.saturating_sub(lag)));
+                    }
+                }
+                Found::Bad(path, name) => {
+                    let stated = stated_without_header(self.context, path).map_err(|error| error.at(name))?;
+                    // It begins at the end of what was read, or behind it.
+                    self.durable = self.durable.max(self.scan.end.plus(stated));
                 }
             }
             self.scan.behind_cut.insert(0, found.path().clone());
@@ -427,6 +473,14 @@ impl Scan {
     pub fn remove_obsolete(&self, context: &Context) {
         for path in &self.obsolete {
             let _ = context.env.fs.remove(path);
+        }
+    }
+
+    /// Gives back what was preallocated behind the segments' ends. After the manifest has recorded the ends; best
+    /// effort.
+    pub fn trim_tails(&self) {
+        for segment in &self.segments {
+            let _ = segment.file.truncate(segment.content + (segment.end.0 - segment.place.first.0));
         }
     }
 

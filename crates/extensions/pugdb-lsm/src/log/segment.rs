@@ -8,7 +8,7 @@ use pugdb_core::env::File;
 use pugdb_core::seam::{FileContext, FileKind};
 use pugdb_core::{Error, FileId, Lsn, Result, StreamId};
 
-use crate::file::{Context, FileHeader};
+use crate::file::{Context, EXTRA_OFFSET, FileHeader, ID_OFFSET};
 use crate::frame::{FrameEncoder, first_offset};
 
 /// What a segment's header says about its place in the stream.
@@ -24,23 +24,29 @@ pub struct SegmentPlace {
     pub durable: Lsn,
 }
 
+/// Where a segment's header holds its id: twice, so that its frames can prove themselves when one of them is damaged.
+pub(super) const ID_OFFSETS: [u64; 2] = [ID_OFFSET, EXTRA_OFFSET + PLACE_BYTES];
+/// Stream, number, first position, durable position.
+const PLACE_BYTES: u64 = 4 + 3 * 8;
+
 impl SegmentPlace {
-    fn encode(self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(28);
+    fn encode(self, id: FileId) -> Vec<u8> {
+        let mut out = Vec::with_capacity(44);
         out.extend_from_slice(&self.stream.0.to_le_bytes());
         for number in [self.number, self.first.0, self.durable.0] {
             out.extend_from_slice(&number.to_le_bytes());
         }
+        out.extend_from_slice(&id.0);
         out
     }
 
-    /// Reads what [`Segment::create`] wrote.
-    pub(super) fn decode(bytes: &[u8]) -> Result<Self> {
+    /// Reads what [`Segment::create`] wrote into the header of the file `id`.
+    pub(super) fn decode(bytes: &[u8], id: FileId) -> Result<Self> {
         let mut reader = Reader::new(bytes);
         let stream = StreamId(reader.u32()?);
         let number = reader.u64()?;
         let (first, durable) = (Lsn(reader.u64()?), Lsn(reader.u64()?));
-        if !reader.is_empty() || durable > first {
+        if reader.rest() != id.0 || durable > first {
             return Err(Error::corrupt("a log segment's header does not add up"));
         }
         Ok(Self { stream, number, first, durable })
@@ -71,7 +77,8 @@ pub(super) struct Segment {
     pub place: SegmentPlace,
     /// What makes its frames.
     pub encoder: FrameEncoder,
-    content: u64,
+    /// Where the first frame begins.
+    frames: u64,
     capacity: u64,
 }
 
@@ -87,21 +94,27 @@ impl Segment {
         let identity =
             FileContext { database: context.database, file: id, kind: FileKind::Log, keyspace: None };
         let (cipher_header, cipher) = context.cipher.create(&identity)?;
-        let header = FileHeader { context: identity, extra: place.encode(), cipher: cipher_header }.encode();
-        let content = first_offset(header.len() as u64);
-        let capacity = content + room;
+        let header =
+            FileHeader { context: identity, extra: place.encode(id), cipher: cipher_header }.encode();
+        let frames = first_offset(header.len() as u64);
+        let capacity = frames + room;
         let file = context.env.fs.create(&path).map_err(|error| Error::io(doing(), error))?;
         if let Err(error) = file.allocate(capacity).and_then(|()| file.write_at(&header, 0)) {
             // No frame was written, so an empty segment that stays behind is skipped by recovery.
             let _ = context.env.fs.remove(&path);
             return Err(Error::io(doing(), error));
         }
-        Ok(Self { file, place, encoder: FrameEncoder::new(id, cipher), content, capacity })
+        Ok(Self { file, place, encoder: FrameEncoder::new(id, cipher), frames, capacity })
+    }
+
+    /// Gives back what was preallocated behind `end`. Best effort: it only takes space.
+    pub(super) fn trim_tail(&self, end: Lsn) {
+        let _ = self.file.truncate(self.offset(end));
     }
 
     /// Where the position lies in the file.
     pub(super) fn offset(&self, lsn: Lsn) -> u64 {
-        self.content + (lsn.0 - self.place.first.0)
+        self.frames + (lsn.0 - self.place.first.0)
     }
 
     /// True when `bytes` more fit behind `end`.

@@ -93,6 +93,38 @@ pub struct Recovered {
     pub cut_bytes: u64,
 }
 
+impl Recovered {
+    /// What to say with an error that may follow from edits that were given up; `None` when there were none.
+    pub fn loss(&self) -> Option<String> {
+        let name = file_name(self.number);
+        (self.cut_bytes > 0)
+            .then(|| format!("{name} had damage in its last {} bytes, and without them", self.cut_bytes))
+    }
+}
+
+/// True when manifest `number` has been named by a CURRENT: it is more than a creation that was cut off leaves behind.
+///
+/// # Errors
+/// What the disk says, and the cipher when its key is another one.
+pub fn was_current(context: &Context, number: u64) -> Result<bool> {
+    if number > 1 {
+        return Ok(true);
+    }
+    let name = file_name(number);
+    let doing = |error| Error::io(format!("open {name}"), error);
+    let file = context.env.fs.open(&context.dir.join(&name), Access::Read).map_err(doing)?;
+    let opened = match FileHeader::read(&*file, FileKind::Manifest, None, &*context.cipher) {
+        Err(error) if error.kind() == ErrorKind::Corrupt => return Ok(false),
+        opened => opened.map_err(|error| error.at(&name))?,
+    };
+    let mut reader = FrameReader::new(file, opened.header.context.file, opened.cipher, u64::MAX)?;
+    // The first frame is the creation's; a second one was written by a database that was in use.
+    match reader.step(first_offset(opened.bytes))? {
+        Step::Frame(first) => Ok(matches!(reader.step(first.next)?, Step::Frame(_))),
+        Step::Blank | Step::Damaged(_) => Ok(false),
+    }
+}
+
 /// True when the directory holds a database.
 pub fn exists(fs: &dyn FileSystem, dir: &std::path::Path) -> Result<bool> {
     match fs.open(&dir.join(CURRENT), Access::Read) {
@@ -257,7 +289,8 @@ impl Manifest {
 
     fn fail(&mut self, error: &Error) -> Error {
         let told = Error::unavailable(format!(
-            "{error}; reads go on, writes are refused until the database is opened again"
+            "{}; reads go on, writes are refused until the database is opened again",
+            error.cause()
         ));
         self.failure.get_or_insert(told).clone()
     }
@@ -280,11 +313,13 @@ fn point_to(context: &Context, pointer: &Pointer) -> Result<()> {
         file.write_at(&line, 0)?;
         file.sync_data()?;
         // First the names of the new files, then the rename: CURRENT must never name a file that is not there.
-        fs.sync_dir(&context.dir)?;
-        fs.rename(&new, &current)?;
         fs.sync_dir(&context.dir)
     };
-    replace().map_err(|error| Error::io("make CURRENT name the new manifest", error))
+    let doing = |error| Error::io("make CURRENT name the new manifest", error);
+    replace().map_err(doing)?;
+    // From here on which manifest counts is unknown after an error, a full disk included.
+    let renamed = fs.rename(&new, &current).and_then(|()| fs.sync_dir(&context.dir));
+    renamed.map_err(|error| Error::unavailable(doing(error).cause().to_owned()))
 }
 
 /// A new database's identity.

@@ -89,7 +89,12 @@ impl State {
             Edit::Drop { keyspace } => {
                 self.keyspaces.remove(keyspace);
             }
-            Edit::Truncate { keyspace, at } => self.keyspace(*keyspace)?.floors.add(*at),
+            Edit::Truncate { keyspace, at } => {
+                let floors = &mut self.keyspace(*keyspace)?.floors;
+                floors.add(*at);
+                // No snapshot outlives the process: only the newest cut counts for who reads this.
+                floors.settle(Seqno::MAX);
+            }
             Edit::Flushed { keyspace, seqno } => {
                 let state = self.keyspace(*keyspace)?;
                 state.flushed = state.flushed.max(*seqno);

@@ -201,16 +201,34 @@ impl Task {
 
 impl Job for CompactionJob {
     fn run(&mut self) -> Next {
+        let store = Arc::clone(&self.store);
+        store.guarded(|| self.slice())
+    }
+}
+
+impl CompactionJob {
+    fn slice(&mut self) -> Next {
         if self.store.closing.load(Ordering::Acquire) {
             self.task = None;
             return Next::Done;
         }
+        if self.store.failure().is_some() {
+            // Nothing can be recorded any more: what is written would be written in vain.
+            self.task = None;
+            self.store.progress.notify();
+            return Next::Wait;
+        }
         match self.step() {
-            Ok(true) => Next::Again,
-            Ok(false) => Next::Wait,
+            Ok(is_busy) => {
+                *self.store.compaction_trouble.lock() = None;
+                if is_busy { Next::Again } else { Next::Wait }
+            }
             // Outputs are gone with the task, inputs untouched.
-            Err(_) => {
+            Err(error) => {
+                *self.store.compaction_trouble.lock() = Some(error);
                 self.store.progress.notify();
+                // Pending edits that were ours to record are the flush job's again, which may have seen none.
+                self.store.wake_flush();
                 Next::WaitUntil(self.store.context.env.clock.monotonic() + BACK_OFF)
             }
         }

@@ -96,7 +96,7 @@ impl FlushJob {
         let install = || tree.install_flush(&memtable, &runs);
         let change = Change { tree: &tree, edits, flushed: Some(&memtable), install: &install };
         if self.store.commit_tables(&change, outputs)? {
-            self.store.forget_bytes(memtable.map.bytes());
+            self.store.forget_bytes(memtable.forget());
             self.store.flushes.fetch_add(1, Ordering::Relaxed);
             self.store.count_runs();
         }
@@ -131,13 +131,32 @@ impl Store {
 
 impl Job for FlushJob {
     fn run(&mut self) -> Next {
+        let store = Arc::clone(&self.store);
+        store.guarded(|| self.slice())
+    }
+}
+
+impl FlushJob {
+    fn slice(&mut self) -> Next {
         if self.store.closing.load(Ordering::Acquire) {
             self.task = None;
             return Next::Done;
         }
+        if self.store.failure().is_some() {
+            // Nothing can be recorded any more: what is written would be written in vain.
+            self.task = None;
+            self.store.progress.notify();
+            return Next::Wait;
+        }
         match self.step() {
             Ok(true) => Next::Again,
-            Ok(false) => Next::Wait,
+            Ok(false) => {
+                // Nothing is left to do: what was in the way is not any more.
+                if self.store.trouble.lock().take().is_some() {
+                    self.store.progress.notify();
+                }
+                Next::Wait
+            }
             Err(error) => {
                 // The output is gone with the task; the memtable is still there and is written again.
                 self.store.settled(Some(error));

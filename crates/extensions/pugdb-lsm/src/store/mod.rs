@@ -14,12 +14,13 @@ mod pick;
 mod verify;
 
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 use pugdb_core::engine::{Engine, EngineKind};
-use pugdb_core::env::{Event, JobHandle};
+use pugdb_core::env::{Event, JobHandle, Next};
 use pugdb_core::snapshots::Snapshots;
 use pugdb_core::{Error, ErrorKind, FileId, KeyspaceId, Result, Seqno, Timestamp};
 
@@ -60,6 +61,9 @@ pub trait Gate: Send + Sync {
 
     /// The newest time that was given to a read or a write.
     fn time(&self) -> Timestamp;
+
+    /// The failure after which the log takes nothing more.
+    fn failure(&self) -> Option<Error>;
 }
 
 /// All trees of a database.
@@ -85,8 +89,12 @@ pub struct Store {
     failure: Mutex<Option<Error>>,
     /// What keeps flushes from ending: a full disk, say. It is tried again.
     trouble: Mutex<Option<Error>>,
+    /// What keeps compactions from ending. Writers mind it only when there are too many runs.
+    compaction_trouble: Mutex<Option<Error>>,
     /// Bytes of entries in memtables that are in no table.
     unflushed: AtomicUsize,
+    /// Bytes of writes that were let in and are not applied yet.
+    reserved: AtomicUsize,
     runs_max: AtomicUsize,
     flushes: AtomicU64,
     compactions: AtomicU64,
@@ -147,7 +155,9 @@ impl Store {
             progress: Event::default(),
             failure: Mutex::default(),
             trouble: Mutex::default(),
+            compaction_trouble: Mutex::default(),
             unflushed: AtomicUsize::new(0),
+            reserved: AtomicUsize::new(0),
             runs_max: AtomicUsize::new(runs_max),
             flushes: AtomicU64::new(0),
             compactions: AtomicU64::new(0),
@@ -202,12 +212,15 @@ impl Store {
 
     /// A keyspace ends. Readers with older snapshots keep its tree.
     pub fn drop_keyspace(&self, id: KeyspaceId, at: Seqno) {
-        if let Some(tree) = self.trees.write().remove(&id) {
+        // The lock is let go here: counting the runs takes it again.
+        let removed = self.trees.write().remove(&id);
+        if let Some(tree) = removed {
             tree.mark_dropped();
             for memtable in &tree.version().memtables {
-                self.forget_bytes(memtable.map.bytes());
+                self.forget_bytes(memtable.forget());
             }
             self.dropped.lock().insert(id, tree);
+            self.count_runs();
         }
         self.pending.lock().push((at, Edit::Drop { keyspace: id }));
         self.wake();
@@ -219,32 +232,50 @@ impl Store {
     /// As [`Engine::truncate`].
     pub fn truncate(&self, tree: &Arc<Tree>, at: Seqno) -> Result<()> {
         tree.truncate(at)?;
+        tree.settle_floors(self.snapshots.horizon());
         self.pending.lock().push((at, Edit::Truncate { keyspace: tree.id(), at }));
         Ok(())
     }
 
-    /// Waits until there is room for `bytes` more in memory.
+    /// Waits until there is room for `bytes` more in memory, and keeps it for the caller until the guard is dropped.
     ///
     /// # Errors
     /// `Unavailable` when flushes cannot end: the disk is full or failed.
-    pub fn admit(&self, bytes: usize) -> Result<()> {
-        let has_room = || {
-            let unflushed = self.unflushed.load(Ordering::Acquire);
-            // One write alone is always let in: it has been held against the limits before.
-            (unflushed == 0 || unflushed + bytes <= self.options.unflushed_bytes_max)
-                && self.runs_max.load(Ordering::Acquire) < RUNS_MAX
-        };
+    pub fn admit(&self, bytes: usize) -> Result<Admission<'_>> {
         if let Some(failure) = self.failure() {
             return Err(failure);
         }
-        if has_room() {
-            return Ok(());
+        if self.try_reserve(bytes) {
+            return Ok(Admission { store: self, bytes });
         }
-        self.seal_largest();
+        self.wake();
+        let mut is_admitted = false;
         self.context.env.executor.block_until(&self.progress, None, &mut || {
-            has_room() || self.closing.load(Ordering::Acquire) || self.obstacle().is_some()
+            is_admitted = self.try_reserve(bytes);
+            let is_over = is_admitted || self.closing.load(Ordering::Acquire) || self.obstacle().is_some();
+            if !is_over {
+                // Each time anew: what was sealed before may not have made room enough.
+                self.seal_largest();
+            }
+            is_over
         });
-        if has_room() { Ok(()) } else { Err(self.obstacle().unwrap_or_else(closing)) }
+        if is_admitted {
+            Ok(Admission { store: self, bytes })
+        } else {
+            Err(self.obstacle().unwrap_or_else(closing))
+        }
+    }
+
+    fn try_reserve(&self, bytes: usize) -> bool {
+        if self.has_too_many_runs() {
+            return false;
+        }
+        let reserve = |reserved: usize| {
+            let taken = reserved + self.unflushed.load(Ordering::Acquire);
+            // One write alone is always let in: it has been held against the limits before.
+            (taken == 0 || taken + bytes <= self.options.unflushed_bytes_max).then(|| reserved + bytes)
+        };
+        self.reserved.fetch_update(Ordering::AcqRel, Ordering::Acquire, reserve).is_ok()
     }
 
     /// Counts what was applied, and seals memtables that are full. Called by the writer, in order.
@@ -264,16 +295,23 @@ impl Store {
         let trees: Vec<Arc<Tree>> = self.trees.read().values().cloned().collect();
         if trees.iter().all(|tree| tree.oldest_sealed().is_none())
             && let Some(tree) = trees.iter().max_by_key(|tree| tree.active_bytes())
+            && tree.seal()
         {
-            tree.seal();
+            self.wake();
         }
-        self.wake();
     }
 
     fn forget_bytes(&self, bytes: usize) {
         let _ = self
             .unflushed
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, |now| Some(now.saturating_sub(bytes)));
+    }
+
+    /// Makes the flush job look for work.
+    fn wake_flush(&self) {
+        if let Some(flush) = self.jobs.lock().first() {
+            flush.wake();
+        }
     }
 
     fn wake(&self) {
@@ -331,15 +369,36 @@ impl Store {
 
     /// The failure after which nothing is written any more.
     pub fn failure(&self) -> Option<Error> {
-        if let Some(job) = self.jobs.lock().iter().find(|job| job.has_panicked()) {
-            return job.join(&*self.context.env.executor).err();
-        }
-        self.failure.lock().clone()
+        let own = self.failure.lock().clone();
+        own.or_else(|| self.gate.read().as_ref().and_then(|gate| gate.failure()))
     }
 
     /// What keeps writers from going on: a failure, or trouble that may pass.
     fn obstacle(&self) -> Option<Error> {
-        self.failure().or_else(|| self.trouble.lock().clone())
+        let of_flush = || self.trouble.lock().clone();
+        let of_compaction = || self.compaction_trouble.lock().clone().filter(|_| self.has_too_many_runs());
+        self.failure().or_else(of_flush).or_else(of_compaction)
+    }
+
+    fn has_too_many_runs(&self) -> bool {
+        self.runs_max.load(Ordering::Acquire) >= RUNS_MAX
+    }
+
+    /// Ends all writing, and tells those who wait.
+    fn fail(&self, failure: Error) {
+        self.failure.lock().get_or_insert(failure);
+        self.progress.notify();
+    }
+
+    /// Runs a slice of a job. A panic in it, or in what is plugged in behind a seam, ends all writing and no thread.
+    fn guarded(&self, slice: impl FnOnce() -> Next) -> Next {
+        catch_unwind(AssertUnwindSafe(slice)).unwrap_or_else(|_| {
+            self.fail(Error::internal(
+                "a background job panicked; reads go on, writes are refused until the database is opened again; \
+                 please report the message on standard error",
+            ));
+            Next::Wait
+        })
     }
 
     /// Records `change` and all pending edits before it, with what is known of the log. False when `change` was given
@@ -349,13 +408,15 @@ impl Store {
         let pending = std::mem::take(&mut *self.pending.lock());
         let outcome = self.commit_locked(&mut manifest, change, &pending);
         if let Some(failure) = manifest.failure() {
-            self.failure.lock().get_or_insert_with(|| failure.clone());
+            self.fail(failure.clone());
+        }
+        if outcome.is_err() {
+            // Before the next commit can begin, and before what was added meanwhile: order is everything here.
+            self.pending.lock().splice(0..0, pending.iter().cloned());
         }
         drop(manifest);
-        match outcome {
-            Ok(_) => self.doom_dropped(&pending),
-            // Older than anything that was added meanwhile.
-            Err(_) => drop(self.pending.lock().splice(0..0, pending)),
+        if outcome.is_ok() {
+            self.doom_dropped(&pending);
         }
         outcome
     }
@@ -489,7 +550,10 @@ impl Store {
     pub fn record_close(&self, log: LogState, last: Seqno, time: Timestamp) -> Result<()> {
         let mut edits: Vec<Edit> = self.pending.lock().drain(..).map(|(_, edit)| edit).collect();
         edits.extend([Edit::Log(log), Edit::LastSeqno(last), Edit::Time(time)]);
-        self.manifest.lock().commit(&edits)
+        let mut manifest = self.manifest.lock();
+        manifest.commit(&edits)?;
+        // Another frame behind them states that they are durable: damage in them is damage then, and no torn tail.
+        manifest.commit(&[])
     }
 
     /// Removes files that nothing names: outputs that were not finished, former manifests. Returns how many.
@@ -514,6 +578,20 @@ impl Store {
             }
         }
         removed
+    }
+}
+
+/// Room in memory that is kept for a write until it is applied.
+#[must_use = "the room is given back when this is dropped"]
+pub struct Admission<'a> {
+    store: &'a Store,
+    bytes: usize,
+}
+
+impl Drop for Admission<'_> {
+    fn drop(&mut self) {
+        self.store.reserved.fetch_sub(self.bytes, Ordering::AcqRel);
+        self.store.progress.notify();
     }
 }
 

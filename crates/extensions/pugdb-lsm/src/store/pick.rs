@@ -1,7 +1,7 @@
 //! Which runs to merge. Pure: sizes in, a window of runs out.
 //!
 //! Size-tiered: runs of like size are merged when there are enough of them, so an entry is rewritten about once for
-//! every fourfold growth of the tree. A simple policy; the engine issue brings the others.
+//! every fourfold growth of the tree. A simple policy (`docs/adr/`).
 
 use std::ops::Range;
 

@@ -5,7 +5,6 @@ use std::ops::Range;
 
 use bytes::{Bytes, BytesMut};
 use pugdb_core::coding::index;
-use pugdb_core::env::File;
 use pugdb_core::seam::{FileKind, RangeRequest, TableStore, Wait};
 use pugdb_core::{Error, FileId, Result};
 
@@ -51,7 +50,7 @@ impl Tail {
             let [head, tail] = read(context, meta.id, [0..footer.header_bytes.min(HEAD_BYTES_MAX), tail])?;
             (head, tail)
         };
-        let header = open_header(context, meta, &footer, head)?;
+        let header = open_header(context, meta, &footer, &head)?;
         let pieces = Pieces::new(meta.id, meta.keyspace, header.cipher);
         Self::decode(pieces, meta, &footer, into_mut(tail))
     }
@@ -125,8 +124,15 @@ impl Tail {
     }
 }
 
-fn open_header(context: &Context, meta: &TableMeta, footer: &Footer, head: Bytes) -> Result<OpenedHeader> {
-    let header = FileHeader::read(&Head(head), FileKind::Table, Some(context.database), &*context.cipher)?;
+fn open_header(context: &Context, meta: &TableMeta, footer: &Footer, head: &Bytes) -> Result<OpenedHeader> {
+    // Tables are read through their store only: the header is in the bytes that it gave.
+    let read = |buffer: &mut [u8], offset: u64| {
+        let from = index(offset);
+        let bytes = head.get(from..from + buffer.len()).ok_or(io::ErrorKind::UnexpectedEof)?;
+        buffer.copy_from_slice(bytes);
+        Ok(())
+    };
+    let header = FileHeader::read_with(&read, FileKind::Table, Some(context.database), &*context.cipher)?;
     let identity = &header.header.context;
     if identity.file != meta.id {
         return Err(disagrees("an id"));
@@ -179,32 +185,4 @@ pub(super) fn read_ranges(
 /// The bytes to open a seal in: the same ones when nobody else holds them.
 pub(super) fn into_mut(bytes: Bytes) -> BytesMut {
     bytes.try_into_mut().unwrap_or_else(|shared| BytesMut::from(&shared[..]))
-}
-
-/// The beginning of a file, as a file: tables are read through their store only.
-struct Head(Bytes);
-
-impl File for Head {
-    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        let rest = self.0.get(index(offset)..).unwrap_or_default();
-        let count = rest.len().min(buffer.len());
-        buffer[..count].copy_from_slice(&rest[..count]);
-        Ok(count)
-    }
-
-    fn write_at(&self, _: &[u8], _: u64) -> io::Result<()> {
-        Err(io::ErrorKind::Unsupported.into())
-    }
-
-    fn allocate(&self, _: u64) -> io::Result<()> {
-        Err(io::ErrorKind::Unsupported.into())
-    }
-
-    fn sync_data(&self) -> io::Result<()> {
-        Err(io::ErrorKind::Unsupported.into())
-    }
-
-    fn length(&self) -> io::Result<u64> {
-        Ok(self.0.len() as u64)
-    }
 }

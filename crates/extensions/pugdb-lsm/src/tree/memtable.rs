@@ -1,7 +1,7 @@
-//! The memtable: the newest entries of a tree, in memory until they are flushed. Simple for now; the engine issue
-//! replaces it.
+//! The memtable: the newest entries of a tree, in memory until they are flushed. A simple structure, to be
+//! replaced by a faster one (`docs/adr/`).
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use pugdb_core::memory::{TrackGarbage, VersionedMap};
 use pugdb_core::{Found, Key, Seqno};
@@ -13,6 +13,8 @@ pub(crate) struct Memtable {
     /// The first and the last seqno; zero while it is empty.
     first: AtomicU64,
     last: AtomicU64,
+    /// Its bytes are no longer counted as waiting for a flush.
+    is_forgotten: AtomicBool,
 }
 
 impl Memtable {
@@ -28,6 +30,11 @@ impl Memtable {
     /// The first seqno it holds.
     pub(crate) fn first(&self) -> Option<Seqno> {
         Some(Seqno(self.first.load(Ordering::Acquire))).filter(|seqno| *seqno != Seqno::ZERO)
+    }
+
+    /// Its bytes, for the one who takes them out of the count; zero for everybody after.
+    pub(crate) fn forget(&self) -> usize {
+        if self.is_forgotten.swap(true, Ordering::AcqRel) { 0 } else { self.map.bytes() }
     }
 
     /// The last seqno it holds.

@@ -213,6 +213,16 @@ impl Tree {
         version.memtables[1..].last().cloned()
     }
 
+    /// Forgets truncations that no reader at or after `horizon` can tell apart.
+    pub(crate) fn settle_floors(&self, horizon: Seqno) {
+        let _order = self.applied.lock();
+        self.install(|version| {
+            let mut floors = version.floors.clone();
+            floors.settle(horizon);
+            Version { floors, ..version.clone() }
+        });
+    }
+
     pub(crate) fn mark_dropped(&self) {
         self.dropped.store(true, Ordering::Release);
     }

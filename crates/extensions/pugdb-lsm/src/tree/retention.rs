@@ -6,7 +6,7 @@ use pugdb_core::{EntryKind, Found, Key, Seqno};
 ///
 /// Kept are all versions newer than the horizon and the newest one at it; that one goes too when it is a delete and
 /// nothing older lies beneath. Versions at or below the floor were truncated away. Expired entries are kept: they hide
-/// what is beneath, and dropping them needs a grace period that comes with the next issue.
+/// what is beneath, and dropping them needs a grace period, which does not exist yet.
 #[derive(Debug)]
 pub(crate) struct Retention {
     horizon: Seqno,

@@ -2,16 +2,17 @@
 
 use pugdb_core::engine::Persistence;
 use pugdb_core::{Error, Result, limits};
+use pugdb_lsm::store::Admission;
 
 use crate::batch::Part;
 use crate::database::Inner;
 
-/// Refuses what breaks a rule, then waits for room in memory.
-pub(super) fn admit(inner: &Inner, bytes: usize) -> Result<()> {
+/// Refuses what breaks a rule, then waits for room in memory, which is kept until the guard is dropped.
+pub(super) fn admit(inner: &Inner, bytes: usize) -> Result<Option<Admission<'_>>> {
     inner.check_open()?;
     match &inner.durable {
-        Some(durable) => durable.store.admit(bytes),
-        None => Ok(()),
+        Some(durable) => durable.store.admit(bytes).map(Some),
+        None => Ok(None),
     }
 }
 

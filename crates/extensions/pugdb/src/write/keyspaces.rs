@@ -12,6 +12,7 @@ use pugdb_lsm::log::{RecordHead, RecordKind};
 use super::{log, publish, ticket};
 use crate::CommitTicket;
 use crate::database::{Inner, Writer};
+use crate::durable::Durable;
 use crate::keyspace::{Keeper, Space};
 
 /// The keyspace of this name, made if it does not exist.
@@ -20,6 +21,7 @@ pub(crate) fn create_keyspace(
     name: &str,
     engine: EngineKind,
 ) -> Result<(Arc<Space>, CommitTicket)> {
+    refuse_after_failure(inner)?;
     let mut writer = inner.writer.lock();
     inner.check_open()?;
     if let Some(space) = inner.names.read().get(name) {
@@ -45,6 +47,7 @@ pub(crate) fn create_keyspace(
 
 /// Ends the keyspace of this name. `None` when there is none.
 pub(crate) fn drop_keyspace(inner: &Inner, name: &str) -> Result<Option<CommitTicket>> {
+    refuse_after_failure(inner)?;
     let mut writer = inner.writer.lock();
     inner.check_open()?;
     let Some(space) = inner.names.read().get(name).cloned() else { return Ok(None) };
@@ -64,6 +67,7 @@ pub(crate) fn drop_keyspace(inner: &Inner, name: &str) -> Result<Option<CommitTi
 pub(crate) fn truncate(inner: &Inner, space: &Arc<Space>) -> Result<CommitTicket> {
     // Whoever has read a key and is about to write it is through first.
     let _locks = inner.locks.all()?;
+    refuse_after_failure(inner)?;
     let mut writer = inner.writer.lock();
     inner.check_open()?;
     space.check_writable()?;
@@ -83,6 +87,12 @@ pub(crate) fn truncate(inner: &Inner, space: &Arc<Space>) -> Result<CommitTicket
     publish(inner, seqno, end, inner.options.durability);
     drop(writer);
     Ok(ticket(inner, end, inner.options.durability))
+}
+
+/// A change takes no room in memory, but after a failure nothing is written any more.
+fn refuse_after_failure(inner: &Inner) -> Result<()> {
+    inner.check_open()?;
+    inner.durable.as_ref().and_then(Durable::failure).map_or(Ok(()), Err)
 }
 
 fn log_change(

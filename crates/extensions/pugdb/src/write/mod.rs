@@ -40,7 +40,7 @@ pub(crate) fn commit(batch: WriteBatch) -> Result<CommitTicket> {
         inner.check_open()?;
         return Ok(CommitTicket::done());
     }
-    admit::admit(&inner, bytes)?;
+    let _room = admit::admit(&inner, bytes)?;
     let keys = parts.iter().flat_map(|part| part.ops.iter().map(|op| (part.space.id, &*op.key)));
     let _locks = inner.locks.many(keys)?;
     commit_locked(&inner, &parts, durability)
@@ -54,8 +54,7 @@ pub(crate) fn update<R>(
     decide: impl FnOnce(Option<&Entry>) -> Result<(Change, R)>,
 ) -> Result<(R, CommitTicket)> {
     let key = Key::copy(key)?;
-    // Room is waited for before the lock is taken, for what an ordinary value needs.
-    admit::admit(inner, key.len())?;
+    inner.check_open()?;
     let _lock = inner.locks.one(space.id, &key)?;
     let old = read::get(inner, space, &key, None)?;
     let (change, result) = key_locks::inside_update(|| decide(old.as_ref()))?;
@@ -67,7 +66,10 @@ pub(crate) fn update<R>(
         }
         Change::Put(value, options) => Entry::put_with(Value::new(value)?, options),
     };
-    let part = Part { space: Arc::clone(space), ops: vec![Op { key, entry }] };
+    let op = Op { key, entry };
+    // Under the key lock: a flush, which makes room, needs no key lock.
+    let _room = admit::admit(inner, op.cost_bytes())?;
+    let part = Part { space: Arc::clone(space), ops: vec![op] };
     let ticket = commit_locked(inner, &[part], inner.options.durability)?;
     Ok((result, ticket))
 }

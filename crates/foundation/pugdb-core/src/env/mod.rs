@@ -101,6 +101,9 @@ pub trait File: Send + Sync {
     /// Makes the file at least `length` bytes long, filled with zeros, its space taken.
     fn allocate(&self, length: u64) -> io::Result<()>;
 
+    /// Cuts the file off at `length`; fine when it is shorter.
+    fn truncate(&self, length: u64) -> io::Result<()>;
+
     /// Makes content and length durable (`fdatasync`).
     fn sync_data(&self) -> io::Result<()>;
 

@@ -127,6 +127,10 @@ impl File for OsFile {
         if self.length()? >= length { Ok(()) } else { self.0.set_len(length) }
     }
 
+    fn truncate(&self, length: u64) -> io::Result<()> {
+        if self.length()? <= length { Ok(()) } else { self.0.set_len(length) }
+    }
+
     /// The standard library uses `fdatasync` on Linux and `F_FULLFSYNC` on macOS.
     fn sync_data(&self) -> io::Result<()> {
         self.0.sync_data()

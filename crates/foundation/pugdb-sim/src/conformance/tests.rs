@@ -199,7 +199,7 @@ impl Cursor for NaiveCursor {
         }
         let (mut count, mut bytes, mut last) = (0, 0, None);
         for (key, versions) in keys.into_iter().skip(std::mem::take(&mut self.skip)) {
-            if count > 0 && (count == size.entries || bytes >= size.bytes) && bug != Bug::AnswersTooMuch {
+            if count > 0 && (count == size.entries || bytes >= size.bytes && bug != Bug::AnswersTooMuch) {
                 break;
             }
             last = Some(key);

@@ -95,6 +95,25 @@ impl Content {
         }
     }
 
+    /// Cuts off at `length`: what lies behind reads as zeros if the file grows again, or if a power cut takes the new
+    /// length back.
+    pub(super) fn shrink(&mut self, moment: &mut Moment, length: u64) {
+        if length >= self.length {
+            return;
+        }
+        let gone: Vec<u64> = self.sectors.range(length / SECTOR..).map(|(number, _)| *number).collect();
+        for number in gone {
+            let from = (number * SECTOR).max(length);
+            let to = (number * SECTOR + SECTOR).min(self.length);
+            if from < to {
+                self.write(moment, &vec![0; index(to - from)], from);
+            }
+        }
+        *moment += 1;
+        self.length = length;
+        self.lengths.push((*moment, length));
+    }
+
     /// Makes everything durable that no failed sync has abandoned.
     pub(super) fn sync(&mut self) {
         self.dirty.retain(|_, dirty| dirty.abandoned);

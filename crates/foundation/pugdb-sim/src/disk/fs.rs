@@ -204,6 +204,19 @@ impl File for OpenFile {
         self.machine.call(&subject, |disk, _| disk.allocate(self.file, length), |_, _, _| {})
     }
 
+    fn truncate(&self, length: u64) -> io::Result<()> {
+        self.refuse_read_only()?;
+        let subject = self.subject(CallKind::Truncate, Detail::Length(length));
+        self.machine.call(
+            &subject,
+            |disk, _| {
+                disk.shrink(self.file, length);
+                Ok(())
+            },
+            |_, _, _| {},
+        )
+    }
+
     fn sync_data(&self) -> io::Result<()> {
         let lies = self.machine.lies(CallKind::SyncData, &self.path);
         self.machine.call(

@@ -253,6 +253,12 @@ impl Disk {
         Ok(())
     }
 
+    fn shrink(&mut self, file: u64, length: u64) {
+        let mut moment = self.moment;
+        self.inode(file).content.shrink(&mut moment, length);
+        self.moment = moment;
+    }
+
     fn sync(&mut self, file: u64) {
         self.inode(file).content.sync();
     }

@@ -108,6 +108,10 @@ impl File for SmallFile {
         self.0.allocate(length)
     }
 
+    fn truncate(&self, length: u64) -> io::Result<()> {
+        self.0.truncate(length)
+    }
+
     fn sync_data(&self) -> io::Result<()> {
         self.0.sync_data()
     }

@@ -1,0 +1,183 @@
+//! A client of a server: one connection, requests in RESP, replies waited for.
+
+use std::io::{self, Read as _, Write as _};
+use std::net::{TcpStream, ToSocketAddrs as _};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use pugdb_wire::resp::{Reply, ReplyDecoder, ReplyLimits, encode_request};
+
+use crate::outcome::{Exit, Failure};
+use crate::text::escaped;
+use crate::url::ServerUrl;
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// A count of a large keyspace walks through all of it before the first byte of the answer.
+const REPLY_TIMEOUT: Duration = Duration::from_mins(5);
+const READ_BYTES: usize = 64 << 10;
+
+/// A connection to a server, with the database chosen.
+pub(crate) struct Remote {
+    address: String,
+    stream: TcpStream,
+    decoder: ReplyDecoder,
+    input: BytesMut,
+    output: BytesMut,
+    chunk: Vec<u8>,
+}
+
+impl Remote {
+    pub(crate) fn connect(url: &ServerUrl, database: u8) -> Result<Self, Failure> {
+        let stream = connect(url).map_err(|error| {
+            Failure::new(
+                Exit::Unavailable,
+                format!("no server answers on {url}: {error}; is `pugdb serve` running?"),
+            )
+        })?;
+        let mut remote = Self {
+            address: url.to_string(),
+            stream,
+            decoder: ReplyDecoder::new(ReplyLimits::default()),
+            input: BytesMut::new(),
+            output: BytesMut::new(),
+            chunk: vec![0; READ_BYTES],
+        };
+        if database != 0 {
+            remote.ask(&[b"SELECT", database.to_string().as_bytes()])?;
+        }
+        Ok(remote)
+    }
+
+    /// Sends a request and waits for its reply. An error of the server is a failure.
+    pub(crate) fn ask(&mut self, request: &[&[u8]]) -> Result<Reply, Failure> {
+        self.send(request)?;
+        self.reply()
+    }
+
+    /// Sends a request whose [`reply`](Self::reply) is taken later. Small ones only: nobody reads meanwhile.
+    pub(crate) fn send(&mut self, request: &[&[u8]]) -> Result<(), Failure> {
+        self.output.clear();
+        encode_request(request, &mut self.output);
+        self.stream.write_all(&self.output).map_err(|error| self.lost(&error))
+    }
+
+    /// The next reply.
+    pub(crate) fn reply(&mut self) -> Result<Reply, Failure> {
+        loop {
+            match self.decoder.decode(&mut self.input) {
+                Ok(Some(Reply::Push(_))) => {}
+                Ok(Some(Reply::Error(message))) => return Err(self.refused(&message)),
+                Ok(Some(reply)) => return Ok(reply),
+                Ok(None) => {
+                    let read = self.stream.read(&mut self.chunk).map_err(|error| self.lost(&error))?;
+                    if read == 0 {
+                        return Err(self.lost(&io::ErrorKind::UnexpectedEof.into()));
+                    }
+                    self.input.extend_from_slice(&self.chunk[..read]);
+                }
+                Err(error) => {
+                    let message = format!("what answers on {} does not speak RESP: {error}", self.address);
+                    return Err(Failure::new(Exit::Unavailable, message));
+                }
+            }
+        }
+    }
+
+    pub(crate) fn get(&mut self, key: &[u8]) -> Result<Option<Bytes>, Failure> {
+        self.send(&[b"GET", key])?;
+        self.value()
+    }
+
+    /// The reply to a `GET`.
+    pub(crate) fn value(&mut self) -> Result<Option<Bytes>, Failure> {
+        match self.reply()? {
+            Reply::Bulk(value) => Ok(Some(value)),
+            Reply::Null => Ok(None),
+            _ => Err(self.unexpected("GET")),
+        }
+    }
+
+    pub(crate) fn put(&mut self, key: &[u8], value: &[u8], expire_ms: Option<u64>) -> Result<(), Failure> {
+        let reply = match expire_ms {
+            None => self.ask(&[b"SET", key, value])?,
+            Some(ms) => self.ask(&[b"SET", key, value, b"PX", ms.to_string().as_bytes()])?,
+        };
+        if reply == Reply::OK { Ok(()) } else { Err(self.unexpected("SET")) }
+    }
+
+    /// The answer of a command that counts.
+    pub(crate) fn count(&mut self, request: &[&[u8]]) -> Result<u64, Failure> {
+        match self.ask(request)? {
+            Reply::Integer(count) => {
+                u64::try_from(count).map_err(|_| self.unexpected("a command that counts"))
+            }
+            _ => Err(self.unexpected("a command that counts")),
+        }
+    }
+
+    /// What the server says about itself, as text.
+    pub(crate) fn info(&mut self) -> Result<String, Failure> {
+        match self.ask(&[b"INFO"])? {
+            Reply::Bulk(text) | Reply::Verbatim { text, .. } => {
+                Ok(String::from_utf8_lossy(&text).into_owned())
+            }
+            _ => Err(self.unexpected("INFO")),
+        }
+    }
+
+    /// One step through all keys: the next cursor and some keys.
+    pub(crate) fn scan_step(
+        &mut self,
+        cursor: &[u8],
+        pattern: &[u8],
+    ) -> Result<(Bytes, Vec<Bytes>), Failure> {
+        let reply = self.ask(&[b"SCAN", cursor, b"MATCH", pattern, b"COUNT", b"1000"])?;
+        let Reply::Array(parts) = reply else { return Err(self.unexpected("SCAN")) };
+        let Ok([Reply::Bulk(next), Reply::Array(keys)]) = <[Reply; 2]>::try_from(parts) else {
+            return Err(self.unexpected("SCAN"));
+        };
+        let keys: Option<Vec<Bytes>> = keys.into_iter().map(bulk).collect();
+        Ok((next, keys.ok_or_else(|| self.unexpected("SCAN"))?))
+    }
+
+    fn lost(&self, error: &io::Error) -> Failure {
+        let reason = match error.kind() {
+            io::ErrorKind::UnexpectedEof => "the server closed it".to_owned(),
+            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => "no answer came in time".to_owned(),
+            _ => error.to_string(),
+        };
+        Failure::new(Exit::Unavailable, format!("the connection to {} was lost: {reason}", self.address))
+    }
+
+    fn refused(&self, message: &str) -> Failure {
+        let message = escaped(message.as_bytes());
+        Failure::new(Exit::Unavailable, format!("the server on {} refused: {message}", self.address))
+    }
+
+    fn unexpected(&self, command: &str) -> Failure {
+        let message =
+            format!("the server on {} answered {command} in a way that is not known here", self.address);
+        Failure::new(Exit::Unavailable, message)
+    }
+}
+
+fn bulk(reply: Reply) -> Option<Bytes> {
+    if let Reply::Bulk(bytes) = reply { Some(bytes) } else { None }
+}
+
+/// Tries every address of the host.
+fn connect(url: &ServerUrl) -> io::Result<TcpStream> {
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "the host has no address");
+    for address in (url.host.as_str(), url.port).to_socket_addrs()? {
+        match TcpStream::connect_timeout(&address, CONNECT_TIMEOUT) {
+            Ok(stream) => {
+                stream.set_nodelay(true)?;
+                stream.set_read_timeout(Some(REPLY_TIMEOUT))?;
+                stream.set_write_timeout(Some(REPLY_TIMEOUT))?;
+                return Ok(stream);
+            }
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}

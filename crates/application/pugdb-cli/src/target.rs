@@ -1,0 +1,131 @@
+//! Where a command works: opens a database on this machine, or connects to a server.
+
+use std::path::{Path, PathBuf};
+
+use pugdb::{Builder, Database, EngineKind, Error, ErrorKind, Keyspace};
+
+use crate::arguments::Target;
+use crate::outcome::{Exit, Failure};
+use crate::output;
+use crate::remote::Remote;
+
+pub(crate) const DATA_DEFAULT: &str = "./pugdb-data";
+pub(crate) const RESP_DEFAULT: &str = "127.0.0.1:7379";
+const KEYSPACE_DEFAULT: &str = "db0";
+
+/// The log segment of a command that writes one key; a larger value makes it larger.
+const SMALL_SEGMENT_BYTES: u64 = 1 << 20;
+/// Every command that writes leaves a log segment behind. From this many on it turns them into a table.
+const SEGMENTS_KEPT_MAX: usize = 16;
+
+/// Whether the database has to be there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Access {
+    /// It has to be: reading makes nothing.
+    Existing,
+    /// It is made if there is none.
+    Create,
+}
+
+/// Where a command works.
+pub(crate) enum Place {
+    Local(Local),
+    Remote(Remote),
+}
+
+/// A database of this machine, and the keyspace that is meant.
+pub(crate) struct Local {
+    pub(crate) db: Database,
+    pub(crate) data: PathBuf,
+    pub(crate) keyspace: String,
+}
+
+impl Target {
+    pub(crate) fn open(&self, access: Access) -> Result<Place, Failure> {
+        let Some(url) = &self.url else { return self.open_small(access).map(Place::Local) };
+        let database = url.database_with(self.keyspace.as_deref()).map_err(Failure::usage)?;
+        Remote::connect(url, database).map(Place::Remote)
+    }
+
+    /// For what works on files and not through a server.
+    pub(crate) fn check_local(&self, command: &str) -> Result<(), Failure> {
+        if self.url.is_some() {
+            return Err(Failure::usage(format!(
+                "{command} does not work through a server yet; stop the server and give its directory with --data"
+            )));
+        }
+        Ok(())
+    }
+
+    /// For a command that writes much.
+    pub(crate) fn open_local(&self, access: Access) -> Result<Local, Failure> {
+        self.open_with(access, Database::builder())
+    }
+
+    /// For a command that writes one key at most: it needs no log segment of full size, which is preallocated.
+    fn open_small(&self, access: Access) -> Result<Local, Failure> {
+        self.open_with(access, Database::builder().log_segment_bytes(SMALL_SEGMENT_BYTES))
+    }
+
+    fn open_with(&self, access: Access, builder: Builder) -> Result<Local, Failure> {
+        let data = self.data.clone().unwrap_or_else(|| PathBuf::from(DATA_DEFAULT));
+        let mut builder = builder.create_if_missing(access == Access::Create);
+        if let Some(bytes) = self.memory {
+            builder = builder.memory_bytes(bytes);
+        }
+        let db = open_database(builder, &data, &format!("use --url redis://{RESP_DEFAULT}"))?;
+        if db.recovery_report().created {
+            output::note(&format!("pugdb: a new database was made in {}", data.display()));
+        }
+        let keyspace = self.keyspace.clone().unwrap_or_else(|| KEYSPACE_DEFAULT.to_owned());
+        Ok(Local { db, data, keyspace })
+    }
+}
+
+/// Opens a database. A failure names the directory, and one about a directory in use says what to do instead.
+pub(crate) fn open_database(builder: Builder, data: &Path, if_in_use: &str) -> Result<Database, Failure> {
+    builder.open(data).map_err(|error| describe(error, data, if_in_use))
+}
+
+fn describe(error: Error, data: &Path, if_in_use: &str) -> Failure {
+    let message = error.to_string();
+    if error.kind() == ErrorKind::NotFound {
+        return Failure::new(Exit::NotFound, format!("there is no database in {}", data.display()));
+    }
+    // The library's own advice after the semicolon is for programs.
+    if let Some((in_use, _)) =
+        message.split_once(';').filter(|(first, _)| first.contains("is in use by process"))
+    {
+        return Failure::new(Exit::Unavailable, format!("{in_use}; {if_in_use}"));
+    }
+    let failure = Failure::from(error);
+    if message.contains(&*data.to_string_lossy()) { failure } else { failure.at(data.display()) }
+}
+
+impl Local {
+    /// The keyspace, which has to be there.
+    pub(crate) fn existing(&self) -> Result<Keyspace, Failure> {
+        self.db
+            .existing_keyspace(&self.keyspace)?
+            .ok_or_else(|| Failure::new(Exit::NotFound, format!("there is no keyspace {:?}", self.keyspace)))
+    }
+
+    /// The keyspace, made if there is none.
+    pub(crate) fn for_writing(&self) -> Result<Keyspace, Failure> {
+        let keyspace = self.db.keyspace(&self.keyspace)?;
+        if keyspace.engine() == EngineKind::Btree {
+            return Err(Failure::usage(
+                "the keyspace is kept in memory only: what this command writes would be gone at its end",
+            ));
+        }
+        Ok(keyspace)
+    }
+
+    /// After a write of one key, which is durable already: keeps the log short, and with it the next open.
+    pub(crate) fn settle(&self) -> Result<(), Failure> {
+        if self.db.recovery_report().segments >= SEGMENTS_KEPT_MAX {
+            self.db.close()?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,162 @@
+//! The address of a server: `redis://host[:port][/db]`.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// PugDB's port.
+const PORT_DEFAULT: u16 = 7379;
+
+/// Databases that a server has: `db0` to `db15`.
+const DATABASES: u8 = 16;
+
+/// Where a server listens, and which of its databases is meant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ServerUrl {
+    pub(crate) host: String,
+    pub(crate) port: u16,
+    /// The number in the path, if there is one.
+    pub(crate) database: Option<u8>,
+}
+
+impl ServerUrl {
+    /// The number of the database that path and `--keyspace` name together.
+    pub(crate) fn database_with(&self, keyspace: Option<&str>) -> Result<u8, String> {
+        let named = match keyspace {
+            Some(name) => Some(database_of(name).ok_or_else(|| {
+                format!("over --url only the keyspaces db0 to db{} can be reached", DATABASES - 1)
+            })?),
+            None => None,
+        };
+        match (self.database, named) {
+            (Some(path), Some(named)) if path != named => {
+                Err("--keyspace and the path of --url name different databases; give one of them".to_owned())
+            }
+            (path, named) => Ok(path.or(named).unwrap_or(0)),
+        }
+    }
+}
+
+impl FromStr for ServerUrl {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let Some(rest) = text.strip_prefix("redis://") else {
+            return Err(if text.starts_with("rediss://") {
+                "TLS is not there yet; use redis:// to a server on this machine".to_owned()
+            } else {
+                "a server's address looks like redis://127.0.0.1:7379 or redis://127.0.0.1:7379/1".to_owned()
+            });
+        };
+        let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+        // Not quoted: there may be a password in it.
+        if authority.contains('@') {
+            return Err("users and passwords are not there yet; leave out everything up to the @".to_owned());
+        }
+        let (host, port) = split_port(authority)?;
+        if host.is_empty() {
+            return Err("the host is missing: redis://127.0.0.1:7379".to_owned());
+        }
+        let database = match path {
+            "" => None,
+            number => Some(parse_database(number).ok_or_else(|| {
+                format!("the path of the address is the number of a database, 0 to {}", DATABASES - 1)
+            })?),
+        };
+        Ok(Self { host: host.to_owned(), port, database })
+    }
+}
+
+fn split_port(authority: &str) -> Result<(&str, u16), String> {
+    let (host, port) = match authority.strip_prefix('[') {
+        Some(rest) => {
+            let (host, after) = rest.split_once(']').ok_or("the ] of the IPv6 address is missing")?;
+            match after.strip_prefix(':') {
+                Some(port) => (host, Some(port)),
+                None if after.is_empty() => (host, None),
+                None => return Err("after ] comes :port or nothing".to_owned()),
+            }
+        }
+        None => match authority.split_once(':') {
+            Some((host, port)) => (host, Some(port)),
+            None => (authority, None),
+        },
+    };
+    let port = match port {
+        Some(port) => port.parse().map_err(|_| "the port is a number from 0 to 65535".to_owned())?,
+        None => PORT_DEFAULT,
+    };
+    Ok((host, port))
+}
+
+fn database_of(keyspace: &str) -> Option<u8> {
+    keyspace.strip_prefix("db").and_then(parse_database)
+}
+
+/// Exactly as it is printed: `01` and `+1` are other names.
+fn parse_database(number: &str) -> Option<u8> {
+    let parsed: u8 = number.parse().ok()?;
+    (parsed < DATABASES && parsed.to_string() == number).then_some(parsed)
+}
+
+impl fmt::Display for ServerUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { host, port, .. } = self;
+        if host.contains(':') { write!(f, "[{host}]:{port}") } else { write!(f, "{host}:{port}") }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn url(host: &str, port: u16, database: Option<u8>) -> ServerUrl {
+        ServerUrl { host: host.to_owned(), port, database }
+    }
+
+    #[test]
+    fn addresses() {
+        assert_eq!("redis://127.0.0.1:7379".parse(), Ok(url("127.0.0.1", 7379, None)));
+        assert_eq!("redis://localhost".parse(), Ok(url("localhost", 7379, None)));
+        assert_eq!("redis://localhost/".parse(), Ok(url("localhost", 7379, None)));
+        assert_eq!("redis://localhost:1/15".parse(), Ok(url("localhost", 1, Some(15))));
+        assert_eq!("redis://[::1]:7379/0".parse(), Ok(url("::1", 7379, Some(0))));
+        assert_eq!("redis://[::1]".parse(), Ok(url("::1", 7379, None)));
+        assert_eq!(url("::1", 1, None).to_string(), "[::1]:1");
+    }
+
+    #[test]
+    fn what_is_no_address_is_refused_and_a_password_is_not_repeated() {
+        for text in [
+            "",
+            "127.0.0.1:7379",
+            "http://localhost",
+            "rediss://localhost",
+            "redis://",
+            "redis://:7379",
+            "redis://localhost:x",
+            "redis://localhost:70000",
+            "redis://localhost/16",
+            "redis://localhost/-1",
+            "redis://localhost/01",
+            "redis://localhost/0/1",
+            "redis://[::1",
+            "redis://[::1]7379",
+            "redis://ada:secret@localhost",
+        ] {
+            let error = text.parse::<ServerUrl>().unwrap_err();
+            assert!(!error.contains("secret"), "{error}");
+        }
+    }
+
+    #[test]
+    fn path_and_keyspace_have_to_agree() {
+        let plain = url("h", 1, None);
+        assert_eq!(plain.database_with(None), Ok(0));
+        assert_eq!(plain.database_with(Some("db3")), Ok(3));
+        assert_eq!(url("h", 1, Some(3)).database_with(Some("db3")), Ok(3));
+        assert!(url("h", 1, Some(3)).database_with(Some("db4")).unwrap_err().contains("different"));
+        for name in ["users", "db16", "db01", "db", "3"] {
+            assert!(plain.database_with(Some(name)).unwrap_err().contains("db0 to db15"), "{name}");
+        }
+    }
+}

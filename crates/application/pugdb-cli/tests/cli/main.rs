@@ -1,0 +1,15 @@
+//! The command `pugdb` as a person or a script meets it: arguments in, output and exit code out.
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by a panic")]
+#![expect(clippy::format_collect, reason = "lines of JSON read best as they are; nothing here is hot")]
+
+mod command;
+mod damage;
+mod directory;
+mod jsonl;
+mod keys;
+mod rights;
+mod serve;
+
+#[path = "../support/server.rs"]
+mod server;

@@ -1,0 +1,101 @@
+//! `serve`: starts, ends in good order, and says why it cannot start.
+
+use rustix::process::Signal;
+
+use crate::command::pugdb;
+use crate::server::{Client, Running};
+
+#[test]
+fn a_signal_ends_it_in_good_order() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let server = Running::start(&data, &[]);
+    assert!(
+        server.greeting.starts_with(&format!("pugdb {}, data in ", env!("CARGO_PKG_VERSION"))),
+        "{}",
+        server.greeting
+    );
+    assert!(server.greeting.contains("a new database was made"), "{}", server.greeting);
+    for signal in [Signal::TERM, Signal::INT] {
+        let server = Running::start(&dir.path().join("other"), &[]);
+        let mut client = Client::connect(server.address);
+        assert_eq!(client.ask(&[b"SET", b"k", b"v"]), pugdb_wire::resp::Reply::OK);
+        let (status, rest) = server.stop(signal);
+        assert_eq!(
+            (status.code(), rest.as_str()),
+            (Some(0), "stopping: finishing what clients have sent\nclosed in good order\n")
+        );
+        let again = Running::start(&dir.path().join("other"), &[]);
+        assert!(again.greeting.contains("it was closed in good order"), "{}", again.greeting);
+        assert_eq!(
+            Client::connect(again.address).ask(&[b"GET", b"k"]),
+            pugdb_wire::resp::Reply::Bulk("v".into())
+        );
+        again.stop(signal);
+    }
+}
+
+#[test]
+fn a_kill_is_told_at_the_next_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Running::start(dir.path(), &[]);
+    Client::connect(server.address).ask(&[b"SET", b"k", b"v"]);
+    server.kill();
+    let again = Running::start(dir.path(), &[]);
+    assert!(again.greeting.contains("it was not closed in good order"), "{}", again.greeting);
+    assert_eq!(
+        Client::connect(again.address).ask(&[b"GET", b"k"]),
+        pugdb_wire::resp::Reply::Bulk("v".into())
+    );
+}
+
+#[test]
+fn a_directory_belongs_to_one_process() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Running::start(&dir.path().join("data"), &[]);
+    let holder = format!("in use by process {}; ", server.child.id());
+    let stop = format!("{holder}stop it first");
+    pugdb(dir.path(), &["serve", "--data", "data", "--resp", "127.0.0.1:0"]).gives(4, "").fails(4, &[&stop]);
+    let use_url = format!("{holder}use --url redis://127.0.0.1:7379\n");
+    for command in
+        [&["get", "k"][..], &["put", "k", "v"], &["scan"], &["stats"], &["verify"], &["import", "dir", "."]]
+    {
+        let command: Vec<&str> = command.iter().copied().chain(["--data", "data"]).collect();
+        let run = pugdb(dir.path(), &command).gives(4, "").fails(4, &[&use_url]);
+        assert_eq!(run.stderr.lines().count(), 1, "{run}");
+    }
+}
+
+#[test]
+fn a_port_belongs_to_one_program() {
+    let dir = tempfile::tempdir().unwrap();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let run = pugdb(dir.path(), &["serve", "--resp", &address]).gives(4, "").fails(4, &[&address, "in use"]);
+    assert_eq!(run.stderr.lines().count(), 1, "{run}");
+}
+
+#[test]
+fn an_address_that_others_reach_needs_the_long_word() {
+    let dir = tempfile::tempdir().unwrap();
+    let remote = ["serve", "--resp", "0.0.0.0:0"];
+    pugdb(dir.path(), &remote)
+        .gives(2, "")
+        .fails(2, &["no users and no TLS", "--allow-remote-without-encryption"]);
+    pugdb(dir.path(), &["serve", "--resp", "nonsense"]).fails(2, &["127.0.0.1:7379"]);
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0, "nothing was made");
+    // The last one wins over the one that `start` gives.
+    let accepted = Running::start(&dir.path().join("data"), &["--allow-remote-without-encryption"]);
+    accepted.stop(Signal::TERM);
+}
+
+#[test]
+fn a_directory_with_other_files_is_left_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    crate::directory::write(&dir.path().join("thesis.txt"), b"years of work");
+    pugdb(dir.path(), &["serve", "--data", ".", "--resp", "127.0.0.1:0"]).fails(2, &["holds no database"]);
+    pugdb(dir.path(), &["serve", "--data", "thesis.txt", "--resp", "127.0.0.1:0"]).fails(4, &["thesis.txt"]);
+    let names: Vec<_> =
+        std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(names, ["thesis.txt"]);
+}

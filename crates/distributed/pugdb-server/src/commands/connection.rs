@@ -1,0 +1,98 @@
+//! Commands about the connection: its protocol, its database, its end.
+
+use bytes::Bytes;
+use pugdb_wire::resp::{Protocol, Reply};
+
+use super::{client, text};
+use crate::arguments::{at, integer, is, need_integer};
+use crate::failure::Failure;
+use crate::limits::DATABASES;
+use crate::session::Session;
+
+/// The Redis whose commands and errors these are.
+pub(super) const REDIS_VERSION: &str = "7.2.0";
+
+const NO_PASSWORD: Failure = Failure::new(
+    "ERR AUTH <password> called without any password configured for the default user. Are you sure your \
+     configuration is correct?",
+);
+
+/// `PING [message]`
+pub(super) fn ping(_: &mut Session, arguments: &[Bytes]) -> Result<Reply, Failure> {
+    match arguments {
+        [_] => Ok(Reply::simple("PONG")),
+        [_, message] => Ok(Reply::Bulk(message.clone())),
+        _ => Err(Failure::arguments("ping")),
+    }
+}
+
+/// `ECHO message`
+pub(super) fn echo(_: &mut Session, arguments: &[Bytes]) -> Result<Reply, Failure> {
+    Ok(Reply::Bulk(at(arguments, 1)?.clone()))
+}
+
+/// `AUTH [username] password`: there are no users yet, and whoever believes in a password is told.
+pub(super) fn auth(_: &mut Session, _: &[Bytes]) -> Result<Reply, Failure> {
+    Err(NO_PASSWORD)
+}
+
+/// `HELLO [protover [AUTH username password] [SETNAME name]]`
+pub(super) fn hello(session: &mut Session, arguments: &[Bytes]) -> Result<Reply, Failure> {
+    let mut protocol = session.protocol;
+    let mut name = None;
+    if let Some(version) = arguments.get(1) {
+        protocol = match integer(version) {
+            Some(2) => Protocol::Resp2,
+            Some(3) => Protocol::Resp3,
+            Some(_) => return Err(Failure::new("NOPROTO unsupported protocol version")),
+            None => return Err(Failure::new("ERR Protocol version is not an integer or out of range")),
+        };
+        let mut rest = arguments.get(2..).unwrap_or_default();
+        while let [option, after @ ..] = rest {
+            rest = match after {
+                [_, _, ..] if is(option, "auth") => return Err(NO_PASSWORD),
+                [given, after @ ..] if is(option, "setname") => {
+                    name = Some(client::checked_name(given)?);
+                    after
+                }
+                _ => return Err(Failure::new("ERR Syntax error in HELLO option")),
+            };
+        }
+    }
+    // Only a HELLO without any error changes anything.
+    session.set_protocol(protocol);
+    if let Some(name) = name {
+        session.client.change(|state| state.name = name);
+    }
+    let version = if protocol == Protocol::Resp3 { 3 } else { 2 };
+    Ok(Reply::Map(vec![
+        // Client libraries look for this name before they use what they know of Redis.
+        (text("server"), text("redis")),
+        (text("version"), text(REDIS_VERSION)),
+        (text("proto"), Reply::Integer(version)),
+        (text("id"), Reply::Integer(i64::try_from(session.client.id).unwrap_or(i64::MAX))),
+        (text("mode"), text("standalone")),
+        (text("role"), text("master")),
+        (text("modules"), Reply::Array(Vec::new())),
+    ]))
+}
+
+/// `SELECT index`
+pub(super) fn select(session: &mut Session, arguments: &[Bytes]) -> Result<Reply, Failure> {
+    let index = need_integer(at(arguments, 1)?)?;
+    let known = usize::try_from(index).ok().filter(|&index| index < DATABASES);
+    session.select(known.ok_or(Failure::new("ERR DB index is out of range"))?);
+    Ok(Reply::OK)
+}
+
+/// `QUIT`
+pub(super) fn quit(session: &mut Session, _: &[Bytes]) -> Result<Reply, Failure> {
+    session.closing = true;
+    Ok(Reply::OK)
+}
+
+/// `RESET`
+pub(super) fn reset(session: &mut Session, _: &[Bytes]) -> Result<Reply, Failure> {
+    session.reset();
+    Ok(Reply::simple("RESET"))
+}

@@ -1,0 +1,323 @@
+//! One connection: read, run, wait for durability, reply; again until one side ends it.
+
+use std::future::poll_fn;
+use std::io::{self, Read};
+use std::mem::MaybeUninit;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::Poll;
+
+use bytes::BytesMut;
+use pugdb_wire::resp::{Limits, Request, RequestDecoder};
+use socket2::SockRef;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+use crate::budget::{Exhausted, Reservation};
+use crate::clients::Registration;
+use crate::commands;
+use crate::failure::Failure;
+use crate::limits::{LINGER, LINGER_BYTES, READ_AHEAD_BYTES, READ_BYTES};
+use crate::output::{Output, Tells};
+use crate::session::Session;
+use crate::shared::Shared;
+
+pub(crate) struct Connection {
+    stream: TcpStream,
+    shared: Arc<Shared>,
+    decoder: RequestDecoder,
+    /// Bytes that no command was made of yet.
+    input: BytesMut,
+    /// For `input`.
+    reserved: Reservation,
+    session: Session,
+    output: Output,
+    /// The place among the clients, held while it lives.
+    _registration: Registration,
+}
+
+/// Why commands stop running.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Pause {
+    /// All complete commands ran.
+    NeedsInput,
+    /// There are more, but the replies so far are to be sent first.
+    OutputFull,
+    /// The connection ends when the replies so far are sent.
+    Closing,
+}
+
+/// What a wait for bytes brought.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Input {
+    Bytes,
+    /// The server is asked to end.
+    Stop,
+    /// The client has closed its side, or the connection broke.
+    End,
+}
+
+impl Connection {
+    pub(crate) fn new(stream: TcpStream, shared: Arc<Shared>, registration: Registration) -> Self {
+        Self {
+            stream,
+            decoder: RequestDecoder::new(Limits::default()),
+            input: BytesMut::new(),
+            reserved: shared.budget.reservation(),
+            session: Session::new(Arc::clone(&shared), Arc::clone(&registration.client)),
+            output: Output::new(shared.budget.reservation()),
+            shared,
+            _registration: registration,
+        }
+    }
+
+    /// Serves until one side ends it. A broken connection is no event: nobody is there to be told.
+    pub(crate) async fn serve(mut self, mut stopped: watch::Receiver<bool>) {
+        let mut stop = pin!(async move {
+            // An error means that the server is gone: stop as well.
+            let _ = stopped.wait_for(|&stopped| stopped).await;
+        });
+        loop {
+            match self.read(stop.as_mut()).await {
+                Input::Bytes => {}
+                Input::Stop => return self.finish_received().await,
+                Input::End => return,
+            }
+            match self.run_received().await {
+                Ok(Pause::Closing) => return self.linger().await,
+                Ok(_) => {}
+                Err(_) => return,
+            }
+        }
+    }
+
+    /// Runs all complete commands and sends their replies, in portions when those are many.
+    async fn run_received(&mut self) -> io::Result<Pause> {
+        loop {
+            let gate = Arc::clone(&self.shared);
+            let pause = gate.gate.run(|| self.run_commands());
+            self.settle().await;
+            self.send().await?;
+            if pause != Pause::OutputFull {
+                return Ok(pause);
+            }
+        }
+    }
+
+    /// Runs complete commands in order, until there is a reason to pause.
+    fn run_commands(&mut self) -> Pause {
+        let mut ran = 0;
+        let pause = loop {
+            if self.session.closing {
+                break Pause::Closing;
+            }
+            if self.output.is_full() {
+                break Pause::OutputFull;
+            }
+            match self.decoder.decode(&mut self.input) {
+                Ok(Some(request)) => {
+                    self.run_command(&request);
+                    ran += 1;
+                }
+                Ok(None) => break Pause::NeedsInput,
+                Err(error) => {
+                    self.shared.stats.protocol_errors.add(1);
+                    self.output.push(&error.to_reply(), Tells::Nothing, self.session.protocol);
+                    break Pause::Closing;
+                }
+            }
+        };
+        self.shared.stats.commands.add(ran);
+        if self.input.is_empty() {
+            // An idle connection holds no buffer.
+            self.input = BytesMut::new();
+        }
+        pause
+    }
+
+    /// Runs one command. Its panic is its own: it is answered, and the server goes on.
+    fn run_command(&mut self, request: &Request) {
+        let (session, output) = (&mut self.session, &mut self.output);
+        let ran = catch_unwind(AssertUnwindSafe(|| commands::run(session, request.arguments(), output)));
+        if ran.is_err() {
+            self.shared.stats.panics.add(1);
+            report_panic(self.session.client.state().last_command);
+            self.output.push(&Failure::INTERNAL.to_reply(), Tells::Nothing, self.session.protocol);
+            // Its state may be half changed.
+            self.session.closing = true;
+        }
+    }
+
+    /// Waits until everything that the replies tell of is durable. Step 2 of a reply; no thread waits.
+    ///
+    /// The last write's ticket covers all earlier ones; the shown ticket covers what the reads saw of others' writes.
+    async fn settle(&mut self) {
+        let ticket = self.session.take_ticket();
+        if !self.output.tells_data() {
+            return self.output.settle();
+        }
+        let shown = || self.shared.db.shown_ticket();
+        let ticket = match (ticket, self.shared.sync_failed()) {
+            (Some(ticket), false) => ticket.and(shown()),
+            (None, false) => shown(),
+            // Reads go on after a failed sync: whoever waited for it was told. What writes have is an error already.
+            (Some(ticket), true) => ticket,
+            (None, true) => return self.output.settle(),
+        };
+        match ticket.await {
+            Ok(()) => self.output.settle(),
+            Err(error) => {
+                self.shared.note_sync_failure();
+                self.output.settle_failed(&Failure::from(error));
+            }
+        }
+    }
+
+    /// Sends the replies and gives their memory back. Waits as long as the client does not read: until then no
+    /// further command of it runs.
+    async fn send(&mut self) -> io::Result<()> {
+        if self.output.is_empty() {
+            return Ok(());
+        }
+        while !self.output.is_empty() {
+            let count = self.stream.write(self.output.unsent()).await?;
+            if count == 0 {
+                return Err(io::ErrorKind::WriteZero.into());
+            }
+            self.shared.stats.bytes_out.add(count);
+            self.output.sent(count);
+        }
+        self.output.release();
+        Ok(())
+    }
+
+    /// Waits for bytes and appends them to the input.
+    async fn read(&mut self, stop: Pin<&mut impl Future<Output = ()>>) -> Input {
+        let waiting = self.decoder.buffered_bytes();
+        // Of a large argument, so much is read at once that is certain to belong to it, and a bounded part of that.
+        let needed = self.decoder.needed_hint().min(READ_AHEAD_BYTES);
+        let in_place = waiting > 0 && needed > READ_BYTES;
+        if self.reserved.set(if in_place { waiting + needed } else { waiting }) == Err(Exhausted) {
+            self.shared.stats.out_of_buffers.add(1);
+            self.output.push(&Failure::OUT_OF_BUFFERS.to_reply(), Tells::Nothing, self.session.protocol);
+            self.output.settle();
+            // Before the client hears of it.
+            self.give_back_input();
+            // The connection ends either way.
+            let _ = self.send().await;
+            self.linger().await;
+            return Input::End;
+        }
+        let read =
+            if in_place { self.read_in_place(needed, stop).await } else { self.read_small(stop).await };
+        match read {
+            Some(Ok(0) | Err(_)) => Input::End,
+            Some(Ok(count)) => {
+                self.shared.stats.bytes_in.add(count);
+                Input::Bytes
+            }
+            None => Input::Stop,
+        }
+    }
+
+    /// Lets others have the memory of a connection that reads no further command.
+    fn give_back_input(&mut self) {
+        self.input = BytesMut::new();
+        // To less a reservation always goes.
+        let _ = self.reserved.set(0);
+    }
+
+    /// Reads by way of the stack, so that a connection that waits holds no buffer.
+    async fn read_small(
+        &mut self,
+        mut stop: Pin<&mut impl Future<Output = ()>>,
+    ) -> Option<io::Result<usize>> {
+        let Self { stream, input, .. } = self;
+        poll_fn(|context| {
+            #[expect(
+                clippy::large_stack_arrays,
+                reason = "not initialised, and small beside a thread's stack"
+            )]
+            let mut space = [MaybeUninit::<u8>::uninit(); READ_BYTES];
+            let mut buffer = ReadBuf::uninit(&mut space);
+            match Pin::new(&mut *stream).poll_read(context, &mut buffer) {
+                Poll::Ready(Ok(())) => {
+                    input.extend_from_slice(buffer.filled());
+                    Poll::Ready(Some(Ok(buffer.filled().len())))
+                }
+                Poll::Ready(Err(error)) => Poll::Ready(Some(Err(error))),
+                Poll::Pending => stop.as_mut().poll(context).map(|()| None),
+            }
+        })
+        .await
+    }
+
+    /// Reads the rest of a large argument to where it will stay.
+    async fn read_in_place(
+        &mut self,
+        needed: usize,
+        mut stop: Pin<&mut impl Future<Output = ()>>,
+    ) -> Option<io::Result<usize>> {
+        self.input.reserve(needed);
+        let mut read = pin!(self.stream.read_buf(&mut self.input));
+        poll_fn(|context| match read.as_mut().poll(context) {
+            Poll::Ready(read) => Poll::Ready(Some(read)),
+            Poll::Pending => stop.as_mut().poll(context).map(|()| None),
+        })
+        .await
+    }
+
+    /// The server ends: runs what the operating system has received for this connection, and closes it.
+    async fn finish_received(mut self) {
+        let mut space = vec![0; READ_BYTES];
+        loop {
+            // Not through the runtime, which remembers that nothing was there a while ago.
+            let received = (&*SockRef::from(&self.stream)).read(&mut space);
+            let Ok(count @ 1..) = received else { break };
+            self.input.extend_from_slice(space.get(..count).unwrap_or_default());
+            match self.run_received().await {
+                Ok(Pause::Closing) => break,
+                Ok(_) => {}
+                Err(_) => return,
+            }
+            if self.reserved.set(self.decoder.buffered_bytes()) == Err(Exhausted) {
+                break;
+            }
+        }
+        // It is over either way.
+        let _ = self.stream.shutdown().await;
+    }
+
+    /// Ends the sending side and reads on for a moment: a socket that is closed with unread bytes is reset, and the
+    /// reset can overtake the last reply.
+    async fn linger(&mut self) {
+        self.give_back_input();
+        if self.stream.shutdown().await.is_err() {
+            return;
+        }
+        let stream = &mut self.stream;
+        let drain = async {
+            let mut space = vec![0; READ_BYTES];
+            let mut left = LINGER_BYTES;
+            while let Ok(count @ 1..) = stream.read(&mut space).await {
+                left = left.saturating_sub(count);
+                if left == 0 {
+                    break;
+                }
+            }
+        };
+        // Whoever goes on sending is reset.
+        let _ = timeout(LINGER, drain).await;
+    }
+}
+
+/// Tells the operator. The message of the panic is printed by the panic itself; it holds no user's bytes.
+#[expect(clippy::print_stderr, reason = "a bug must not pass unseen, and there is no log yet")]
+fn report_panic(command: &str) {
+    eprintln!(
+        "pugdb: the command `{command}` ended in a panic; its connection was closed. Please report it."
+    );
+}

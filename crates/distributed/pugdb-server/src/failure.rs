@@ -1,0 +1,117 @@
+//! What a command answers when it cannot do what it is asked, in the words of Redis where Redis has some.
+
+use std::borrow::Cow;
+
+use pugdb::{Error, ErrorKind};
+use pugdb_wire::resp::Reply;
+
+use crate::limits::ECHO_BYTES_MAX;
+
+/// An error reply: a word in capitals for programs, then a sentence for people. It never holds a key or a value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Failure(Cow<'static, str>);
+
+impl Failure {
+    pub(crate) const SYNTAX: Self = Self::new("ERR syntax error");
+    pub(crate) const NOT_AN_INTEGER: Self = Self::new("ERR value is not an integer or out of range");
+    pub(crate) const OVERFLOW: Self = Self::new("ERR increment or decrement would overflow");
+    pub(crate) const WRONG_TYPE: Self =
+        Self::new("WRONGTYPE Operation against a key holding the wrong kind of value");
+    pub(crate) const INVALID_CURSOR: Self = Self::new("ERR invalid cursor");
+    pub(crate) const INTERNAL: Self = Self::new("ERR internal error");
+    pub(crate) const TOO_MANY_CLIENTS: Self = Self::new("ERR max number of clients reached");
+    pub(crate) const OUT_OF_BUFFERS: Self =
+        Self::new("OOM the commands and replies under way take all memory for buffers; try again");
+    pub(crate) const REPLY_TOO_LARGE: Self =
+        Self::new("ERR the reply is larger than 512 MiB; ask for fewer keys. The command was carried out");
+    pub(crate) const REPLY_OUT_OF_BUFFERS: Self = Self::new(
+        "OOM the reply does not fit into the memory for buffers. The command was carried out; ask for less",
+    );
+
+    pub(crate) const fn new(text: &'static str) -> Self {
+        Self(Cow::Borrowed(text))
+    }
+
+    pub(crate) fn owned(text: String) -> Self {
+        Self(Cow::Owned(text))
+    }
+
+    pub(crate) fn arguments(command: &str) -> Self {
+        Self::owned(format!("ERR wrong number of arguments for '{command}' command"))
+    }
+
+    pub(crate) fn expiry(command: &str) -> Self {
+        Self::owned(format!("ERR invalid expire time in '{command}' command"))
+    }
+
+    /// Redis repeats the arguments here; they may be anybody's data, so this does not. The name is shown if it looks
+    /// like one.
+    pub(crate) fn unknown_command(name: &[u8]) -> Self {
+        printable(name).map_or(Self::new("ERR unknown command"), |name| {
+            Self::owned(format!("ERR unknown command '{name}'"))
+        })
+    }
+
+    pub(crate) fn unknown_subcommand(container: &str, name: &[u8]) -> Self {
+        let container = container.to_ascii_uppercase();
+        let name = printable(name).map_or(String::new(), |name| format!(" '{name}'"));
+        Self::owned(format!("ERR unknown subcommand{name}. Try {container} HELP."))
+    }
+
+    pub(crate) fn to_reply(&self) -> Reply {
+        Reply::Error(self.0.clone())
+    }
+}
+
+/// The one table from a database's errors to what a client sees. Redis clients look at the first word: `ERR` is a
+/// wrong request, the others are a state of the server that an operator has to look at.
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        let word = match error.kind() {
+            ErrorKind::Invalid | ErrorKind::NotFound | ErrorKind::Conflict => "ERR",
+            ErrorKind::Unavailable => "UNAVAILABLE",
+            ErrorKind::Closed => "UNAVAILABLE the server is shutting down:",
+            ErrorKind::Denied => "NOPERM",
+            ErrorKind::Corrupt => "CORRUPT",
+            ErrorKind::Internal => "ERR internal error:",
+        };
+        Self::owned(format!("{word} {error}"))
+    }
+}
+
+/// A name that is short and harmless; anything else may be somebody's data in the wrong place.
+fn printable(name: &[u8]) -> Option<&str> {
+    let harmless = (1..=ECHO_BYTES_MAX).contains(&name.len())
+        && name.iter().all(|byte| matches!(byte, b'!'..=b'~') && *byte != b'\'');
+    if harmless { std::str::from_utf8(name).ok() } else { None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_of_the_database_begin_with_a_word_for_programs() {
+        let cases = [
+            (Error::invalid("x"), "ERR x"),
+            (Error::not_found("x"), "ERR x"),
+            (Error::conflict("x"), "ERR x"),
+            (Error::unavailable("x"), "UNAVAILABLE x"),
+            (Error::closed("x"), "UNAVAILABLE the server is shutting down: x"),
+            (Error::denied("x"), "NOPERM x"),
+            (Error::corrupt("x"), "CORRUPT x"),
+            (Error::internal("x"), "ERR internal error: x"),
+        ];
+        for (error, text) in cases {
+            assert_eq!(Failure::from(error).to_reply(), Reply::error(text));
+        }
+    }
+
+    #[test]
+    fn only_what_looks_like_a_name_is_repeated() {
+        assert_eq!(Failure::unknown_command(b"foo").0, "ERR unknown command 'foo'");
+        for secret in [&b""[..], b"a b", b"\r\n+OK", b"it's", &[b'x'; 33], "käse".as_bytes()] {
+            assert_eq!(Failure::unknown_command(secret).0, "ERR unknown command");
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! The limits of the server: each has a name, a reason and a neighbour.
+
+use std::time::Duration;
+
+use pugdb_wire::resp::limits::BULK_BYTES_MAX;
+
+/// Databases that `SELECT` knows, as in Redis.
+pub(crate) const DATABASES: usize = 16;
+
+/// Clients at a time when nothing else is said: the number of Redis.
+pub(crate) const CLIENTS_MAX: usize = 10_000;
+
+/// Memory for the buffers of all connections together when nothing else is said.
+pub(crate) const BUFFER_BYTES: usize = 256 << 20;
+
+/// What one read takes from a socket. A pipeline shares one sync for each of these, so it is larger than the 16 KiB
+/// of Redis; it lies on the stack while it is read, so it is small beside a thread's 2 MiB.
+pub(crate) const READ_BYTES: usize = 64 << 10;
+
+/// What is reserved ahead of a large argument, whatever length it announces.
+pub(crate) const READ_AHEAD_BYTES: usize = 1 << 20;
+
+/// Replies beyond this are sent before the next command runs: who does not read is not served, and costs no more.
+pub(crate) const OUTPUT_BYTES: usize = 1 << 20;
+
+/// One reply. Larger ones become an error.
+pub(crate) const REPLY_BYTES_MAX: usize = BULK_BYTES_MAX + (1 << 20);
+
+/// Values are fetched for a large `MGET` in portions of about this much.
+pub(crate) const FETCH_BYTES: usize = 64 << 20;
+
+/// Buffer memory is taken from the budget in steps, so that small replies seldom touch the shared counter.
+pub(crate) const RESERVE_STEP_BYTES: usize = 16 << 10;
+
+/// Cursors of `SCAN`. A scan under way has two, for the last one may be asked for again: these are 10,000 scans.
+pub(crate) const CURSORS_MAX: usize = 20_000;
+
+/// The keys at which those cursors stand.
+pub(crate) const CURSOR_BYTES_MAX: usize = 64 << 20;
+
+/// Keys that one `SCAN` looks at, whatever `COUNT` it asks for: one call must not hold up a thread for long.
+pub(crate) const SCAN_KEYS_MAX: usize = 100_000;
+
+/// Keys that one `SCAN` returns, in bytes.
+pub(crate) const SCAN_BYTES: usize = OUTPUT_BYTES;
+
+/// A client's name and what it says of its library.
+pub(crate) const CLIENT_TEXT_BYTES_MAX: usize = 256;
+
+/// How much of an unknown command's name is worth repeating.
+pub(crate) const ECHO_BYTES_MAX: usize = 32;
+
+/// How long a shutdown waits for connections to send what they owe.
+pub(crate) const SHUTDOWN_WAIT: Duration = Duration::from_secs(5);
+
+/// How long a connection that is closed for an error goes on reading, so that the error is not lost to a reset.
+pub(crate) const LINGER: Duration = Duration::from_millis(500);
+
+/// What such a connection reads at most.
+pub(crate) const LINGER_BYTES: usize = 1 << 20;
+
+/// The pause after a failed accept: it fails at once again while there are no file descriptors.
+pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Silence after which the operating system asks whether a client is still there: the number of Redis.
+pub(crate) const KEEPALIVE: Duration = Duration::from_mins(5);
+
+/// `INFO` may spend this part of the time with counting keys: a count that took a second serves for a hundred.
+pub(crate) const COUNT_TIME_SHARE: u32 = 100;
+
+const _: () = assert!(READ_BYTES < READ_AHEAD_BYTES && READ_AHEAD_BYTES < BUFFER_BYTES);
+const _: () = assert!(OUTPUT_BYTES < REPLY_BYTES_MAX, "a reply may be larger than where replies are sent");
+const _: () = assert!(RESERVE_STEP_BYTES < OUTPUT_BYTES);
+const _: () =
+    assert!(CURSOR_BYTES_MAX / CURSORS_MAX > 1024, "ordinary keys reach the count before the bytes");

@@ -1,0 +1,45 @@
+//! What a server is told when it starts.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::limits;
+
+/// Settings of a [`Server`](crate::Server).
+///
+/// ```
+/// use pugdb_server::ServerOptions;
+///
+/// let options = ServerOptions { max_clients: 100, ..ServerOptions::default() };
+/// assert_eq!(options.addresses, ["127.0.0.1:7379".parse().unwrap()]);
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerOptions {
+    /// Where to listen, at least one address. Port 0 takes any free port. There are no passwords yet: whoever
+    /// reaches an address reads and writes everything.
+    pub addresses: Vec<SocketAddr>,
+    /// Clients at a time; one more is told so and closed.
+    pub max_clients: usize,
+    /// Bytes for the buffers of all connections together: commands that have not arrived whole, replies that have
+    /// not been sent. It is beside what the database takes.
+    pub buffer_bytes: usize,
+    /// Silence after which the operating system asks whether a client is still there.
+    pub keepalive: Duration,
+    /// How long a shutdown waits for connections to finish the commands that they have received.
+    pub shutdown_wait: Duration,
+    /// Threads that serve connections; `None` chooses by the number of processors.
+    pub threads: Option<usize>,
+}
+
+impl Default for ServerOptions {
+    fn default() -> Self {
+        Self {
+            addresses: vec![SocketAddr::from(([127, 0, 0, 1], 7379))],
+            max_clients: limits::CLIENTS_MAX,
+            buffer_bytes: limits::BUFFER_BYTES,
+            keepalive: limits::KEEPALIVE,
+            shutdown_wait: limits::SHUTDOWN_WAIT,
+            threads: None,
+        }
+    }
+}

@@ -1,0 +1,10 @@
+//! Tests of the server over real sockets: scripts of requests and replies, and what happens at the limits.
+
+mod concurrency;
+mod connections;
+mod durability;
+mod harness;
+mod hostile;
+mod pipelines;
+mod scripts;
+mod world;

@@ -1,0 +1,131 @@
+#!/bin/sh
+# redis-cli as a client: a tour of every command, in RESP2 and RESP3, and its own modes.
+# Usage: redis_cli.sh HOST PORT. The server's databases are emptied: give it a server of its own.
+set -u
+if [ $# -ne 2 ]; then
+    echo "usage: $0 HOST PORT (of a server whose data may be lost)" >&2
+    exit 2
+fi
+host=$1 port=$2
+checks=0
+
+fail() {
+    echo "redis_cli.sh: $1" >&2
+    exit 1
+}
+
+cli() {
+    redis-cli -h "$host" -p "$port" --no-auth-warning "$@"
+}
+
+# check EXPECTED ARGUMENT...: what redis-cli prints for a command.
+check() {
+    expected=$1
+    shift
+    got=$(cli $mode "$@" 2>&1) || fail "redis-cli $mode $*: exit status $?: $got"
+    [ "$got" = "$expected" ] || fail "redis-cli $mode $*: expected '$expected', got '$got'"
+    checks=$((checks + 1))
+}
+
+# contains TEXT ARGUMENT...: a part of what redis-cli prints.
+contains() {
+    expected=$1
+    shift
+    got=$(cli $mode "$@" 2>&1) || fail "redis-cli $mode $*: exit status $?: $got"
+    case $got in
+    *"$expected"*) checks=$((checks + 1)) ;;
+    *) fail "redis-cli $mode $*: '$expected' is not in '$got'" ;;
+    esac
+}
+
+command -v redis-cli >/dev/null || fail "redis-cli is missing; install redis-tools"
+
+for mode in -2 -3; do
+    check OK flushall
+    check PONG ping
+    check hello ping hello
+    check hello echo hello
+    contains server hello
+    contains 'ERR AUTH <password> called without any password' auth secret
+    check OK select 3
+    check RESET reset
+
+    check OK set key value
+    check value get key
+    check '' get missing
+    check '' set key other nx
+    check '' set missing other xx
+    check value set key other get
+    check OK set key value ex 100
+    check 100 ttl key
+    check OK set key value2 keepttl
+    check 1 persist key
+    check -1 ttl key
+    check 1 pexpire key 100000
+    check 0 expire key 10 gt
+    check 1 expire key 1000 gt
+    contains 9 pttl key
+    check -2 ttl missing
+    check string type key
+    check none type missing
+    check OK mset a 1 b 2 c 3
+    check '1
+2
+
+3' mget a b missing c
+    check 2 incr a
+    check 1 decr a
+    check 11 incrby a 10
+    check 6 decrby a 5
+    contains 'ERR value is not an integer or out of range' incr key
+    check 2 exists a b missing
+    check 4 dbsize
+    check 2 del a b missing
+    check 1 unlink c
+    check '0
+key' scan 0 match 'k*' count 100 type string
+    check 1 -n 5 incr n
+    check '' get n
+    check OK -n 5 flushdb
+    check 0 -n 5 dbsize
+
+    contains redis_version:7.2.0 info
+    contains db0:keys=1 info keyspace
+    contains get command list
+    contains get command info get
+    contains summary command docs get
+    check key command getkeys get key
+    [ "$(cli $mode command count)" -gt 20 ] || fail "command count is too small"
+    [ "$(cli $mode command | wc -l)" -gt 100 ] || fail "command lists too little"
+    contains databases config get databases
+    check OK config resetstat
+    contains ERR config set maxmemory 1
+    [ "$(cli $mode client id)" -gt 0 ] || fail "client id is not a number"
+    check OK client setname pug
+    check '' client getname
+    contains cmd=client client info
+    contains cmd=client client list
+    check OK client setinfo lib-name cli
+    check OK client no-evict on
+    check OK client no-touch on
+    contains 'ERR unknown subcommand' client kill 127.0.0.1:1
+    contains 'ERR unknown command' lpush key value
+    contains 'ERR wrong number of arguments' get
+    check OK quit
+done
+
+# Its own modes.
+mode=
+check OK flushall
+seq 1 1000 | sed 's/.*/SET pipe:& &/' | cli --pipe 2>&1 | grep -q 'errors: 0, replies: 1000' || fail "--pipe failed"
+[ "$(cli --scan --pattern 'pipe:*' | sort -u | wc -l)" -eq 1000 ] || fail "--scan did not find the 1,000 keys"
+head -c 1000000 /dev/urandom >"${TMPDIR:-/tmp}/redis_cli.$$"
+cli -x set blob <"${TMPDIR:-/tmp}/redis_cli.$$" >/dev/null
+# redis-cli adds a line end.
+cli get blob | head -c 1000000 | cmp -s - "${TMPDIR:-/tmp}/redis_cli.$$"
+same=$?
+rm -f "${TMPDIR:-/tmp}/redis_cli.$$"
+[ $same -eq 0 ] || fail "a value of a megabyte did not come back as it was"
+printf 'SET typed "two words"\nGET typed\nQUIT\n' | cli | grep -q 'two words' || fail "commands on stdin failed"
+check OK flushall
+echo "redis_cli.sh: $checks commands answered as expected"

@@ -1,0 +1,338 @@
+//! The conformance suite of the simulator on every engine: the btree, and the lsm tree in five dresses.
+//!
+//! The tree stands here alone, without a log: seqnos come from the suite, and after every reopen the suite applies
+//! again all that it ever applied.
+
+use std::cell::RefCell;
+use std::path::Path;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use pugdb_core::engine::{Capabilities, Cursor, Direction, Engine, EngineKind, KeyRange, ReadPoint};
+use pugdb_core::memory::Btree;
+use pugdb_core::seam::{Cipher, Plain, TableStore};
+use pugdb_core::snapshots::Snapshots;
+use pugdb_core::{DatabaseId, Found, KeyspaceId, Op, Result, Seqno};
+use pugdb_lsm::Tree;
+use pugdb_lsm::file::Context;
+use pugdb_lsm::manifest::{self, Manifest, State};
+use pugdb_lsm::store::{Store, StoreOptions};
+use pugdb_lsm::table::{LocalTables, TableOptions};
+use pugdb_sim::conformance::{self, Subject};
+use pugdb_sim::{SlowStore, TestCipher, World};
+
+const TARGET: &str = "-p pugdb-tests --test conformance";
+const DIRECTORY: &str = "data";
+const KEYSPACE: KeyspaceId = KeyspaceId(1);
+/// What creates the keyspace takes the first seqno.
+const CREATION: Seqno = Seqno(1);
+
+const ROOMY: StoreOptions = StoreOptions {
+    memtable_bytes: 64 << 10,
+    unflushed_bytes_max: 256 << 10,
+    cache_bytes: 256 << 10,
+    table: TableOptions { block_bytes: 4 << 10 },
+};
+const SMALL: StoreOptions = StoreOptions {
+    memtable_bytes: 32 << 10,
+    unflushed_bytes_max: 128 << 10,
+    cache_bytes: 16 << 10,
+    table: TableOptions { block_bytes: 512 },
+};
+const TINY: StoreOptions = StoreOptions {
+    memtable_bytes: 4 << 10,
+    unflushed_bytes_max: 16 << 10,
+    cache_bytes: 0,
+    table: TableOptions { block_bytes: 64 },
+};
+
+/// What a tree wears.
+#[derive(Clone, Copy)]
+struct Dress {
+    options: StoreOptions,
+    sealing: Sealing,
+    speed: Speed,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Sealing {
+    Plain,
+    TestCipher,
+}
+
+/// How long a read of a table takes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Speed {
+    NoTime,
+    /// 20 ms of the simulator's clock, while the jobs go on.
+    Slow,
+}
+
+const PLAIN: Dress = Dress { options: ROOMY, sealing: Sealing::Plain, speed: Speed::NoTime };
+
+/// What all subjects of a run did: a suite that never reached a table would prove nothing.
+#[derive(Debug, Default)]
+struct Totals {
+    flushes: u64,
+    compactions: u64,
+    runs_max: usize,
+    slow_reads: u64,
+    seals: u64,
+    opens: u64,
+    reopens: u64,
+}
+
+/// A tree that is alone in its store.
+struct Alone {
+    dress: Dress,
+    totals: Rc<RefCell<Totals>>,
+    random: fastrand::Rng,
+    world: World,
+    /// `None` only while it is reopened.
+    life: Option<Life>,
+}
+
+/// What lives from one open to the next.
+struct Life {
+    snapshots: Arc<Snapshots>,
+    writer: Writer,
+    cipher: Option<TestCipher>,
+    slow: Option<Arc<SlowStore>>,
+}
+
+/// The tree as a database writes to it: room is waited for, and the store hears of what was applied.
+struct Writer {
+    store: Arc<Store>,
+    tree: Arc<Tree>,
+    /// Replayed operations take no room a second time.
+    counted: AtomicU64,
+}
+
+impl Life {
+    /// Opens what the disk holds, or begins.
+    fn begin(dress: Dress, world: &World) -> Result<Self> {
+        let env = world.env();
+        let directory = Path::new(DIRECTORY);
+        let tables = directory.join("tables");
+        env.fs.create_dir_all(&tables).expect("the disk of the world is whole");
+        let local: Arc<dyn TableStore> = Arc::new(LocalTables::new(&env, tables));
+        let slow =
+            (dress.speed == Speed::Slow).then(|| Arc::new(SlowStore::new(Arc::clone(&local), env.clone())));
+        let cipher =
+            (dress.sealing == Sealing::TestCipher).then(|| TestCipher::new(17, Arc::clone(&env.random)));
+        let mut context = Context {
+            env,
+            dir: directory.to_owned(),
+            database: DatabaseId([0; 16]),
+            cipher: cipher.clone().map_or_else(|| Arc::new(Plain) as Arc<dyn Cipher>, |it| Arc::new(it)),
+            tables: slow.clone().map_or(local, |slow| slow as Arc<dyn TableStore>),
+        };
+        let (state, number) = if manifest::exists(&*context.env.fs, directory)? {
+            let recovered = manifest::recover(&context)?;
+            (recovered.state, recovered.number)
+        } else {
+            (State::new(manifest::new_database(&context)), 0)
+        };
+        context.database = state.database;
+        let snapshots = Snapshots::new(state.last_seqno.max(CREATION));
+        let manifest = Manifest::begin(context.clone(), state, number + 1)?;
+        let store = Store::open(context, dress.options, Arc::clone(&snapshots), manifest)?;
+        store.remove_leftovers();
+        let tree = match store.tree(KEYSPACE) {
+            Some(tree) => tree,
+            None => store
+                .create(KEYSPACE, "engine", EngineKind::Lsm, CREATION)?
+                .expect("an lsm keyspace has a tree"),
+        };
+        let counted = AtomicU64::new(tree.flushed().0);
+        store.start(None);
+        Ok(Self { snapshots, writer: Writer { store, tree, counted }, cipher, slow })
+    }
+
+    fn add_to(&self, totals: &mut Totals) {
+        let stats = self.writer.store.stats();
+        totals.flushes += stats.flushes;
+        totals.compactions += stats.compactions;
+        totals.slow_reads += self.slow.as_ref().map_or(0, |slow| slow.calls());
+        totals.seals += self.cipher.as_ref().map_or(0, TestCipher::seals);
+        totals.opens += self.cipher.as_ref().map_or(0, TestCipher::opens);
+    }
+}
+
+impl Alone {
+    fn new(dress: Dress, seed: u64, totals: &Rc<RefCell<Totals>>) -> Self {
+        let world = World::new(seed);
+        let life = Life::begin(dress, &world).expect("nothing fails in this world");
+        let random = fastrand::Rng::with_seed(seed);
+        Self { dress, totals: Rc::clone(totals), random, world, life: Some(life) }
+    }
+
+    fn life(&self) -> &Life {
+        self.life.as_ref().expect("it is None only within reopen")
+    }
+}
+
+impl Subject for Alone {
+    fn engine(&self) -> &dyn Engine {
+        &self.life().writer
+    }
+
+    fn snapshots(&self) -> &Arc<Snapshots> {
+        &self.life().snapshots
+    }
+
+    fn maintain(&mut self) {
+        let choice = self.random.u8(..4);
+        let store = &self.life().writer.store;
+        match choice {
+            0 => self.world.maybe_step(),
+            1 => store.flush().expect("nothing fails in this world"),
+            _ => {
+                store.flush().expect("nothing fails in this world");
+                self.world.run_until_idle();
+            }
+        }
+        let runs = store.stats().runs;
+        let runs_max = &mut self.totals.borrow_mut().runs_max;
+        *runs_max = runs.max(*runs_max);
+    }
+
+    /// In turn: closed in good order, killed, without power. Whatever the disk still holds, the suite brings the rest.
+    fn reopen(&mut self) -> bool {
+        let life = self.life.take().expect("it is None only within reopen");
+        let mut totals = self.totals.borrow_mut();
+        life.add_to(&mut totals);
+        totals.reopens += 1;
+        match totals.reopens % 3 {
+            0 => life.writer.store.stop().expect("no job has panicked"),
+            1 => self.world = self.world.kill(),
+            _ => self.world = self.world.power_cut(),
+        }
+        drop((totals, life));
+        self.life = Some(Life::begin(self.dress, &self.world).expect("every file is as it was synced"));
+        true
+    }
+}
+
+impl Drop for Alone {
+    fn drop(&mut self) {
+        if let Some(life) = &self.life {
+            life.add_to(&mut self.totals.borrow_mut());
+        }
+    }
+}
+
+impl Engine for Writer {
+    fn capabilities(&self) -> Capabilities {
+        self.tree.capabilities()
+    }
+
+    fn apply(&self, first: Seqno, ops: &[Op]) -> Result<()> {
+        let counted = self.counted.load(Ordering::Relaxed);
+        let new = (first.0..).zip(ops).filter(|(seqno, _)| *seqno > counted);
+        let bytes = new.map(|(_, op)| op.cost_bytes()).sum();
+        let _room = self.store.admit(bytes)?;
+        self.tree.apply(first, ops)?;
+        self.counted.fetch_max((first.0 + ops.len() as u64).saturating_sub(1), Ordering::Relaxed);
+        self.store.applied(&self.tree, bytes);
+        Ok(())
+    }
+
+    fn truncate(&self, at: Seqno) -> Result<()> {
+        self.counted.fetch_max(at.0, Ordering::Relaxed);
+        self.store.truncate(&self.tree, at)
+    }
+
+    fn get(&self, key: &[u8], point: ReadPoint) -> Result<Option<Found>> {
+        self.tree.get(key, point)
+    }
+
+    fn multi_get(&self, keys: &[&[u8]], point: ReadPoint) -> Result<Vec<Option<Found>>> {
+        self.tree.multi_get(keys, point)
+    }
+
+    fn scan(&self, range: KeyRange, direction: Direction, point: ReadPoint) -> Result<Box<dyn Cursor>> {
+        self.tree.scan(range, direction, point)
+    }
+}
+
+/// Runs the suite on trees in this dress, and looks that their entries were in several tables at a time.
+fn run(dress: Dress, seed: u64) -> Totals {
+    let totals = Rc::default();
+    conformance::run(seed, &mut || Box::new(Alone::new(dress, seed, &totals)));
+    let totals = Rc::into_inner(totals).expect("every subject is gone").into_inner();
+    assert!(totals.flushes > 1000 && totals.compactions > 100, "{totals:?}");
+    assert!(totals.runs_max >= 3 && totals.reopens >= 10, "{totals:?}");
+    totals
+}
+
+struct Memory {
+    snapshots: Arc<Snapshots>,
+    engine: Btree,
+}
+
+impl Subject for Memory {
+    fn engine(&self) -> &dyn Engine {
+        &self.engine
+    }
+
+    fn snapshots(&self) -> &Arc<Snapshots> {
+        &self.snapshots
+    }
+}
+
+#[test]
+fn the_btree_conforms() {
+    pugdb_sim::check(TARGET, "the_btree_conforms", 1..=4, |seed| {
+        conformance::run(seed, &mut || {
+            let snapshots = Snapshots::new(Seqno::ZERO);
+            Box::new(Memory { engine: Btree::new(Arc::clone(&snapshots)), snapshots })
+        });
+    });
+}
+
+#[test]
+fn a_plain_tree_conforms() {
+    pugdb_sim::check(TARGET, "a_plain_tree_conforms", 1..=3, |seed| {
+        let totals = run(PLAIN, seed);
+        assert_eq!((totals.seals, totals.slow_reads), (0, 0));
+    });
+}
+
+#[test]
+fn a_tree_under_a_cipher_conforms() {
+    pugdb_sim::check(TARGET, "a_tree_under_a_cipher_conforms", 11..=12, |seed| {
+        let totals = run(Dress { options: SMALL, sealing: Sealing::TestCipher, ..PLAIN }, seed);
+        assert!(totals.seals > 10_000 && totals.opens > 10_000, "{totals:?}");
+    });
+}
+
+#[test]
+fn a_tree_on_a_slow_store_conforms() {
+    pugdb_sim::check(TARGET, "a_tree_on_a_slow_store_conforms", 21..=22, |seed| {
+        let totals = run(Dress { options: SMALL, speed: Speed::Slow, ..PLAIN }, seed);
+        assert!(totals.slow_reads > 10_000, "{totals:?}");
+    });
+}
+
+#[test]
+fn a_tree_under_a_cipher_on_a_slow_store_conforms() {
+    pugdb_sim::check(TARGET, "a_tree_under_a_cipher_on_a_slow_store_conforms", 31..=32, |seed| {
+        let totals = run(Dress { options: SMALL, sealing: Sealing::TestCipher, speed: Speed::Slow }, seed);
+        assert!(totals.seals > 10_000 && totals.opens > 10_000, "{totals:?}");
+        assert!(totals.slow_reads > 10_000, "{totals:?}");
+    });
+}
+
+#[test]
+fn a_tree_of_tiny_memtables_and_blocks_without_a_cache_conforms() {
+    pugdb_sim::check(
+        TARGET,
+        "a_tree_of_tiny_memtables_and_blocks_without_a_cache_conforms",
+        41..=43,
+        |seed| {
+            run(Dress { options: TINY, ..PLAIN }, seed);
+        },
+    );
+}

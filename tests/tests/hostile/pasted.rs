@@ -1,0 +1,171 @@
+//! Whole files in the wrong place: swapped, from another database, from an earlier day.
+
+use std::path::{Path, PathBuf};
+
+use pugdb::ErrorKind;
+use pugdb_sim::World;
+use pugdb_tests::hostile::{Author, DIR, Ending, Fixture, Seal, check_reads, decent, open};
+
+/// Opening is refused as corruption, with one sentence that names one of `names`, and nothing was removed meanwhile.
+fn refused(copy: &World, seal: Seal, names: &[&Path], what: &dyn std::fmt::Debug) {
+    let before = copy.files();
+    let error = open(copy, seal).expect_err("the file is in the wrong place");
+    let text = decent(&error);
+    assert_eq!(error.kind(), ErrorKind::Corrupt, "{what:?}: {text}");
+    let stem = |path: &Path| path.file_stem().map(|stem| stem.to_string_lossy().into_owned());
+    let is_named = names.iter().filter_map(|path| stem(path)).any(|stem| text.contains(&stem));
+    assert!(is_named, "{what:?}: {text}");
+    assert!(before.iter().all(|(path, _)| copy.read_file(path).is_ok()), "{what:?} removed files");
+}
+
+fn paste(from: &World, path: &Path, to: &World, name: &Path) {
+    let bytes = from.read_file(path).expect("it is there");
+    to.write_file(name, &bytes).expect("the directory is there");
+}
+
+fn paths(fixture: &Fixture, part: &str) -> Vec<PathBuf> {
+    fixture.files_of(part).into_iter().map(|(path, _)| path).collect()
+}
+
+const SEALS: [Seal; 2] = [Seal::Plain, Seal::Cipher];
+
+#[test]
+fn two_tables_that_changed_places_are_corrupt() {
+    for seal in SEALS {
+        let fixture = Fixture::new(40, seal, Ending::Closed);
+        let tables = paths(&fixture, "/tables/");
+        for (number, one) in tables.iter().enumerate() {
+            for other in &tables[number + 1..] {
+                let copy = fixture.copy();
+                paste(&fixture.copy(), one, &copy, other);
+                paste(&fixture.copy(), other, &copy, one);
+                refused(&copy, seal, &[one, other], &("swapped", one, other));
+            }
+        }
+        assert!(tables.len() >= 4);
+    }
+}
+
+#[test]
+fn a_table_of_another_database_is_corrupt() {
+    for seal in SEALS {
+        let (fixture, other) =
+            (Fixture::new(41, seal, Ending::Closed), Fixture::new(42, seal, Ending::Closed));
+        for (table, theirs) in paths(&fixture, "/tables/").iter().zip(paths(&other, "/tables/")) {
+            let copy = fixture.copy();
+            paste(&other.copy(), &theirs, &copy, table);
+            refused(&copy, seal, &[table], &("another database's table", table));
+        }
+    }
+}
+
+/// A whole segment that is another one than its place says was put there by somebody: it is never cut off and removed.
+#[test]
+fn a_log_segment_of_another_database_is_corrupt_and_stays() {
+    for seal in SEALS {
+        let fixture = Fixture::new(43, seal, Ending::KilledWithMark);
+        let other = Fixture::new(44, seal, Ending::KilledWithMark);
+        let (ours, theirs) = (paths(&fixture, "/log/"), paths(&other, "/log/"));
+        assert!(ours.len() >= 3);
+        for segment in &ours {
+            for foreign in &theirs {
+                let copy = fixture.copy();
+                paste(&other.copy(), foreign, &copy, segment);
+                refused(&copy, seal, &[segment], &("another database's segment", foreign, segment));
+            }
+        }
+        let behind = Path::new(DIR).join("log/0-0000000099.log");
+        let copy = fixture.copy();
+        paste(&other.copy(), &theirs[0], &copy, &behind);
+        refused(&copy, seal, &[&behind], &"another database's segment behind the last");
+    }
+}
+
+#[test]
+fn a_log_segment_under_another_number_is_corrupt_and_stays() {
+    for seal in SEALS {
+        let fixture = Fixture::new(45, seal, Ending::KilledWithMark);
+        let mut names = paths(&fixture, "/log/");
+        let segments = names.clone();
+        names.push(Path::new(DIR).join("log/0-0000000099.log"));
+        for segment in &segments {
+            for name in names.iter().filter(|name| *name != segment) {
+                let copy = fixture.copy();
+                paste(&fixture.copy(), segment, &copy, name);
+                refused(&copy, seal, &[name], &("copied", segment, name));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_manifest_of_an_earlier_life_is_corrupt() {
+    for seal in SEALS {
+        let fixture = Fixture::new(46, seal, Ending::KilledWithMark);
+        let first = paths(&fixture, "/manifest").remove(0);
+        let later = fixture.copy();
+        fixture.open(&later).and_then(|db| db.close()).expect("the files are whole");
+        let later = later.kill();
+        let files = later.files();
+        let second =
+            files.iter().map(|(path, _)| path).find(|path| path.to_string_lossy().contains("manifest"));
+        let second = second.expect("there is a manifest");
+        assert_ne!(first, *second);
+        // Under the new one's name; then CURRENT of that day without the manifest that it names.
+        let copy = later.kill();
+        paste(&fixture.copy(), &first, &copy, second);
+        refused(&copy, seal, &[second], &"the old manifest under the new name");
+        let copy = later.kill();
+        paste(&fixture.copy(), Path::new("db/CURRENT"), &copy, Path::new("db/CURRENT"));
+        refused(&copy, seal, &[&first], &"the old CURRENT");
+    }
+}
+
+/// The same file as it was some edits ago: what the log has lost since is noticed, and what it still holds is replayed.
+#[test]
+fn a_manifest_of_an_earlier_hour_is_noticed_or_harmless() {
+    for (seal, seed) in SEALS.into_iter().zip(47..) {
+        let world = World::new(seed);
+        let author = Author::new(&world, seal);
+        let mut earlier = Vec::new();
+        let manifest = Path::new("db/manifest-0000000001");
+        let space = author.create("hourly");
+        let (mut refusals, mut harmless) = (0, 0);
+        for hour in 0..9 {
+            for number in 0..3 {
+                author.put(&space, &format!("{number}"), 300 + 100 * hour);
+            }
+            if hour % 2 == 1 {
+                author.db().flush().expect("the disk is well");
+            }
+            world.run_until_idle();
+            earlier.push(world.read_file(manifest).expect("it is there"));
+            for (then, bytes) in earlier.iter().enumerate() {
+                let copy = world_of_the_moment(&world);
+                copy.write_file(manifest, bytes).expect("it is there");
+                let what = (seal, "the manifest of hour", then, "at hour", hour);
+                match open(&copy, seal) {
+                    Ok(db) => {
+                        assert_eq!(check_reads(&db, &author.state(), &what), 0);
+                        harmless += 1;
+                    }
+                    Err(error) => {
+                        assert_eq!(error.kind(), ErrorKind::Corrupt, "{what:?}: {}", decent(&error));
+                        assert!(then < hour, "{what:?}: {error}");
+                        refusals += 1;
+                    }
+                }
+            }
+        }
+        assert!(refusals > 5 && harmless > 5, "{refusals} {harmless}");
+    }
+}
+
+/// A copy of the disk as it is; the world goes on.
+fn world_of_the_moment(world: &World) -> World {
+    let copy = World::new(world.seed());
+    for (path, _) in world.files() {
+        copy.write_file(&path, &world.read_file(&path).expect("it is there")).expect("a new disk");
+    }
+    copy
+}

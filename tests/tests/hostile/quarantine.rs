@@ -1,0 +1,183 @@
+//! A damaged table: compaction leaves it alone, its damaged block is an error, everything else goes on.
+
+use std::path::PathBuf;
+
+use pugdb::{Database, ErrorKind, Keyspace, Value};
+use pugdb_sim::World;
+use pugdb_tests::hostile::{MARK_TIME, Seal, decent, key, name, open, value};
+
+use super::TARGET;
+
+const KEYS: usize = 30;
+const VALUE_BYTES: usize = 1000;
+
+fn table_key(letter: char, number: usize) -> Vec<u8> {
+    key(&format!("{letter}{number:02}"))
+}
+
+fn table_value(letter: char, number: usize, version: &str) -> Vec<u8> {
+    value(&format!("{letter}{number} {version}"), VALUE_BYTES)
+}
+
+/// One run of one table with several blocks.
+fn write_run(db: &Database, space: &Keyspace, letter: char, version: &str) {
+    let mut batch = db.batch();
+    for number in 0..KEYS {
+        batch.put(space, table_key(letter, number), table_value(letter, number, version));
+    }
+    batch.commit().and_then(|()| db.flush()).expect("the disk is well");
+}
+
+fn tables(world: &World) -> Vec<PathBuf> {
+    let files = world.files().into_iter().map(|(path, _)| path);
+    files.filter(|path| path.extension().is_some_and(|extension| extension == "table")).collect()
+}
+
+fn rest(world: &World) {
+    for _ in 0..8 {
+        world.advance(50 * MARK_TIME);
+        world.run_until_idle();
+    }
+}
+
+fn same(found: Option<Value>, expected: &[u8]) -> bool {
+    found.as_deref() == Some(expected)
+}
+
+/// Two runs over the same keys, two over others; the second one is damaged in the middle just before the fourth brings
+/// the compaction. Returns the damaged file.
+fn damage_before_compaction(world: &World, db: &Database, offset: u64) -> PathBuf {
+    let (space, other) = (db.keyspace(&name("main")).unwrap(), db.keyspace(&name("other")).unwrap());
+    write_run(db, &other, 'o', "only");
+    write_run(db, &space, 'k', "older");
+    let before = tables(world);
+    write_run(db, &space, 'k', "newer");
+    let damaged = tables(world).into_iter().find(|path| !before.contains(path)).expect("a table was written");
+    write_run(db, &space, 'x', "only");
+    world.flip_bit(&damaged, offset, 2).expect("the byte is there");
+    write_run(db, &space, 'y', "only");
+    rest(world);
+    damaged
+}
+
+/// Every key of the damaged run is its newest version or `Corrupt`; the rest is whole. Returns how many are `Corrupt`.
+fn check_around_damage(db: &Database, what: &str) -> usize {
+    let (space, other) = (db.keyspace(&name("main")).unwrap(), db.keyspace(&name("other")).unwrap());
+    let mut corrupt = 0;
+    for number in 0..KEYS {
+        for (space, letter) in [(&space, 'x'), (&space, 'y'), (&other, 'o')] {
+            let found = space.get(table_key(letter, number)).unwrap();
+            assert!(same(found, &table_value(letter, number, "only")), "{letter}{number} {what}");
+        }
+        match space.get(table_key('k', number)) {
+            Ok(found) => assert!(same(found, &table_value('k', number, "newer")), "k{number} {what}"),
+            Err(error) => {
+                decent(&error);
+                assert_eq!(error.kind(), ErrorKind::Corrupt, "k{number} {what}: {error}");
+                corrupt += 1;
+            }
+        }
+    }
+    // A scan shows what is whole up to the damage, then says so.
+    let mut scan = space.prefix(key("k"));
+    let before = (0..KEYS).take_while(|&number| match scan.next() {
+        Some(Ok((found, value))) => {
+            assert!(
+                found == *table_key('k', number) && value == *table_value('k', number, "newer"),
+                "{what}"
+            );
+            true
+        }
+        Some(Err(error)) => {
+            assert_eq!(error.kind(), ErrorKind::Corrupt, "{what}: {}", decent(&error));
+            false
+        }
+        None => false,
+    });
+    let before = before.count();
+    assert!(scan.next().is_none() && before < KEYS, "the scan went on {what}");
+    assert_eq!(space.prefix(key("x")).chain(space.prefix(key("y"))).map(Result::unwrap).count(), 2 * KEYS);
+    corrupt
+}
+
+#[test]
+fn a_damaged_input_is_quarantined_and_stays_and_the_rest_is_readable() {
+    pugdb_sim::check(TARGET, "a_damaged_input_is_quarantined", 50..56, |seed| {
+        let seal = if seed % 2 == 0 { Seal::Plain } else { Seal::Cipher };
+        let world = World::new(seed);
+        let db = open(&world, seal).unwrap();
+        let damaged = damage_before_compaction(&world, &db, 1000 + seed % 5 * 5000);
+        let stats = db.stats().unwrap();
+        assert_eq!((stats.quarantined, stats.tables, stats.compactions), (1, 5, 0));
+        let corrupt = check_around_damage(&db, "after the quarantine");
+        assert!((1..KEYS / 2).contains(&corrupt), "{corrupt} keys are in the damaged block");
+
+        // It outlives a reopen, a kill and any number of compactions of its neighbours.
+        db.close().unwrap();
+        let db = open(&world, seal).unwrap();
+        assert_eq!(db.stats().unwrap().quarantined, 1);
+        assert_eq!(check_around_damage(&db, "after a reopen"), corrupt);
+        let space = db.keyspace(&name("main")).unwrap();
+        for _ in 0..8 {
+            write_run(&db, &space, 'z', "many");
+            rest(&world);
+        }
+        let stats = db.stats().unwrap();
+        assert!(stats.compactions >= 1 && stats.quarantined == 1, "{stats:?}");
+        assert_eq!(check_around_damage(&db, "after compactions"), corrupt);
+        let next = world.kill();
+        drop((space, db));
+        let db = open(&next, seal).unwrap();
+        assert_eq!((db.stats().unwrap().quarantined, check_around_damage(&db, "after a kill")), (1, corrupt));
+        assert!(next.read_file(&damaged).is_ok(), "the damaged table was removed");
+        let problems = db.verify().unwrap().problems;
+        let stem = damaged.file_stem().unwrap().to_string_lossy().into_owned();
+        assert!(problems.len() == 1 && problems[0].contains(&stem), "{problems:?}");
+
+        // What is written over the damage hides it.
+        let space = db.keyspace(&name("main")).unwrap();
+        write_run(&db, &space, 'k', "newest");
+        for number in 0..KEYS {
+            let found = space.get(table_key('k', number)).unwrap();
+            assert!(same(found, &table_value('k', number, "newest")));
+            space.delete(table_key('k', number)).unwrap();
+            assert_eq!(space.get(table_key('k', number)).unwrap(), None);
+        }
+        // With the keyspace the damaged table goes, too.
+        db.drop_keyspace(space.name()).unwrap();
+        drop(space);
+        rest(&next);
+        assert!(next.read_file(&damaged).is_err(), "a dropped keyspace keeps its damaged table");
+    });
+}
+
+#[test]
+fn a_table_cut_short_while_it_is_open_is_quarantined_too() {
+    let world = World::new(57);
+    let db = open(&world, Seal::Plain).unwrap();
+    let space = db.keyspace(&name("main")).unwrap();
+    for letter in ['a', 'b', 'c'] {
+        write_run(&db, &space, letter, "only");
+    }
+    let cut = tables(&world).remove(0);
+    world.truncate_file(&cut, 12_000).unwrap();
+    write_run(&db, &space, 'd', "only");
+    rest(&world);
+    assert_eq!(db.stats().unwrap().quarantined, 1);
+    let (mut whole, mut corrupt) = (0, 0);
+    for (letter, number) in
+        ['a', 'b', 'c', 'd'].into_iter().flat_map(|letter| (0..KEYS).map(move |n| (letter, n)))
+    {
+        match space.get(table_key(letter, number)) {
+            Ok(found) => {
+                assert!(same(found, &table_value(letter, number, "only")), "{letter}{number}");
+                whole += 1;
+            }
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::Corrupt, "{}", decent(&error));
+                corrupt += 1;
+            }
+        }
+    }
+    assert!(whole > 3 * KEYS && corrupt > 0, "{whole} {corrupt}");
+}
