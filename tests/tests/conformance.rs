@@ -284,7 +284,7 @@ impl Subject for Memory {
 
 #[test]
 fn the_btree_conforms() {
-    pugdb_sim::check(TARGET, "the_btree_conforms", 1..=4, |seed| {
+    pugdb_sim::check(TARGET, "the_btree_conforms", 1..=8, |seed| {
         conformance::run(seed, &mut || {
             let snapshots = Snapshots::new(Seqno::ZERO);
             Box::new(Memory { engine: Btree::new(Arc::clone(&snapshots)), snapshots })
@@ -294,7 +294,7 @@ fn the_btree_conforms() {
 
 #[test]
 fn a_plain_tree_conforms() {
-    pugdb_sim::check(TARGET, "a_plain_tree_conforms", 1..=3, |seed| {
+    pugdb_sim::check(TARGET, "a_plain_tree_conforms", 1..=4, |seed| {
         let totals = run(PLAIN, seed);
         assert_eq!((totals.seals, totals.slow_reads), (0, 0));
     });
@@ -302,7 +302,7 @@ fn a_plain_tree_conforms() {
 
 #[test]
 fn a_tree_under_a_cipher_conforms() {
-    pugdb_sim::check(TARGET, "a_tree_under_a_cipher_conforms", 11..=12, |seed| {
+    pugdb_sim::check(TARGET, "a_tree_under_a_cipher_conforms", 11..=14, |seed| {
         let totals = run(Dress { options: SMALL, sealing: Sealing::TestCipher, ..PLAIN }, seed);
         assert!(totals.seals > 10_000 && totals.opens > 10_000, "{totals:?}");
     });
@@ -310,7 +310,7 @@ fn a_tree_under_a_cipher_conforms() {
 
 #[test]
 fn a_tree_on_a_slow_store_conforms() {
-    pugdb_sim::check(TARGET, "a_tree_on_a_slow_store_conforms", 21..=22, |seed| {
+    pugdb_sim::check(TARGET, "a_tree_on_a_slow_store_conforms", 21..=24, |seed| {
         let totals = run(Dress { options: SMALL, speed: Speed::Slow, ..PLAIN }, seed);
         assert!(totals.slow_reads > 10_000, "{totals:?}");
     });
@@ -318,7 +318,7 @@ fn a_tree_on_a_slow_store_conforms() {
 
 #[test]
 fn a_tree_under_a_cipher_on_a_slow_store_conforms() {
-    pugdb_sim::check(TARGET, "a_tree_under_a_cipher_on_a_slow_store_conforms", 31..=32, |seed| {
+    pugdb_sim::check(TARGET, "a_tree_under_a_cipher_on_a_slow_store_conforms", 31..=34, |seed| {
         let totals = run(Dress { options: SMALL, sealing: Sealing::TestCipher, speed: Speed::Slow }, seed);
         assert!(totals.seals > 10_000 && totals.opens > 10_000, "{totals:?}");
         assert!(totals.slow_reads > 10_000, "{totals:?}");

@@ -27,6 +27,10 @@ fn named_tables(fixture: &Fixture) -> Vec<PathBuf> {
     copy.files().into_iter().map(|(path, _)| path).filter(|path| path.starts_with("db/tables")).collect()
 }
 
+fn all_are_there(copy: &World, files: &[PathBuf]) -> bool {
+    files.iter().all(|file| copy.read_file(file).is_ok())
+}
+
 /// What a message must name when this file is damaged.
 fn stem(path: &Path) -> String {
     path.file_stem().expect("every file has a name").to_string_lossy().into_owned()
@@ -95,18 +99,18 @@ fn flips_are_noticed_or_harmless(seed: u64, seal: Seal, ending: Ending, every: u
         let Some(db) = opened_or_named(fixture.open(&copy), &file, &what) else { return tally.refused += 1 };
         shows_no_user_bytes(&db.recovery_report().to_string());
         let corrupt = check_reads(&db, fixture.state(), &what);
-        if corrupt > 0 {
-            tally.damaged += 1
-        } else {
-            tally.right += 1
-        }
+        tally.damaged += usize::from(corrupt > 0);
+        tally.right += usize::from(corrupt == 0);
         let problems = db.verify().expect("the database is open").problems;
         problems.iter().for_each(|problem| shows_no_user_bytes(problem));
-        assert_eq!(problems.is_empty(), !is_table, "verify after {what:?}: {problems:?}");
+        assert_eq!(problems.is_empty(), corrupt == 0, "verify after {what:?}: {problems:?}");
+        assert!(!is_table || problems.iter().any(|text| text.contains(&stem(&file))), "{what:?}: {problems:?}");
+        assert!(corrupt == 0 || all_are_there(&copy, &named), "a table was removed after {what:?}");
     });
-    eprintln!("{seal:?} {ending:?}: tables {tables:?}, log {logs:?}, manifest {others:?}");
-    assert!(tables.refused > 0 && tables.damaged > 0 && tables.right == 0, "{tables:?}");
-    assert!(others.refused > 0 && others.damaged == 0, "{others:?}");
+    assert!(tables.damaged > 0 && tables.right == 0, "{tables:?}");
+    // A version that this build does not know is the one damage for which all of the database is refused.
+    assert!(tables.refused <= 2 * named.len(), "one table keeps the others from being read: {tables:?}");
+    assert!(others.refused > 0, "{others:?}");
     assert!(ending == Ending::Closed || logs.refused > 0 && logs.right > 0, "{logs:?}");
     assert_eq!(logs.damaged, 0);
 }
@@ -175,7 +179,8 @@ fn without_a_mark_a_flipped_bit_of_the_log_costs_the_last_commit_at_most() {
 /// nothing.
 fn whole_records(fixture: &Fixture, file: &Path, length: u64) -> usize {
     let bytes = fixture.copy().read_file(file).expect("it is there");
-    let is_zero = |at: u64| bytes.get(usize::try_from(at).expect("it is small")).is_none_or(|&byte| byte == 0);
+    let is_zero =
+        |at: u64| bytes.get(usize::try_from(at).expect("it is small")).is_none_or(|&byte| byte == 0);
     let is_whole = |end: u64| end <= length || end < length + 8 && (length..end).all(is_zero);
     fixture.records.iter().filter(|record| record.file != file || is_whole(record.end)).count()
 }
@@ -221,10 +226,11 @@ fn a_file_cut_off_anywhere_is_an_error_or_ends_at_a_whole_commit() {
                     assert!(is_named, "after {what:?} the message names another file: {text}");
                     continue;
                 };
-                assert!(!named.contains(&file), "a table was opened after {what:?}");
                 let expected =
                     if is_log { expected_after_cut(&fixture, &file, cut) } else { fixture.state() };
-                assert_eq!(check_reads(&db, expected, &what), 0, "{what:?}");
+                let corrupt = check_reads(&db, expected, &what);
+                assert_eq!(corrupt > 0, named.contains(&file), "{what:?}");
+                assert!(corrupt == 0 || all_are_there(&copy, &named), "a table was removed after {what:?}");
                 shortened += usize::from(expected != fixture.state());
                 assert!(expected == fixture.state() || ending != Ending::Dropped, "{what:?}");
             }
@@ -259,11 +265,13 @@ fn a_missing_file_is_an_error_or_the_end_of_the_log() {
                 }
                 Ok(db) => {
                     let is_last = fixture.records.last().is_some_and(|last| last.file == file);
-                    let is_needed = named.contains(&file) || file.ends_with("CURRENT");
-                    assert!(!is_needed, "opened after {what:?}");
                     let is_obsolete = file.starts_with("db/tables") || file.starts_with("db/log") && !is_last;
                     assert!(is_last && ending != Ending::Dropped || is_obsolete, "opened after {what:?}");
-                    assert_eq!(check_reads(&db, expected_after_cut(&fixture, &file, 0), &what), 0);
+                    let corrupt = check_reads(&db, expected_after_cut(&fixture, &file, 0), &what);
+                    assert_eq!(corrupt > 0, named.contains(&file), "{what:?}");
+                    let problems = db.verify().expect("the database is open").problems;
+                    let is_named = problems.iter().any(|text| text.contains(&stem(&file)));
+                    assert_eq!(is_named, named.contains(&file), "verify after {what:?}: {problems:?}");
                 }
             }
         }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use pugdb::{Database, ErrorKind, Keyspace, Value};
 use pugdb_sim::World;
-use pugdb_tests::hostile::{MARK_TIME, Seal, decent, key, name, open, value};
+use pugdb_tests::hostile::{MARK_TIME, Seal, check_reads, decent, key, name, open, read_all, value};
 
 use super::TARGET;
 
@@ -149,6 +149,43 @@ fn a_damaged_input_is_quarantined_and_stays_and_the_rest_is_readable() {
         rest(&next);
         assert!(next.read_file(&damaged).is_err(), "a dropped keyspace keeps its damaged table");
     });
+}
+
+/// The edit that records a compaction is damaged after its inputs are gone. What is left must outlive the open, or no
+/// backup of the manifest could help any more.
+#[test]
+fn a_damaged_last_edit_of_the_manifest_costs_no_table() {
+    let world = World::new(58);
+    let db = open(&world, Seal::Plain).unwrap();
+    let space = db.keyspace(&name("main")).unwrap();
+    for letter in ['a', 'b', 'c'] {
+        write_run(&db, &space, letter, "only");
+    }
+    rest(&world);
+    let manifest = PathBuf::from("db/manifest-0000000001");
+    let used = |world: &World| world.read_file(&manifest).unwrap().iter().rposition(|&byte| byte != 0).unwrap();
+    let before = used(&world);
+    write_run(&db, &space, 'd', "only");
+    rest(&world);
+    assert_eq!((db.stats().unwrap().compactions, db.stats().unwrap().tables), (1, 1));
+    let state = read_all(&db).unwrap();
+    let dead = world.kill();
+    drop((space, db));
+    let kept = tables(&dead);
+    for offset in (before..=used(&dead)).step_by(5) {
+        let copy = dead.kill();
+        copy.flip_bit(&manifest, offset as u64, 1).unwrap();
+        let what = ("the last edits of the manifest", offset);
+        let is_right = match open(&copy, Seal::Plain) {
+            Ok(db) => check_reads(&db, &state, &what) == 0,
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::Corrupt, "{what:?}: {}", decent(&error));
+                false
+            }
+        };
+        let is_left = kept.iter().all(|table| copy.read_file(table).is_ok());
+        assert!(is_right || is_left, "a table was removed, and what it held is not readable: {what:?}");
+    }
 }
 
 #[test]

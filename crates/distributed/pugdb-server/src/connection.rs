@@ -97,8 +97,8 @@ impl Connection {
     /// Runs all complete commands and sends their replies, in portions when those are many.
     async fn run_received(&mut self) -> io::Result<Pause> {
         loop {
-            let gate = Arc::clone(&self.shared);
-            let pause = gate.gate.run(|| self.run_commands());
+            let gate = Arc::clone(&self.shared.gate);
+            let pause = gate.run(|| self.run_commands());
             self.settle().await;
             self.send().await?;
             if pause != Pause::OutputFull {

@@ -65,6 +65,12 @@ pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Silence after which the operating system asks whether a client is still there: the number of Redis.
 pub(crate) const KEEPALIVE: Duration = Duration::from_mins(5);
 
+/// How long a command that waits inside the database may at most hold up the others.
+pub(crate) const WATCH_PAUSE: Duration = Duration::from_millis(5);
+
+/// Such pauses without a command until nobody watches any more: about a second.
+pub(crate) const WATCH_PAUSES_IDLE: u32 = 200;
+
 /// `INFO` may spend this part of the time with counting keys: a count that took a second serves for a hundred.
 pub(crate) const COUNT_TIME_SHARE: u32 = 100;
 

@@ -18,6 +18,7 @@ use tokio::time::{sleep, timeout};
 use crate::ServerOptions;
 use crate::connection::Connection;
 use crate::failure::Failure;
+use crate::gate::Watchman;
 use crate::limits::ACCEPT_PAUSE;
 use crate::shared::Shared;
 
@@ -33,6 +34,8 @@ const THREADS_WAIT: Duration = Duration::from_secs(1);
 ///
 /// It has its own threads and runtime. An example stands at the [top of the crate](crate).
 pub struct Server {
+    /// Before the runtime, which it wakes.
+    watchman: Watchman,
     runtime: Runtime,
     listeners: Vec<TcpListener>,
     pub(crate) shared: Arc<Shared>,
@@ -68,7 +71,7 @@ impl Server {
             .enable_io()
             .enable_time()
             .build()
-            .map_err(|error| Error::io("start the threads of the server", error))?;
+            .map_err(no_threads)?;
         let mut listeners = Vec::new();
         for &address in &options.addresses {
             listeners.push(
@@ -79,7 +82,9 @@ impl Server {
         for listener in &listeners {
             addresses.push(listener.local_addr().map_err(|error| Error::io("ask for the address", error))?);
         }
-        Ok(Self { runtime, listeners, shared: Shared::new(options, db, addresses, threads) })
+        let shared = Shared::new(options, db, addresses, threads);
+        let watchman = Watchman::start(&shared.gate, runtime.handle().clone()).map_err(no_threads)?;
+        Ok(Self { watchman, runtime, listeners, shared })
     }
 
     /// The first address it listens on, with the port that a port 0 became.
@@ -101,7 +106,7 @@ impl Server {
     ///
     /// Call it from a thread outside of any async runtime; it blocks.
     pub fn run(self, shutdown: impl Future<Output = ()>) {
-        let Self { runtime, listeners, shared } = self;
+        let Self { watchman, runtime, listeners, shared } = self;
         let wait = shared.options.shutdown_wait;
         runtime.block_on(async {
             let (stop, stopped) = watch::channel(false);
@@ -119,6 +124,7 @@ impl Server {
             // The time is up: whoever is left does not read its replies.
             let _ = timeout(wait, all_gone.recv()).await;
         });
+        drop(watchman);
         runtime.shutdown_timeout(THREADS_WAIT);
     }
 }
@@ -128,6 +134,10 @@ impl Server {
 /// [`Gate`]: crate::gate::Gate
 fn default_threads() -> usize {
     available_parallelism().map_or(2, NonZero::get) + 2
+}
+
+fn no_threads(error: std::io::Error) -> Error {
+    Error::io("start the threads of the server", error)
 }
 
 fn bind_error(address: SocketAddr, error: std::io::Error) -> Error {

@@ -36,7 +36,7 @@ pub(crate) struct Shared {
     pub(crate) budget: Arc<Budget>,
     pub(crate) clients: Arc<Clients>,
     pub(crate) cursors: Cursors,
-    pub(crate) gate: Gate,
+    pub(crate) gate: Arc<Gate>,
     pub(crate) stats: Stats,
     /// A sync has failed and its waiters know: what is read from now on is served without waiting for it.
     sync_failed: AtomicBool,
@@ -73,7 +73,7 @@ impl Shared {
             budget: Budget::new(options.buffer_bytes),
             clients: Arc::default(),
             cursors: Cursors::new(),
-            gate: Gate::new(threads),
+            gate: Arc::new(Gate::new(threads)),
             stats: Stats::default(),
             sync_failed: AtomicBool::new(false),
             counts: Mutex::new([None; DATABASES]),

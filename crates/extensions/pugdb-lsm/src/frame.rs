@@ -222,14 +222,14 @@ impl FrameReader {
         let next = (body_offset + header.body_length as u64).next_multiple_of(ALIGNMENT);
         let framing_length =
             u32::try_from(header.framing_length).expect("it was read from 32 bits").to_le_bytes();
-        let mut sealed_sections = body.split_off(header.framing_length);
+        let sealed_sections = body.split_off(header.framing_length);
         let length = self.cipher.open(Scope::Database, body_offset, &framing_length, &mut body)?;
         let frame =
-            self.split(&body[..length], &mut sealed_sections, body_offset + header.framing_length as u64)?;
+            self.split(&body[..length], &sealed_sections, body_offset + header.framing_length as u64)?;
         Ok(Step::Frame(Frame { offset, next, lag: header.lag, ..frame }))
     }
 
-    fn split(&mut self, framing: &[u8], sealed: &mut Vec<u8>, mut offset: u64) -> Result<Frame> {
+    fn split(&mut self, framing: &[u8], mut sealed: &[u8], mut offset: u64) -> Result<Frame> {
         let mut reader = Reader::new(framing);
         let count = reader.length()?;
         let mut sections = Vec::new();
@@ -237,16 +237,16 @@ impl FrameReader {
             let keyspace = KeyspaceId(reader.varint_u32()?);
             let length = reader.length()?;
             let introduction = reader.bytes()?;
-            if length > sealed.len() {
-                return Err(Error::corrupt("a section is longer than its frame"));
-            }
+            let (section, rest) = sealed
+                .split_at_checked(length)
+                .ok_or_else(|| Error::corrupt("a section is longer than its frame"))?;
+            sealed = rest;
             if !introduction.is_empty()
                 && let Err(error) = self.cipher.accept(keyspace, introduction)
             {
                 self.refused.insert(keyspace, error);
             }
-            let rest = sealed.split_off(length);
-            sections.push((keyspace, offset, std::mem::replace(sealed, rest)));
+            sections.push((keyspace, offset, section.to_vec()));
             offset += length as u64;
         }
         let head = reader.bytes()?.to_vec();

@@ -313,6 +313,7 @@ impl Opening {
             }),
             manifest_cut_bytes: recovered.cut_bytes,
             files_removed,
+            quarantined: store.stats().quarantined,
         };
         let Replay { keyspaces, sequencer, next_keyspace, time, .. } = replay;
         let log_options = self

@@ -47,6 +47,8 @@ pub struct RecoveryReport {
     pub manifest_cut_bytes: u64,
     /// Files that nothing names, removed: outputs that were not finished.
     pub files_removed: usize,
+    /// Tables that are damaged or gone. Reads within their keys are errors; all else is readable.
+    pub quarantined: usize,
 }
 
 impl fmt::Display for RecoveryReport {
@@ -74,6 +76,13 @@ impl fmt::Display for RecoveryReport {
         }
         if self.files_removed > 0 {
             write!(f, "; {} unfinished files were removed", self.files_removed)?;
+        }
+        if self.quarantined > 0 {
+            write!(
+                f,
+                "; {} tables are damaged: run `pugdb verify`, restore them from a backup",
+                self.quarantined
+            )?;
         }
         Ok(())
     }

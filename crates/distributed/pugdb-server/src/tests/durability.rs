@@ -89,3 +89,27 @@ fn what_was_acknowledged_is_there_when_the_database_is_opened_again() {
         db.close().unwrap();
     }
 }
+
+#[test]
+fn commands_that_wait_inside_the_database_do_not_hold_up_others() {
+    let server = Running::on_disk_with(ServerOptions { threads: Some(2), ..options() });
+    let mut bystander = server.connect();
+    assert_eq!(bystander.call(&["PING"]), "+PONG");
+    server.world.syncs.set(Fate::Hold);
+    // The first write to a database makes its keyspace, and waits for that in its thread.
+    let mut blocked: Vec<Client> = (1..=6).map(|_| server.connect()).collect();
+    for (number, client) in blocked.iter_mut().enumerate() {
+        client.send(format!("SELECT {number}\r\nSET a 1\r\n"));
+    }
+    let is_in_set = |client: &&std::sync::Arc<crate::clients::Client>| client.state().last_command == "set";
+    while server.shared.clients.all().iter().filter(is_in_set).count() < blocked.len() {
+        assert_eq!(bystander.call(&["PING"]), "+PONG");
+    }
+    for _ in 0..100 {
+        assert_eq!(server.connect().call(&["PING"]), "+PONG");
+    }
+    server.world.syncs.set(Fate::Pass);
+    for client in &mut blocked {
+        assert_eq!((client.text(), client.text()), ("+OK".into(), "+OK".into()));
+    }
+}

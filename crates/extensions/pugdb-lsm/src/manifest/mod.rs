@@ -35,6 +35,7 @@ pub struct Manifest {
     context: Context,
     state: State,
     number: u64,
+    id: FileId,
     file: Arc<dyn File>,
     encoder: FrameEncoder,
     end: u64,
@@ -229,12 +230,22 @@ impl Manifest {
             .and_then(|()| file.sync_data())
             .map_err(doing)
             .and_then(|()| point_to(&context, &Pointer { number, file: id, durable: end }))?;
-        Ok(Self { context, state, number, file, encoder, end, allocated, snapshot_bytes: end, failure: None })
+        let snapshot_bytes = end;
+        Ok(Self { context, state, number, id, file, encoder, end, allocated, snapshot_bytes, failure: None })
     }
 
     /// What it says.
     pub fn state(&self) -> &State {
         &self.state
+    }
+
+    /// Makes `CURRENT` state that everything up to here is durable: nothing comes behind the last edit that could, and
+    /// an end that is damaged or missing must not pass for a torn tail.
+    ///
+    /// # Errors
+    /// What the disk says; the edits are recorded all the same.
+    pub fn seal(&self) -> Result<()> {
+        point_to(&self.context, &Pointer { number: self.number, file: self.id, durable: self.end })
     }
 
     /// The failure that ended all writing, if there was one.

@@ -12,7 +12,7 @@ use super::pick::{RunSize, pick};
 use super::{Change, Store};
 use crate::manifest::Edit;
 use crate::table::TableCursor;
-use crate::tree::{Outputs, Retention, Run, Tree};
+use crate::tree::{LiveTable, Outputs, Retention, Run, Tree};
 
 /// Entries merged in one slice.
 const SLICE_ENTRIES: usize = 2048;
@@ -51,9 +51,10 @@ struct Damage {
 }
 
 impl Input {
-    fn new(run: &Run) -> Self {
-        let cursors = run.tables.iter().map(|live| (live.id(), live.table.cursor())).collect();
-        Self { cursors, ready: VecDeque::new() }
+    fn new(run: &Run) -> Result<Self> {
+        let cursor = |live: &Arc<LiveTable>| Ok((live.id(), live.table()?.cursor()));
+        let cursors = run.tables.iter().map(cursor).collect::<Result<_>>()?;
+        Ok(Self { cursors, ready: VecDeque::new() })
     }
 
     /// The next version; `None` at the end.
@@ -128,21 +129,21 @@ impl CompactionJob {
         let trees = store.trees.read();
         trees.values().find_map(|tree| {
             let version = tree.version();
-            let is_quarantined =
-                |run: &Run| run.tables.iter().any(|live| live.quarantined.load(Ordering::Acquire));
             let sizes: Vec<RunSize> = version
                 .runs
                 .iter()
-                .map(|run| RunSize { bytes: run.bytes(), is_quarantined: is_quarantined(run) })
+                .map(|run| RunSize { bytes: run.bytes(), is_quarantined: run.is_quarantined() })
                 .collect();
             let window = pick(&sizes)?;
             let inputs = version.runs[window.clone()].to_vec();
+            // A run with a table that cannot be read is quarantined, and none of those is picked.
+            let merge = inputs.iter().map(Input::new).collect::<Result<_>>().ok()?;
             let horizon = store.snapshots.horizon();
             let is_bottom = window.end == version.runs.len();
             let retention = Retention::new(horizon, version.floors.at(horizon), is_bottom);
             Some(Task {
                 tree: Arc::clone(tree),
-                merge: inputs.iter().map(Input::new).collect(),
+                merge,
                 inputs,
                 outputs: Outputs::new(
                     &store.context,

@@ -123,7 +123,7 @@ impl Store {
     }
 
     pub(super) fn count_runs(&self) {
-        let most = self.trees.read().values().map(|tree| tree.version().runs.len()).max();
+        let most = self.trees.read().values().map(|tree| tree.version().mergeable_runs()).max();
         self.runs_max.store(most.unwrap_or(0), Ordering::Release);
         self.progress.notify();
     }

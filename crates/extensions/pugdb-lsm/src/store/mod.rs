@@ -22,7 +22,7 @@ use parking_lot::{Mutex, RwLock};
 use pugdb_core::engine::{Engine, EngineKind};
 use pugdb_core::env::{Event, JobHandle, Next};
 use pugdb_core::snapshots::Snapshots;
-use pugdb_core::{Error, ErrorKind, FileId, KeyspaceId, Result, Seqno, Timestamp};
+use pugdb_core::{Error, FileId, KeyspaceId, Result, Seqno, Timestamp};
 
 pub use verify::StoreVerify;
 
@@ -137,9 +137,9 @@ impl Store {
         for (&id, state) in
             manifest.state().keyspaces.iter().filter(|(_, state)| state.engine == EngineKind::Lsm)
         {
-            trees.insert(id, Tree::open(&context, &cache, id, state).map_err(missing_table)?);
+            trees.insert(id, Tree::open(&context, &cache, id, state)?);
         }
-        let runs_max = trees.values().map(|tree| tree.version().runs.len()).max().unwrap_or(0);
+        let runs_max = trees.values().map(|tree| tree.version().mergeable_runs()).max().unwrap_or(0);
         Ok(Arc::new(Self {
             context,
             options,
@@ -367,6 +367,14 @@ impl Store {
             && self.trees.read().values().all(|tree| tree.first_unflushed().is_none())
     }
 
+    fn has_unopened_tables(&self) -> bool {
+        let is_unopened = |tree: &Arc<Tree>| {
+            let version = tree.version();
+            version.runs.iter().flat_map(|run| &run.tables).any(|live| live.table().is_err())
+        };
+        self.trees.read().values().any(is_unopened)
+    }
+
     /// The failure after which nothing is written any more.
     pub fn failure(&self) -> Option<Error> {
         let own = self.failure.lock().clone();
@@ -521,7 +529,7 @@ impl Store {
             stats.runs += version.runs.len();
             for live in version.runs.iter().flat_map(|run| &run.tables) {
                 stats.tables += 1;
-                stats.table_bytes += live.table.meta().bytes;
+                stats.table_bytes += live.meta.bytes;
                 stats.quarantined += usize::from(live.quarantined.load(Ordering::Relaxed));
             }
         }
@@ -552,12 +560,17 @@ impl Store {
         edits.extend([Edit::Log(log), Edit::LastSeqno(last), Edit::Time(time)]);
         let mut manifest = self.manifest.lock();
         manifest.commit(&edits)?;
-        // Another frame behind them states that they are durable: damage in them is damage then, and no torn tail.
-        manifest.commit(&[])
+        manifest.seal()
     }
 
     /// Removes files that nothing names: outputs that were not finished, former manifests. Returns how many.
+    ///
+    /// None while a table cannot be opened: its name can stem from a manifest that has lost its last edits, and then the
+    /// tables that took its place are among the nameless.
     pub fn remove_leftovers(&self) -> usize {
+        if self.has_unopened_tables() {
+            return 0;
+        }
         let state = self.state();
         let named: Vec<FileId> = state
             .keyspaces
@@ -607,11 +620,4 @@ struct Change<'a> {
 
 fn closing() -> Error {
     Error::closed("the database is being closed")
-}
-
-fn missing_table(error: Error) -> Error {
-    if error.kind() == ErrorKind::NotFound {
-        return Error::corrupt(format!("{error}; the manifest names this table; restore it from a backup"));
-    }
-    error
 }

@@ -16,7 +16,7 @@ use parking_lot::{Mutex, RwLock};
 use pugdb_core::engine::{Capabilities, Cursor, Direction, Engine, KeyRange, Persistence, ReadPoint, Scans};
 use pugdb_core::memory::Floors;
 use pugdb_core::seam::Wait;
-use pugdb_core::{Error, FileId, Found, KeyspaceId, Op, Result, Seqno};
+use pugdb_core::{Error, ErrorKind, FileId, Found, KeyspaceId, Op, Result, Seqno};
 
 pub(crate) use memtable::Memtable;
 pub(crate) use outputs::Outputs;
@@ -24,7 +24,7 @@ pub(crate) use retention::Retention;
 
 use crate::file::Context;
 use crate::manifest::{KeyspaceState, TableEntry};
-use crate::table::{self, BlockCache, BlockRef, Bounds, KeyHash, Table, load_blocks};
+use crate::table::{self, BlockCache, BlockRef, Bounds, KeyHash, Table, TableMeta, load_blocks};
 
 /// One keyspace's entries.
 pub struct Tree {
@@ -61,28 +61,69 @@ pub(crate) struct Run {
 
 /// A table that takes part in reads. When it is doomed, its file goes with its last reader.
 pub(crate) struct LiveTable {
-    pub(crate) table: Arc<Table>,
+    pub(crate) meta: TableMeta,
+    bounds: Bounds,
+    /// A table that cannot be opened keeps its place: a read within its bounds is an error, never the older version
+    /// beneath.
+    table: Result<Arc<Table>>,
     context: Context,
     cache: Arc<BlockCache>,
     pub(crate) quarantined: AtomicBool,
     doomed: AtomicBool,
 }
 
+/// What becomes of a table that is damaged or gone when it is opened.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Damaged {
+    /// The error is the caller's.
+    Refused,
+    /// It is kept in quarantine, and the others stay readable.
+    Quarantined,
+}
+
 impl LiveTable {
-    fn open(context: &Context, cache: &Arc<BlockCache>, entry: &TableEntry) -> Result<Arc<Self>> {
+    fn open(
+        context: &Context,
+        cache: &Arc<BlockCache>,
+        entry: &TableEntry,
+        damaged: Damaged,
+    ) -> Result<Arc<Self>> {
         let bounds = Bounds { first: entry.bounds.0.clone(), last: entry.bounds.1.clone() };
-        let table = Table::open(context, Arc::clone(cache), entry.meta.clone(), bounds, entry.global_seqno)?;
+        let opened =
+            Table::open(context, Arc::clone(cache), entry.meta.clone(), bounds.clone(), entry.global_seqno);
+        let table = match opened {
+            Err(error) if damaged == Damaged::Quarantined && error.kind() == ErrorKind::Corrupt => Err(error),
+            Err(error) if damaged == Damaged::Quarantined && error.kind() == ErrorKind::NotFound => Err(
+                Error::corrupt(format!("{error}; the manifest names this table; restore it from a backup")),
+            ),
+            opened => Ok(opened?),
+        };
         Ok(Arc::new(Self {
+            meta: entry.meta.clone(),
+            bounds,
+            quarantined: AtomicBool::new(entry.quarantined || table.is_err()),
             table,
             context: context.clone(),
             cache: Arc::clone(cache),
-            quarantined: AtomicBool::new(entry.quarantined),
             doomed: AtomicBool::new(false),
         }))
     }
 
     pub(crate) fn id(&self) -> FileId {
-        self.table.meta().id
+        self.meta.id
+    }
+
+    /// The table, to be read.
+    ///
+    /// # Errors
+    /// `Corrupt` when it could not be opened.
+    pub(crate) fn table(&self) -> Result<&Arc<Table>> {
+        self.table.as_ref().map_err(Clone::clone)
+    }
+
+    /// True when it may hold a key of the range.
+    fn overlaps(&self, range: &KeyRange) -> bool {
+        !self.bounds.clamp(range.clone()).is_empty()
     }
 }
 
@@ -103,28 +144,39 @@ pub(crate) fn remove_table(context: &Context, cache: &BlockCache, id: FileId) {
 
 impl Run {
     pub(crate) fn bytes(&self) -> u64 {
-        self.tables.iter().map(|live| live.table.meta().bytes).sum()
+        self.tables.iter().map(|live| live.meta.bytes).sum()
+    }
+
+    /// True when a table of it is damaged: it is never merged.
+    pub(crate) fn is_quarantined(&self) -> bool {
+        self.tables.iter().any(|live| live.quarantined.load(Ordering::Acquire))
     }
 
     /// The one table that can hold `key`.
-    fn table_for(&self, key: &[u8]) -> Option<&Arc<Table>> {
-        let index = self.tables.partition_point(|live| *live.table.bounds().last < *key);
-        self.tables.get(index).map(|live| &live.table).filter(|table| table.bounds().contains(key))
+    fn table_for(&self, key: &[u8]) -> Result<Option<&Arc<Table>>> {
+        let index = self.tables.partition_point(|live| *live.bounds.last < *key);
+        let live = self.tables.get(index).filter(|live| live.bounds.contains(key));
+        live.map(|live| live.table()).transpose()
     }
 }
 
 /// The runs that these tables form, newest first.
-fn runs_of(context: &Context, cache: &Arc<BlockCache>, entries: &[TableEntry]) -> Result<Vec<Run>> {
+fn runs_of(
+    context: &Context,
+    cache: &Arc<BlockCache>,
+    entries: &[TableEntry],
+    damaged: Damaged,
+) -> Result<Vec<Run>> {
     let mut runs: Vec<Run> = Vec::new();
     for entry in entries {
-        let live = LiveTable::open(context, cache, entry)?;
+        let live = LiveTable::open(context, cache, entry, damaged)?;
         match runs.iter_mut().find(|run| run.number == entry.run) {
             Some(run) => run.tables.push(live),
             None => runs.push(Run { number: entry.run, tables: vec![live] }),
         }
     }
     for run in &mut runs {
-        run.tables.sort_by(|a, b| a.table.bounds().first.cmp(&b.table.bounds().first));
+        run.tables.sort_by(|a, b| a.bounds.first.cmp(&b.bounds.first));
     }
     runs.sort_by_key(|run| std::cmp::Reverse(run.number));
     Ok(runs)
@@ -133,15 +185,17 @@ fn runs_of(context: &Context, cache: &Arc<BlockCache>, entries: &[TableEntry]) -
 impl Tree {
     /// Opens the tree of a keyspace: its tables as the manifest knows them, and an empty memtable.
     ///
+    /// A table that is damaged or gone is quarantined.
+    ///
     /// # Errors
-    /// `Corrupt` when a table's tail is damaged, `NotFound` when a table is gone.
+    /// What the disk says, and what the cipher says when the key is wrong.
     pub(crate) fn open(
         context: &Context,
         cache: &Arc<BlockCache>,
         id: KeyspaceId,
         state: &KeyspaceState,
     ) -> Result<Arc<Self>> {
-        let runs = runs_of(context, cache, &state.tables)?;
+        let runs = runs_of(context, cache, &state.tables, Damaged::Quarantined)?;
         let next_run = runs.first().map_or(1, |run| run.number + 1);
         let version = Version {
             memtables: vec![Arc::default()],
@@ -246,7 +300,7 @@ impl Tree {
 
     /// Opens tables that are about to take part in reads: what can fail, fails before they are recorded.
     pub(crate) fn open_tables(&self, tables: &[TableEntry]) -> Result<Vec<Run>> {
-        runs_of(&self.context, &self.cache, tables)
+        runs_of(&self.context, &self.cache, tables, Damaged::Refused)
     }
 
     /// The oldest memtable is in these runs now.
@@ -333,7 +387,7 @@ impl Engine for Tree {
             let mut wanted: Vec<(usize, BlockRef)> = Vec::new();
             for (index, key) in keys.iter().enumerate().filter(|(index, _)| found[*index].is_none()) {
                 let block =
-                    run.table_for(key).and_then(|table| table.plan_get(key, hashes[index], point.seqno));
+                    run.table_for(key)?.and_then(|table| table.plan_get(key, hashes[index], point.seqno));
                 wanted.extend(block.map(|block| (index, block)));
             }
             let refs: Vec<BlockRef> = wanted.iter().map(|(_, block)| block.clone()).collect();
@@ -347,7 +401,7 @@ impl Engine for Tree {
     }
 
     fn scan(&self, range: KeyRange, direction: Direction, point: ReadPoint) -> Result<Box<dyn Cursor>> {
-        Ok(Box::new(scan::TreeCursor::new(self, self.version(), &range, direction, point)))
+        Ok(Box::new(scan::TreeCursor::new(self, self.version(), &range, direction, point)?))
     }
 }
 
@@ -355,7 +409,7 @@ impl Tree {
     fn look_in_runs(&self, version: &Version, key: &[u8], seqno: Seqno) -> Result<Option<Found>> {
         let hash = KeyHash::of(key);
         for run in &version.runs {
-            let Some(block_ref) = run.table_for(key).and_then(|table| table.plan_get(key, hash, seqno))
+            let Some(block_ref) = run.table_for(key)?.and_then(|table| table.plan_get(key, hash, seqno))
             else {
                 continue;
             };
@@ -372,6 +426,11 @@ impl Tree {
 }
 
 impl Version {
+    /// How many runs compaction can still bring down: those in quarantine are not for writers to wait for.
+    pub(crate) fn mergeable_runs(&self) -> usize {
+        self.runs.iter().filter(|run| !run.is_quarantined()).count()
+    }
+
     fn look_in_memory(&self, key: &[u8], seqno: Seqno) -> Option<Found> {
         self.memtables.iter().find_map(|memtable| memtable.map.get(key, seqno))
     }

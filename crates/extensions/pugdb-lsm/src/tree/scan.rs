@@ -49,23 +49,27 @@ impl TreeCursor {
         range: &KeyRange,
         direction: Direction,
         point: ReadPoint,
-    ) -> Self {
+    ) -> Result<Self> {
         let memtables = version.memtables.iter().map(|memtable| Source::Memtable {
             memtable: Arc::clone(memtable),
             range: Some(range.clone()),
             ready: VecDeque::new(),
         });
-        let runs = version.runs.iter().map(|run| {
-            let scans = run.tables.iter().map(|live| live.table.scan(range.clone(), direction, point.seqno));
-            Source::Run(match direction {
-                Direction::Forward => scans.collect(),
-                Direction::Reverse => scans.rev().collect(),
-            })
-        });
-        let sources = memtables.chain(runs).collect();
+        let mut sources: Vec<Source> = memtables.collect();
+        for run in &version.runs {
+            let mut scans = VecDeque::new();
+            for live in run.tables.iter().filter(|live| live.overlaps(range)) {
+                let scan = live.table()?.scan(range.clone(), direction, point.seqno);
+                match direction {
+                    Direction::Forward => scans.push_back(scan),
+                    Direction::Reverse => scans.push_front(scan),
+                }
+            }
+            sources.push(Source::Run(scans));
+        }
         let floor = version.floors.at(point.seqno);
         let (context, cache) = (tree.context.clone(), Arc::clone(&tree.cache));
-        Self { context, cache, _version: version, sources, direction, point, floor, held: None }
+        Ok(Self { context, cache, _version: version, sources, direction, point, floor, held: None })
     }
 
     /// Makes every source show its next entry, or be over.

@@ -1,0 +1,172 @@
+//! Changes to the database and to the model, and what must be refused.
+
+use pugdb::{Change, Durability, EntryOptions, Error, ErrorKind, WriteBatch};
+use pugdb_sim::{ModelEntry, ModelOp};
+
+use super::{NAMES, Walk};
+use crate::model_setup::is_refused;
+
+impl Walk {
+    pub(super) fn put(&mut self) {
+        let ((name, keyspace), key) = (self.handle(), self.key());
+        let before = self.now();
+        let entry = self.entry();
+        let outcome = if entry.expires_at.is_none() && entry.meta == 0 {
+            keyspace.put(&key, &entry.value)
+        } else {
+            keyspace.put_with(&key, &entry.value, options(&entry))
+        };
+        outcome.expect("the disk is whole");
+        self.commit_in(name, put(name, key, entry), before);
+    }
+
+    pub(super) fn delete(&mut self) {
+        let ((name, keyspace), key) = (self.handle(), self.key());
+        let before = self.now();
+        keyspace.delete(&key).expect("the disk is whole");
+        self.commit_in(name, delete(name, key), before);
+    }
+
+    /// Over one to three keyspaces, at a durability of its own or the database's, waited for or not.
+    pub(super) fn batch(&mut self) {
+        let spaces: Vec<_> = (0..self.random.usize(1..=3)).map(|_| self.handle()).collect();
+        let before = self.now();
+        let mut batch = self.empty_batch();
+        let mut ops = Vec::new();
+        let many = self.random.u8(..20) == 0;
+        for _ in 0..self.random.usize(1..if many { 120 } else { 9 }) {
+            let (name, keyspace) = &spaces[self.random.usize(..spaces.len())];
+            let key = self.key();
+            if self.random.u8(..4) == 0 {
+                batch.delete(keyspace, &key);
+                ops.push(delete(name, key));
+            } else {
+                let entry = self.entry();
+                batch.put_with(keyspace, &key, &entry.value, options(&entry));
+                ops.push(put(name, key, entry));
+            }
+        }
+        assert_eq!(batch.len(), ops.len());
+        let touched = |name: &str| ops.iter().any(|op| keyspace_of(op) == name);
+        let volatile = NAMES.iter().filter(|name| touched(name) && self.is_volatile(name)).count();
+        let durable = NAMES.iter().filter(|name| touched(name) && !self.is_volatile(name)).count();
+        if volatile > 0 && durable > 0 {
+            assert!(is_refused(&batch.commit(), ErrorKind::Invalid), "a batch mixes disk and memory");
+            self.tally.mixed += 1;
+            return;
+        }
+        self.send(batch);
+        if volatile > 0 { self.commit(&ops) } else { self.commit_logged(&ops, before) }
+    }
+
+    fn empty_batch(&mut self) -> WriteBatch {
+        let batch = self.db().batch();
+        match self.random.u8(..3) {
+            0 => batch,
+            1 => batch.durability(Durability::Os),
+            _ => batch.durability(Durability::Sync),
+        }
+    }
+
+    fn send(&mut self, batch: WriteBatch) {
+        if self.random.bool() {
+            return batch.commit().expect("the disk is whole");
+        }
+        let ticket = batch.commit_ticket().expect("the disk is whole");
+        if self.random.bool() {
+            ticket.wait().expect("the disk is whole");
+            assert!(ticket.is_done());
+        }
+    }
+
+    pub(super) fn update(&mut self) {
+        let ((name, keyspace), key) = (self.handle(), self.key());
+        let before = self.now();
+        let (choice, entry) = (self.random.u8(..5), self.entry());
+        let (model, db) = (&self.model, self.db());
+        let look = |now| model.get(model.commits(), now, name, &key);
+        let outcome = keyspace.update(&key, |old| {
+            // Time may have passed while it waited for room, and what was there may have expired.
+            let found = old.and_then(ModelEntry::of);
+            assert!(
+                found.as_ref() == look(before) || found.as_ref() == look(db.now()),
+                "update in {name:?} found {found:?}, not {:?}",
+                look(before)
+            );
+            match choice {
+                0 => Ok((Change::Keep, old.is_some())),
+                1 => Ok((Change::Delete, old.is_some())),
+                2 => Err(Error::conflict("the closure gives up")),
+                _ => Ok((Change::Put(entry.value.clone(), options(&entry)), old.is_some())),
+            }
+        });
+        match choice {
+            0 => _ = outcome.expect("the disk is whole"),
+            2 => assert!(is_refused(&outcome, ErrorKind::Conflict), "the closure's error comes back"),
+            _ => {
+                outcome.expect("the disk is whole");
+                let op = if choice == 1 { delete(name, key) } else { put(name, key, entry) };
+                self.commit_in(name, op, before);
+            }
+        }
+    }
+
+    pub(super) fn truncate(&mut self) {
+        let (name, keyspace) = self.handle();
+        let before = self.now();
+        if self.random.bool() {
+            keyspace.truncate().expect("the disk is whole");
+        } else {
+            drop(keyspace.truncate_ticket().expect("the disk is whole"));
+        }
+        self.commit_in(name, ModelOp::Truncate(name.into()), before);
+    }
+
+    pub(super) fn drop_keyspace(&mut self) {
+        let name = NAMES[self.random.usize(..NAMES.len())];
+        let before = self.now();
+        let existed = self.db().drop_keyspace(name).expect("the disk is whole");
+        assert_eq!(existed, self.handles.contains_key(name));
+        if let Some(handle) = self.handles.remove(name) {
+            self.stale.push(handle.keyspace);
+            self.commit_logged(&[ModelOp::DropKeyspace(name.into())], before);
+        }
+    }
+
+    /// What must be refused, and change nothing.
+    pub(super) fn refused(&mut self) {
+        let key = self.key();
+        if let Some(stale) = self.stale.last() {
+            assert!(is_refused(&stale.get(&key), ErrorKind::NotFound), "a dropped keyspace is read");
+            assert!(is_refused(&stale.put(&key, b"x"), ErrorKind::NotFound), "a dropped keyspace is written");
+            assert!(is_refused(&stale.truncate(), ErrorKind::NotFound), "a dropped keyspace is truncated");
+            assert!(is_refused(&stale.scan(..).next().expect("an error"), ErrorKind::NotFound));
+        }
+        let (_, keyspace) = self.handle();
+        assert!(is_refused(&keyspace.put(vec![0; 70_000], b"x"), ErrorKind::Invalid), "a key too long");
+        let mut batch = self.db().batch();
+        batch.put(&keyspace, &key, b"must not be seen");
+        batch.put(&keyspace, &key, vec![0; self.db().memory_bytes() / 4 + 1]);
+        assert!(is_refused(&batch.commit(), ErrorKind::Invalid), "a value too large");
+        self.db().batch().commit().expect("an empty batch is fine");
+    }
+}
+
+fn options(entry: &ModelEntry) -> EntryOptions {
+    EntryOptions { expires_at: entry.expires_at, meta: entry.meta }
+}
+
+fn put(name: &str, key: Vec<u8>, entry: ModelEntry) -> ModelOp {
+    ModelOp::Put { keyspace: name.into(), key, entry }
+}
+
+fn delete(name: &str, key: Vec<u8>) -> ModelOp {
+    ModelOp::Delete { keyspace: name.into(), key }
+}
+
+fn keyspace_of(op: &ModelOp) -> &str {
+    match op {
+        ModelOp::CreateKeyspace(name) | ModelOp::DropKeyspace(name) | ModelOp::Truncate(name) => name,
+        ModelOp::Put { keyspace, .. } | ModelOp::Delete { keyspace, .. } => keyspace,
+    }
+}
