@@ -12,7 +12,7 @@ use pugdb_lsm::Tree;
 use crate::database::Inner;
 use crate::scan::Scan;
 use crate::snapshot::Snapshot;
-use crate::{CommitTicket, WriteBatch, read, write};
+use crate::{CommitTicket, Durability, WriteBatch, read, write};
 
 /// How a keyspace is made.
 ///
@@ -118,11 +118,30 @@ impl Change {
 pub struct Keyspace {
     pub(crate) inner: Arc<Inner>,
     pub(crate) space: Arc<Space>,
+    durability: Durability,
 }
 
 impl Keyspace {
     pub(crate) fn new(inner: &Arc<Inner>, space: Arc<Space>) -> Self {
-        Self { inner: Arc::clone(inner), space }
+        Self { inner: Arc::clone(inner), space, durability: inner.options.durability }
+    }
+
+    /// The same keyspace, whose writes through this handle have another durability than the database's.
+    ///
+    /// ```
+    /// use pugdb::Durability;
+    ///
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let path = dir.path().join("data");
+    /// let db = pugdb::Database::open(&path)?;
+    /// let clicks = db.keyspace("clicks")?.durability(Durability::Os);
+    /// clicks.put(b"ada", b"1")?; // the operating system has it; it is not synced
+    /// assert!(clicks.exists(b"ada")?);
+    /// # Ok::<(), pugdb::Error>(())
+    /// ```
+    #[must_use]
+    pub fn durability(&self, durability: Durability) -> Self {
+        Self { durability, ..self.clone() }
     }
 
     /// Its name.
@@ -136,12 +155,12 @@ impl Keyspace {
     }
 
     fn batch_of(&self, fill: impl FnOnce(&mut WriteBatch)) -> WriteBatch {
-        let mut batch = WriteBatch::new(&self.inner);
+        let mut batch = WriteBatch::new(&self.inner).durability(self.durability);
         fill(&mut batch);
         batch
     }
 
-    /// Sets a key. Returns when the change has reached the database's durability.
+    /// Sets a key. Returns when the change has reached this handle's durability.
     ///
     /// # Errors
     /// `Invalid` when key or value are too long, `NotFound` when the keyspace was dropped, `Closed`, `Unavailable` when
@@ -308,7 +327,7 @@ impl Keyspace {
         key: impl AsRef<[u8]>,
         decide: impl FnOnce(Option<&Entry>) -> Result<(Change, R)>,
     ) -> Result<(R, CommitTicket)> {
-        write::update(&self.inner, &self.space, key.as_ref(), decide)
+        write::update(&self.inner, &self.space, key.as_ref(), self.durability, decide)
     }
 
     /// Removes everything in the keyspace in one step. Older snapshots still read it.
@@ -333,7 +352,7 @@ impl Keyspace {
     /// # Errors
     /// As [`put`](Self::put).
     pub fn truncate_ticket(&self) -> Result<CommitTicket> {
-        write::truncate(&self.inner, &self.space)
+        write::truncate(&self.inner, &self.space, self.durability)
     }
 
     /// The entries in a range of keys, in order, as they are now.

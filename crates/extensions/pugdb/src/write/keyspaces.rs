@@ -10,10 +10,10 @@ use pugdb_lsm::frame::Section;
 use pugdb_lsm::log::{RecordHead, RecordKind};
 
 use super::{log, publish, ticket};
-use crate::CommitTicket;
 use crate::database::{Inner, Writer};
 use crate::durable::Durable;
 use crate::keyspace::{Keeper, Space};
+use crate::{CommitTicket, Durability};
 
 /// The keyspace of this name, made if it does not exist.
 pub(crate) fn create_keyspace(
@@ -64,7 +64,7 @@ pub(crate) fn drop_keyspace(inner: &Inner, name: &str) -> Result<Option<CommitTi
 }
 
 /// Empties a keyspace.
-pub(crate) fn truncate(inner: &Inner, space: &Arc<Space>) -> Result<CommitTicket> {
+pub(crate) fn truncate(inner: &Inner, space: &Arc<Space>, durability: Durability) -> Result<CommitTicket> {
     // Whoever has read a key and is about to write it is through first.
     let _locks = inner.locks.all()?;
     refuse_after_failure(inner)?;
@@ -84,9 +84,9 @@ pub(crate) fn truncate(inner: &Inner, space: &Arc<Space>) -> Result<CommitTicket
         }
         (None, Keeper::Lsm(_)) => return Err(Error::internal("a tree without a log")),
     };
-    publish(inner, seqno, end, inner.options.durability);
+    publish(inner, seqno, end, durability);
     drop(writer);
-    Ok(ticket(inner, end, inner.options.durability))
+    Ok(ticket(inner, end, durability))
 }
 
 /// A change takes no room in memory, but after a failure nothing is written any more.

@@ -51,6 +51,7 @@ pub(crate) fn update<R>(
     inner: &Arc<Inner>,
     space: &Arc<Space>,
     key: &[u8],
+    durability: Durability,
     decide: impl FnOnce(Option<&Entry>) -> Result<(Change, R)>,
 ) -> Result<(R, CommitTicket)> {
     let key = Key::copy(key)?;
@@ -70,7 +71,7 @@ pub(crate) fn update<R>(
     // Under the key lock: a flush, which makes room, needs no key lock.
     let _room = admit::admit(inner, op.cost_bytes())?;
     let part = Part { space: Arc::clone(space), ops: vec![op] };
-    let ticket = commit_locked(inner, &[part], inner.options.durability)?;
+    let ticket = commit_locked(inner, &[part], durability)?;
     Ok((result, ticket))
 }
 
