@@ -144,6 +144,8 @@ impl Run {
     fn line(&mut self, line: &str) -> Result<()> {
         let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
         match word {
+            // A keyspace that is there is no commit.
+            "create" if self.db()?.existing_keyspace(rest)?.is_some() => Ok(()),
             "create" => {
                 self.change(&[ModelOp::CreateKeyspace(rest.to_owned())], |db| db.keyspace(rest).map(drop))
             }

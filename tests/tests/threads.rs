@@ -1,12 +1,14 @@
 //! Real threads on a real disk: writers, readers, flushes and compactions at once. What a snapshot sees is whole, what
 //! was acknowledged stays, counters add up.
 
+#![expect(clippy::unwrap_used, reason = "a test's helper fails as its test does")]
+
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
 use pugdb::{Change, Database, Durability, Keyspace};
 
-const WRITERS: u64 = 4;
+const WRITERS: u8 = 4;
 const ROUNDS: u64 = 1_500;
 
 fn number(db: &pugdb::Snapshot, keyspace: &Keyspace, key: &[u8]) -> u64 {
@@ -40,9 +42,9 @@ fn snapshots_are_whole_while_everything_happens_at_once() {
                     for round in 1..=ROUNDS {
                         let durability = if round % 50 == 0 { Durability::Sync } else { Durability::Os };
                         let mut batch = db.batch().durability(durability);
-                        batch.put(left, [b'w', writer as u8], padded(round));
-                        batch.put(right, [b'w', writer as u8], padded(round));
-                        batch.put(right, [b'x', writer as u8, (round % 100) as u8], padded(round));
+                        batch.put(left, [b'w', writer], padded(round));
+                        batch.put(right, [b'w', writer], padded(round));
+                        batch.put(right, [b'x', writer, round.to_le_bytes()[0]], padded(round));
                         batch.commit().unwrap();
                         let add = |old: Option<&pugdb::Entry>| {
                             let old =
@@ -59,7 +61,7 @@ fn snapshots_are_whole_while_everything_happens_at_once() {
                 while !is_over.load(Ordering::Acquire) {
                     let snapshot = db.snapshot().unwrap();
                     for writer in 0..WRITERS {
-                        let key = [b'w', writer as u8];
+                        let key = [b'w', writer];
                         assert_eq!(number(&snapshot, &left, &key), number(&snapshot, &right, &key));
                     }
                     let keys: Vec<_> = snapshot.scan(&right, ..).map(|entry| entry.unwrap().0).collect();
@@ -76,7 +78,9 @@ fn snapshots_are_whole_while_everything_happens_at_once() {
                 db.flush().unwrap();
             }
         });
-        writers.into_iter().for_each(|writer| writer.join().unwrap());
+        for writer in writers {
+            writer.join().unwrap();
+        }
         is_over.store(true, Ordering::Release);
     });
 
@@ -88,9 +92,9 @@ fn snapshots_are_whole_while_everything_happens_at_once() {
     let db = options().open(&path).unwrap();
     assert!(db.recovery_report().clean);
     let (snapshot, left) = (db.snapshot().unwrap(), db.keyspace("left").unwrap());
-    assert_eq!(number(&snapshot, &left, b"counter"), WRITERS * ROUNDS);
+    assert_eq!(number(&snapshot, &left, b"counter"), u64::from(WRITERS) * ROUNDS);
     for writer in 0..WRITERS {
-        assert_eq!(number(&snapshot, &left, &[b'w', writer as u8]), ROUNDS);
+        assert_eq!(number(&snapshot, &left, &[b'w', writer]), ROUNDS);
     }
 }
 
