@@ -310,8 +310,9 @@ impl Run {
             let entry = ModelEntry { value: b"after".to_vec(), expires_at: None, meta: 0 };
             model.commit(&[ModelOp::Put { keyspace: "users".to_owned(), key: key.into(), entry }]);
         }
-        drop((users, db));
+        // The power goes first: a drop would close the database in good order.
         let again = world.power_cut();
+        drop((users, db));
         let db = open(&again, self.dress)
             .unwrap_or_else(|error| panic!("{}; then {:?}: does not open: {error:?}", place(), again.fate()));
         let (state, expected) = (state(&db).expect("it reads"), model.state(model.commits(), db.now()));

@@ -84,6 +84,26 @@ pub const TABLES: &str = "
     put users m 1
 ";
 
+/// Tables are written before the log was ever synced: what they hold must not outlive what came before it.
+pub const FLUSH_BEFORE_SYNC: &str = "
+    create users
+    create names
+    os names x 1
+    os users a 2*5000
+    jobs
+    os names x 2
+    os names y 3
+    os users b 4*5000
+    step
+    os names z 5
+    os users c 6*5000
+    jobs
+    drop names
+    os users d 7*5000
+    jobs
+    os users e 8
+";
+
 /// How many calls to the disk the script makes when nothing goes wrong.
 pub fn calls(seed: u64, script: &str, dress: Dress) -> u64 {
     let mut run = Run::new(World::new(seed), dress);

@@ -6,7 +6,7 @@ use std::io;
 use pugdb_sim::check;
 use pugdb_tests::crash::Dress;
 use pugdb_tests::crash_scripts::{
-    LOG_ONLY, TABLES, cut_at_calls, cut_recovery, fail_each_call, random_script,
+    FLUSH_BEFORE_SYNC, LOG_ONLY, TABLES, cut_at_calls, cut_recovery, fail_each_call, random_script,
 };
 
 const TARGET: &str = "-p pugdb-tests --test crash";
@@ -29,6 +29,13 @@ fn a_sealed_log_cut_at_every_call_leaves_a_prefix() {
 fn tables_cut_at_every_call_leave_a_prefix() {
     check(TARGET, "tables_cut_at_every_call_leave_a_prefix", 10..12, |seed| {
         cut_at_calls(seed, TABLES, Dress::Plain, 1, &|_| {});
+    });
+}
+
+#[test]
+fn tables_do_not_outlive_the_log_before_them() {
+    check(TARGET, "tables_do_not_outlive_the_log_before_them", 13..17, |seed| {
+        cut_at_calls(seed, FLUSH_BEFORE_SYNC, Dress::Plain, 1, &|_| {});
     });
 }
 

@@ -209,15 +209,9 @@ impl Job for CompactionJob {
 
 impl CompactionJob {
     fn slice(&mut self) -> Next {
-        if self.store.closing.load(Ordering::Acquire) {
+        if let Some(next) = self.store.ended() {
             self.task = None;
-            return Next::Done;
-        }
-        if self.store.failure().is_some() {
-            // Nothing can be recorded any more: what is written would be written in vain.
-            self.task = None;
-            self.store.progress.notify();
-            return Next::Wait;
+            return next;
         }
         match self.step() {
             Ok(is_busy) => {

@@ -398,6 +398,18 @@ impl Store {
         self.progress.notify();
     }
 
+    /// What a job is to do when there is nothing more to write: end, or rest after a failure. What it was at is
+    /// written in vain.
+    fn ended(&self) -> Option<Next> {
+        if self.closing.load(Ordering::Acquire) {
+            return Some(Next::Done);
+        }
+        self.failure().map(|_| {
+            self.progress.notify();
+            Next::Wait
+        })
+    }
+
     /// Runs a slice of a job. A panic in it, or in what is plugged in behind a seam, ends all writing and no thread.
     fn guarded(&self, slice: impl FnOnce() -> Next) -> Next {
         catch_unwind(AssertUnwindSafe(slice)).unwrap_or_else(|_| {
