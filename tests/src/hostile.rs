@@ -105,8 +105,10 @@ pub fn decent(error: &Error) -> String {
 /// When `text` holds something of the user's.
 pub fn shows_no_user_bytes(text: &str) {
     assert!(!text.to_lowercase().contains(CANARY), "the user's bytes are shown: {text}");
-    let hex: String = CANARY.bytes().map(|byte| format!("{byte:02x}")).collect();
+    let hex = CANARY.bytes().fold(String::new(), |text, byte| format!("{text}{byte:02x}"));
     assert!(!text.to_lowercase().contains(&hex), "the user's bytes are shown in hexadecimal: {text}");
+    let list = format!("{:?}", CANARY.as_bytes());
+    assert!(!text.contains(list.trim_matches(['[', ']'])), "the user's bytes are shown as a list: {text}");
 }
 
 /// A database whose process has ended, and everything that was acknowledged before.

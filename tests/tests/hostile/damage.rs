@@ -102,9 +102,12 @@ fn flips_are_noticed_or_harmless(seed: u64, seal: Seal, ending: Ending, every: u
         tally.damaged += usize::from(corrupt > 0);
         tally.right += usize::from(corrupt == 0);
         let problems = db.verify().expect("the database is open").problems;
-        problems.iter().for_each(|problem| shows_no_user_bytes(problem));
+        shows_no_user_bytes(&problems.concat());
         assert_eq!(problems.is_empty(), corrupt == 0, "verify after {what:?}: {problems:?}");
-        assert!(!is_table || problems.iter().any(|text| text.contains(&stem(&file))), "{what:?}: {problems:?}");
+        assert!(
+            !is_table || problems.iter().any(|text| text.contains(&stem(&file))),
+            "{what:?}: {problems:?}"
+        );
         assert!(corrupt == 0 || all_are_there(&copy, &named), "a table was removed after {what:?}");
     });
     assert!(tables.damaged > 0 && tables.right == 0, "{tables:?}");
@@ -152,7 +155,7 @@ fn without_a_mark_a_flipped_bit_of_the_log_costs_the_last_commit_at_most() {
         let fixture = Fixture::new(seed, Seal::Plain, Ending::KilledAtOnce);
         let (last, others) = fixture.records.split_last().expect("there are commits");
         let is_alone = others.last().is_some_and(|before| before.file != last.file);
-        let mut lost = 0;
+        let mut lost = 0_u64;
         for (file, _) in fixture.files_of("/log/") {
             for offset in offsets(&fixture, &file, 1) {
                 let copy = fixture.copy();
@@ -171,7 +174,7 @@ fn without_a_mark_a_flipped_bit_of_the_log_costs_the_last_commit_at_most() {
                 }
             }
         }
-        assert!(lost as u64 + 8 >= last.end - last.start, "{lost} flips cost the last commit");
+        assert!(lost + 8 >= last.end - last.start, "{lost} flips cost the last commit");
     });
 }
 
@@ -306,7 +309,7 @@ fn verify_of_an_open_database_finds_every_flip_that_matters() {
                 }
                 let what = (seal, &file, offset);
                 let problems = db.verify().expect("the database is open").problems;
-                problems.iter().for_each(|problem| shows_no_user_bytes(problem));
+                shows_no_user_bytes(&problems.concat());
                 if problems.is_empty() {
                     let after = copy.kill();
                     drop(db);

@@ -182,7 +182,9 @@ fn without_rights_it_is_denied_in_one_sentence() {
         set_mode(&dir.path().join("foreign_current/CURRENT"), 0o000);
         open_forbidden(dir.path());
         // Or nobody could remove them.
-        ["closed", "readonly"].iter().for_each(|place| set_mode(&dir.path().join(place), 0o755));
+        for place in ["closed", "readonly"] {
+            set_mode(&dir.path().join(place), 0o755);
+        }
         return;
     }
     let mut child = Command::new("setpriv");
