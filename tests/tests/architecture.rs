@@ -344,6 +344,66 @@ fn every_source_file_is_compiled() {
     }
 }
 
+// The public face.
+
+/// True for a line that begins a function, struct or enum that other crates see.
+fn is_public_item(line: &str) -> bool {
+    let mut words = line.split_whitespace();
+    words.next() == Some("pub")
+        && words
+            .find(|word| !matches!(*word, "const" | "async" | "unsafe"))
+            .is_some_and(|keyword| matches!(keyword, "fn" | "struct" | "enum"))
+}
+
+/// The first public item whose doc comment, directly above it, has no example that asserts something. What a trait
+/// asks for is told by the trait.
+fn without_example(content: &str) -> Option<String> {
+    let mut doc = String::new();
+    for (number, line) in content.lines().map(str::trim).enumerate() {
+        if line.starts_with("///") {
+            doc.push_str(line);
+        } else if is_public_item(line) && !(doc.contains("```") && doc.contains("assert")) {
+            return Some(format!(
+                "line {}: show its use in an example with an assertion: {line}",
+                number + 1
+            ));
+        } else if !line.starts_with("#[") {
+            doc.clear();
+        }
+    }
+    None
+}
+
+#[test]
+fn every_public_item_of_the_roof_has_an_example() {
+    let files = texts(&["crates/extensions/pugdb/src"], ".rs");
+    let is_item = |line: &str| is_public_item(line.trim());
+    assert!(files.iter().flat_map(|file| file.content.lines()).filter(|line| is_item(line)).count() > 50);
+    check_all(&files, |file| without_example(&file.content));
+
+    let example = "/// Text.\n///\n/// ```\n/// assert!(true);\n/// ```\n";
+    for planted in [
+        "pub struct S;\n",
+        "/// Text.\n#[must_use]\npub fn f() {}\n",
+        "    /// Text.\n    pub const fn f() {}\n",
+        "/// ```\n/// f();\n/// ```\npub fn f() {}\n",
+        "@\npub enum E {}\n",
+        "@pub struct S;\npub struct T;\n",
+        "@pub fn f() {\n}\n/// Text.\npub fn g() {}\n",
+    ] {
+        assert!(without_example(&planted.replace('@', example)).is_some(), "{planted}");
+    }
+    for fine in [
+        "@pub struct S;\n",
+        "@#[derive(Clone)]\n#[must_use]\npub enum E {}\n",
+        "/// Text.\npub(crate) fn f() {}\n",
+        "pub const N: usize = 1;\npub use far::F;\n",
+        "impl Trait for S {\n    fn f() {}\n}\n",
+    ] {
+        assert_eq!(without_example(&fine.replace('@', example)), None, "{fine}");
+    }
+}
+
 // Documents.
 
 /// The lines outside of code fences.

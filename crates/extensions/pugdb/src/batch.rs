@@ -67,6 +67,17 @@ impl WriteBatch {
     }
 
     /// Sets a key.
+    ///
+    /// ```
+    /// let db = pugdb::Database::in_memory()?;
+    /// let users = db.keyspace("users")?;
+    /// let mut batch = db.batch();
+    /// batch.put(&users, b"ada", b"1815");
+    /// batch.put(&users, b"ada", b"1852"); // the last change of a key counts
+    /// batch.commit()?;
+    /// assert_eq!(users.get(b"ada")?.unwrap(), b"1852");
+    /// # Ok::<(), pugdb::Error>(())
+    /// ```
     pub fn put(&mut self, keyspace: &Keyspace, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) {
         self.put_with(keyspace, key, value, EntryOptions::default());
     }
@@ -150,16 +161,48 @@ impl WriteBatch {
     }
 
     /// How many changes it holds.
+    ///
+    /// ```
+    /// let db = pugdb::Database::in_memory()?;
+    /// let users = db.keyspace("users")?;
+    /// let mut batch = db.batch();
+    /// for name in ["ada", "bob", "cat"] {
+    ///     batch.put(&users, name, b"");
+    /// }
+    /// assert_eq!(batch.len(), 3);
+    /// # Ok::<(), pugdb::Error>(())
+    /// ```
     pub fn len(&self) -> usize {
         self.parts.iter().map(|part| part.ops.len()).sum()
     }
 
     /// True when it holds no change.
+    ///
+    /// ```
+    /// let db = pugdb::Database::in_memory()?;
+    /// let users = db.keyspace("users")?;
+    /// let mut batch = db.batch();
+    /// assert!(batch.is_empty());
+    /// batch.delete(&users, b"ada");
+    /// assert!(!batch.is_empty());
+    /// # Ok::<(), pugdb::Error>(())
+    /// ```
     pub fn is_empty(&self) -> bool {
         self.parts.is_empty()
     }
 
     /// Commits, and returns when the commit has reached its durability.
+    ///
+    /// ```
+    /// let db = pugdb::Database::in_memory()?;
+    /// let users = db.keyspace("users")?;
+    /// let mut batch = db.batch();
+    /// batch.put(&users, b"ada", b"1815");
+    /// batch.put(&users, vec![0; 70_000], b"too long a key");
+    /// assert_eq!(batch.commit().unwrap_err().kind(), pugdb::ErrorKind::Invalid);
+    /// assert!(users.scan(..).next().is_none()); // all of it or none of it
+    /// # Ok::<(), pugdb::Error>(())
+    /// ```
     ///
     /// # Errors
     /// `Invalid` when a change breaks a limit, keyspaces of several databases or of memory and disk are mixed;
@@ -169,6 +212,20 @@ impl WriteBatch {
     }
 
     /// Commits, and returns at once with a ticket for the durability.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let path = dir.path().join("data");
+    /// let db = pugdb::Database::open(&path)?;
+    /// let users = db.keyspace("users")?;
+    /// let mut batch = db.batch();
+    /// batch.put(&users, b"ada", b"1815");
+    /// let ticket = batch.commit_ticket()?;
+    /// assert!(users.exists(b"ada")?); // applied; the sync is still to come
+    /// ticket.wait()?;
+    /// assert!(ticket.is_done());
+    /// # Ok::<(), pugdb::Error>(())
+    /// ```
     ///
     /// # Errors
     /// As [`commit`](Self::commit).

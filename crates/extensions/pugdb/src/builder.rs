@@ -19,7 +19,16 @@ use crate::Database;
 /// | [`Os`](Self::Os) | yes | no promise |
 ///
 /// ```
-/// assert_eq!(pugdb::Durability::default(), pugdb::Durability::Sync);
+/// use pugdb::{Database, Durability};
+///
+/// # let dir = tempfile::tempdir().unwrap();
+/// # let path = dir.path().join("data");
+/// let db = Database::open(&path)?;
+/// let clicks = db.keyspace("clicks")?.durability(Durability::Os);
+/// clicks.put(b"ada", b"1")?; // the operating system has it
+/// db.keyspace("orders")?.put(b"1", b"paid")?; // it is on disk
+/// assert_eq!(db.durability(), Durability::Sync);
+/// # Ok::<(), pugdb::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -91,6 +100,16 @@ impl Builder {
     }
 
     /// The part of [`memory_bytes`](Self::memory_bytes) that keeps table blocks. Default a quarter.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let path = dir.path().join("data");
+    /// // A quarter is kept for blocks when nothing is said; a database that is mostly read gains from more.
+    /// let db = pugdb::Database::builder().memory_bytes(64 << 20).cache_bytes(24 << 20).open(&path)?;
+    /// db.keyspace("users")?.put(b"ada", b"1815")?;
+    /// assert!(db.stats()?.cache_bytes <= 24 << 20);
+    /// # Ok::<(), pugdb::Error>(())
+    /// ```
     #[must_use]
     pub fn cache_bytes(mut self, bytes: usize) -> Self {
         self.cache_bytes = Some(bytes);
@@ -98,6 +117,18 @@ impl Builder {
     }
 
     /// The size at which a memtable is written to a table. Default an eighth of the memory, at most 64 MiB.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let path = dir.path().join("data");
+    /// let db = pugdb::Database::builder().memory_bytes(64 << 20).memtable_bytes(4 << 20).open(&path)?;
+    /// db.keyspace("users")?.put(b"ada", b"1815")?;
+    /// assert!(db.stats()?.memtable_bytes < 4 << 20);
+    ///
+    /// // Cache and memtable together leave half of the memory free.
+    /// assert!(pugdb::Database::builder().memory_bytes(4 << 20).memtable_bytes(3 << 20).in_memory().is_err());
+    /// # Ok::<(), pugdb::Error>(())
+    /// ```
     #[must_use]
     pub fn memtable_bytes(mut self, bytes: usize) -> Self {
         self.memtable_bytes = Some(bytes);
@@ -105,6 +136,16 @@ impl Builder {
     }
 
     /// The size of a log segment. Default 64 MiB, at most 64 GiB.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let path = dir.path().join("data");
+    /// // Segments are preallocated: small ones suit a small disk.
+    /// let db = pugdb::Database::builder().log_segment_bytes(1 << 20).open(&path)?;
+    /// db.keyspace("users")?.put(b"ada", b"1815")?;
+    /// assert!(db.stats()?.log_bytes < 1 << 20);
+    /// # Ok::<(), pugdb::Error>(())
+    /// ```
     #[must_use]
     pub fn log_segment_bytes(mut self, bytes: u64) -> Self {
         self.log_segment_bytes = Some(bytes);
@@ -112,6 +153,20 @@ impl Builder {
     }
 
     /// What a commit survives when nothing else is said with it. Default [`Durability::Sync`].
+    ///
+    /// ```
+    /// use pugdb::{Database, Durability};
+    ///
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let path = dir.path().join("data");
+    /// let db = Database::builder().durability(Durability::Os).open(&path)?;
+    /// db.keyspace("clicks")?.put(b"ada", b"1")?; // not synced
+    ///
+    /// let orders = db.keyspace("orders")?.durability(Durability::Sync);
+    /// orders.put(b"1", b"paid")?; // synced, and all before it
+    /// assert_eq!(db.durability(), Durability::Os);
+    /// # Ok::<(), pugdb::Error>(())
+    /// ```
     #[must_use]
     pub fn durability(mut self, durability: Durability) -> Self {
         self.durability = durability;
@@ -119,6 +174,15 @@ impl Builder {
     }
 
     /// Whether [`open`](Self::open) makes a database where there is none. Default true.
+    ///
+    /// ```
+    /// use pugdb::{Database, ErrorKind};
+    ///
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let path = dir.path().join("data");
+    /// let missing = Database::builder().create_if_missing(false).open(&path).unwrap_err();
+    /// assert_eq!(missing.kind(), ErrorKind::NotFound);
+    /// ```
     #[must_use]
     pub fn create_if_missing(mut self, create: bool) -> Self {
         self.create = create;
@@ -126,6 +190,28 @@ impl Builder {
     }
 
     /// Another outside world (for tests).
+    ///
+    /// ```
+    /// use pugdb::Timestamp;
+    /// use pugdb::env::{Clock, Env};
+    ///
+    /// struct Stopped;
+    ///
+    /// impl Clock for Stopped {
+    ///     fn now(&self) -> Timestamp {
+    ///         Timestamp(1_000)
+    ///     }
+    ///
+    ///     fn monotonic(&self) -> std::time::Duration {
+    ///         std::time::Duration::ZERO
+    ///     }
+    /// }
+    ///
+    /// let env = Env { clock: std::sync::Arc::new(Stopped), ..Env::os() };
+    /// let db = pugdb::Database::builder().env(env).in_memory()?;
+    /// assert_eq!(db.now(), Timestamp(1_000));
+    /// # Ok::<(), pugdb::Error>(())
+    /// ```
     #[must_use]
     pub fn env(mut self, env: Env) -> Self {
         self.env = env;
@@ -133,6 +219,18 @@ impl Builder {
     }
 
     /// What seals every byte bound for disk.
+    ///
+    /// ```
+    /// use pugdb::seam::Plain;
+    ///
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let path = dir.path().join("data");
+    /// // `Plain` seals nothing; it is the default.
+    /// let db = pugdb::Database::builder().cipher(std::sync::Arc::new(Plain)).open(&path)?;
+    /// db.keyspace("users")?.put(b"ada", b"1815")?;
+    /// assert!(db.verify()?.problems.is_empty());
+    /// # Ok::<(), pugdb::Error>(())
+    /// ```
     #[must_use]
     pub fn cipher(mut self, cipher: Arc<dyn Cipher>) -> Self {
         self.cipher = cipher;
@@ -140,6 +238,44 @@ impl Builder {
     }
 
     /// Where table bytes come from, instead of the database's directory.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use std::sync::atomic::{AtomicUsize, Ordering};
+    ///
+    /// use bytes::Bytes;
+    /// use pugdb::seam::{RangeRequest, TableStore, Wait};
+    /// use pugdb::{FileId, LocalTables};
+    ///
+    /// /// Counts the reads of another store.
+    /// struct Counting {
+    ///     inner: Arc<dyn TableStore>,
+    ///     calls: AtomicUsize,
+    /// }
+    ///
+    /// impl TableStore for Counting {
+    ///     fn read_ranges(&self, pieces: &[RangeRequest], wait: Wait) -> pugdb::Result<Option<Vec<Bytes>>> {
+    ///         self.calls.fetch_add(1, Ordering::Relaxed);
+    ///         self.inner.read_ranges(pieces, wait)
+    ///     }
+    ///
+    ///     fn forget(&self, file: FileId) {
+    ///         self.inner.forget(file);
+    ///     }
+    /// }
+    ///
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let path = dir.path().join("data");
+    /// let inner = Arc::new(LocalTables::new(&pugdb::env::Env::os(), path.join("tables")));
+    /// let store = Arc::new(Counting { inner, calls: AtomicUsize::new(0) });
+    /// let db = pugdb::Database::builder().table_store(store.clone()).open(&path)?;
+    /// let users = db.keyspace("users")?;
+    /// users.put(b"ada", b"1815")?;
+    /// db.flush()?;
+    /// assert_eq!(users.get(b"ada")?.unwrap(), b"1815");
+    /// assert!(store.calls.load(Ordering::Relaxed) > 0);
+    /// # Ok::<(), pugdb::Error>(())
+    /// ```
     #[must_use]
     pub fn table_store(mut self, store: Arc<dyn TableStore>) -> Self {
         self.table_store = Some(store);
@@ -147,6 +283,18 @@ impl Builder {
     }
 
     /// Opens the database in `dir`, recovering it if need be, or makes one.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let path = dir.path().join("data");
+    /// let db = pugdb::Database::builder().memory_bytes(64 << 20).open(&path)?;
+    /// db.keyspace("users")?.put(b"ada", b"1815")?;
+    ///
+    /// // It is open already: a second open is refused.
+    /// let second = pugdb::Database::open(&path).unwrap_err();
+    /// assert_eq!(second.kind(), pugdb::ErrorKind::Unavailable);
+    /// # Ok::<(), pugdb::Error>(())
+    /// ```
     ///
     /// # Errors
     /// `Unavailable` when another process has it open, `Corrupt` when something durable is damaged, `Denied` without the
@@ -158,6 +306,14 @@ impl Builder {
     }
 
     /// A database in memory, gone when the last handle is.
+    ///
+    /// ```
+    /// let db = pugdb::Database::builder().memory_bytes(16 << 20).in_memory()?;
+    /// let users = db.keyspace("users")?;
+    /// users.put(b"ada", b"1815")?;
+    /// assert_eq!(users.get(b"ada")?.unwrap(), b"1815");
+    /// # Ok::<(), pugdb::Error>(())
+    /// ```
     ///
     /// # Errors
     /// `Invalid` when a setting is out of range.

@@ -67,6 +67,20 @@ pub(crate) struct Writer {
 impl Database {
     /// Opens the database in `dir` with the defaults: durable, recovered if need be, made if there is none.
     ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let path = dir.path().join("data");
+    /// let db = pugdb::Database::open(&path)?;
+    /// assert!(db.recovery_report().created);
+    /// db.keyspace("users")?.put(b"ada", b"1815")?;
+    /// db.close()?;
+    ///
+    /// let db = pugdb::Database::open(&path)?;
+    /// assert!(!db.recovery_report().created);
+    /// assert!(db.keyspace("users")?.exists(b"ada")?);
+    /// # Ok::<(), pugdb::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`Builder::open`].
     pub fn open(dir: impl AsRef<Path>) -> Result<Self> {
@@ -88,6 +102,17 @@ impl Database {
     }
 
     /// Settings for a database that is not opened yet.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let path = dir.path().join("data");
+    /// let db = pugdb::Database::builder()
+    ///     .memory_bytes(64 << 20)
+    ///     .durability(pugdb::Durability::Os)
+    ///     .open(&path)?;
+    /// assert_eq!(db.memory_bytes(), 64 << 20);
+    /// # Ok::<(), pugdb::Error>(())
+    /// ```
     pub fn builder() -> Builder {
         Builder::default()
     }
@@ -178,6 +203,14 @@ impl Database {
 
     /// The names of the keyspaces, in order.
     ///
+    /// ```
+    /// let db = pugdb::Database::in_memory()?;
+    /// db.keyspace("users")?;
+    /// db.keyspace("orders")?;
+    /// assert_eq!(db.keyspaces()?, ["orders", "users"]);
+    /// # Ok::<(), pugdb::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// `Closed`.
     pub fn keyspaces(&self) -> Result<Vec<String>> {
@@ -206,6 +239,19 @@ impl Database {
     }
 
     /// An empty batch.
+    ///
+    /// ```
+    /// let db = pugdb::Database::in_memory()?;
+    /// let accounts = db.keyspace("accounts")?;
+    /// accounts.put(b"ada", b"10")?;
+    /// let mut batch = db.batch();
+    /// batch.put(&accounts, b"ada", b"7");
+    /// batch.put(&accounts, b"bob", b"3");
+    /// assert!(!accounts.exists(b"bob")?);
+    /// batch.commit()?;
+    /// assert_eq!(accounts.get(b"bob")?.unwrap(), b"3");
+    /// # Ok::<(), pugdb::Error>(())
+    /// ```
     pub fn batch(&self) -> WriteBatch {
         WriteBatch::new(&self.inner)
     }
@@ -233,7 +279,12 @@ impl Database {
     ///
     /// ```
     /// let db = pugdb::Database::in_memory()?;
-    /// db.shown_ticket().wait()?;
+    /// let users = db.keyspace("users")?;
+    /// users.put(b"ada", b"1815")?;
+    /// let reply = users.get(b"ada")?;
+    /// let ticket = db.shown_ticket();
+    /// ticket.wait()?; // what the reply says cannot be lost any more
+    /// assert!(ticket.is_done() && reply.is_some());
     /// # Ok::<(), pugdb::Error>(())
     /// ```
     pub fn shown_ticket(&self) -> CommitTicket {
@@ -241,16 +292,46 @@ impl Database {
     }
 
     /// What a commit survives when nothing else is said with it.
+    ///
+    /// ```
+    /// use pugdb::{Database, Durability};
+    ///
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let path = dir.path().join("data");
+    /// let db = Database::open(&path)?;
+    /// assert_eq!(db.durability(), Durability::Sync);
+    /// # Ok::<(), pugdb::Error>(())
+    /// ```
     pub fn durability(&self) -> Durability {
         self.inner.options.durability
     }
 
     /// What the database may hold in memory.
+    ///
+    /// ```
+    /// let db = pugdb::Database::builder().memory_bytes(16 << 20).in_memory()?;
+    /// let users = db.keyspace("users")?;
+    /// // A value may take a quarter of it.
+    /// assert!(users.put(b"ada", vec![0; db.memory_bytes() / 4 + 1]).is_err());
+    /// assert!(users.put(b"ada", vec![0; db.memory_bytes() / 8]).is_ok());
+    /// # Ok::<(), pugdb::Error>(())
+    /// ```
     pub fn memory_bytes(&self) -> usize {
         self.inner.options.memory_bytes
     }
 
     /// The time by which expiry is judged: the clock, which never goes back here.
+    ///
+    /// ```
+    /// use pugdb::EntryOptions;
+    ///
+    /// let db = pugdb::Database::in_memory()?;
+    /// let sessions = db.keyspace("sessions")?;
+    /// let in_a_minute = db.now().plus_ms(60_000);
+    /// sessions.put_with(b"token", b"ada", EntryOptions { expires_at: Some(in_a_minute), ..Default::default() })?;
+    /// assert!(db.now() < in_a_minute && sessions.exists(b"token")?);
+    /// # Ok::<(), pugdb::Error>(())
+    /// ```
     pub fn now(&self) -> Timestamp {
         self.inner.now()
     }
@@ -289,6 +370,18 @@ impl Database {
 
     /// Sizes and counts.
     ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let path = dir.path().join("data");
+    /// let db = pugdb::Database::open(&path)?;
+    /// db.keyspace("users")?.put(b"ada", b"1815")?;
+    /// assert!(db.stats()?.memtable_bytes > 0);
+    /// db.flush()?;
+    /// let stats = db.stats()?;
+    /// assert_eq!((stats.keyspaces, stats.tables, stats.flushes), (1, 1, 1));
+    /// # Ok::<(), pugdb::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// `Closed`.
     pub fn stats(&self) -> Result<Stats> {
@@ -314,6 +407,18 @@ impl Database {
     }
 
     /// The failure after which writes are refused and reads go on, if there was one.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let path = dir.path().join("data");
+    /// let db = pugdb::Database::open(&path)?;
+    /// if let Err(error) = db.keyspace("users")?.put(b"ada", b"1815") {
+    ///     // `Some` when every later write is refused as well.
+    ///     eprintln!("{error}; the database: {:?}", db.failure());
+    /// }
+    /// assert!(db.failure().is_none());
+    /// # Ok::<(), pugdb::Error>(())
+    /// ```
     pub fn failure(&self) -> Option<Error> {
         self.inner.durable.as_ref().and_then(Durable::failure)
     }
@@ -322,6 +427,21 @@ impl Database {
     /// end, so that the next open need not replay and takes any damage as damage. All handles are closed.
     ///
     /// Dropping the last handle ends it too, without writing memtables.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let path = dir.path().join("data");
+    /// let db = pugdb::Database::open(&path)?;
+    /// let users = db.keyspace("users")?;
+    /// users.put(b"ada", b"1815")?;
+    /// db.close()?;
+    /// assert_eq!(users.get(b"ada").unwrap_err().kind(), pugdb::ErrorKind::Closed);
+    ///
+    /// // Nothing is left to be replayed.
+    /// let db = pugdb::Database::open(&path)?;
+    /// assert_eq!(db.recovery_report().operations, 0);
+    /// # Ok::<(), pugdb::Error>(())
+    /// ```
     ///
     /// # Errors
     /// `Unavailable` when the disk is full or failed: the database is closed all the same, as if the process had died.

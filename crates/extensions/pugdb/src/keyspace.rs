@@ -84,7 +84,14 @@ impl Space {
 /// ```
 /// use pugdb::Change;
 ///
-/// assert!(matches!(Change::put(b"1"), Change::Put(..)));
+/// let db = pugdb::Database::in_memory()?;
+/// let users = db.keyspace("users")?;
+/// users.update(b"ada", |_| Ok((Change::put(b"1815"), ())))?;
+/// let year = users.update(b"ada", |old| Ok((Change::Keep, old.map(|entry| entry.value.clone()))))?;
+/// assert_eq!(year.unwrap(), b"1815");
+/// users.update(b"ada", |_| Ok((Change::Delete, ())))?;
+/// assert!(!users.exists(b"ada")?);
+/// # Ok::<(), pugdb::Error>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
@@ -98,6 +105,19 @@ pub enum Change {
 
 impl Change {
     /// A value without options.
+    ///
+    /// ```
+    /// use pugdb::Change;
+    ///
+    /// let db = pugdb::Database::in_memory()?;
+    /// let users = db.keyspace("users")?;
+    /// let added = users.update(b"ada", |old| match old {
+    ///     Some(_) => Ok((Change::Keep, false)),
+    ///     None => Ok((Change::put(b"1815"), true)),
+    /// })?;
+    /// assert!(added);
+    /// # Ok::<(), pugdb::Error>(())
+    /// ```
     pub fn put(value: impl Into<Vec<u8>>) -> Self {
         Self::Put(value.into(), EntryOptions::default())
     }
@@ -145,11 +165,31 @@ impl Keyspace {
     }
 
     /// Its name.
+    ///
+    /// ```
+    /// let db = pugdb::Database::in_memory()?;
+    /// let users = db.keyspace("users")?;
+    /// users.put(b"ada", b"1815")?;
+    /// assert!(db.drop_keyspace(users.name())?);
+    /// assert!(db.keyspaces()?.is_empty());
+    /// # Ok::<(), pugdb::Error>(())
+    /// ```
     pub fn name(&self) -> &str {
         &self.space.name
     }
 
     /// What keeps its entries.
+    ///
+    /// ```
+    /// use pugdb::{Database, EngineKind};
+    ///
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let path = dir.path().join("data");
+    /// let db = Database::open(&path)?;
+    /// assert_eq!(db.keyspace("users")?.engine(), EngineKind::Lsm);
+    /// assert_eq!(Database::in_memory()?.keyspace("users")?.engine(), EngineKind::Btree);
+    /// # Ok::<(), pugdb::Error>(())
+    /// ```
     pub fn engine(&self) -> EngineKind {
         self.space.kind
     }
@@ -161,6 +201,15 @@ impl Keyspace {
     }
 
     /// Sets a key. Returns when the change has reached this handle's durability.
+    ///
+    /// ```
+    /// let db = pugdb::Database::in_memory()?;
+    /// let users = db.keyspace("users")?;
+    /// users.put(b"ada", b"1815")?;
+    /// users.put(String::from("ada"), "1852")?;
+    /// assert_eq!(users.get("ada")?.unwrap(), b"1852");
+    /// # Ok::<(), pugdb::Error>(())
+    /// ```
     ///
     /// # Errors
     /// `Invalid` when key or value are too long, `NotFound` when the keyspace was dropped, `Closed`, `Unavailable` when
@@ -195,6 +244,16 @@ impl Keyspace {
 
     /// Removes a key; fine when it is not there.
     ///
+    /// ```
+    /// let db = pugdb::Database::in_memory()?;
+    /// let users = db.keyspace("users")?;
+    /// users.put(b"ada", b"1815")?;
+    /// users.delete(b"ada")?;
+    /// users.delete(b"ada")?; // not there any more: fine
+    /// assert_eq!(users.get(b"ada")?, None);
+    /// # Ok::<(), pugdb::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`put`](Self::put).
     pub fn delete(&self, key: impl AsRef<[u8]>) -> Result<()> {
@@ -202,6 +261,17 @@ impl Keyspace {
     }
 
     /// The value of a key.
+    ///
+    /// ```
+    /// let db = pugdb::Database::in_memory()?;
+    /// let users = db.keyspace("users")?;
+    /// users.put(b"ada", b"1815")?;
+    /// if let Some(value) = users.get(b"ada")? {
+    ///     assert_eq!(value.len(), 4);
+    /// }
+    /// assert_eq!(users.get(b"bob")?, None);
+    /// # Ok::<(), pugdb::Error>(())
+    /// ```
     ///
     /// # Errors
     /// `NotFound` when the keyspace was dropped, `Closed`, `Corrupt` when the stored bytes are damaged, `Unavailable`
@@ -349,6 +419,17 @@ impl Keyspace {
 
     /// As [`truncate`](Self::truncate), and returns at once with a ticket for the durability.
     ///
+    /// ```
+    /// let db = pugdb::Database::in_memory()?;
+    /// let users = db.keyspace("users")?;
+    /// users.put(b"ada", b"1815")?;
+    /// let ticket = users.truncate_ticket()?;
+    /// assert!(!users.exists(b"ada")?); // gone for readers already
+    /// ticket.wait()?;
+    /// assert!(ticket.is_done());
+    /// # Ok::<(), pugdb::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`put`](Self::put).
     pub fn truncate_ticket(&self) -> Result<CommitTicket> {
@@ -389,6 +470,16 @@ impl Keyspace {
 
     /// How many keys there are. Walks through all of them.
     ///
+    /// ```
+    /// let db = pugdb::Database::in_memory()?;
+    /// let users = db.keyspace("users")?;
+    /// users.put(b"ada", b"1815")?;
+    /// users.put(b"bob", b"1920")?;
+    /// users.put(b"ada", b"1852")?;
+    /// assert_eq!(users.count()?, 2);
+    /// # Ok::<(), pugdb::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`get`](Self::get).
     pub fn count(&self) -> Result<u64> {
@@ -396,6 +487,16 @@ impl Keyspace {
     }
 
     /// A snapshot of the whole database.
+    ///
+    /// ```
+    /// let db = pugdb::Database::in_memory()?;
+    /// let users = db.keyspace("users")?;
+    /// users.put(b"ada", b"1815")?;
+    /// let before = users.snapshot()?;
+    /// users.truncate()?;
+    /// assert_eq!(before.scan(&users, ..).count(), 1);
+    /// # Ok::<(), pugdb::Error>(())
+    /// ```
     ///
     /// # Errors
     /// `Closed`.

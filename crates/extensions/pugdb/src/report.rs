@@ -6,6 +6,21 @@ use std::fmt;
 ///
 /// Only bytes that nothing states to be durable are ever cut: no acknowledged commit is among them, unless it asked for
 /// less than [`Durability::Sync`](crate::Durability::Sync).
+///
+/// ```
+/// # let dir = tempfile::tempdir().unwrap();
+/// # let path = dir.path().join("data");
+/// let db = pugdb::Database::open(&path)?;
+/// db.keyspace("users")?.put(b"ada", b"1815")?;
+/// db.close()?;
+///
+/// let report = pugdb::Database::open(&path)?.recovery_report();
+/// if let Some(cut) = &report.cut {
+///     eprintln!("{} is cut at byte {}: {}", cut.file, cut.offset, cut.reason);
+/// }
+/// assert_eq!(report.cut, None); // it was closed in good order
+/// # Ok::<(), pugdb::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogCut {
     /// The file in which the log ended.
@@ -26,7 +41,11 @@ pub struct LogCut {
 /// # let dir = tempfile::tempdir().unwrap();
 /// # let path = dir.path().join("data");
 /// let db = pugdb::Database::open(&path)?;
-/// println!("{}", db.recovery_report());
+/// db.keyspace("users")?.put(b"ada", b"1815")?;
+/// drop(db); // without `close`: what is in memory is only in the log
+///
+/// let report = pugdb::Database::open(&path)?.recovery_report();
+/// assert!(report.clean && report.operations == 1, "{report}");
 /// # Ok::<(), pugdb::Error>(())
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -122,6 +141,18 @@ pub struct Stats {
 }
 
 /// What a walk through every byte found.
+///
+/// ```
+/// # let dir = tempfile::tempdir().unwrap();
+/// # let path = dir.path().join("data");
+/// let db = pugdb::Database::open(&path)?;
+/// db.keyspace("users")?.put(b"ada", b"1815")?;
+/// db.flush()?;
+/// let report = db.verify()?;
+/// assert_eq!((report.tables, report.entries), (1, 1));
+/// assert!(report.problems.is_empty(), "{:?}", report.problems);
+/// # Ok::<(), pugdb::Error>(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct VerifyReport {
     /// Tables that were read.

@@ -21,6 +21,20 @@ const BATCH_BYTES: usize = 256 << 10;
 /// The entries of a range, in order. It starts with the first `next`, and what it sees does not change after that.
 ///
 /// It yields keys with values; [`next_entry`](Self::next_entry) also gives expiry and meta byte. An error ends it.
+///
+/// ```
+/// let db = pugdb::Database::in_memory()?;
+/// let users = db.keyspace("users")?;
+/// users.put(b"ada", b"1815")?;
+/// users.put(b"bob", b"1920")?;
+/// let mut bytes = 0;
+/// for entry in users.scan(..) {
+///     let (key, value) = entry?;
+///     bytes += key.len() + value.len();
+/// }
+/// assert_eq!(bytes, 14);
+/// # Ok::<(), pugdb::Error>(())
+/// ```
 pub struct Scan {
     inner: Arc<Inner>,
     space: Arc<Space>,
@@ -62,6 +76,17 @@ impl Scan {
     }
 
     /// From the largest key down. Call it before the first `next`.
+    ///
+    /// ```
+    /// let db = pugdb::Database::in_memory()?;
+    /// let events = db.keyspace("events")?;
+    /// for number in 1..=3_u64 {
+    ///     events.put(number.to_be_bytes(), b"")?;
+    /// }
+    /// let (newest, _) = events.scan(..).reverse().next().unwrap()?;
+    /// assert_eq!(newest, 3_u64.to_be_bytes());
+    /// # Ok::<(), pugdb::Error>(())
+    /// ```
     #[must_use]
     pub fn reverse(mut self) -> Self {
         self.direction = Direction::Reverse;
@@ -69,6 +94,17 @@ impl Scan {
     }
 
     /// At most `count` entries.
+    ///
+    /// ```
+    /// let db = pugdb::Database::in_memory()?;
+    /// let users = db.keyspace("users")?;
+    /// for name in [b"ada", b"bob", b"cat"] {
+    ///     users.put(name, b"")?;
+    /// }
+    /// let page: Vec<_> = users.scan(..).limit(2).map(|entry| entry.unwrap().0).collect();
+    /// assert_eq!(page, [b"ada", b"bob"]);
+    /// # Ok::<(), pugdb::Error>(())
+    /// ```
     #[must_use]
     pub fn limit(mut self, count: usize) -> Self {
         self.left = count;

@@ -43,6 +43,16 @@ impl Snapshot {
 
     /// The value of a key.
     ///
+    /// ```
+    /// let db = pugdb::Database::in_memory()?;
+    /// let users = db.keyspace("users")?;
+    /// users.put(b"ada", b"1815")?;
+    /// let snapshot = db.snapshot()?;
+    /// users.put(b"ada", b"1852")?;
+    /// assert_eq!(snapshot.get(&users, b"ada")?.unwrap(), b"1815");
+    /// # Ok::<(), pugdb::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`Keyspace::get`], and `Invalid` when the keyspace belongs to another database.
     pub fn get(&self, keyspace: &Keyspace, key: impl AsRef<[u8]>) -> Result<Option<Value>> {
@@ -51,6 +61,19 @@ impl Snapshot {
 
     /// The whole entry of a key.
     ///
+    /// ```
+    /// use pugdb::EntryOptions;
+    ///
+    /// let db = pugdb::Database::in_memory()?;
+    /// let users = db.keyspace("users")?;
+    /// users.put_with(b"ada", b"1815", EntryOptions { meta: 7, ..Default::default() })?;
+    /// let snapshot = db.snapshot()?;
+    /// users.put(b"ada", b"1852")?;
+    /// let entry = snapshot.get_entry(&users, b"ada")?.unwrap();
+    /// assert_eq!((entry.meta, entry.expires_at), (7, None));
+    /// # Ok::<(), pugdb::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`get`](Self::get).
     pub fn get_entry(&self, keyspace: &Keyspace, key: impl AsRef<[u8]>) -> Result<Option<Entry>> {
@@ -58,6 +81,17 @@ impl Snapshot {
     }
 
     /// The values of several keys.
+    ///
+    /// ```
+    /// let db = pugdb::Database::in_memory()?;
+    /// let users = db.keyspace("users")?;
+    /// users.put(b"ada", b"1815")?;
+    /// let snapshot = db.snapshot()?;
+    /// users.put(b"bob", b"1920")?;
+    /// let values = snapshot.multi_get(&users, [b"ada", b"bob"])?;
+    /// assert!(values[0].is_some() && values[1].is_none());
+    /// # Ok::<(), pugdb::Error>(())
+    /// ```
     ///
     /// # Errors
     /// As [`get`](Self::get).
@@ -72,6 +106,18 @@ impl Snapshot {
     }
 
     /// The entries in a range of keys, in order.
+    ///
+    /// ```
+    /// let db = pugdb::Database::in_memory()?;
+    /// let users = db.keyspace("users")?;
+    /// users.put(b"ada", b"1815")?;
+    /// users.put(b"bob", b"1920")?;
+    /// let snapshot = db.snapshot()?;
+    /// users.delete(b"bob")?;
+    /// let keys: Vec<_> = snapshot.scan(&users, b"b".as_slice()..).map(|entry| entry.unwrap().0).collect();
+    /// assert_eq!(keys, [b"bob"]);
+    /// # Ok::<(), pugdb::Error>(())
+    /// ```
     pub fn scan(&self, keyspace: &Keyspace, range: impl Into<KeyRange>) -> Scan {
         Scan::new(&keyspace.inner, &keyspace.space, range.into(), Some(self.clone()))
     }

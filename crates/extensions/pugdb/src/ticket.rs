@@ -42,11 +42,38 @@ impl CommitTicket {
     }
 
     /// True when the commit has reached its durability.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let path = dir.path().join("data");
+    /// let db = pugdb::Database::open(&path)?;
+    /// let users = db.keyspace("users")?;
+    /// let mut batch = db.batch();
+    /// batch.put(&users, b"ada", b"1815");
+    /// let ticket = batch.commit_ticket()?;
+    /// users.put(b"bob", b"1920")?; // returns after a sync, which carries the earlier commit too
+    /// assert!(ticket.is_done());
+    /// # Ok::<(), pugdb::Error>(())
+    /// ```
     pub fn is_done(&self) -> bool {
         self.pending.as_ref().is_none_or(|(log, lsn)| log.durable() >= *lsn)
     }
 
     /// Blocks until the commit has reached its durability.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let path = dir.path().join("data");
+    /// let db = pugdb::Database::open(&path)?;
+    /// let users = db.keyspace("users")?;
+    /// let mut batch = db.batch();
+    /// batch.put(&users, b"ada", b"1815");
+    /// let ticket = batch.commit_ticket()?;
+    /// assert!(users.exists(b"ada")?); // visible before it is durable
+    /// ticket.wait()?;
+    /// assert!(ticket.is_done());
+    /// # Ok::<(), pugdb::Error>(())
+    /// ```
     ///
     /// # Errors
     /// `Unavailable` when the log could not be written or synced: whether the commit survives is unknown.
@@ -55,6 +82,20 @@ impl CommitTicket {
     }
 
     /// The ticket that is done when both are.
+    ///
+    /// ```
+    /// use pugdb::Change;
+    ///
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let path = dir.path().join("data");
+    /// let db = pugdb::Database::open(&path)?;
+    /// let users = db.keyspace("users")?;
+    /// let (_, first) = users.update_ticket(b"ada", |_| Ok((Change::put(b"1815"), ())))?;
+    /// let (_, second) = users.update_ticket(b"bob", |_| Ok((Change::put(b"1920"), ())))?;
+    /// first.clone().and(second.clone()).wait()?;
+    /// assert!(first.is_done() && second.is_done());
+    /// # Ok::<(), pugdb::Error>(())
+    /// ```
     pub fn and(self, other: Self) -> Self {
         let position = |ticket: &Self| ticket.pending.as_ref().map(|(_, lsn)| *lsn);
         if position(&self) >= position(&other) { self } else { other }
