@@ -155,6 +155,12 @@ impl Run {
             "truncate" => {
                 self.change(&[ModelOp::Truncate(rest.to_owned())], |db| existing(db, rest)?.truncate())
             }
+            "swap" => {
+                let (one, other) = rest.split_once(' ').expect("two names");
+                self.change(&[ModelOp::Swap(one.to_owned(), other.to_owned())], |db| {
+                    db.swap_keyspaces(one, other)
+                })
+            }
             "put" | "delete" | "batch" => self.batch(rest, word == "delete", Some(Durability::Sync)),
             "os" => self.batch(rest, false, Some(Durability::Os)),
             "ticket" => self.batch(rest, false, None),
@@ -206,6 +212,11 @@ impl Run {
         let mut batch = db.batch().durability(durability.unwrap_or(Durability::Sync));
         let mut ops = Vec::new();
         for part in text.split(';') {
+            if let Some(name) = part.trim().strip_prefix("truncate ") {
+                batch.truncate(&existing(&db, name)?);
+                ops.push(ModelOp::Truncate(name.to_owned()));
+                continue;
+            }
             let mut words = part.split_whitespace();
             let (Some(keyspace), Some(key)) = (words.next(), words.next()) else {
                 panic!("no such operation: {part}")

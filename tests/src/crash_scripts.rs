@@ -28,6 +28,10 @@ pub const LOG_ONLY: &str = "
     truncate users
     os users a 4
     tick
+    swap users names
+    os names b 5
+    batch truncate names; names c 1; users d 2
+    swap names users
     drop names
     put users b 5
     create names
@@ -56,6 +60,10 @@ pub const TABLES: &str = "
     os names y 8*1000
     os users f 9*4000
     flush
+    swap users names
+    swap users names
+    batch truncate names; names y 3; users f 9*4000
+    swap users names
     step
     os users g 1*4000
     jobs
@@ -211,7 +219,9 @@ pub fn random_script(seed: u64, lines: usize) -> String {
             76..79 => "flush".to_owned(),
             79..88 => "step".to_owned(),
             88..90 => "jobs".to_owned(),
-            90..93 => "tick".to_owned(),
+            90..92 => "tick".to_owned(),
+            92 => "swap users names".to_owned(),
+            93 if key < 6 => format!("batch names k{key} x; truncate {keyspace}; {keyspace} {put}"),
             93 => format!("truncate {keyspace}"),
             94 => format!("drop {keyspace}\ncreate {keyspace}"),
             95..97 => "close".to_owned(),

@@ -260,7 +260,7 @@ impl Author {
         self.put(&emptied, "before", 30);
         self.flush();
 
-        self.commit(|db| db.drop_keyspace(doomed.name()), |state| drop(state.remove(doomed.name())));
+        self.commit(|db| db.drop_keyspace(&doomed.name()), |state| drop(state.remove(&*doomed.name())));
         self.commit(|_| emptied.truncate(), |state| entries(state, &emptied).clear());
         self.put(&emptied, "after", 30);
         let gamma = self.create("gamma");
@@ -300,7 +300,7 @@ impl Author {
 }
 
 fn entries<'a>(state: &'a mut State, space: &Keyspace) -> &'a mut BTreeMap<Vec<u8>, Vec<u8>> {
-    state.get_mut(space.name()).expect("the keyspace was created")
+    state.get_mut(&*space.name()).expect("the keyspace was created")
 }
 
 /// Reads a trace line as `17 write db/log/0-0000000001.log 96+80`; the header at the front is no record.

@@ -104,7 +104,7 @@ impl Walk {
             let keyspace = self.db().existing_keyspace(name).expect("the database is open");
             let keyspace = keyspace.expect("a keyspace survives");
             let engine = if self.is_volatile(name) { EngineKind::Btree } else { EngineKind::Lsm };
-            assert_eq!((keyspace.name(), keyspace.engine()), (name, engine));
+            assert_eq!((&*keyspace.name(), keyspace.engine()), (name, engine));
             self.handles.insert(name, Handle { number: self.model.commits(), keyspace });
         }
         self.now();

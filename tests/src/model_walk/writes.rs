@@ -166,7 +166,10 @@ fn delete(name: &str, key: Vec<u8>) -> ModelOp {
 
 fn keyspace_of(op: &ModelOp) -> &str {
     match op {
-        ModelOp::CreateKeyspace(name) | ModelOp::DropKeyspace(name) | ModelOp::Truncate(name) => name,
+        ModelOp::CreateKeyspace(name)
+        | ModelOp::DropKeyspace(name)
+        | ModelOp::Truncate(name)
+        | ModelOp::Swap(name, _) => name,
         ModelOp::Put { keyspace, .. } | ModelOp::Delete { keyspace, .. } => keyspace,
     }
 }

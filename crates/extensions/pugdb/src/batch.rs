@@ -3,7 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
-use pugdb_core::{Entry, EntryOptions, Error, Key, Op, Result, Value};
+use pugdb_core::coding;
+use pugdb_core::{Entry, EntryOptions, Error, Key, Op, Result};
 
 use crate::database::Inner;
 use crate::keyspace::{Keyspace, Space};
@@ -27,10 +28,18 @@ use crate::{CommitTicket, Durability, write};
 pub struct WriteBatch {
     pub(crate) inner: Arc<Inner>,
     pub(crate) durability: Durability,
+    pub(crate) changes: Changes,
+    error: Option<Error>,
+}
+
+/// What a commit changes, in this order.
+#[derive(Default)]
+pub(crate) struct Changes {
+    pub(crate) truncated: Vec<Arc<Space>>,
+    pub(crate) swapped: Vec<(Arc<Space>, Arc<Space>)>,
     pub(crate) parts: Vec<Part>,
     /// Bytes of keys and values, and what each operation costs beside them.
     pub(crate) bytes: usize,
-    error: Option<Error>,
 }
 
 /// A batch's operations on one keyspace.
@@ -39,13 +48,39 @@ pub(crate) struct Part {
     pub(crate) ops: Vec<Op>,
 }
 
+impl Changes {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.truncated.is_empty() && self.swapped.is_empty() && self.parts.is_empty()
+    }
+
+    /// Forgets what was there before, earlier operations of these changes too.
+    pub(crate) fn truncate(&mut self, space: &Arc<Space>) {
+        let forgotten = self.parts.extract_if(.., |part| part.space.id == space.id);
+        self.bytes -= forgotten.map(|part| part.ops.iter().map(Op::cost_bytes).sum::<usize>()).sum::<usize>();
+        if self.truncated.iter().all(|truncated| truncated.id != space.id) {
+            self.truncated.push(Arc::clone(space));
+        }
+    }
+
+    /// All keyspaces it touches, some of them perhaps twice.
+    pub(crate) fn spaces(&self) -> impl Iterator<Item = &Arc<Space>> {
+        let swapped = self.swapped.iter().flat_map(|(one, other)| [one, other]);
+        self.truncated.iter().chain(swapped).chain(self.parts.iter().map(|part| &part.space))
+    }
+
+    /// How many seqnos it takes.
+    pub(crate) fn seqnos(&self) -> u64 {
+        let operations: usize = self.parts.iter().map(|part| part.ops.len()).sum();
+        (self.truncated.len() + self.swapped.len() + operations) as u64
+    }
+}
+
 impl WriteBatch {
     pub(crate) fn new(inner: &Arc<Inner>) -> Self {
         Self {
             inner: Arc::clone(inner),
             durability: inner.options.durability,
-            parts: Vec::new(),
-            bytes: 0,
+            changes: Changes::default(),
             error: None,
         }
     }
@@ -103,15 +138,8 @@ impl WriteBatch {
         value: impl AsRef<[u8]>,
         options: EntryOptions,
     ) {
-        let bytes = value.as_ref();
-        // Looked at before it is copied: a refused value costs nothing.
-        let value = if bytes.len() > self.inner.options.write_bytes_max() {
-            Err(write::value_too_large(&self.inner, bytes.len()))
-        } else {
-            Value::new(bytes.to_vec())
-        };
-        match value {
-            Ok(value) => self.push(keyspace, key.as_ref(), Entry::put_with(value, options)),
+        match write::put_entry(&self.inner, value.as_ref(), options) {
+            Ok(entry) => self.push(keyspace, key.as_ref(), entry),
             Err(error) => self.refuse(error),
         }
     }
@@ -132,26 +160,55 @@ impl WriteBatch {
         self.push(keyspace, key.as_ref(), Entry::delete());
     }
 
+    /// Removes everything that was in the keyspace before, in this batch too.
+    ///
+    /// ```
+    /// let db = pugdb::Database::in_memory()?;
+    /// let users = db.keyspace("users")?;
+    /// users.put(b"ada", b"1815")?;
+    /// let mut batch = db.batch();
+    /// batch.truncate(&users);
+    /// batch.put(&users, b"grace", b"1906");
+    /// batch.commit()?; // nobody ever sees it empty
+    /// assert_eq!(users.count()?, 1);
+    /// # Ok::<(), pugdb::Error>(())
+    /// ```
+    pub fn truncate(&mut self, keyspace: &Keyspace) {
+        if self.owns(keyspace) {
+            self.changes.truncate(&keyspace.space);
+        }
+    }
+
+    /// Notes an error for a keyspace of another database.
+    fn owns(&mut self, keyspace: &Keyspace) -> bool {
+        let owns = Arc::ptr_eq(&self.inner, &keyspace.inner);
+        if !owns {
+            self.refuse(Error::invalid("the keyspace belongs to another database than the batch"));
+        }
+        owns
+    }
+
     fn push(&mut self, keyspace: &Keyspace, key: &[u8], entry: Entry) {
-        if !Arc::ptr_eq(&self.inner, &keyspace.inner) {
-            return self.refuse(Error::invalid("the keyspace belongs to another database than the batch"));
+        if !self.owns(keyspace) {
+            return;
         }
         let space = &keyspace.space;
         let op = match Key::copy(key) {
             Ok(key) => Op { key, entry },
             Err(error) => return self.refuse(error),
         };
-        self.bytes = self.bytes.saturating_add(op.cost_bytes());
+        let Changes { parts, bytes, .. } = &mut self.changes;
+        *bytes = bytes.saturating_add(op.cost_bytes());
         // A single operation was held against the limits of keys and values.
-        if self.bytes > write::batch_bytes_max(&self.inner) && !self.parts.is_empty() {
+        if *bytes > write::batch_bytes_max(&self.inner) && !parts.is_empty() {
             // The operations are let go at once: a batch without end must not fill memory.
-            self.parts.clear();
+            self.changes = Changes::default();
             return self.refuse(write::batch_too_large(&self.inner));
         }
         if self.error.is_none() {
-            match self.parts.iter_mut().find(|part| part.space.id == space.id) {
+            match parts.iter_mut().find(|part| part.space.id == space.id) {
                 Some(part) => part.ops.push(op),
-                None => self.parts.push(Part { space: Arc::clone(space), ops: vec![op] }),
+                None => parts.push(Part { space: Arc::clone(space), ops: vec![op] }),
             }
         }
     }
@@ -173,7 +230,7 @@ impl WriteBatch {
     /// # Ok::<(), pugdb::Error>(())
     /// ```
     pub fn len(&self) -> usize {
-        self.parts.iter().map(|part| part.ops.len()).sum()
+        coding::index(self.changes.seqnos())
     }
 
     /// True when it holds no change.
@@ -188,7 +245,7 @@ impl WriteBatch {
     /// # Ok::<(), pugdb::Error>(())
     /// ```
     pub fn is_empty(&self) -> bool {
-        self.parts.is_empty()
+        self.changes.is_empty()
     }
 
     /// Commits, and returns when the commit has reached its durability.
@@ -239,6 +296,6 @@ impl WriteBatch {
 
 impl fmt::Debug for WriteBatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "WriteBatch({} changes, {} bytes)", self.len(), self.bytes)
+        write!(f, "WriteBatch({} changes, {} bytes)", self.len(), self.changes.bytes)
     }
 }

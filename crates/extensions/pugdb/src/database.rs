@@ -17,7 +17,8 @@ use crate::key_locks::{KeyLocks, refuse_inside_update};
 use crate::keyspace::{Keyspace, KeyspaceOptions, Space};
 use crate::report::{RecoveryReport, Stats, VerifyReport};
 use crate::snapshot::Snapshot;
-use crate::{Builder, CommitTicket, Durability, WriteBatch, durable, write};
+use crate::watch::Watches;
+use crate::{Builder, CommitTicket, Durability, LockScope, LockedKeys, WriteBatch, durable, write};
 
 /// A database: one directory (or none, in memory), one log, one order of changes. Cheap to clone; all clones are the
 /// same database.
@@ -51,12 +52,16 @@ pub(crate) struct Inner {
     time: Arc<AtomicU64>,
     /// Behind the newest `Sync` commit that can be seen.
     pub(crate) synced_commits_end: AtomicU64,
-    /// The keyspaces that exist, by name.
-    pub(crate) names: RwLock<BTreeMap<String, Arc<Space>>>,
+    /// The keyspaces that exist.
+    pub(crate) names: RwLock<Names>,
+    pub(crate) watches: Watches,
     /// Guards the order of changes: seqnos, log positions and memtables agree on it. Held across one write(2) to the
     /// preallocated log and never across a sync.
     pub(crate) writer: Arc<Mutex<Writer>>,
 }
+
+/// Keyspaces by name.
+pub(crate) type Names = BTreeMap<String, Arc<Space>>;
 
 /// What only the writer whose turn it is touches.
 pub(crate) struct Writer {
@@ -135,7 +140,7 @@ impl Database {
     /// ```
     /// let db = pugdb::Database::in_memory()?;
     /// let users = db.keyspace("users")?;
-    /// assert_eq!(users.name(), "users");
+    /// assert_eq!(&*users.name(), "users");
     /// assert_eq!(db.keyspaces()?, ["users"]);
     /// # Ok::<(), pugdb::Error>(())
     /// ```
@@ -236,6 +241,90 @@ impl Database {
             Some(ticket) => ticket.wait().map(|()| true),
             None => Ok(false),
         }
+    }
+
+    /// Exchanges the names of two keyspaces in one step: what was found as `one` is found as `other`, and the other way
+    /// round. Handles follow what they hold, not its name.
+    ///
+    /// ```
+    /// let db = pugdb::Database::in_memory()?;
+    /// let (live, fresh) = (db.keyspace("live")?, db.keyspace("fresh")?);
+    /// fresh.put(b"ada", b"1815")?;
+    /// db.swap_keyspaces("live", "fresh")?;
+    /// assert!(db.keyspace("live")?.exists(b"ada")?);
+    /// assert_eq!((&*live.name(), &*fresh.name()), ("fresh", "live"));
+    /// # Ok::<(), pugdb::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// `NotFound` when there is no keyspace of one of the names; `Closed`; `Unavailable` when the disk is full or failed.
+    pub fn swap_keyspaces(&self, one: &str, other: &str) -> Result<()> {
+        let find = |name: &str| {
+            let missing = || Error::not_found("there is no keyspace of this name; create it first");
+            self.existing_keyspace(name)?.ok_or_else(missing)
+        };
+        let (one, other) = (find(one)?, find(other)?);
+        self.update_keys(LockScope::Everything, |locked| locked.swap_names(&one, &other))
+    }
+
+    /// Reads, decides and writes several keys as one step: nobody else writes them meanwhile, and all that the closure
+    /// changes is one commit. An error of the closure changes nothing.
+    ///
+    /// A write inside the closure goes through what it is given; any other one is refused, for it would wait for
+    /// itself. The commit has the database's own durability, and this returns when it is reached.
+    ///
+    /// ```
+    /// use pugdb::{Error, LockScope};
+    ///
+    /// let db = pugdb::Database::in_memory()?;
+    /// let stock = db.keyspace("stock")?;
+    /// stock.put(b"apples", b"3")?;
+    /// let keys = [(stock.clone(), &b"apples"[..]), (stock.clone(), &b"sold"[..])];
+    /// let sold = db.update_keys(LockScope::Keys(&keys), |locked| {
+    ///     let apples = locked.get(&stock, b"apples")?.ok_or_else(|| Error::not_found("no apples"))?;
+    ///     locked.put(&stock, b"sold", &apples)?;
+    ///     locked.delete(&stock, b"apples")?;
+    ///     Ok(apples)
+    /// })?;
+    /// assert_eq!(sold, b"3");
+    /// # Ok::<(), pugdb::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// The closure's; `Invalid` when the changes break a limit or mix keyspaces of memory and disk; `NotFound` when a
+    /// keyspace was dropped; `Closed`; `Unavailable` when the disk is full or failed.
+    pub fn update_keys<R>(
+        &self,
+        scope: LockScope<'_>,
+        decide: impl FnOnce(&mut LockedKeys) -> Result<R>,
+    ) -> Result<R> {
+        let (result, ticket) = self.update_keys_ticket(scope, decide)?;
+        ticket.wait()?;
+        Ok(result)
+    }
+
+    /// As [`update_keys`](Self::update_keys), and returns at once with a ticket for the durability.
+    ///
+    /// ```
+    /// use pugdb::LockScope;
+    ///
+    /// let db = pugdb::Database::in_memory()?;
+    /// let users = db.keyspace("users")?;
+    /// let change = |locked: &mut pugdb::LockedKeys| locked.put(&users, b"ada", b"1815");
+    /// let ((), ticket) = db.update_keys_ticket(LockScope::Everything, change)?;
+    /// assert!(users.exists(b"ada")?);
+    /// ticket.wait()?;
+    /// # Ok::<(), pugdb::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`update_keys`](Self::update_keys).
+    pub fn update_keys_ticket<R>(
+        &self,
+        scope: LockScope<'_>,
+        decide: impl FnOnce(&mut LockedKeys) -> Result<R>,
+    ) -> Result<(R, CommitTicket)> {
+        write::update_locked(&self.inner, scope, decide)
     }
 
     /// An empty batch.
@@ -464,7 +553,7 @@ impl Inner {
         options: Builder,
         snapshots: Arc<Snapshots>,
         durable: Option<Durable>,
-        names: BTreeMap<String, Arc<Space>>,
+        names: Names,
         writer: Arc<Mutex<Writer>>,
         time: Arc<AtomicU64>,
     ) -> Self {
@@ -477,6 +566,7 @@ impl Inner {
             time,
             synced_commits_end: AtomicU64::new(0),
             names: RwLock::new(names),
+            watches: Watches::default(),
             writer,
         }
     }

@@ -341,7 +341,7 @@ impl Opening {
             asked_at: AtomicU64::new(0),
             lock: Mutex::new(Some(lock)),
         };
-        let names = keyspaces.into_values().map(|space| (space.name.clone(), space)).collect();
+        let names = keyspaces.into_values().map(|space| (space.name().to_string(), space)).collect();
         Ok(Arc::new(Inner::new(self.options, snapshots, Some(durable), names, writer, time)))
     }
 
@@ -419,12 +419,17 @@ impl<'a> Replay<'a> {
             operations: 0,
         };
         for (&id, keyspace) in &state.keyspaces {
-            replay.add(id, &keyspace.name, keyspace.engine, store.tree(id).map(Keeper::Lsm));
+            replay.add(
+                id,
+                (&keyspace.name, keyspace.named),
+                keyspace.engine,
+                store.tree(id).map(Keeper::Lsm),
+            );
         }
         replay
     }
 
-    fn add(&mut self, id: KeyspaceId, name: &str, engine: EngineKind, keeper: Option<Keeper>) {
+    fn add(&mut self, id: KeyspaceId, name: (&str, Seqno), engine: EngineKind, keeper: Option<Keeper>) {
         let keeper = keeper.unwrap_or_else(|| Keeper::Btree(Btree::new(Arc::clone(self.snapshots))));
         self.keyspaces.insert(id, Space::new(id, name, engine, keeper));
     }
@@ -439,12 +444,6 @@ impl<'a> Replay<'a> {
             RecordKind::DropKeyspace => {
                 if self.keyspaces.remove(&head.subject).is_some() {
                     self.store.drop_keyspace(head.subject, head.first);
-                }
-            }
-            RecordKind::TruncateKeyspace => {
-                if let Some(Keeper::Lsm(tree)) = self.keyspaces.get(&head.subject).map(|space| &space.keeper)
-                {
-                    self.store.truncate(tree, head.first)?;
                 }
             }
         }
@@ -465,13 +464,30 @@ impl<'a> Replay<'a> {
         }
         let (engine, name) = write::decode_creation(&record.section(0)?)?;
         let tree = self.store.create(id, &name, engine, at)?;
-        self.add(id, &name, engine, tree.map(Keeper::Lsm));
+        self.add(id, (&name, at), engine, tree.map(Keeper::Lsm));
         self.next_keyspace = id.0 + 1;
         Ok(())
     }
 
     fn batch(&mut self, record: &mut ScannedRecord<'_>) -> Result<()> {
-        let mut first = record.head.first;
+        let mut next = record.head.first;
+        for id in &record.head.truncated {
+            if let Some(Keeper::Lsm(tree)) = self.keyspaces.get(id).map(|space| &space.keeper) {
+                self.store.truncate(tree, next)?;
+            }
+            next = next.plus(1);
+        }
+        for (one, other) in &record.head.swapped {
+            // One that is gone was dropped later, and the manifest knows of both.
+            if let (Some(one), Some(other)) = (self.keyspaces.get(one), self.keyspaces.get(other))
+                && one.swap_names(other, next)
+            {
+                let (name, other_name) = (one.name(), other.name());
+                self.store.swap_names([(one.id, &name), (other.id, &other_name)], next);
+            }
+            next = next.plus(1);
+        }
+        let mut first = next;
         for (index, id) in record.keyspaces().into_iter().enumerate() {
             let count = record.head.counts[index];
             let next = first.plus(count);

@@ -24,26 +24,42 @@ impl KeyLocks {
         Self { stripes: (0..STRIPES).map(|_| Mutex::new(())).collect() }
     }
 
-    fn stripe(keyspace: KeyspaceId, key: &[u8]) -> usize {
-        let hash = xxh3_64_with_seed(key, u64::from(keyspace.0));
-        usize::try_from(hash % STRIPES as u64).expect("a stripe's number is small")
-    }
-
     /// Locks one key.
     pub(crate) fn one(&self, keyspace: KeyspaceId, key: &[u8]) -> Result<MutexGuard<'_, ()>> {
         refuse_inside_update()?;
-        Ok(self.stripes[Self::stripe(keyspace, key)].lock())
+        Ok(self.stripes[stripe(keyspace, key)].lock())
     }
 
-    /// Locks all keys of a batch.
-    pub(crate) fn many<'a>(
-        &self,
-        keys: impl Iterator<Item = (KeyspaceId, &'a [u8])>,
-    ) -> Result<Vec<MutexGuard<'_, ()>>> {
+    /// Locks stripes, in their order, so that nobody waits in a circle.
+    pub(crate) fn stripes(&self, stripes: &Stripes) -> Result<Vec<MutexGuard<'_, ()>>> {
         refuse_inside_update()?;
+        Ok(match stripes {
+            Stripes::Some(numbers) => numbers.iter().map(|&number| self.stripes[number].lock()).collect(),
+            Stripes::All => self.stripes.iter().map(Mutex::lock).collect(),
+        })
+    }
+}
+
+fn stripe(keyspace: KeyspaceId, key: &[u8]) -> usize {
+    let hash = xxh3_64_with_seed(key, u64::from(keyspace.0));
+    usize::try_from(hash % STRIPES as u64).expect("a stripe's number is small")
+}
+
+/// Which stripes are to be locked.
+#[derive(Debug)]
+pub(crate) enum Stripes {
+    /// Ascending, each once.
+    Some(Vec<usize>),
+    /// For what touches a whole keyspace.
+    All,
+}
+
+impl Stripes {
+    /// The stripes of these keys.
+    pub(crate) fn of<'a>(keys: impl Iterator<Item = (KeyspaceId, &'a [u8])>) -> Self {
         let mut numbers: Vec<usize> = Vec::new();
         for (keyspace, key) in keys {
-            numbers.push(Self::stripe(keyspace, key));
+            numbers.push(stripe(keyspace, key));
             // A huge batch needs no more numbers than there are stripes.
             if numbers.len() == 4 * STRIPES {
                 numbers.sort_unstable();
@@ -52,13 +68,15 @@ impl KeyLocks {
         }
         numbers.sort_unstable();
         numbers.dedup();
-        Ok(numbers.into_iter().map(|number| self.stripes[number].lock()).collect())
+        Self::Some(numbers)
     }
 
-    /// Locks everything: for what touches a whole keyspace.
-    pub(crate) fn all(&self) -> Result<Vec<MutexGuard<'_, ()>>> {
-        refuse_inside_update()?;
-        Ok(self.stripes.iter().map(Mutex::lock).collect())
+    /// Whether this key is under a lock.
+    pub(crate) fn hold(&self, keyspace: KeyspaceId, key: &[u8]) -> bool {
+        match self {
+            Self::Some(numbers) => numbers.binary_search(&stripe(keyspace, key)).is_ok(),
+            Self::All => true,
+        }
     }
 }
 

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use parking_lot::RwLock;
 use pugdb_core::engine::{Engine, EngineKind, KeyRange};
 use pugdb_core::memory::Btree;
 use pugdb_core::{Entry, EntryOptions, Error, KeyspaceId, Result, Seqno, Value};
@@ -12,7 +13,7 @@ use pugdb_lsm::Tree;
 use crate::database::Inner;
 use crate::scan::Scan;
 use crate::snapshot::Snapshot;
-use crate::{CommitTicket, Durability, WriteBatch, read, write};
+use crate::{CommitTicket, Durability, Watch, WriteBatch, read, write};
 
 /// How a keyspace is made.
 ///
@@ -28,9 +29,10 @@ pub struct KeyspaceOptions {
 /// A keyspace as all its handles share it.
 pub(crate) struct Space {
     pub(crate) id: KeyspaceId,
-    pub(crate) name: String,
     pub(crate) kind: EngineKind,
     pub(crate) keeper: Keeper,
+    /// Its name, and the seqno since which it has it.
+    name: RwLock<(Arc<str>, Seqno)>,
     /// The seqno of the drop; `u64::MAX` while it exists.
     dropped: AtomicU64,
 }
@@ -42,8 +44,29 @@ pub(crate) enum Keeper {
 }
 
 impl Space {
-    pub(crate) fn new(id: KeyspaceId, name: &str, kind: EngineKind, keeper: Keeper) -> Arc<Self> {
-        Arc::new(Self { id, name: name.to_owned(), kind, keeper, dropped: AtomicU64::new(u64::MAX) })
+    pub(crate) fn new(
+        id: KeyspaceId,
+        (name, since): (&str, Seqno),
+        kind: EngineKind,
+        keeper: Keeper,
+    ) -> Arc<Self> {
+        let name = RwLock::new((Arc::from(name), since));
+        Arc::new(Self { id, name, kind, keeper, dropped: AtomicU64::new(u64::MAX) })
+    }
+
+    pub(crate) fn name(&self) -> Arc<str> {
+        Arc::clone(&self.name.read().0)
+    }
+
+    /// Two keyspaces exchange their names at a seqno. False when that is past for them: a replay brings it again.
+    pub(crate) fn swap_names(&self, other: &Self, at: Seqno) -> bool {
+        let (mut mine, mut theirs) = (self.name.write(), other.name.write());
+        let is_news = mine.1.max(theirs.1) < at;
+        if is_news {
+            std::mem::swap(&mut mine.0, &mut theirs.0);
+            (mine.1, theirs.1) = (at, at);
+        }
+        is_news
     }
 
     pub(crate) fn engine(&self) -> &dyn Engine {
@@ -164,18 +187,18 @@ impl Keyspace {
         Self { durability, ..self.clone() }
     }
 
-    /// Its name.
+    /// Its name, which [`swap_keyspaces`](crate::Database::swap_keyspaces) may change.
     ///
     /// ```
     /// let db = pugdb::Database::in_memory()?;
     /// let users = db.keyspace("users")?;
     /// users.put(b"ada", b"1815")?;
-    /// assert!(db.drop_keyspace(users.name())?);
+    /// assert!(db.drop_keyspace(&users.name())?);
     /// assert!(db.keyspaces()?.is_empty());
     /// # Ok::<(), pugdb::Error>(())
     /// ```
-    pub fn name(&self) -> &str {
-        &self.space.name
+    pub fn name(&self) -> Arc<str> {
+        self.space.name()
     }
 
     /// What keeps its entries.
@@ -400,6 +423,24 @@ impl Keyspace {
         write::update(&self.inner, &self.space, key.as_ref(), self.durability, decide)
     }
 
+    /// Looks after a key: whether anybody changes it from now on. See [`Watch`].
+    ///
+    /// ```
+    /// let db = pugdb::Database::in_memory()?;
+    /// let users = db.keyspace("users")?;
+    /// let watch = users.watch(b"ada")?;
+    /// assert!(!watch.is_broken());
+    /// users.put(b"ada", b"1815")?;
+    /// assert!(watch.is_broken());
+    /// # Ok::<(), pugdb::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub fn watch(&self, key: impl AsRef<[u8]>) -> Result<Watch> {
+        Watch::new(&self.inner, &self.space, key.as_ref())
+    }
+
     /// Removes everything in the keyspace in one step. Older snapshots still read it.
     ///
     /// ```
@@ -433,7 +474,7 @@ impl Keyspace {
     /// # Errors
     /// As [`put`](Self::put).
     pub fn truncate_ticket(&self) -> Result<CommitTicket> {
-        write::truncate(&self.inner, &self.space, self.durability)
+        self.batch_of(|batch| batch.truncate(self)).commit_ticket()
     }
 
     /// The entries in a range of keys, in order, as they are now.

@@ -29,21 +29,25 @@ mod database;
 mod durable;
 mod key_locks;
 mod keyspace;
+mod locked_keys;
 mod read;
 mod report;
 mod scan;
 mod snapshot;
 mod ticket;
+mod watch;
 mod write;
 
 pub use batch::WriteBatch;
 pub use builder::{Builder, Durability};
 pub use database::Database;
 pub use keyspace::{Change, Keyspace, KeyspaceOptions};
+pub use locked_keys::{LockScope, LockedKeys};
 pub use report::{LogCut, RecoveryReport, Stats, VerifyReport};
 pub use scan::Scan;
 pub use snapshot::Snapshot;
 pub use ticket::CommitTicket;
+pub use watch::Watch;
 
 pub use pugdb_core::engine::{EngineKind, KeyRange};
 pub use pugdb_core::{DatabaseId, FileId, KeyspaceId};

@@ -104,6 +104,11 @@ impl KeyRange {
         Self { start, end }
     }
 
+    /// Both ends, as the standard library's maps take them.
+    pub fn bounds(&self) -> (Bound<&[u8]>, Bound<&[u8]>) {
+        (self.start.as_ref().map(Vec::as_slice), self.end.as_ref().map(Vec::as_slice))
+    }
+
     /// True when `key` lies inside.
     pub fn contains(&self, key: &[u8]) -> bool {
         let after_start = match &self.start {

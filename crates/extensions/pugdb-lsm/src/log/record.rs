@@ -6,16 +6,14 @@ use pugdb_core::{Error, KeyspaceId, Result, Seqno, Timestamp};
 /// The kind of a record. The numbers are part of the disk format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RecordKind {
-    /// Operations: one section a keyspace.
+    /// Truncations, swaps of names, then operations: one section a keyspace.
     Batch = 1,
     /// A keyspace comes into being; its section holds engine and name.
     CreateKeyspace = 2,
     /// A keyspace ends.
     DropKeyspace = 3,
-    /// A keyspace forgets everything before this seqno.
-    TruncateKeyspace = 4,
     /// Nothing but the durable position in the frame's header, and the time.
-    Mark = 5,
+    Mark = 4,
 }
 
 /// The head of a record: everything but the keyspaces' own bytes.
@@ -25,8 +23,13 @@ pub struct RecordHead {
     pub kind: RecordKind,
     /// The clock when it was written. Expiry never goes back behind it.
     pub now: Timestamp,
-    /// The seqno of the first operation; later ones follow in the order of the sections.
+    /// The first seqno. Truncations and swaps take one each, in their order; then come the operations, in the order of
+    /// the sections.
     pub first: Seqno,
+    /// Keyspaces that forget everything before their seqno.
+    pub truncated: Vec<KeyspaceId>,
+    /// Keyspaces that exchange their names.
+    pub swapped: Vec<(KeyspaceId, KeyspaceId)>,
     /// How many operations each section holds.
     pub counts: Vec<u64>,
     /// The keyspace that a change is about (its section may be sealed for good: the id stays readable).
@@ -34,24 +37,41 @@ pub struct RecordHead {
 }
 
 impl RecordHead {
+    fn new(kind: RecordKind, now: Timestamp, first: Seqno) -> Self {
+        Self {
+            kind,
+            now,
+            first,
+            truncated: Vec::new(),
+            swapped: Vec::new(),
+            counts: Vec::new(),
+            subject: KeyspaceId(0),
+        }
+    }
+
     /// A batch of operations.
     pub fn batch(now: Timestamp, first: Seqno, counts: Vec<u64>) -> Self {
-        Self { kind: RecordKind::Batch, now, first, counts, subject: KeyspaceId(0) }
+        Self { counts, ..Self::new(RecordKind::Batch, now, first) }
     }
 
     /// A change of a keyspace, which takes one seqno.
     pub fn change(kind: RecordKind, now: Timestamp, seqno: Seqno, subject: KeyspaceId) -> Self {
-        Self { kind, now, first: seqno, counts: vec![1], subject }
+        Self { counts: vec![1], subject, ..Self::new(kind, now, seqno) }
     }
 
     /// A mark.
     pub fn mark(now: Timestamp) -> Self {
-        Self { kind: RecordKind::Mark, now, first: Seqno::ZERO, counts: Vec::new(), subject: KeyspaceId(0) }
+        Self::new(RecordKind::Mark, now, Seqno::ZERO)
+    }
+
+    /// The seqno of the first operation, behind truncations and swaps.
+    pub fn first_operation(&self) -> Seqno {
+        self.first.plus((self.truncated.len() + self.swapped.len()) as u64)
     }
 
     /// The last seqno of the record; zero for a mark.
     pub fn last(&self) -> Seqno {
-        Seqno((self.first.0 + self.counts.iter().sum::<u64>()).saturating_sub(1))
+        Seqno((self.first_operation().0 + self.counts.iter().sum::<u64>()).saturating_sub(1))
     }
 
     /// The head's bytes.
@@ -61,6 +81,15 @@ impl RecordHead {
         put_varint(&mut out, self.now.0);
         put_varint(&mut out, self.first.0);
         put_varint(&mut out, u64::from(self.subject.0));
+        put_varint(&mut out, self.truncated.len() as u64);
+        for keyspace in &self.truncated {
+            put_varint(&mut out, u64::from(keyspace.0));
+        }
+        put_varint(&mut out, self.swapped.len() as u64);
+        for (one, other) in &self.swapped {
+            put_varint(&mut out, u64::from(one.0));
+            put_varint(&mut out, u64::from(other.0));
+        }
         put_varint(&mut out, self.counts.len() as u64);
         for count in &self.counts {
             put_varint(&mut out, *count);
@@ -73,27 +102,40 @@ impl RecordHead {
     /// # Errors
     /// `Corrupt` when they are no head.
     pub fn decode(bytes: &[u8]) -> Result<Self> {
-        use RecordKind::{Batch, CreateKeyspace, DropKeyspace, Mark, TruncateKeyspace};
+        use RecordKind::{Batch, CreateKeyspace, DropKeyspace, Mark};
         let mut reader = Reader::new(bytes);
         let number = reader.u8()?;
-        let kind = [Batch, CreateKeyspace, DropKeyspace, TruncateKeyspace, Mark]
+        let kind = [Batch, CreateKeyspace, DropKeyspace, Mark]
             .into_iter()
             .find(|kind| *kind as u8 == number)
             .ok_or_else(|| Error::corrupt("a log record has a kind this version does not know"))?;
         let now = Timestamp(reader.varint()?);
         let first = Seqno(reader.varint()?);
         let subject = KeyspaceId(reader.varint_u32()?);
-        let sections = reader.length()?;
-        if sections > reader.rest().len() {
-            return Err(Error::corrupt("a log record has more sections than bytes"));
-        }
-        let counts = (0..sections).map(|_| reader.varint()).collect::<Result<Vec<_>>>()?;
-        let total = counts.iter().try_fold(first.0, |sum, count| sum.checked_add(*count));
-        if total.is_none() || !reader.is_empty() {
+        let keyspace = |reader: &mut Reader<'_>| reader.varint_u32().map(KeyspaceId);
+        let truncated = list(&mut reader, keyspace)?;
+        let swapped = list(&mut reader, |reader| Ok((keyspace(reader)?, keyspace(reader)?)))?;
+        let counts = list(&mut reader, Reader::varint)?;
+        let changes = (truncated.len() + swapped.len()) as u64;
+        let total =
+            counts.iter().try_fold(first.0.saturating_add(changes), |sum, count| sum.checked_add(*count));
+        if total.is_none_or(|total| total == u64::MAX) || !reader.is_empty() {
             return Err(Error::corrupt("a log record's head does not add up"));
         }
-        Ok(Self { kind, now, first, counts, subject })
+        Ok(Self { kind, now, first, truncated, swapped, counts, subject })
     }
+}
+
+/// A length, then so many items.
+fn list<'a, T>(
+    reader: &mut Reader<'a>,
+    mut item: impl FnMut(&mut Reader<'a>) -> Result<T>,
+) -> Result<Vec<T>> {
+    let count = reader.length()?;
+    if count > reader.rest().len() {
+        return Err(Error::corrupt("a log record lists more than it has bytes"));
+    }
+    (0..count).map(|_| item(reader)).collect()
 }
 
 #[cfg(test)]
@@ -106,6 +148,11 @@ mod tests {
             RecordHead::batch(Timestamp(1 << 40), Seqno(77), vec![3, 0, 500]),
             RecordHead::change(RecordKind::DropKeyspace, Timestamp(5), Seqno(9), KeyspaceId(12)),
             RecordHead::mark(Timestamp(0)),
+            RecordHead {
+                truncated: vec![KeyspaceId(3), KeyspaceId(400)],
+                swapped: vec![(KeyspaceId(1), KeyspaceId(2))],
+                ..RecordHead::batch(Timestamp(1), Seqno(7), vec![])
+            },
         ] {
             let bytes = head.encode();
             assert_eq!(RecordHead::decode(&bytes).unwrap(), head);
@@ -113,7 +160,14 @@ mod tests {
                 assert!(RecordHead::decode(&bytes[..end]).is_err());
             }
         }
-        assert_eq!(RecordHead::batch(Timestamp(0), Seqno(77), vec![3, 2]).last(), Seqno(81));
+        let batch = RecordHead::batch(Timestamp(0), Seqno(77), vec![3, 2]);
+        assert_eq!(batch.last(), Seqno(81));
+        let with_changes = RecordHead {
+            truncated: vec![KeyspaceId(1)],
+            swapped: vec![(KeyspaceId(1), KeyspaceId(2))],
+            ..batch
+        };
+        assert_eq!((with_changes.first_operation(), with_changes.last()), (Seqno(79), Seqno(83)));
     }
 
     #[test]

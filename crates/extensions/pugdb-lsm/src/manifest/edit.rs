@@ -48,6 +48,15 @@ pub enum Edit {
         /// When.
         at: Seqno,
     },
+    /// A keyspace has this name from `at` on.
+    Rename {
+        /// Its number.
+        keyspace: KeyspaceId,
+        /// Its new name.
+        name: String,
+        /// When.
+        at: Seqno,
+    },
     /// A keyspace ends, with all its tables.
     Drop {
         /// Its number.
@@ -99,6 +108,7 @@ const ADD_TABLE: u8 = 8;
 const REMOVE_TABLE: u8 = 9;
 const QUARANTINE: u8 = 10;
 const NEXT_KEYSPACE: u8 = 11;
+const RENAME: u8 = 12;
 
 const HAS_GLOBAL_SEQNO: u8 = 1;
 const IS_QUARANTINED: u8 = 2;
@@ -138,6 +148,10 @@ fn encode_one(edit: &Edit, head: &mut Vec<u8>, sections: &mut BTreeMap<KeyspaceI
         Edit::NextKeyspace(next) => numbers(NEXT_KEYSPACE, &[u64::from(*next)]),
         Edit::Create { keyspace, name, engine, at } => {
             numbers(CREATE, &[u64::from(keyspace.0), at.0, u64::from(*engine as u8)]);
+            put_bytes(sections.entry(*keyspace).or_default(), name.as_bytes());
+        }
+        Edit::Rename { keyspace, name, at } => {
+            numbers(RENAME, &[u64::from(keyspace.0), at.0]);
             put_bytes(sections.entry(*keyspace).or_default(), name.as_bytes());
         }
         Edit::Drop { keyspace } => numbers(DROP, &[u64::from(keyspace.0)]),
@@ -208,9 +222,11 @@ fn decode_one(head: &mut Reader<'_>, sections: &mut BTreeMap<KeyspaceId, Reader<
             let engine = u8::try_from(head.varint()?).ok().and_then(EngineKind::from_number);
             let engine = engine
                 .ok_or_else(|| Error::corrupt("a keyspace has an engine this version does not know"))?;
-            let name = String::from_utf8(section(sections, keyspace)?.bytes()?.to_vec());
-            let name = name.map_err(|_| Error::corrupt("a keyspace's name is not UTF-8"))?;
-            Edit::Create { keyspace, name, engine, at }
+            Edit::Create { keyspace, name: name(sections, keyspace)?, engine, at }
+        }
+        RENAME => {
+            let (keyspace, at) = (KeyspaceId(head.varint_u32()?), Seqno(head.varint()?));
+            Edit::Rename { keyspace, name: name(sections, keyspace)?, at }
         }
         DROP => Edit::Drop { keyspace: KeyspaceId(head.varint_u32()?) },
         TRUNCATE => Edit::Truncate { keyspace: KeyspaceId(head.varint_u32()?), at: Seqno(head.varint()?) },
@@ -241,6 +257,11 @@ fn decode_table(
     let (first, last, bounds) = (key()?, key()?, (key()?, key()?));
     let meta = TableMeta { id, keyspace, bytes, entries, deletes, first, last, min_seqno, max_seqno };
     Ok(TableEntry { meta, run, global_seqno, bounds, quarantined: flags & IS_QUARANTINED != 0 })
+}
+
+fn name(sections: &mut BTreeMap<KeyspaceId, Reader<'_>>, keyspace: KeyspaceId) -> Result<String> {
+    let name = String::from_utf8(section(sections, keyspace)?.bytes()?.to_vec());
+    name.map_err(|_| Error::corrupt("a keyspace's name is not UTF-8"))
 }
 
 fn section<'a, 'b>(

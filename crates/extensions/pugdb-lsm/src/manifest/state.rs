@@ -18,6 +18,8 @@ pub struct KeyspaceState {
     pub engine: EngineKind,
     /// When it came into being.
     pub created: Seqno,
+    /// Since when it has its name.
+    pub named: Seqno,
     /// Everything up to here is in its tables.
     pub flushed: Seqno,
     /// Its truncations.
@@ -33,6 +35,7 @@ impl KeyspaceState {
             name: name.to_owned(),
             engine,
             created,
+            named: created,
             flushed: Seqno::ZERO,
             floors: Floors::default(),
             tables: Vec::new(),
@@ -86,6 +89,12 @@ impl State {
                     self.keyspaces.insert(*keyspace, KeyspaceState::empty(name, *engine, *at));
                 }
             }
+            Edit::Rename { keyspace, name, at } => {
+                let state = self.keyspace(*keyspace)?;
+                if *at > state.named {
+                    (state.name, state.named) = (name.clone(), *at);
+                }
+            }
             Edit::Drop { keyspace } => {
                 self.keyspaces.remove(keyspace);
             }
@@ -132,7 +141,10 @@ impl State {
             vec![Edit::Log(self.log.clone()), Edit::LastSeqno(self.last_seqno), Edit::Time(self.time)];
         for (&keyspace, state) in &self.keyspaces {
             let (name, engine, at) = (state.name.clone(), state.engine, state.created);
-            edits.push(Edit::Create { keyspace, name, engine, at });
+            edits.push(Edit::Create { keyspace, name: name.clone(), engine, at });
+            if state.named > at {
+                edits.push(Edit::Rename { keyspace, name, at: state.named });
+            }
             edits.extend(state.floors.cuts().iter().map(|&at| Edit::Truncate { keyspace, at }));
             edits.push(Edit::Flushed { keyspace, seqno: state.flushed });
             edits.extend(state.tables.iter().map(|table| Edit::AddTable { table: table.clone() }));

@@ -226,6 +226,14 @@ impl Store {
         self.wake();
     }
 
+    /// Two keyspaces have exchanged their names: here are the new ones.
+    pub fn swap_names(&self, names: [(KeyspaceId, &str); 2], at: Seqno) {
+        let rename =
+            |(keyspace, name): (KeyspaceId, &str)| (at, Edit::Rename { keyspace, name: name.to_owned(), at });
+        self.pending.lock().extend(names.map(rename));
+        self.wake();
+    }
+
     /// A keyspace forgets everything before `at`.
     ///
     /// # Errors

@@ -4,15 +4,16 @@ use pugdb_core::engine::Persistence;
 use pugdb_core::{Error, Result, limits};
 use pugdb_lsm::store::Admission;
 
-use crate::batch::Part;
+use crate::batch::Changes;
 use crate::database::Inner;
 
 /// Refuses what breaks a rule, then waits for room in memory, which is kept until the guard is dropped.
-pub(super) fn admit(inner: &Inner, bytes: usize) -> Result<Option<Admission<'_>>> {
+pub(super) fn admit<'a>(inner: &'a Inner, changes: &Changes) -> Result<Option<Admission<'a>>> {
     inner.check_open()?;
     match &inner.durable {
-        Some(durable) => durable.store.admit(bytes).map(Some),
-        None => Ok(None),
+        // What only removes needs no room, and may be what makes some.
+        Some(durable) if !changes.parts.is_empty() => durable.store.admit(changes.bytes).map(Some),
+        _ => Ok(None),
     }
 }
 
@@ -20,15 +21,18 @@ pub(super) fn admit(inner: &Inner, bytes: usize) -> Result<Option<Admission<'_>>
 ///
 /// # Errors
 /// `Invalid` when they are mixed: half of the batch would be lost on open.
-pub(super) fn is_logged(inner: &Inner, parts: &[Part]) -> Result<bool> {
-    let durable = |part: &Part| part.space.kind.persistence() == Persistence::Durable;
-    let count = parts.iter().filter(|part| durable(part)).count();
-    if count != 0 && count != parts.len() {
+pub(super) fn is_logged(inner: &Inner, changes: &Changes) -> Result<bool> {
+    let spaces = changes.truncated.iter().chain(changes.parts.iter().map(|part| &part.space));
+    let (durable, volatile): (Vec<_>, Vec<_>) =
+        spaces.partition(|space| space.kind.persistence() == Persistence::Durable);
+    // Names are on disk, those of keyspaces in memory too.
+    let is_durable = !durable.is_empty() || !changes.swapped.is_empty();
+    if is_durable && !volatile.is_empty() && inner.durable.is_some() {
         return Err(Error::invalid(
             "the batch mixes keyspaces on disk with keyspaces in memory; it could not be all or nothing after a crash",
         ));
     }
-    Ok(count > 0 && inner.durable.is_some())
+    Ok(is_durable && inner.durable.is_some())
 }
 
 /// The most that the operations of one batch may take.
@@ -44,7 +48,7 @@ pub(crate) fn batch_too_large(inner: &Inner) -> Error {
     ))
 }
 
-pub(crate) fn value_too_large(inner: &Inner, bytes: usize) -> Error {
+pub(super) fn value_too_large(inner: &Inner, bytes: usize) -> Error {
     Error::invalid(format!(
         "the value has {bytes} bytes; at most {} and a quarter of memory_bytes, which is {} here, are allowed",
         limits::VALUE_BYTES_MAX,

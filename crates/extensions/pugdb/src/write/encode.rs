@@ -2,10 +2,21 @@
 
 use bytes::Bytes;
 use pugdb_core::coding::Reader;
-use pugdb_core::{Error, Op, Result};
+use pugdb_core::{Error, Op, Result, Seqno, Timestamp};
 use pugdb_lsm::frame::Section;
+use pugdb_lsm::log::RecordHead;
 
-use crate::batch::Part;
+use crate::batch::{Changes, Part};
+
+/// The head of the record of a batch.
+pub(super) fn head(now: Timestamp, first: Seqno, changes: &Changes) -> RecordHead {
+    let counts = changes.parts.iter().map(|part| part.ops.len() as u64).collect();
+    RecordHead {
+        truncated: changes.truncated.iter().map(|space| space.id).collect(),
+        swapped: changes.swapped.iter().map(|(one, other)| (one.id, other.id)).collect(),
+        ..RecordHead::batch(now, first, counts)
+    }
+}
 
 /// One section a keyspace, its operations in order.
 pub(super) fn sections(parts: &[Part]) -> Vec<Section> {

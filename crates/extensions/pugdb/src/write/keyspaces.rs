@@ -1,19 +1,20 @@
-//! Changes of keyspaces: create, drop, truncate. Log records with a seqno, on the same path as a batch.
+//! Changes of keyspaces: create and drop, log records with a seqno on the same path as a batch; and what a batch does to
+//! their names.
 
 use std::sync::Arc;
 
 use pugdb_core::coding::Reader;
-use pugdb_core::engine::{Engine, EngineKind};
+use pugdb_core::engine::EngineKind;
 use pugdb_core::memory::Btree;
 use pugdb_core::{Error, KeyspaceId, Lsn, Result, Seqno};
 use pugdb_lsm::frame::Section;
 use pugdb_lsm::log::{RecordHead, RecordKind};
 
 use super::{log, publish, ticket};
-use crate::database::{Inner, Writer};
+use crate::CommitTicket;
+use crate::database::{Inner, Names, Writer};
 use crate::durable::Durable;
 use crate::keyspace::{Keeper, Space};
-use crate::{CommitTicket, Durability};
 
 /// The keyspace of this name, made if it does not exist.
 pub(crate) fn create_keyspace(
@@ -38,7 +39,7 @@ pub(crate) fn create_keyspace(
         None => None,
     };
     let keeper = tree.map_or_else(|| Keeper::Btree(Btree::new(Arc::clone(&inner.snapshots))), Keeper::Lsm);
-    let space = Space::new(id, name, engine, keeper);
+    let space = Space::new(id, (name, seqno), engine, keeper);
     inner.names.write().insert(name.to_owned(), Arc::clone(&space));
     publish(inner, seqno, end, inner.options.durability);
     drop(writer);
@@ -63,30 +64,19 @@ pub(crate) fn drop_keyspace(inner: &Inner, name: &str) -> Result<Option<CommitTi
     Ok(Some(ticket(inner, end, inner.options.durability)))
 }
 
-/// Empties a keyspace.
-pub(crate) fn truncate(inner: &Inner, space: &Arc<Space>, durability: Durability) -> Result<CommitTicket> {
-    // Whoever has read a key and is about to write it is through first.
-    let _locks = inner.locks.all()?;
-    refuse_after_failure(inner)?;
-    let mut writer = inner.writer.lock();
-    inner.check_open()?;
-    space.check_writable()?;
-    let seqno = writer.sequencer.reserve(1);
-    let end = match (&inner.durable, &space.keeper) {
-        (Some(durable), Keeper::Lsm(tree)) => {
-            let end = log_change(inner, &mut writer, RecordKind::TruncateKeyspace, seqno, space.id)?;
-            durable.store.truncate(tree, seqno)?;
-            end
-        }
-        (_, Keeper::Btree(engine)) => {
-            engine.truncate(seqno)?;
-            Lsn(0)
-        }
-        (None, Keeper::Lsm(_)) => return Err(Error::internal("a tree without a log")),
-    };
-    publish(inner, seqno, end, durability);
-    drop(writer);
-    Ok(ticket(inner, end, durability))
+/// Two keyspaces exchange their names.
+pub(super) fn swap_names(inner: &Inner, names: &mut Names, pair: &(Arc<Space>, Arc<Space>), at: Seqno) {
+    let (one, other) = pair;
+    if !one.swap_names(other, at) {
+        return;
+    }
+    let renamed = [one, other].map(|space| (space, space.name()));
+    for (space, name) in &renamed {
+        names.insert(name.to_string(), Arc::clone(space));
+    }
+    if let Some(durable) = &inner.durable {
+        durable.store.swap_names(renamed.each_ref().map(|(space, name)| (space.id, &**name)), at);
+    }
 }
 
 /// A change takes no room in memory, but after a failure nothing is written any more.

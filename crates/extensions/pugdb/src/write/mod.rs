@@ -24,26 +24,33 @@ use pugdb_core::{Entry, Key, Lsn, Op, Result, Seqno, Value};
 use pugdb_lsm::frame::Section;
 use pugdb_lsm::log::RecordHead;
 
-pub(crate) use admit::{batch_bytes_max, batch_too_large, value_too_large};
+pub(crate) use admit::{batch_bytes_max, batch_too_large};
 pub(crate) use encode::operations;
-pub(crate) use keyspaces::{create_keyspace, decode_creation, drop_keyspace, truncate};
+pub(crate) use keyspaces::{create_keyspace, decode_creation, drop_keyspace};
 
-use crate::batch::{Part, WriteBatch};
-use crate::database::{Inner, Writer};
+use crate::batch::{Changes, Part, WriteBatch};
+use crate::database::{Inner, Names, Writer};
+use crate::key_locks::Stripes;
 use crate::keyspace::{Change, Keeper, Space};
-use crate::{CommitTicket, Durability, key_locks, read};
+use crate::locked_keys::{LockScope, LockedKeys};
+use crate::{CommitTicket, Durability, EntryOptions, key_locks, read};
 
 /// Commits a batch.
 pub(crate) fn commit(batch: WriteBatch) -> Result<CommitTicket> {
-    let WriteBatch { inner, durability, parts, bytes, .. } = batch;
-    if parts.is_empty() {
+    let WriteBatch { inner, durability, changes, .. } = batch;
+    if changes.is_empty() {
         inner.check_open()?;
         return Ok(CommitTicket::done());
     }
-    let _room = admit::admit(&inner, bytes)?;
-    let keys = parts.iter().flat_map(|part| part.ops.iter().map(|op| (part.space.id, &*op.key)));
-    let _locks = inner.locks.many(keys)?;
-    commit_locked(&inner, &parts, durability)
+    let _room = admit::admit(&inner, &changes)?;
+    let stripes = if changes.truncated.is_empty() {
+        Stripes::of(changes.parts.iter().flat_map(|part| part.ops.iter().map(|op| (part.space.id, &*op.key))))
+    } else {
+        // Whoever has read a key and is about to write it is through first.
+        Stripes::All
+    };
+    let _locks = inner.locks.stripes(&stripes)?;
+    commit_locked(&inner, &changes, durability)
 }
 
 /// Reads, decides and commits one key under its lock.
@@ -62,39 +69,73 @@ pub(crate) fn update<R>(
     let entry = match change {
         Change::Keep => return Ok((result, inner.shown_ticket())),
         Change::Delete => Entry::delete(),
-        Change::Put(value, _) if value.len() > inner.options.write_bytes_max() => {
-            return Err(value_too_large(inner, value.len()));
-        }
-        Change::Put(value, options) => Entry::put_with(Value::new(value)?, options),
+        Change::Put(value, options) => put_entry(inner, value, options)?,
     };
     let op = Op { key, entry };
+    let bytes = op.cost_bytes();
+    let parts = vec![Part { space: Arc::clone(space), ops: vec![op] }];
+    let changes = Changes { parts, bytes, ..Changes::default() };
     // Under the key lock: a flush, which makes room, needs no key lock.
-    let _room = admit::admit(inner, op.cost_bytes())?;
-    let part = Part { space: Arc::clone(space), ops: vec![op] };
-    let ticket = commit_locked(inner, &[part], durability)?;
-    Ok((result, ticket))
+    let _room = admit::admit(inner, &changes)?;
+    Ok((result, commit_locked(inner, &changes, durability)?))
 }
 
-/// Steps 3 to 6; the caller holds the key locks.
-fn commit_locked(inner: &Inner, parts: &[Part], durability: Durability) -> Result<CommitTicket> {
-    let is_logged = admit::is_logged(inner, parts)?;
-    let sections = if is_logged { encode::sections(parts) } else { Vec::new() };
-    let counts: Vec<u64> = parts.iter().map(|part| part.ops.len() as u64).collect();
-    let total = counts.iter().sum();
+/// Reads, decides and commits several keys, or everything there is, under their locks.
+pub(crate) fn update_locked<R>(
+    inner: &Arc<Inner>,
+    scope: LockScope<'_>,
+    decide: impl FnOnce(&mut LockedKeys) -> Result<R>,
+) -> Result<(R, CommitTicket)> {
+    inner.check_open()?;
+    let stripes = match scope {
+        LockScope::Keys(keys) => Stripes::of(keys.iter().map(|(keyspace, key)| (keyspace.space.id, *key))),
+        LockScope::Everything => Stripes::All,
+    };
+    let _locks = inner.locks.stripes(&stripes)?;
+    let mut locked = LockedKeys::new(inner, stripes)?;
+    let result = key_locks::inside_update(|| decide(&mut locked))?;
+    let changes = locked.into_changes();
+    if changes.is_empty() {
+        return Ok((result, inner.shown_ticket()));
+    }
+    let _room = admit::admit(inner, &changes)?;
+    Ok((result, commit_locked(inner, &changes, inner.options.durability)?))
+}
+
+/// An entry with a value that was held against the limits.
+pub(crate) fn put_entry(
+    inner: &Inner,
+    value: impl AsRef<[u8]> + Into<Vec<u8>>,
+    options: EntryOptions,
+) -> Result<Entry> {
+    // Looked at before it is copied: a refused value costs nothing.
+    if value.as_ref().len() > inner.options.write_bytes_max() {
+        return Err(admit::value_too_large(inner, value.as_ref().len()));
+    }
+    Ok(Entry::put_with(Value::new(value.into())?, options))
+}
+
+/// Steps 3 to 6, with the key locks held.
+fn commit_locked(inner: &Arc<Inner>, changes: &Changes, durability: Durability) -> Result<CommitTicket> {
+    let is_logged = admit::is_logged(inner, changes)?;
+    let sections = if is_logged { encode::sections(&changes.parts) } else { Vec::new() };
 
     let mut writer = inner.writer.lock();
     inner.check_open()?;
-    for part in parts {
-        part.space.check_writable()?;
+    for space in changes.spaces() {
+        space.check_writable()?;
     }
-    let first = writer.sequencer.reserve(total);
+    let first = writer.sequencer.reserve(changes.seqnos());
     let end = if is_logged {
-        log(inner, &mut writer, &RecordHead::batch(inner.now(), first, counts), &sections)?
+        log(inner, &mut writer, &encode::head(inner.now(), first, changes), &sections)?
     } else {
         Lsn(0)
     };
-    apply(inner, first, parts)?;
-    publish(inner, first.plus(total - 1), end, durability);
+    inner.watches.note(inner, changes)?;
+    // Held until it is published: who finds a keyspace by its new name sees all of the commit.
+    let mut names = (!changes.swapped.is_empty()).then(|| inner.names.write());
+    apply(inner, first, changes, names.as_deref_mut())?;
+    publish(inner, first.plus(changes.seqnos() - 1), end, durability);
     drop(writer);
     Ok(ticket(inner, end, durability))
 }
@@ -108,10 +149,23 @@ fn log(inner: &Inner, writer: &mut Writer, head: &RecordHead, sections: &[Sectio
     Ok(appended.end)
 }
 
-/// Step 5: the memtables, in the order of the seqnos.
-fn apply(inner: &Inner, first: Seqno, parts: &[Part]) -> Result<()> {
+/// Step 5, in the order in which recovery does it.
+fn apply(inner: &Inner, first: Seqno, changes: &Changes, names: Option<&mut Names>) -> Result<()> {
     let mut next = first;
-    for part in parts {
+    for space in &changes.truncated {
+        match (&inner.durable, &space.keeper) {
+            (Some(durable), Keeper::Lsm(tree)) => durable.store.truncate(tree, next)?,
+            _ => space.engine().truncate(next)?,
+        }
+        next = next.plus(1);
+    }
+    if let Some(names) = names {
+        for pair in &changes.swapped {
+            keyspaces::swap_names(inner, names, pair, next);
+            next = next.plus(1);
+        }
+    }
+    for part in &changes.parts {
         part.space.engine().apply(next, &part.ops)?;
         next = next.plus(part.ops.len() as u64);
         if let (Some(durable), Keeper::Lsm(tree)) = (&inner.durable, &part.space.keeper) {

@@ -145,7 +145,7 @@ impl VersionedMap {
             return false;
         }
         let state = self.state.read();
-        let entries = state.entries.range::<[u8], _>(bounds(range));
+        let entries = state.entries.range::<[u8], _>(range.bounds());
         let mut room = Room::new(size);
         let mut take = |(key, versions): (&Key, &Vec<Found>)| {
             let Some(found) = newest_at(versions, seqno) else { return true };
@@ -197,10 +197,6 @@ pub enum TrackGarbage {
     Yes,
     /// No: the map dies as a whole, as a memtable does.
     No,
-}
-
-fn bounds(range: &KeyRange) -> (Bound<&[u8]>, Bound<&[u8]>) {
-    (range.start.as_ref().map(Vec::as_slice), range.end.as_ref().map(Vec::as_slice))
 }
 
 /// A version as a map keeps it.

@@ -57,6 +57,8 @@ pub enum ModelOp {
     DropKeyspace(String),
     /// A keyspace loses all it holds.
     Truncate(String),
+    /// Two keyspaces, which must exist, exchange their names.
+    Swap(String, String),
     /// A key gets a value.
     Put {
         /// The keyspace, which must exist.
@@ -110,6 +112,14 @@ struct Incarnation {
 }
 
 impl Incarnation {
+    /// The entries that are not deleted, expired ones too.
+    fn newest_entries(&self) -> Vec<(Vec<u8>, ModelEntry)> {
+        let newest = |(key, versions): (&Vec<u8>, &Vec<(usize, Option<ModelEntry>)>)| {
+            Some((key.clone(), versions.last()?.1.clone()?))
+        };
+        self.entries.iter().filter_map(newest).collect()
+    }
+
     fn get(&self, commit: usize, now: Timestamp, key: &[u8]) -> Option<&ModelEntry> {
         visible(self.entries.get(key)?, commit, now)
     }
@@ -159,6 +169,17 @@ impl Model {
             // Said of every key one by one, so nothing else needs to know about truncation.
             ModelOp::Truncate(name) => {
                 self.newest(name).entries.values_mut().for_each(|versions| versions.push((commit, None)));
+            }
+            // Likewise: each name now leads to what the other one led to.
+            ModelOp::Swap(one, other) => {
+                let held = [other, one].map(|name| self.newest(name).newest_entries());
+                for (name, entries) in [one, other].into_iter().zip(held) {
+                    let all = &mut self.newest(name).entries;
+                    all.values_mut().for_each(|versions| versions.push((commit, None)));
+                    for (key, entry) in entries {
+                        all.entry(key).or_default().push((commit, Some(entry)));
+                    }
+                }
             }
             ModelOp::Put { keyspace, key, entry } => {
                 let versions = self.newest(keyspace).entries.entry(key.clone()).or_default();
