@@ -10,7 +10,7 @@ use pugdb_sim::{World, check};
 const TARGET: &str = "-p pugdb-tests --test locked_keys";
 
 fn number(value: Option<pugdb::Value>) -> i64 {
-    value.map_or(0, |value| std::str::from_utf8(&value).unwrap().parse().unwrap())
+    value.map_or(0, |value| std::str::from_utf8(&value).expect("digits").parse().expect("a number"))
 }
 
 fn transfer(db: &Database, accounts: &Keyspace, from: &[u8], to: &[u8], amount: i64) {
@@ -21,7 +21,7 @@ fn transfer(db: &Database, accounts: &Keyspace, from: &[u8], to: &[u8], amount: 
         let right = if from == to { left } else { right + amount };
         locked.put(accounts, to, right.to_string())
     })
-    .unwrap();
+    .expect("it is open");
 }
 
 #[test]
@@ -29,7 +29,9 @@ fn transfers_between_threads_keep_their_sum_and_every_snapshot_sees_it() {
     let db = Database::in_memory().unwrap();
     let accounts = db.keyspace("accounts").unwrap();
     let names: Vec<Vec<u8>> = (0..20).map(|number| format!("account{number}").into_bytes()).collect();
-    names.iter().for_each(|name| accounts.put(name, b"100").unwrap());
+    for name in &names {
+        accounts.put(name, b"100").unwrap();
+    }
     let sum = || {
         let snapshot = db.snapshot().unwrap();
         snapshot.scan(&accounts, ..).map(|entry| number(Some(entry.unwrap().1))).sum::<i64>()

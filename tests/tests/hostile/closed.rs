@@ -48,12 +48,12 @@ fn every_call_on_a_closed_database_is_closed() {
         db.close().unwrap();
 
         let closed = |what: &str, outcome: Result<()>| fails(ErrorKind::Closed, what, outcome);
-        closed("keyspace", db.keyspace(space.name()).map(drop));
+        closed("keyspace", db.keyspace(&space.name()).map(drop));
         closed("a new keyspace", db.keyspace("new").map(drop));
         closed("keyspace_with", db.keyspace_with("new", KeyspaceOptions::default()).map(drop));
         closed("existing_keyspace", db.existing_keyspace("new").map(drop));
         closed("keyspaces", db.keyspaces().map(drop));
-        closed("drop_keyspace", db.drop_keyspace(space.name()).map(drop));
+        closed("drop_keyspace", db.drop_keyspace(&space.name()).map(drop));
         closed("snapshot", db.snapshot().map(drop));
         closed("flush", db.flush());
         closed("stats", db.stats().map(drop));
@@ -124,7 +124,7 @@ fn a_dropped_keyspace_is_not_found_and_its_name_is_free() {
         let snapshot = db.snapshot().unwrap();
         let mut scan = space.scan(..);
         assert!(scan.next().unwrap().is_ok());
-        assert!(db.drop_keyspace(space.name()).unwrap());
+        assert!(db.drop_keyspace(&space.name()).unwrap());
         fails(ErrorKind::NotFound, "get", space.get(key("000")));
         fails(ErrorKind::NotFound, "put", space.put(key("000"), b"v"));
         fails(ErrorKind::NotFound, "delete", space.delete(key("000")));
@@ -134,7 +134,7 @@ fn a_dropped_keyspace_is_not_found_and_its_name_is_free() {
         fails(ErrorKind::NotFound, "scan", space.scan(..).next_entry());
         // Who looked before still sees it, and a namesake is another keyspace.
         assert_eq!(scan.map(Result::unwrap).count(), 39);
-        let namesake = db.keyspace(space.name()).unwrap();
+        let namesake = db.keyspace(&space.name()).unwrap();
         assert_eq!(namesake.count().unwrap(), 0);
         namesake.put(key("000"), b"new").unwrap();
         assert_eq!(snapshot.get(&space, key("000")).unwrap().unwrap(), value("v", 10)[..]);
@@ -157,7 +157,7 @@ fn keyspaces_on_disk_and_in_memory_do_not_mix() {
     fails(ErrorKind::Invalid, "a mixed batch", batch.commit());
     assert_eq!(durable.get(key("000")).unwrap().unwrap(), value("v", 10)[..]);
     assert_eq!(volatile.get(key("000")).unwrap(), None);
-    fails(ErrorKind::Conflict, "another engine", db.keyspace_with(durable.name(), options));
+    fails(ErrorKind::Conflict, "another engine", db.keyspace_with(&durable.name(), options));
     let lsm = KeyspaceOptions { engine: Some(EngineKind::Lsm) };
     fails(ErrorKind::Invalid, "tables in memory", Database::in_memory().unwrap().keyspace_with("lsm", lsm));
     volatile.put(key("000"), b"v").unwrap();

@@ -51,7 +51,7 @@ fn only_reads(db: &Database, space: &Keyspace, keys: u64) {
         unavailable(&space.put(key("refused"), b"v").unwrap_err());
         unavailable(&space.delete(key("0")).unwrap_err());
         unavailable(&db.keyspace(&name(&format!("refused {attempt}"))).unwrap_err());
-        unavailable(&db.drop_keyspace(space.name()).unwrap_err());
+        unavailable(&db.drop_keyspace(&space.name()).unwrap_err());
         unavailable(&space.truncate().unwrap_err());
         let mut batch = db.batch().durability(Durability::Os);
         batch.put(space, key("refused"), b"v");

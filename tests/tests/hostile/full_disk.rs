@@ -54,7 +54,7 @@ impl Tenant {
         let text = format!("{:02}", self.next % 40);
         let (key, value) = (key(&text), value(&format!("{}", self.next), 300));
         self.space.put(&key, &value)?;
-        self.state.get_mut(self.space.name()).unwrap().insert(key, value);
+        self.state.get_mut(&*self.space.name()).unwrap().insert(key, value);
         Ok(())
     }
 

@@ -146,7 +146,7 @@ fn a_damaged_input_is_quarantined_and_stays_and_the_rest_is_readable() {
             assert_eq!(space.get(table_key('k', number)).unwrap(), None);
         }
         // With the keyspace the damaged table goes, too.
-        db.drop_keyspace(space.name()).unwrap();
+        db.drop_keyspace(&space.name()).unwrap();
         drop(space);
         rest(&next);
         assert!(next.read_file(&damaged).is_err(), "a dropped keyspace keeps its damaged table");

@@ -42,7 +42,7 @@ pub use batch::WriteBatch;
 pub use builder::{Builder, Durability};
 pub use database::Database;
 pub use keyspace::{Change, Keyspace, KeyspaceOptions};
-pub use locked_keys::{LockScope, LockedKeys};
+pub use locked_keys::{LockScope, LockedKeys, LockedScan};
 pub use report::{LogCut, RecoveryReport, Stats, VerifyReport};
 pub use scan::Scan;
 pub use snapshot::Snapshot;

@@ -290,33 +290,23 @@ impl LockedKeys {
     ///
     /// # Errors
     /// `Invalid` when the keyspace belongs to another database. The items fail as those of [`Keyspace::scan`].
-    pub fn scan(
-        &self,
-        keyspace: &Keyspace,
-        range: impl Into<KeyRange>,
-    ) -> Result<Box<dyn Iterator<Item = Result<(Key, Entry)>> + '_>> {
+    pub fn scan(&self, keyspace: &Keyspace, range: impl Into<KeyRange>) -> Result<LockedScan<'_>> {
         self.check_owner(keyspace)?;
         let range = range.into();
         let changed = self.changed.get(&keyspace.space.id);
-        let mut base = self.snapshot.scan(keyspace, range.clone());
-        let Some(changed) = changed else {
-            return Ok(Box::new(std::iter::from_fn(move || base.next_entry().transpose())));
-        };
-        if changed.truncated {
-            base = base.limit(0);
+        let mut scan = self.snapshot.scan(keyspace, range.clone());
+        if changed.is_some_and(|changed| changed.truncated) {
+            scan = scan.limit(0);
         }
-        Ok(Box::new(Merged {
-            base: Base { scan: base, next: None },
-            hidden: &changed.entries,
-            ours: if range.is_empty() {
-                btree_map::Range::default()
-            } else {
-                changed.entries.range::<[u8], _>(range.bounds())
-            }
-            .peekable(),
+        let ours = changed.filter(|_| !range.is_empty());
+        let ours = ours.map(|changed| changed.entries.range::<[u8], _>(range.bounds())).unwrap_or_default();
+        Ok(LockedScan {
+            base: Base { scan, next: None },
+            hidden: changed.map(|changed| &changed.entries),
+            ours: ours.peekable(),
             is_ordered: keyspace.space.engine().capabilities().scans == Scans::Ordered,
             now: self.now(),
-        }))
+        })
     }
 
     /// The keyspace of this name, if there is one, after the names exchanged so far.
@@ -425,18 +415,19 @@ impl Base {
     }
 }
 
-/// What stands in the database, and our own changes on top.
-struct Merged<'a> {
+/// Entries of locked keys, in order: what stands in the database, and the closure's own changes on top. Made by
+/// [`LockedKeys::scan`].
+pub struct LockedScan<'a> {
     base: Base,
     /// Keys that the base does not show.
-    hidden: &'a BTreeMap<Key, Entry>,
+    hidden: Option<&'a BTreeMap<Key, Entry>>,
     ours: Peekable<btree_map::Range<'a, Key, Entry>>,
     /// Otherwise our own come last.
     is_ordered: bool,
     now: Timestamp,
 }
 
-impl Merged<'_> {
+impl LockedScan<'_> {
     fn advance(&mut self) -> Result<Option<(Key, Entry)>> {
         loop {
             let ours_first = match (self.base.peek()?, self.ours.peek()) {
@@ -451,7 +442,7 @@ impl Merged<'_> {
                     return Ok(Some((key.clone(), entry.clone())));
                 }
             } else if let Some((key, entry)) = self.base.next.take()
-                && !self.hidden.contains_key(&key)
+                && !self.hidden.is_some_and(|entries| entries.contains_key(&key))
             {
                 return Ok(Some((key, entry)));
             }
@@ -459,10 +450,16 @@ impl Merged<'_> {
     }
 }
 
-impl Iterator for Merged<'_> {
+impl Iterator for LockedScan<'_> {
     type Item = Result<(Key, Entry)>;
 
     fn next(&mut self) -> Option<Self::Item> {
         self.advance().transpose()
+    }
+}
+
+impl fmt::Debug for LockedScan<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("LockedScan")
     }
 }

@@ -90,8 +90,11 @@ pub(crate) struct Watches {
     /// A commit that finds none here pays one load.
     live: AtomicUsize,
     /// What to break when a key changes.
-    by_key: Mutex<HashMap<KeyspaceId, BTreeMap<Key, Vec<Arc<AtomicBool>>>>>,
+    by_key: Mutex<HashMap<KeyspaceId, WatchedKeys>>,
 }
+
+/// A keyspace's keys, each with the watches on it.
+type WatchedKeys = BTreeMap<Key, Vec<Arc<AtomicBool>>>;
 
 impl Watches {
     fn add(&self, keyspace: KeyspaceId, key: &Key) -> Arc<AtomicBool> {
@@ -148,5 +151,7 @@ impl Watches {
 }
 
 fn break_all(watches: &[Arc<AtomicBool>]) {
-    watches.iter().for_each(|broken| broken.store(true, Ordering::Release));
+    for broken in watches {
+        broken.store(true, Ordering::Release);
+    }
 }

@@ -175,7 +175,9 @@ impl Model {
                 let held = [other, one].map(|name| self.newest(name).newest_entries());
                 for (name, entries) in [one, other].into_iter().zip(held) {
                     let all = &mut self.newest(name).entries;
-                    all.values_mut().for_each(|versions| versions.push((commit, None)));
+                    for versions in all.values_mut() {
+                        versions.push((commit, None));
+                    }
                     for (key, entry) in entries {
                         all.entry(key).or_default().push((commit, Some(entry)));
                     }
