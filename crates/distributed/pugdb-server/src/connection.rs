@@ -14,6 +14,7 @@ use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
+use tokio::task::block_in_place;
 use tokio::time::timeout;
 
 use crate::budget::{Exhausted, Reservation};
@@ -110,6 +111,8 @@ impl Connection {
     /// Runs complete commands in order, until there is a reason to pause.
     fn run_commands(&mut self) -> Pause {
         let mut ran = 0;
+        let shared = Arc::clone(&self.shared);
+        let mut names = Some(shared.shape.keep(self.session.client.id));
         let pause = loop {
             if self.session.closing {
                 break Pause::Closing;
@@ -119,7 +122,15 @@ impl Connection {
             }
             match self.decoder.decode(&mut self.input) {
                 Ok(Some(request)) => {
-                    self.run_command(&request);
+                    if commands::is_exclusive(&self.session, request.arguments()) {
+                        // Its own hold goes first, or it would wait for itself.
+                        drop(names.take());
+                        let _alone = block_in_place(|| shared.shape.change());
+                        self.run_command(&request);
+                    } else {
+                        names.get_or_insert_with(|| shared.shape.keep(self.session.client.id));
+                        self.run_command(&request);
+                    }
                     ran += 1;
                 }
                 Ok(None) => break Pause::NeedsInput,

@@ -9,7 +9,11 @@ use crate::limits::ECHO_BYTES_MAX;
 
 /// An error reply: a word in capitals for programs, then a sentence for people. It never holds a key or a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Failure(Cow<'static, str>);
+pub(crate) struct Failure {
+    text: Cow<'static, str>,
+    /// The database could not do it, whatever the request: a transaction ends with it.
+    of_database: bool,
+}
 
 impl Failure {
     pub(crate) const SYNTAX: Self = Self::new("ERR syntax error");
@@ -18,6 +22,8 @@ impl Failure {
     pub(crate) const WRONG_TYPE: Self =
         Self::new("WRONGTYPE Operation against a key holding the wrong kind of value");
     pub(crate) const INVALID_CURSOR: Self = Self::new("ERR invalid cursor");
+    pub(crate) const LATER: Self =
+        Self::new("ERR this command is not in this version of PugDB; COMMAND LIST names those that are");
     pub(crate) const INTERNAL: Self = Self::new("ERR internal error");
     pub(crate) const TOO_MANY_CLIENTS: Self = Self::new("ERR max number of clients reached");
     pub(crate) const OUT_OF_BUFFERS: Self =
@@ -29,11 +35,11 @@ impl Failure {
     );
 
     pub(crate) const fn new(text: &'static str) -> Self {
-        Self(Cow::Borrowed(text))
+        Self { text: Cow::Borrowed(text), of_database: false }
     }
 
     pub(crate) fn owned(text: String) -> Self {
-        Self(Cow::Owned(text))
+        Self { text: Cow::Owned(text), of_database: false }
     }
 
     pub(crate) fn arguments(command: &str) -> Self {
@@ -58,8 +64,13 @@ impl Failure {
         Self::owned(format!("ERR unknown subcommand{name}. Try {container} HELP."))
     }
 
+    /// Whether it came from the database.
+    pub(crate) fn is_of_database(&self) -> bool {
+        self.of_database
+    }
+
     pub(crate) fn to_reply(&self) -> Reply {
-        Reply::Error(self.0.clone())
+        Reply::Error(self.text.clone())
     }
 }
 
@@ -75,7 +86,7 @@ impl From<Error> for Failure {
             ErrorKind::Corrupt => "CORRUPT",
             ErrorKind::Internal => "ERR internal error:",
         };
-        Self::owned(format!("{word} {error}"))
+        Self { of_database: true, ..Self::owned(format!("{word} {error}")) }
     }
 }
 
@@ -109,9 +120,9 @@ mod tests {
 
     #[test]
     fn only_what_looks_like_a_name_is_repeated() {
-        assert_eq!(Failure::unknown_command(b"foo").0, "ERR unknown command 'foo'");
+        assert_eq!(Failure::unknown_command(b"foo").text, "ERR unknown command 'foo'");
         for secret in [&b""[..], b"a b", b"\r\n+OK", b"it's", &[b'x'; 33], "käse".as_bytes()] {
-            assert_eq!(Failure::unknown_command(secret).0, "ERR unknown command");
+            assert_eq!(Failure::unknown_command(secret).text, "ERR unknown command");
         }
     }
 }

@@ -26,11 +26,12 @@
 //! ```
 //!
 //! How a request travels: `connection` reads bytes and takes commands out of them, `commands` finds each in its table
-//! and runs it on the database, `output` collects the replies, and `connection` lets them go when everything they
+//! and runs it on the database through a `call`, `output` collects the replies, and `connection` lets them go when everything they
 //! tell of is durable. All connections share what is in `shared`. No user's byte reaches a log, an error or a counter.
 
 mod arguments;
 mod budget;
+mod call;
 mod clients;
 mod commands;
 mod connection;
@@ -43,6 +44,7 @@ mod options;
 mod output;
 mod server;
 mod session;
+mod shape;
 mod shared;
 mod signal;
 mod stats;

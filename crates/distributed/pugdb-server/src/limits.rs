@@ -32,6 +32,9 @@ pub(crate) const FETCH_BYTES: usize = 64 << 20;
 /// Buffer memory is taken from the budget in steps, so that small replies seldom touch the shared counter.
 pub(crate) const RESERVE_STEP_BYTES: usize = 16 << 10;
 
+/// What an argument that is queued by `MULTI` takes beside its bytes.
+pub(crate) const QUEUED_OVERHEAD_BYTES: usize = 64;
+
 /// Cursors of `SCAN`. A scan under way has two, for the last one may be asked for again: these are 10,000 scans.
 pub(crate) const CURSORS_MAX: usize = 20_000;
 

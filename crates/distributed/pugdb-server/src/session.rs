@@ -1,14 +1,16 @@
-//! What a command sees: the database its connection has selected, and where to leave tickets and wishes.
+//! The state of a connection between commands: what it has selected, queued and watched, and what its replies wait for.
 
 use std::sync::Arc;
 
+use std::time::Duration;
+
 use bytes::Bytes;
-use pugdb::{Change, CommitTicket, Entry, Keyspace};
+use pugdb::CommitTicket;
 use pugdb_wire::resp::Protocol;
 
 use crate::clients::Client;
-use crate::failure::Failure;
-use crate::shared::{KEYSPACES, Shared};
+use crate::commands::{Found, Transaction, Watched};
+use crate::shared::Shared;
 
 /// The meta byte of a string, the one RESP type there is so far.
 pub(crate) const STRING: u8 = 0;
@@ -23,9 +25,18 @@ pub(crate) struct Session {
     pub(crate) closing: bool,
     /// Close without a reply to the last command.
     pub(crate) silent: bool,
+    /// Who runs commands here. There is one user, until there are rights.
+    pub(crate) user: &'static str,
+    /// What is queued since `MULTI`.
+    pub(crate) transaction: Option<Transaction>,
+    /// What `WATCH` looks after.
+    pub(crate) watches: Vec<Watched>,
     /// For the writes whose replies are not sent.
     ticket: Option<CommitTicket>,
 }
+
+/// The user of a connection that has not said who it is.
+pub(crate) const DEFAULT_USER: &str = "default";
 
 impl Session {
     pub(crate) fn new(shared: Arc<Shared>, client: Arc<Client>) -> Self {
@@ -36,6 +47,9 @@ impl Session {
             database: 0,
             closing: false,
             silent: false,
+            user: DEFAULT_USER,
+            transaction: None,
+            watches: Vec::new(),
             ticket: None,
         }
     }
@@ -44,6 +58,8 @@ impl Session {
     pub(crate) fn reset(&mut self) {
         self.set_protocol(Protocol::default());
         self.select(0);
+        self.transaction = None;
+        self.watches.clear();
         self.client.change(|state| state.name.clear());
     }
 
@@ -57,59 +73,14 @@ impl Session {
         self.client.change(|state| state.database = database);
     }
 
-    fn keyspace_name(&self) -> &'static str {
-        KEYSPACES.get(self.database).copied().unwrap_or_default()
-    }
-
-    /// The selected database, if anything was ever written to it.
-    pub(crate) fn keyspace(&self) -> Result<Option<Keyspace>, Failure> {
-        Ok(self.shared.db.existing_keyspace(self.keyspace_name())?)
-    }
-
-    /// The selected database, made if need be.
-    pub(crate) fn keyspace_to_write(&self) -> Result<Keyspace, Failure> {
-        Ok(self.shared.db.keyspace(self.keyspace_name())?)
-    }
-
-    /// The string at a key.
-    pub(crate) fn string(&self, key: &Bytes) -> Result<Option<Bytes>, Failure> {
-        let entry = match self.keyspace()? {
-            Some(keyspace) => keyspace.get_entry(key)?,
-            None => None,
-        };
-        self.count_reads(1, usize::from(entry.is_some()));
-        match entry {
-            Some(entry) if entry.meta == STRING => Ok(Some(entry.value.into_bytes())),
-            Some(_) => Err(Failure::WRONG_TYPE),
-            None => Ok(None),
-        }
-    }
-
     pub(crate) fn count_reads(&self, keys: usize, found: usize) {
         self.shared.stats.hits.add(found);
         self.shared.stats.misses.add(keys - found);
     }
 
-    /// Reads, decides and writes one key as one step. An `Err` of the closure changes nothing.
-    pub(crate) fn update<R>(
-        &mut self,
-        keyspace: &Keyspace,
-        key: &Bytes,
-        decide: impl FnOnce(Option<&Entry>) -> Result<(Change, R), Failure>,
-    ) -> Result<R, Failure> {
-        let ((result, changed), ticket) = keyspace.update_ticket(key, |old| {
-            let (change, result) = match decide(old) {
-                Ok((change, result)) => (change, Ok(result)),
-                Err(failure) => (Change::Keep, Err(failure)),
-            };
-            let changed = change != Change::Keep;
-            Ok((change, (result, changed)))
-        })?;
-        // What changed nothing is a read, and waits as reads do.
-        if changed {
-            self.wait_for(ticket);
-        }
-        result
+    /// Notes how a command went.
+    pub(crate) fn note_command(&self, found: Found, _arguments: &[Bytes], took: Duration, failed: bool) {
+        self.shared.command_stats.of(found.place()).note(took, failed);
     }
 
     /// The replies wait until this is done.

@@ -17,7 +17,8 @@ use crate::cursors::Cursors;
 use crate::failure::Failure;
 use crate::gate::Gate;
 use crate::limits::{COUNT_TIME_SHARE, DATABASES};
-use crate::stats::Stats;
+use crate::shape::Shape;
+use crate::stats::{AllCommandStats, Stats};
 
 /// The keyspaces behind the numbers of `SELECT`.
 pub(crate) const KEYSPACES: [&str; DATABASES] = [
@@ -38,6 +39,8 @@ pub(crate) struct Shared {
     pub(crate) cursors: Cursors,
     pub(crate) gate: Arc<Gate>,
     pub(crate) stats: Stats,
+    pub(crate) command_stats: AllCommandStats,
+    pub(crate) shape: Shape,
     /// A sync has failed and its waiters know: what is read from now on is served without waiting for it.
     sync_failed: AtomicBool,
     /// What `INFO` last counted in each database.
@@ -75,6 +78,8 @@ impl Shared {
             cursors: Cursors::new(),
             gate: Arc::new(Gate::new(threads)),
             stats: Stats::default(),
+            command_stats: AllCommandStats::new(),
+            shape: Shape::new(),
             sync_failed: AtomicBool::new(false),
             counts: Mutex::new([None; DATABASES]),
             options,

@@ -1,6 +1,9 @@
 //! Counters for `INFO`.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use crate::commands::TABLE;
 
 macro_rules! counters {
     ($($(#[$doc:meta])* $name:ident,)*) => {
@@ -53,5 +56,52 @@ impl Counter {
 
     pub(crate) fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// What each command has done.
+#[derive(Debug)]
+pub(crate) struct AllCommandStats {
+    /// In the order of the table; for each the commands behind it, and at least one.
+    counters: Vec<Vec<CommandStats>>,
+}
+
+/// What a command has done.
+#[derive(Debug, Default)]
+pub(crate) struct CommandStats {
+    pub(crate) calls: Counter,
+    /// Calls that ended in an error.
+    pub(crate) failed: Counter,
+    pub(crate) nanoseconds: Counter,
+}
+
+impl AllCommandStats {
+    pub(crate) fn new() -> Self {
+        let counters = TABLE.iter().map(|command| {
+            // One more than there are: the last one is for HELP.
+            (0..=command.subcommands().len()).map(|_| CommandStats::default()).collect()
+        });
+        Self { counters: counters.collect() }
+    }
+
+    /// Of the command at a place in the table.
+    pub(crate) fn of(&self, (index, subcommand): (usize, usize)) -> &CommandStats {
+        &self.counters[index][subcommand]
+    }
+
+    pub(crate) fn reset(&self) {
+        for stats in self.counters.iter().flatten() {
+            for counter in [&stats.calls, &stats.failed, &stats.nanoseconds] {
+                counter.0.store(0, Ordering::Relaxed);
+            }
+        }
+    }
+}
+
+impl CommandStats {
+    pub(crate) fn note(&self, took: Duration, failed: bool) {
+        self.calls.add(1);
+        self.failed.add(usize::from(failed));
+        self.nanoseconds.add(usize::try_from(took.as_nanos()).unwrap_or(usize::MAX));
     }
 }

@@ -187,6 +187,19 @@ impl Keyspace {
         Self { durability, ..self.clone() }
     }
 
+    /// Its number, which is never given to another keyspace of the database.
+    ///
+    /// ```
+    /// let db = pugdb::Database::in_memory()?;
+    /// let users = db.keyspace("users")?;
+    /// assert_eq!(users.id(), db.keyspace("users")?.id());
+    /// assert_ne!(users.id(), db.keyspace("names")?.id());
+    /// # Ok::<(), pugdb::Error>(())
+    /// ```
+    pub fn id(&self) -> KeyspaceId {
+        self.space.id
+    }
+
     /// Its name, which [`swap_keyspaces`](crate::Database::swap_keyspaces) may change.
     ///
     /// ```
@@ -366,7 +379,7 @@ impl Keyspace {
     pub fn multi_get<K: AsRef<[u8]>>(&self, keys: impl IntoIterator<Item = K>) -> Result<Vec<Option<Value>>> {
         let keys: Vec<K> = keys.into_iter().collect();
         let keys: Vec<&[u8]> = keys.iter().map(AsRef::as_ref).collect();
-        read::multi_get(&self.inner, &self.space, &keys, None)
+        Ok(read::values(read::multi_get(&self.inner, &self.space, &keys, None)?))
     }
 
     /// Reads, decides and writes one key as one step: no other write to the key comes between.

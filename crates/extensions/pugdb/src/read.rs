@@ -51,8 +51,13 @@ pub(crate) fn multi_get(
     space: &Space,
     keys: &[&[u8]],
     snapshot: Option<&Snapshot>,
-) -> Result<Vec<Option<Value>>> {
+) -> Result<Vec<Option<Entry>>> {
     let pinned = pin(inner, space, snapshot)?;
     let found = space.engine().multi_get(keys, pinned.point)?;
-    Ok(found.into_iter().map(|found| found.map(|found| found.entry.value)).collect())
+    Ok(found.into_iter().map(|found| found.map(|found| found.entry)).collect())
+}
+
+/// The values of entries.
+pub(crate) fn values(entries: Vec<Option<Entry>>) -> Vec<Option<Value>> {
+    entries.into_iter().map(|entry| entry.map(|entry| entry.value)).collect()
 }

@@ -100,6 +100,28 @@ impl Snapshot {
         keyspace: &Keyspace,
         keys: impl IntoIterator<Item = K>,
     ) -> Result<Vec<Option<Value>>> {
+        Ok(read::values(self.multi_get_entries(keyspace, keys)?))
+    }
+
+    /// The entries of several keys, with their expiry and meta bytes.
+    ///
+    /// ```
+    /// let db = pugdb::Database::in_memory()?;
+    /// let users = db.keyspace("users")?;
+    /// users.put(b"ada", b"1815")?;
+    /// let entries = db.snapshot()?.multi_get_entries(&users, [b"ada", b"bob"])?;
+    /// assert_eq!(entries[0].as_ref().map(|entry| entry.meta), Some(0));
+    /// assert!(entries[1].is_none());
+    /// # Ok::<(), pugdb::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub fn multi_get_entries<K: AsRef<[u8]>>(
+        &self,
+        keyspace: &Keyspace,
+        keys: impl IntoIterator<Item = K>,
+    ) -> Result<Vec<Option<Entry>>> {
         let keys: Vec<K> = keys.into_iter().collect();
         let keys: Vec<&[u8]> = keys.iter().map(AsRef::as_ref).collect();
         read::multi_get(&keyspace.inner, &keyspace.space, &keys, Some(self))

@@ -5,28 +5,24 @@ use std::sync::Arc;
 use bytes::Bytes;
 use pugdb_wire::resp::Reply;
 
-use super::{Subcommand, run_subcommand};
+use super::table::{Command, commands};
 use crate::arguments::{at, integer, is};
+use crate::call::Call;
 use crate::clients::Client;
 use crate::failure::Failure;
 use crate::limits::CLIENT_TEXT_BYTES_MAX;
-use crate::session::Session;
 
-const SUBCOMMANDS: &[Subcommand] = &[
-    Subcommand { name: "getname", arity: 2, run: getname },
-    Subcommand { name: "id", arity: 2, run: id },
-    Subcommand { name: "info", arity: 2, run: info },
-    Subcommand { name: "list", arity: -2, run: list },
-    Subcommand { name: "no-evict", arity: 3, run: on_or_off },
-    Subcommand { name: "no-touch", arity: 3, run: on_or_off },
-    Subcommand { name: "setinfo", arity: 4, run: setinfo },
-    Subcommand { name: "setname", arity: 3, run: setname },
-];
-
-/// `CLIENT subcommand`
-pub(super) fn client(session: &mut Session, arguments: &[Bytes]) -> Result<Reply, Failure> {
-    run_subcommand("client", SUBCOMMANDS, session, arguments)
-}
+#[rustfmt::skip]
+pub(super) const SUBCOMMANDS: &[Command] = commands! {
+    "client|getname" 2 [] [] Connection "2.6.9" Run(getname) "" "Returns the connection's name." "";
+    "client|id" 2 [] [] Connection "5.0.0" Run(id) "" "Returns the connection's number." "";
+    "client|info" 2 [] [] Connection "6.2.0" Run(info) "" "Describes the connection." "";
+    "client|list" -2 [Admin Dangerous] [] Connection "2.4.0" Run(list) "[TYPE type | ID id [id ...]]" "Describes all connections." "";
+    "client|no-evict" 3 [] [] Connection "7.0.0" Run(on_or_off) "ON | OFF" "Keeps the connection when memory runs out." "Nothing is evicted here, so it has no effect.";
+    "client|no-touch" 3 [] [] Connection "7.2.0" Run(on_or_off) "ON | OFF" "Reads without refreshing keys." "Nothing ages by being read, so it has no effect.";
+    "client|setinfo" 4 [] [] Connection "7.2.0" Run(setinfo) "LIB-NAME name | LIB-VER version" "Says which library the client uses." "";
+    "client|setname" 3 [] [] Connection "2.6.9" Run(setname) "name" "Names the connection." "";
+};
 
 /// A name that can stand in the list of clients, which is separated by spaces and lines.
 pub(super) fn checked_name(name: &Bytes) -> Result<String, Failure> {
@@ -39,44 +35,44 @@ fn checked_text(text: &Bytes) -> Option<String> {
     if fine { String::from_utf8(text.to_vec()).ok() } else { None }
 }
 
-fn getname(session: &mut Session, _: &[Bytes]) -> Result<Reply, Failure> {
-    let name = session.client.state().name;
+fn getname(call: &mut Call<'_>, _: &[Bytes]) -> Result<Reply, Failure> {
+    let name = call.client.state().name;
     Ok(if name.is_empty() { Reply::Null } else { super::text(name) })
 }
 
-fn setname(session: &mut Session, arguments: &[Bytes]) -> Result<Reply, Failure> {
+fn setname(call: &mut Call<'_>, arguments: &[Bytes]) -> Result<Reply, Failure> {
     let name = checked_name(at(arguments, 2)?)?;
-    session.client.change(|state| state.name = name);
+    call.client.change(|state| state.name = name);
     Ok(Reply::OK)
 }
 
-fn setinfo(session: &mut Session, arguments: &[Bytes]) -> Result<Reply, Failure> {
+fn setinfo(call: &mut Call<'_>, arguments: &[Bytes]) -> Result<Reply, Failure> {
     let (option, text) = (at(arguments, 2)?, checked_text(at(arguments, 3)?));
     if is(option, "lib-name") {
         let refused = Failure::new("ERR lib-name cannot contain spaces, newlines or special characters.");
         let text = text.ok_or(refused)?;
-        session.client.change(|state| state.library_name = text);
+        call.client.change(|state| state.library_name = text);
     } else if is(option, "lib-ver") {
         let refused = Failure::new("ERR lib-ver cannot contain spaces, newlines or special characters.");
         let text = text.ok_or(refused)?;
-        session.client.change(|state| state.library_version = text);
+        call.client.change(|state| state.library_version = text);
     } else {
         return Err(Failure::new("ERR Unrecognized option; known are LIB-NAME and LIB-VER"));
     }
     Ok(Reply::OK)
 }
 
-fn id(session: &mut Session, _: &[Bytes]) -> Result<Reply, Failure> {
-    Ok(Reply::Integer(i64::try_from(session.client.id).unwrap_or(i64::MAX)))
+fn id(call: &mut Call<'_>, _: &[Bytes]) -> Result<Reply, Failure> {
+    Ok(Reply::Integer(i64::try_from(call.client.id).unwrap_or(i64::MAX)))
 }
 
-fn info(session: &mut Session, _: &[Bytes]) -> Result<Reply, Failure> {
-    Ok(lines(&[Arc::clone(&session.client)]))
+fn info(call: &mut Call<'_>, _: &[Bytes]) -> Result<Reply, Failure> {
+    Ok(lines(&[Arc::clone(&call.client)]))
 }
 
 /// `CLIENT LIST [TYPE type | ID id [id ...]]`
-fn list(session: &mut Session, arguments: &[Bytes]) -> Result<Reply, Failure> {
-    let mut clients = session.shared.clients.all();
+fn list(call: &mut Call<'_>, arguments: &[Bytes]) -> Result<Reply, Failure> {
+    let mut clients = call.shared.clients.all();
     match arguments.get(2..).unwrap_or_default() {
         [] => {}
         [option, kind] if is(option, "type") => {
@@ -98,7 +94,7 @@ fn list(session: &mut Session, arguments: &[Bytes]) -> Result<Reply, Failure> {
 }
 
 /// Nothing is evicted here and nothing ages by reading, so there is nothing to turn off.
-fn on_or_off(_: &mut Session, arguments: &[Bytes]) -> Result<Reply, Failure> {
+fn on_or_off(_: &mut Call<'_>, arguments: &[Bytes]) -> Result<Reply, Failure> {
     let word = at(arguments, 2)?;
     if is(word, "on") || is(word, "off") { Ok(Reply::OK) } else { Err(Failure::SYNTAX) }
 }

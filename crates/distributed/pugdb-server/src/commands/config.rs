@@ -5,40 +5,38 @@ use pugdb::Durability;
 use pugdb_wire::resp::Reply;
 use pugdb_wire::resp::limits::BULK_BYTES_MAX;
 
-use super::{Subcommand, run_subcommand, text};
+use super::table::{Command, commands};
+use super::text;
+use crate::call::Call;
 use crate::failure::Failure;
 use crate::glob;
 use crate::limits::DATABASES;
-use crate::session::Session;
 use crate::shared::Shared;
 
-const SUBCOMMANDS: &[Subcommand] = &[
-    Subcommand { name: "get", arity: -3, run: get },
-    Subcommand { name: "resetstat", arity: 2, run: resetstat },
-    Subcommand { name: "rewrite", arity: 2, run: refuse },
-    Subcommand { name: "set", arity: -4, run: refuse },
-];
-
-/// `CONFIG subcommand`
-pub(super) fn config(session: &mut Session, arguments: &[Bytes]) -> Result<Reply, Failure> {
-    run_subcommand("config", SUBCOMMANDS, session, arguments)
-}
+#[rustfmt::skip]
+pub(super) const SUBCOMMANDS: &[Command] = commands! {
+    "config|get" -3 [Admin Loading Dangerous] [] Server "2.0.0" Run(get) "pattern [pattern ...]" "Shows settings." "";
+    "config|resetstat" 2 [Admin Loading Dangerous] [] Server "2.0.0" Run(resetstat) "" "Sets the counters of INFO to zero." "";
+    "config|rewrite" 2 [Admin Loading Dangerous] [] Server "2.8.0" Run(refuse) "" "Writes settings to the configuration file." "There is none that the server would write: it is an error.";
+    "config|set" -4 [Admin Loading Dangerous] [] Server "2.0.0" Run(refuse) "name value [name value ...]" "Changes settings." "";
+};
 
 /// `CONFIG GET pattern [pattern ...]`
-fn get(session: &mut Session, arguments: &[Bytes]) -> Result<Reply, Failure> {
+fn get(call: &mut Call<'_>, arguments: &[Bytes]) -> Result<Reply, Failure> {
     let patterns: Vec<Vec<u8>> =
         arguments.iter().skip(2).map(|pattern| pattern.to_ascii_lowercase()).collect();
     let asked = |name: &str| patterns.iter().any(|pattern| glob::matches(pattern, name.as_bytes()));
-    let settings = settings(&session.shared).into_iter().filter(|(name, _)| asked(name));
+    let settings = settings(&call.shared).into_iter().filter(|(name, _)| asked(name));
     Ok(Reply::Map(settings.map(|(name, value)| (text(name), text(value))).collect()))
 }
 
-fn resetstat(session: &mut Session, _: &[Bytes]) -> Result<Reply, Failure> {
-    session.shared.stats.reset();
+fn resetstat(call: &mut Call<'_>, _: &[Bytes]) -> Result<Reply, Failure> {
+    call.shared.stats.reset();
+    call.shared.command_stats.reset();
     Ok(Reply::OK)
 }
 
-fn refuse(_: &mut Session, _: &[Bytes]) -> Result<Reply, Failure> {
+fn refuse(_: &mut Call<'_>, _: &[Bytes]) -> Result<Reply, Failure> {
     Err(Failure::new("ERR settings cannot be changed while the server runs; start it with other ones"))
 }
 

@@ -3,11 +3,12 @@
 use bytes::Bytes;
 use pugdb_wire::resp::{Protocol, Reply};
 
+use super::table::{Command, commands};
 use super::{client, text};
 use crate::arguments::{at, integer, is, need_integer};
+use crate::call::Call;
 use crate::failure::Failure;
 use crate::limits::DATABASES;
-use crate::session::Session;
 
 /// The Redis whose commands and errors these are.
 pub(super) const REDIS_VERSION: &str = "7.2.0";
@@ -18,7 +19,7 @@ const NO_PASSWORD: Failure = Failure::new(
 );
 
 /// `PING [message]`
-pub(super) fn ping(_: &mut Session, arguments: &[Bytes]) -> Result<Reply, Failure> {
+pub(super) fn ping(_: &mut Call<'_>, arguments: &[Bytes]) -> Result<Reply, Failure> {
     match arguments {
         [_] => Ok(Reply::simple("PONG")),
         [_, message] => Ok(Reply::Bulk(message.clone())),
@@ -27,18 +28,18 @@ pub(super) fn ping(_: &mut Session, arguments: &[Bytes]) -> Result<Reply, Failur
 }
 
 /// `ECHO message`
-pub(super) fn echo(_: &mut Session, arguments: &[Bytes]) -> Result<Reply, Failure> {
+pub(super) fn echo(_: &mut Call<'_>, arguments: &[Bytes]) -> Result<Reply, Failure> {
     Ok(Reply::Bulk(at(arguments, 1)?.clone()))
 }
 
 /// `AUTH [username] password`: there are no users yet, and whoever believes in a password is told.
-pub(super) fn auth(_: &mut Session, _: &[Bytes]) -> Result<Reply, Failure> {
+pub(super) fn auth(_: &mut Call<'_>, _: &[Bytes]) -> Result<Reply, Failure> {
     Err(NO_PASSWORD)
 }
 
 /// `HELLO [protover [AUTH username password] [SETNAME name]]`
-pub(super) fn hello(session: &mut Session, arguments: &[Bytes]) -> Result<Reply, Failure> {
-    let mut protocol = session.protocol;
+pub(super) fn hello(call: &mut Call<'_>, arguments: &[Bytes]) -> Result<Reply, Failure> {
+    let mut protocol = call.protocol;
     let mut name = None;
     if let Some(version) = arguments.get(1) {
         protocol = match integer(version) {
@@ -60,9 +61,9 @@ pub(super) fn hello(session: &mut Session, arguments: &[Bytes]) -> Result<Reply,
         }
     }
     // Only a HELLO without any error changes anything.
-    session.set_protocol(protocol);
+    call.set_protocol(protocol);
     if let Some(name) = name {
-        session.client.change(|state| state.name = name);
+        call.client.change(|state| state.name = name);
     }
     let version = if protocol == Protocol::Resp3 { 3 } else { 2 };
     Ok(Reply::Map(vec![
@@ -70,7 +71,7 @@ pub(super) fn hello(session: &mut Session, arguments: &[Bytes]) -> Result<Reply,
         (text("server"), text("redis")),
         (text("version"), text(REDIS_VERSION)),
         (text("proto"), Reply::Integer(version)),
-        (text("id"), Reply::Integer(i64::try_from(session.client.id).unwrap_or(i64::MAX))),
+        (text("id"), Reply::Integer(i64::try_from(call.client.id).unwrap_or(i64::MAX))),
         (text("mode"), text("standalone")),
         (text("role"), text("master")),
         (text("modules"), Reply::Array(Vec::new())),
@@ -78,21 +79,31 @@ pub(super) fn hello(session: &mut Session, arguments: &[Bytes]) -> Result<Reply,
 }
 
 /// `SELECT index`
-pub(super) fn select(session: &mut Session, arguments: &[Bytes]) -> Result<Reply, Failure> {
+pub(super) fn select(call: &mut Call<'_>, arguments: &[Bytes]) -> Result<Reply, Failure> {
     let index = need_integer(at(arguments, 1)?)?;
     let known = usize::try_from(index).ok().filter(|&index| index < DATABASES);
-    session.select(known.ok_or(Failure::new("ERR DB index is out of range"))?);
+    call.select(known.ok_or(Failure::new("ERR DB index is out of range"))?);
     Ok(Reply::OK)
 }
 
 /// `QUIT`
-pub(super) fn quit(session: &mut Session, _: &[Bytes]) -> Result<Reply, Failure> {
-    session.closing = true;
+pub(super) fn quit(call: &mut Call<'_>, _: &[Bytes]) -> Result<Reply, Failure> {
+    call.closing = true;
     Ok(Reply::OK)
 }
 
 /// `RESET`
-pub(super) fn reset(session: &mut Session, _: &[Bytes]) -> Result<Reply, Failure> {
-    session.reset();
+pub(super) fn reset(call: &mut Call<'_>, _: &[Bytes]) -> Result<Reply, Failure> {
+    call.reset();
     Ok(Reply::simple("RESET"))
+}
+
+#[rustfmt::skip]
+pub(super) const ACL: &[Command] = commands! {
+    "acl|whoami" 2 [] [] Server "6.0.0" Run(whoami) "" "Returns the user's name." "";
+};
+
+/// `ACL WHOAMI`
+fn whoami(call: &mut Call<'_>, _: &[Bytes]) -> Result<Reply, Failure> {
+    Ok(text(call.user))
 }

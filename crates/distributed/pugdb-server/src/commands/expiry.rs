@@ -5,8 +5,8 @@ use pugdb::{Change, Entry, EntryOptions, Timestamp};
 use pugdb_wire::resp::Reply;
 
 use crate::arguments::{at, is, need_integer};
+use crate::call::Call;
 use crate::failure::Failure;
-use crate::session::Session;
 
 /// What an amount of time is counted in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,13 +27,13 @@ pub(super) fn deadline(amount: i64, unit: TimeUnit, from: Timestamp) -> Option<T
 }
 
 /// `EXPIRE key seconds [NX | XX | GT | LT]`
-pub(super) fn expire(session: &mut Session, arguments: &[Bytes]) -> Result<Reply, Failure> {
-    expire_after(session, arguments, TimeUnit::Seconds)
+pub(super) fn expire(call: &mut Call<'_>, arguments: &[Bytes]) -> Result<Reply, Failure> {
+    expire_after(call, arguments, TimeUnit::Seconds)
 }
 
 /// `PEXPIRE key milliseconds [NX | XX | GT | LT]`
-pub(super) fn pexpire(session: &mut Session, arguments: &[Bytes]) -> Result<Reply, Failure> {
-    expire_after(session, arguments, TimeUnit::Milliseconds)
+pub(super) fn pexpire(call: &mut Call<'_>, arguments: &[Bytes]) -> Result<Reply, Failure> {
+    expire_after(call, arguments, TimeUnit::Milliseconds)
 }
 
 /// Under which circumstances an expiry is set.
@@ -81,13 +81,13 @@ impl When {
     }
 }
 
-fn expire_after(session: &mut Session, arguments: &[Bytes], unit: TimeUnit) -> Result<Reply, Failure> {
+fn expire_after(call: &mut Call<'_>, arguments: &[Bytes], unit: TimeUnit) -> Result<Reply, Failure> {
     let name = if unit == TimeUnit::Seconds { "expire" } else { "pexpire" };
     let when = When::parse(arguments.get(3..).unwrap_or_default())?;
     let amount = need_integer(at(arguments, 2)?)?;
-    let now = session.shared.db.now();
+    let now = call.now();
     let expires_at = deadline(amount, unit, now).ok_or_else(|| Failure::expiry(name))?;
-    change_expiry(session, at(arguments, 1)?, |old| {
+    change_expiry(call, at(arguments, 1)?, |old| {
         if !when.allows(old.expires_at, expires_at) {
             return Change::Keep;
         }
@@ -96,8 +96,8 @@ fn expire_after(session: &mut Session, arguments: &[Bytes], unit: TimeUnit) -> R
 }
 
 /// `PERSIST key`
-pub(super) fn persist(session: &mut Session, arguments: &[Bytes]) -> Result<Reply, Failure> {
-    change_expiry(session, at(arguments, 1)?, |old| {
+pub(super) fn persist(call: &mut Call<'_>, arguments: &[Bytes]) -> Result<Reply, Failure> {
+    change_expiry(call, at(arguments, 1)?, |old| {
         if old.expires_at.is_some() { with_expiry(old, None) } else { Change::Keep }
     })
 }
@@ -108,12 +108,12 @@ fn with_expiry(old: &Entry, expires_at: Option<Timestamp>) -> Change {
 
 /// Changes a key that exists; 1 if it did, 0 if nothing was to be done.
 fn change_expiry(
-    session: &mut Session,
+    call: &mut Call<'_>,
     key: &Bytes,
     decide: impl FnOnce(&Entry) -> Change,
 ) -> Result<Reply, Failure> {
-    let Some(keyspace) = session.keyspace()? else { return Ok(Reply::Integer(0)) };
-    let changed = session.update(&keyspace, key, |old| {
+    let Some(keyspace) = call.keyspace()? else { return Ok(Reply::Integer(0)) };
+    let changed = call.update(&keyspace, key, |old| {
         let change = old.map_or(Change::Keep, decide);
         let changed = change != Change::Keep;
         Ok((change, changed))
@@ -122,23 +122,39 @@ fn change_expiry(
 }
 
 /// `TTL key`
-pub(super) fn ttl(session: &mut Session, arguments: &[Bytes]) -> Result<Reply, Failure> {
-    let milliseconds = time_left(session, at(arguments, 1)?)?;
+pub(super) fn ttl(call: &mut Call<'_>, arguments: &[Bytes]) -> Result<Reply, Failure> {
+    let milliseconds = time_left(call, at(arguments, 1)?)?;
     // Rounded, as Redis rounds.
     Ok(Reply::Integer(if milliseconds < 0 { milliseconds } else { milliseconds.saturating_add(500) / 1000 }))
 }
 
 /// `PTTL key`
-pub(super) fn pttl(session: &mut Session, arguments: &[Bytes]) -> Result<Reply, Failure> {
-    Ok(Reply::Integer(time_left(session, at(arguments, 1)?)?))
+pub(super) fn pttl(call: &mut Call<'_>, arguments: &[Bytes]) -> Result<Reply, Failure> {
+    Ok(Reply::Integer(time_left(call, at(arguments, 1)?)?))
 }
 
 /// In milliseconds; -1 for ever, -2 for no key.
-fn time_left(session: &Session, key: &Bytes) -> Result<i64, Failure> {
-    let Some(keyspace) = session.keyspace()? else { return Ok(-2) };
-    let Some(entry) = keyspace.get_entry(key)? else { return Ok(-2) };
+fn time_left(call: &Call<'_>, key: &Bytes) -> Result<i64, Failure> {
+    let Some(entry) = call.entry(key)? else { return Ok(-2) };
     let Some(expires_at) = entry.expires_at else { return Ok(-1) };
-    Ok(i64::try_from(expires_at.0.saturating_sub(session.shared.db.now().0)).unwrap_or(i64::MAX))
+    Ok(i64::try_from(expires_at.0.saturating_sub(call.now().0)).unwrap_or(i64::MAX))
+}
+
+// PLACEHOLDERS
+pub(super) fn expireat(_: &mut Call<'_>, _: &[Bytes]) -> Result<Reply, Failure> {
+    Err(Failure::LATER)
+}
+
+pub(super) fn expiretime(_: &mut Call<'_>, _: &[Bytes]) -> Result<Reply, Failure> {
+    Err(Failure::LATER)
+}
+
+pub(super) fn pexpireat(_: &mut Call<'_>, _: &[Bytes]) -> Result<Reply, Failure> {
+    Err(Failure::LATER)
+}
+
+pub(super) fn pexpiretime(_: &mut Call<'_>, _: &[Bytes]) -> Result<Reply, Failure> {
+    Err(Failure::LATER)
 }
 
 #[cfg(test)]

@@ -9,9 +9,9 @@ use pugdb_wire::resp::Reply;
 use super::connection::REDIS_VERSION;
 use super::verbatim;
 use crate::arguments::is;
+use crate::call::Call;
 use crate::failure::Failure;
 use crate::limits::DATABASES;
-use crate::session::Session;
 use crate::shared::Shared;
 
 type Section = fn(&Shared, &mut Text) -> Result<(), Failure>;
@@ -27,7 +27,7 @@ const SECTIONS: &[(&str, Section)] = &[
 ];
 
 /// `INFO [section ...]`
-pub(super) fn info(session: &mut Session, arguments: &[Bytes]) -> Result<Reply, Failure> {
+pub(super) fn info(call: &mut Call<'_>, arguments: &[Bytes]) -> Result<Reply, Failure> {
     let asked = arguments.get(1..).unwrap_or_default();
     let everything = asked.is_empty()
         || asked.iter().any(|word| ["default", "all", "everything"].iter().any(|all| is(word, all)));
@@ -35,7 +35,7 @@ pub(super) fn info(session: &mut Session, arguments: &[Bytes]) -> Result<Reply, 
     for (name, section) in SECTIONS {
         if everything || asked.iter().any(|word| is(word, name)) {
             text.section(name);
-            section(&session.shared, &mut text)?;
+            section(&call.shared, &mut text)?;
         }
     }
     Ok(verbatim(text.0))

@@ -1,14 +1,12 @@
-//! The commands: one table of all of them, and the way from a request to its reply.
-//!
-//! A row says how a command is called, how many arguments it has (its name counts; a negative number is a minimum),
-//! what it does to the database, where its keys are (first, last, step; a negative last counts from the end), and
-//! which function runs it. `COMMAND` shows the table to clients. Families of commands have a file each.
+//! The way from a request to its reply: find the command in the table, look whether it may run now, run it, count it.
+//! Families of commands have a file each; `table.rs` lists them all.
 
 #![expect(
     clippy::unnecessary_wraps,
     reason = "all commands and sections have one type, so that a table can hold them"
 )]
 
+mod bits;
 mod client;
 mod config;
 mod connection;
@@ -16,159 +14,131 @@ mod expiry;
 mod info;
 mod introspection;
 mod keys;
+mod latency;
+mod memory;
 mod scan;
+mod serialize;
+mod server;
+mod slowlog;
 mod strings;
+mod table;
+mod transactions;
 
 use bytes::Bytes;
 use pugdb_wire::resp::Reply;
 use tokio::task::block_in_place;
+use tokio::time::Instant;
 
+use crate::arguments::{is, need_integer};
+use crate::call::Call;
 use crate::failure::Failure;
 use crate::output::{Output, Tells};
 use crate::session::Session;
+use table::{Command, Does, Flag};
 
-/// What a command does, in the words of `COMMAND INFO`, and one of our own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Flag {
-    /// Changes keys.
-    Write,
-    /// Tells of keys.
-    Readonly,
-    /// Can need more memory.
-    Denyoom,
-    /// Takes about the same time always.
-    Fast,
-    /// For operators.
-    Admin,
-    /// Needs no password.
-    NoAuth,
-    /// May run while data is loaded.
-    Loading,
-    /// Ours: can look at very many keys, and then must not hold up a thread that serves others.
-    Walks,
+pub(crate) use table::TABLE;
+pub(crate) use transactions::{Transaction, Watched};
+
+/// A command, and where it stands in the table.
+#[derive(Clone, Copy)]
+pub(crate) struct Found {
+    command: &'static Command,
+    /// Its place, and the one among the container's commands. `HELP` of a container has the place behind the last.
+    place: (usize, usize),
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Group {
-    Connection,
-    Generic,
-    Server,
-    String,
-}
-
-/// Where the keys are among the arguments.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct KeyPlaces {
-    first: i64,
-    last: i64,
-    step: i64,
-}
-
-type Run = fn(&mut Session, &[Bytes]) -> Result<Reply, Failure>;
-
-pub(crate) struct Command {
-    pub(crate) name: &'static str,
-    arity: i64,
-    flags: &'static [Flag],
-    keys: KeyPlaces,
-    group: Group,
-    since: &'static str,
-    summary: &'static str,
-    run: Run,
-}
-
-macro_rules! table {
-    ($($name:literal $arity:literal [$($flag:ident)*] ($first:literal $last:literal $step:literal)
-       $group:ident $since:literal $run:path, $summary:literal;)*) => {
-        /// All commands, in the order of their names.
-        static TABLE: &[Command] = &[$(Command {
-            name: $name,
-            arity: $arity,
-            flags: &[$(Flag::$flag),*],
-            keys: KeyPlaces { first: $first, last: $last, step: $step },
-            group: Group::$group,
-            since: $since,
-            summary: $summary,
-            run: $run,
-        }),*];
+/// What a request asks for, or the reason why there is no such thing.
+fn find(arguments: &[Bytes]) -> Result<Found, Failure> {
+    let name = arguments.first().map(AsRef::as_ref).unwrap_or_default();
+    let Some((index, command)) = Command::find(name) else { return Err(unknown(name)) };
+    let subcommands = command.subcommands();
+    if subcommands.is_empty() {
+        return Found { command, place: (index, 0) }.with(arguments);
+    }
+    let Some(name) = arguments.get(1) else {
+        // A container that may be called alone then does what its INFO does.
+        let info = subcommands.iter().position(|subcommand| subcommand.short_name() == "info");
+        let info = info.filter(|_| command.takes(1)).map(|place| (place, &subcommands[place]));
+        let (place, command) = info.ok_or_else(|| Failure::arguments(command.name))?;
+        return Ok(Found { command, place: (index, place) });
     };
+    if let Some(place) = subcommands.iter().position(|subcommand| is(name, subcommand.short_name())) {
+        return Found { command: &subcommands[place], place: (index, place) }.with(arguments);
+    }
+    if is(name, "help") && arguments.len() == 2 {
+        return Ok(Found { command, place: (index, subcommands.len()) });
+    }
+    Err(Failure::unknown_subcommand(command.name, name))
 }
 
-table! {
-    "auth" -2 [Fast NoAuth Loading] (0 0 0) Connection "1.0.0" connection::auth, "Says who the client is.";
-    "client" -2 [Loading] (0 0 0) Connection "2.4.0" client::client, "Commands about connections.";
-    "command" -1 [Loading] (0 0 0) Server "2.8.13" introspection::command, "Describes all commands.";
-    "config" -2 [Admin Loading] (0 0 0) Server "2.0.0" config::config, "Commands about settings.";
-    "dbsize" 1 [Readonly Walks] (0 0 0) Server "1.0.0" keys::dbsize, "Counts the keys of the database.";
-    "decr" 2 [Write Denyoom Fast] (1 1 1) String "1.0.0" strings::decr, "Subtracts one from a number.";
-    "decrby" 3 [Write Denyoom Fast] (1 1 1) String "1.0.0" strings::decrby, "Subtracts from a number.";
-    "del" -2 [Write] (1 -1 1) Generic "1.0.0" keys::del, "Deletes keys.";
-    "echo" 2 [Fast Loading] (0 0 0) Connection "1.0.0" connection::echo, "Returns its argument.";
-    "exists" -2 [Readonly Fast] (1 -1 1) Generic "1.0.0" keys::exists, "Counts which of the keys exist.";
-    "expire" -3 [Write Fast] (1 1 1) Generic "1.0.0" expiry::expire, "Lets a key expire after seconds.";
-    "flushall" -1 [Write] (0 0 0) Server "1.0.0" keys::flushall, "Removes all keys of all databases.";
-    "flushdb" -1 [Write] (0 0 0) Server "1.0.0" keys::flushdb, "Removes all keys of the database.";
-    "get" 2 [Readonly Fast] (1 1 1) String "1.0.0" strings::get, "Returns the value of a key.";
-    "hello" -1 [Fast NoAuth Loading] (0 0 0) Connection "6.0.0" connection::hello, "Chooses the protocol.";
-    "incr" 2 [Write Denyoom Fast] (1 1 1) String "1.0.0" strings::incr, "Adds one to a number.";
-    "incrby" 3 [Write Denyoom Fast] (1 1 1) String "1.0.0" strings::incrby, "Adds to a number.";
-    "info" -1 [Loading Walks] (0 0 0) Server "1.0.0" info::info, "Describes the server and what it does.";
-    "mget" -2 [Readonly] (1 -1 1) String "1.0.0" strings::mget, "Returns the values of several keys.";
-    "mset" -3 [Write Denyoom] (1 -1 2) String "1.0.1" strings::mset, "Sets several keys in one step.";
-    "persist" 2 [Write Fast] (1 1 1) Generic "2.2.0" expiry::persist, "Lets a key not expire.";
-    "pexpire" -3 [Write Fast] (1 1 1) Generic "2.6.0" expiry::pexpire, "Lets a key expire after milliseconds.";
-    "ping" -1 [Fast Loading] (0 0 0) Connection "1.0.0" connection::ping, "Shows that the server answers.";
-    "pttl" 2 [Readonly Fast] (1 1 1) Generic "2.6.0" expiry::pttl, "Returns how long a key lives, in milliseconds.";
-    "quit" -1 [Fast NoAuth Loading] (0 0 0) Connection "1.0.0" connection::quit, "Closes the connection.";
-    "reset" 1 [Fast NoAuth Loading] (0 0 0) Connection "6.2.0" connection::reset, "Makes the connection as new.";
-    "scan" -2 [Readonly Walks] (0 0 0) Generic "2.8.0" scan::scan, "Goes through the keys of the database.";
-    "select" 2 [Fast Loading] (0 0 0) Connection "1.0.0" connection::select, "Chooses the database.";
-    "set" -3 [Write Denyoom] (1 1 1) String "1.0.0" strings::set, "Sets a key.";
-    "ttl" 2 [Readonly Fast] (1 1 1) Generic "1.0.0" expiry::ttl, "Returns how long a key lives, in seconds.";
-    "type" 2 [Readonly Fast] (1 1 1) Generic "1.0.0" keys::type_of, "Returns the type of what a key holds.";
-    "unlink" -2 [Write Fast] (1 -1 1) Generic "4.0.0" keys::del, "Deletes keys.";
+/// The names of Redis that are no command here say so; whatever else is unknown is not repeated if it may be data.
+fn unknown(name: &[u8]) -> Failure {
+    if table::comes_later(name) { Failure::LATER } else { Failure::unknown_command(name) }
 }
 
-impl Command {
-    /// The command of that name, in whatever case.
-    pub(crate) fn find(name: &[u8]) -> Option<&'static Self> {
-        let lowercase = |byte: &u8| byte.to_ascii_lowercase();
-        let found = TABLE.binary_search_by(|command| command.name.bytes().cmp(name.iter().map(lowercase)));
-        found.ok().and_then(|index| TABLE.get(index))
+impl Found {
+    /// The same, if it takes so many arguments.
+    fn with(self, arguments: &[Bytes]) -> Result<Self, Failure> {
+        if self.command.takes(arguments.len()) {
+            Ok(self)
+        } else {
+            Err(Failure::arguments(self.command.name))
+        }
     }
 
-    fn has(&self, flag: Flag) -> bool {
-        self.flags.contains(&flag)
+    pub(crate) fn name(self) -> &'static str {
+        self.command.name
     }
 
-    fn tells(&self) -> Tells {
-        if self.has(Flag::Write) || self.has(Flag::Readonly) { Tells::Data } else { Tells::Nothing }
+    pub(crate) fn place(self) -> (usize, usize) {
+        self.place
     }
 
-    fn takes(&self, arguments: usize) -> bool {
-        fits(self.arity, arguments)
+    pub(crate) fn has(self, flag: Flag) -> bool {
+        self.command.has(flag)
+    }
+
+    fn keys_of<'a>(self, arguments: &'a [Bytes]) -> impl Iterator<Item = &'a Bytes> + use<'a> {
+        self.command.keys_of(arguments)
+    }
+
+    fn tells(self) -> Tells {
+        let data = [Flag::Write, Flag::Readonly, Flag::NoMulti].iter().any(|flag| self.has(*flag));
+        if data || self.name() == "exec" { Tells::Data } else { Tells::Nothing }
+    }
+
+    fn run(self, call: &mut Call<'_>, arguments: &[Bytes]) -> Result<Reply, Failure> {
+        match self.command.does {
+            Does::Run(run) if self.has(Flag::Walks) => block_in_place(|| run(call, arguments)),
+            Does::Run(run) => run(call, arguments),
+            Does::Container(subcommands) => Ok(help(self.command.name, subcommands)),
+        }
     }
 }
 
-/// Whether so many arguments, the name counted, are right for an arity.
-fn fits(arity: i64, arguments: usize) -> bool {
-    let arguments = i64::try_from(arguments).unwrap_or(i64::MAX);
-    if arity >= 0 { arguments == arity } else { arguments >= -arity }
+/// Whether a request may run only while no other connection's does.
+pub(crate) fn is_exclusive(session: &Session, arguments: &[Bytes]) -> bool {
+    let Some((_, command)) = arguments.first().and_then(|name| Command::find(name)) else { return false };
+    match &session.transaction {
+        Some(transaction) => command.name == "exec" && transaction.is_exclusive(),
+        None => command.has(Flag::Exclusive),
+    }
 }
 
 /// Runs a request and leaves its reply in the output.
 pub(crate) fn run(session: &mut Session, arguments: &[Bytes], output: &mut Output) {
     let Some(name) = arguments.first() else { return };
-    let (result, tells) = match Command::find(name) {
-        Some(command) => {
-            session.client.touch(command.name);
-            (run_found(command, session, arguments), command.tells())
-        }
-        None => (unknown(session, name), Tells::Nothing),
-    };
-    if session.closing && session.silent {
+    if is_of_a_browser(name) {
+        session.closing = true;
+        session.silent = true;
         return;
     }
+    #[cfg(test)]
+    assert_ne!(name, "test.panic", "asked for by a test");
+    let (result, tells) = match find(arguments) {
+        Ok(found) => run_or_queue(session, found, arguments),
+        Err(failure) => (Err(refused(session, failure)), Tells::Nothing),
+    };
     let reply = result.unwrap_or_else(|failure| {
         session.shared.stats.errors.add(1);
         failure.to_reply()
@@ -176,56 +146,63 @@ pub(crate) fn run(session: &mut Session, arguments: &[Bytes], output: &mut Outpu
     output.push(&reply, tells, session.protocol);
 }
 
-fn run_found(command: &Command, session: &mut Session, arguments: &[Bytes]) -> Result<Reply, Failure> {
-    if !command.takes(arguments.len()) {
-        return Err(Failure::arguments(command.name));
+/// A command that cannot even begin takes a transaction with it.
+fn refused(session: &mut Session, failure: Failure) -> Failure {
+    if let Some(transaction) = &mut session.transaction {
+        transaction.abort();
     }
-    if command.has(Flag::Walks) {
-        return block_in_place(|| (command.run)(session, arguments));
+    failure
+}
+
+fn run_or_queue(session: &mut Session, found: Found, arguments: &[Bytes]) -> (Result<Reply, Failure>, Tells) {
+    session.client.touch(found.name());
+    if !found.has(Flag::Immediate)
+        && let Some(transaction) = &mut session.transaction
+    {
+        let queued = transaction.queue(found, arguments);
+        return (queued.map_err(|failure| refused(session, failure)), Tells::Nothing);
     }
-    (command.run)(session, arguments)
+    let result =
+        count_and_time(session, found, arguments, |session| found.run(&mut Call::alone(session), arguments));
+    (result, found.tells())
+}
+
+/// Runs a command and notes how long it took and how it ended.
+fn count_and_time(
+    session: &mut Session,
+    found: Found,
+    arguments: &[Bytes],
+    run: impl FnOnce(&mut Session) -> Result<Reply, Failure>,
+) -> Result<Reply, Failure> {
+    let began = Instant::now();
+    let result = run(session);
+    session.note_command(found, arguments, began.elapsed(), result.is_err());
+    result
 }
 
 /// A browser that is tricked into talking to us begins with `POST`, or with headers of which `Host:` is always one.
 /// What follows may be commands of an attacker: the connection ends without a reply, as in Redis.
-fn unknown(session: &mut Session, name: &[u8]) -> Result<Reply, Failure> {
-    if name.eq_ignore_ascii_case(b"post") || name.eq_ignore_ascii_case(b"host:") {
-        session.closing = true;
-        session.silent = true;
-    }
-    #[cfg(test)]
-    assert_ne!(name, b"test.panic", "asked for by a test");
-    Err(Failure::unknown_command(name))
+fn is_of_a_browser(name: &[u8]) -> bool {
+    name.eq_ignore_ascii_case(b"post") || name.eq_ignore_ascii_case(b"host:")
 }
 
-/// A command behind a command: `CLIENT ID`. The arity counts both names.
-struct Subcommand {
-    name: &'static str,
-    arity: i64,
-    run: Run,
+/// The commands of a container, a line each.
+fn help(container: &str, subcommands: &[Command]) -> Reply {
+    let container = container.to_ascii_uppercase();
+    let title = format!("{container} <subcommand> [<arg> [value] [opt] ...]. Subcommands are:");
+    let lines = subcommands.iter().flat_map(|subcommand| {
+        let call = format!("{} {}", subcommand.short_name().to_ascii_uppercase(), subcommand.syntax);
+        [call.trim_end().to_owned(), format!("    {}", subcommand.summary)]
+    });
+    let last = ["HELP".to_owned(), "    Lists these commands.".to_owned()];
+    Reply::Array([title].into_iter().chain(lines).chain(last).map(Reply::simple).collect())
 }
 
-/// Runs the subcommand that the second argument names. `HELP` lists them.
-fn run_subcommand(
-    container: &str,
-    subcommands: &[Subcommand],
-    session: &mut Session,
-    arguments: &[Bytes],
-) -> Result<Reply, Failure> {
-    let name = arguments.get(1).map(AsRef::as_ref).unwrap_or_default();
-    if let Some(found) = subcommands.iter().find(|subcommand| crate::arguments::is(name, subcommand.name)) {
-        if !fits(found.arity, arguments.len()) {
-            return Err(Failure::arguments(&format!("{container}|{}", found.name)));
-        }
-        return (found.run)(session, arguments);
-    }
-    if crate::arguments::is(name, "help") {
-        let container = container.to_ascii_uppercase();
-        let title = format!("{container} <subcommand> [<arg> [value] [opt] ...]. Subcommands are:");
-        let names = subcommands.iter().map(|subcommand| subcommand.name.to_ascii_uppercase());
-        return Ok(Reply::Array([title].into_iter().chain(names).map(Reply::simple).collect()));
-    }
-    Err(Failure::unknown_subcommand(container, name))
+/// A number from 0 to below `end`.
+fn need_integer_in(argument: Option<&Bytes>, end: usize) -> Result<usize, Failure> {
+    let number = need_integer(argument.ok_or(Failure::SYNTAX)?)?;
+    let number = usize::try_from(number).ok().filter(|&number| number < end);
+    number.ok_or(Failure::new("ERR DB index is out of range"))
 }
 
 /// A text of the server's own as a string.
@@ -241,24 +218,4 @@ fn verbatim(lines: String) -> Reply {
 /// A size as a number. Nothing here counts to 2^63.
 fn count(count: usize) -> Reply {
     Reply::Integer(i64::try_from(count).unwrap_or(i64::MAX))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_table_is_in_the_order_that_find_relies_on() {
-        assert!(TABLE.is_sorted_by(|a, b| a.name < b.name));
-        for command in TABLE {
-            let uppercase = command.name.to_ascii_uppercase();
-            assert_eq!(Command::find(uppercase.as_bytes()).map(|found| found.name), Some(command.name));
-        }
-        assert!(Command::find(b"ge").is_none() && Command::find(b"").is_none());
-    }
-
-    #[test]
-    fn a_negative_arity_is_a_minimum() {
-        assert!(fits(2, 2) && !fits(2, 3) && fits(-2, 2) && fits(-2, 9) && !fits(-2, 1));
-    }
 }

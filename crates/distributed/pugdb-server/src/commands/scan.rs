@@ -3,17 +3,17 @@
 use std::ops::Bound;
 
 use bytes::Bytes;
-use pugdb::{KeyRange, Keyspace};
+use pugdb::KeyRange;
 use pugdb_wire::resp::Reply;
 
 use super::keys::type_name;
 use super::text;
 use crate::arguments::{at, is, need_integer};
+use crate::call::{Call, View};
 use crate::cursors::Position;
 use crate::failure::Failure;
 use crate::glob;
 use crate::limits::{SCAN_BYTES, SCAN_KEYS_MAX};
-use crate::session::Session;
 
 /// What a `SCAN` is asked for beside its cursor.
 struct Filter<'a> {
@@ -31,24 +31,21 @@ struct Portion {
 }
 
 /// `SCAN cursor [MATCH pattern] [COUNT count] [TYPE type]`
-pub(super) fn scan(session: &mut Session, arguments: &[Bytes]) -> Result<Reply, Failure> {
+pub(super) fn scan(call: &mut Call<'_>, arguments: &[Bytes]) -> Result<Reply, Failure> {
     let cursor = parse_cursor(at(arguments, 1)?)?;
     let filter = Filter::parse(arguments.get(2..).unwrap_or_default())?;
     let after = match cursor {
         Some(id) => {
-            let position = session.shared.cursors.position(id);
+            let position = call.shared.cursors.position(id);
             // Silence would look like the end of a scan that has not ended.
-            Some(position.filter(|at| at.database == session.database).ok_or(Failure::INVALID_CURSOR)?.after)
+            Some(position.filter(|at| at.database == call.database).ok_or(Failure::INVALID_CURSOR)?.after)
         }
         None => None,
     };
-    let portion = match session.keyspace()? {
-        Some(keyspace) => read_portion(&keyspace, after.as_deref(), &filter)?,
-        None => Portion { keys: Vec::new(), ended_at: None },
-    };
-    let cursors = &session.shared.cursors;
+    let portion = read_portion(&call.view()?, after.as_deref(), &filter)?;
+    let cursors = &call.shared.cursors;
     let next = match (portion.ended_at, cursor) {
-        (Some(after), _) => cursors.advance(cursor, Position { database: session.database, after }),
+        (Some(after), _) => cursors.advance(cursor, Position { database: call.database, after }),
         (None, Some(cursor)) => {
             cursors.finish(cursor);
             0
@@ -108,12 +105,12 @@ impl<'a> Filter<'a> {
     }
 }
 
-fn read_portion(keyspace: &Keyspace, after: Option<&[u8]>, filter: &Filter<'_>) -> Result<Portion, Failure> {
+fn read_portion(view: &View<'_>, after: Option<&[u8]>, filter: &Filter<'_>) -> Result<Portion, Failure> {
     let range = filter.range(after);
     if after.is_some_and(|after| range.ends_before(after)) {
         return Ok(Portion { keys: Vec::new(), ended_at: None });
     }
-    let mut scan = keyspace.scan(range);
+    let mut scan = view.scan(range)?;
     let (mut keys, mut looked_at, mut bytes) = (Vec::new(), 0, 0);
     while let Some((key, entry)) = scan.next_entry()? {
         looked_at += 1;
@@ -135,7 +132,7 @@ fn read_portion(keyspace: &Keyspace, after: Option<&[u8]>, filter: &Filter<'_>) 
 
 #[cfg(test)]
 mod tests {
-    use pugdb::Database;
+    use pugdb::{Database, Keyspace};
 
     use super::*;
 
@@ -143,7 +140,8 @@ mod tests {
     fn all(keyspace: &Keyspace, filter: &Filter<'_>) -> Vec<Reply> {
         let (mut keys, mut after) = (Vec::new(), None);
         loop {
-            let portion = read_portion(keyspace, after.as_deref(), filter).unwrap();
+            let view = View::of_now(keyspace);
+            let portion = read_portion(&view, after.as_deref(), filter).unwrap();
             keys.extend(portion.keys);
             match portion.ended_at {
                 Some(ended_at) => after = Some(ended_at),
@@ -196,7 +194,8 @@ mod tests {
             keyspace.put(key, b"").unwrap();
         }
         let filter = Filter { pattern: Some(b"b*"), type_name: None, count: 10 };
-        let found = |after: &[u8]| read_portion(&keyspace, Some(after), &filter).unwrap().keys.len();
+        let found =
+            |after: &[u8]| read_portion(&View::of_now(&keyspace), Some(after), &filter).unwrap().keys.len();
         assert_eq!([b"a1", b"b1", b"b2", b"c1"].map(|after| found(after)), [2, 1, 0, 0]);
     }
 }

@@ -6,42 +6,40 @@ use pugdb_wire::resp::Reply;
 
 use super::expiry::{TimeUnit, deadline};
 use crate::arguments::{at, integer, is, need_integer};
+use crate::call::{Call, string_of};
 use crate::failure::Failure;
 use crate::limits::{FETCH_BYTES, REPLY_BYTES_MAX};
-use crate::session::{STRING, Session};
+use crate::session::STRING;
 
 /// `GET key`
-pub(super) fn get(session: &mut Session, arguments: &[Bytes]) -> Result<Reply, Failure> {
-    Ok(session.string(at(arguments, 1)?)?.map_or(Reply::Null, Reply::Bulk))
+pub(super) fn get(call: &mut Call<'_>, arguments: &[Bytes]) -> Result<Reply, Failure> {
+    Ok(call.string(at(arguments, 1)?)?.map_or(Reply::Null, Reply::Bulk))
 }
 
 /// `MGET key [key ...]`: the values at one moment. What is no string is null.
-pub(super) fn mget(session: &mut Session, arguments: &[Bytes]) -> Result<Reply, Failure> {
+pub(super) fn mget(call: &mut Call<'_>, arguments: &[Bytes]) -> Result<Reply, Failure> {
     let keys = arguments.get(1..).unwrap_or_default();
-    let Some(keyspace) = session.keyspace()? else {
-        session.count_reads(keys.len(), 0);
-        return Ok(Reply::Array(vec![Reply::Null; keys.len()]));
-    };
-    let snapshot = keyspace.snapshot()?;
+    let view = call.view()?;
     let mut values = Vec::with_capacity(keys.len());
     let (mut found, mut reply_bytes, mut largest) = (0, 0_usize, FETCH_BYTES / FIRST_FETCH);
     let mut rest = keys;
     while !rest.is_empty() {
         // Values are fetched together, but not so many that they fill memory before anybody has looked at them.
         let (now, later) = rest.split_at((FETCH_BYTES / largest).clamp(1, rest.len()));
-        for value in snapshot.multi_get(&keyspace, now)? {
-            found += usize::from(value.is_some());
-            let bytes = value.as_ref().map_or(0, |value| value.len());
+        for entry in view.entries(now)? {
+            found += usize::from(entry.is_some());
+            let bytes = entry.as_ref().map_or(0, |entry| entry.value.len());
             largest = largest.max(bytes);
             reply_bytes = reply_bytes.saturating_add(bytes);
-            values.push(value.map_or(Reply::Null, |value| Reply::Bulk(value.into_bytes())));
+            let string = entry.and_then(|entry| string_of(entry).ok());
+            values.push(string.map_or(Reply::Null, Reply::Bulk));
         }
         if reply_bytes > REPLY_BYTES_MAX {
             return Err(Failure::REPLY_TOO_LARGE);
         }
         rest = later;
     }
-    session.count_reads(keys.len(), found);
+    call.count_reads(keys.len(), found);
     Ok(Reply::Array(values))
 }
 
@@ -71,18 +69,16 @@ enum Expiry {
 }
 
 /// `SET key value [NX | XX] [GET] [EX seconds | PX milliseconds | EXAT seconds | PXAT milliseconds | KEEPTTL]`
-pub(super) fn set(session: &mut Session, arguments: &[Bytes]) -> Result<Reply, Failure> {
+pub(super) fn set(call: &mut Call<'_>, arguments: &[Bytes]) -> Result<Reply, Failure> {
     let (key, value) = (at(arguments, 1)?, at(arguments, 2)?);
-    let options = SetOptions::parse(arguments.get(3..).unwrap_or_default(), session.shared.db.now())?;
-    let keyspace = session.keyspace_to_write()?;
+    let options = SetOptions::parse(arguments.get(3..).unwrap_or_default(), call.now())?;
     if let SetOptions { condition: None, expiry: Expiry::Never | Expiry::At(_), returns_old: false } = options
     {
-        let mut batch = session.shared.db.batch();
-        batch.put_with(&keyspace, key, value, entry_options(options.expiry, None));
-        session.wait_for(batch.commit_ticket()?);
+        call.put_all(std::iter::once((key, value)), entry_options(options.expiry, None))?;
         return Ok(Reply::OK);
     }
-    let (done, old) = session.update(&keyspace, key, |old| {
+    let keyspace = call.keyspace_to_write()?;
+    let (done, old) = call.update(&keyspace, key, |old| {
         let returned = match old {
             Some(old) if options.returns_old && old.meta != STRING => return Err(Failure::WRONG_TYPE),
             Some(old) if options.returns_old => Reply::Bulk(old.value.clone().into_bytes()),
@@ -159,52 +155,43 @@ fn entry_options(expiry: Expiry, old: Option<Timestamp>) -> EntryOptions {
 }
 
 /// `MSET key value [key value ...]`: all or none.
-pub(super) fn mset(session: &mut Session, arguments: &[Bytes]) -> Result<Reply, Failure> {
+pub(super) fn mset(call: &mut Call<'_>, arguments: &[Bytes]) -> Result<Reply, Failure> {
     let pairs = arguments.get(1..).unwrap_or_default().chunks_exact(2);
     if !pairs.remainder().is_empty() {
         return Err(Failure::arguments("mset"));
     }
-    let keyspace = session.keyspace_to_write()?;
-    let mut batch = session.shared.db.batch();
-    for pair in pairs {
-        batch.put_with(
-            &keyspace,
-            at(pair, 0)?,
-            at(pair, 1)?,
-            EntryOptions { expires_at: None, meta: STRING },
-        );
-    }
-    session.wait_for(batch.commit_ticket()?);
+    let pairs = pairs.filter_map(|pair| Some((pair.first()?, pair.get(1)?)));
+    call.put_all(pairs, EntryOptions { expires_at: None, meta: STRING })?;
     Ok(Reply::OK)
 }
 
 /// `INCR key`
-pub(super) fn incr(session: &mut Session, arguments: &[Bytes]) -> Result<Reply, Failure> {
-    add(session, at(arguments, 1)?, 1)
+pub(super) fn incr(call: &mut Call<'_>, arguments: &[Bytes]) -> Result<Reply, Failure> {
+    add(call, at(arguments, 1)?, 1)
 }
 
 /// `DECR key`
-pub(super) fn decr(session: &mut Session, arguments: &[Bytes]) -> Result<Reply, Failure> {
-    add(session, at(arguments, 1)?, -1)
+pub(super) fn decr(call: &mut Call<'_>, arguments: &[Bytes]) -> Result<Reply, Failure> {
+    add(call, at(arguments, 1)?, -1)
 }
 
 /// `INCRBY key increment`
-pub(super) fn incrby(session: &mut Session, arguments: &[Bytes]) -> Result<Reply, Failure> {
+pub(super) fn incrby(call: &mut Call<'_>, arguments: &[Bytes]) -> Result<Reply, Failure> {
     let increment = need_integer(at(arguments, 2)?)?;
-    add(session, at(arguments, 1)?, increment)
+    add(call, at(arguments, 1)?, increment)
 }
 
 /// `DECRBY key decrement`
-pub(super) fn decrby(session: &mut Session, arguments: &[Bytes]) -> Result<Reply, Failure> {
+pub(super) fn decrby(call: &mut Call<'_>, arguments: &[Bytes]) -> Result<Reply, Failure> {
     let decrement = need_integer(at(arguments, 2)?)?;
     let increment = decrement.checked_neg().ok_or(Failure::new("ERR decrement would overflow"))?;
-    add(session, at(arguments, 1)?, increment)
+    add(call, at(arguments, 1)?, increment)
 }
 
 /// Adds to the number at a key, whose expiry stays.
-fn add(session: &mut Session, key: &Bytes, increment: i64) -> Result<Reply, Failure> {
-    let keyspace = session.keyspace_to_write()?;
-    let sum = session.update(&keyspace, key, |old| {
+fn add(call: &mut Call<'_>, key: &Bytes, increment: i64) -> Result<Reply, Failure> {
+    let keyspace = call.keyspace_to_write()?;
+    let sum = call.update(&keyspace, key, |old| {
         let (number, expires_at) = match old {
             Some(old) if old.meta != STRING => return Err(Failure::WRONG_TYPE),
             Some(old) => (integer(&old.value).ok_or(Failure::NOT_AN_INTEGER)?, old.expires_at),
@@ -214,4 +201,57 @@ fn add(session: &mut Session, key: &Bytes, increment: i64) -> Result<Reply, Fail
         Ok((Change::Put(sum.to_string().into_bytes(), EntryOptions { expires_at, meta: STRING }), sum))
     })?;
     Ok(Reply::Integer(sum))
+}
+
+// PLACEHOLDERS
+pub(super) fn append(_: &mut Call<'_>, _: &[Bytes]) -> Result<Reply, Failure> {
+    Err(Failure::LATER)
+}
+
+pub(super) fn getdel(_: &mut Call<'_>, _: &[Bytes]) -> Result<Reply, Failure> {
+    Err(Failure::LATER)
+}
+
+pub(super) fn getex(_: &mut Call<'_>, _: &[Bytes]) -> Result<Reply, Failure> {
+    Err(Failure::LATER)
+}
+
+pub(super) fn getrange(_: &mut Call<'_>, _: &[Bytes]) -> Result<Reply, Failure> {
+    Err(Failure::LATER)
+}
+
+pub(super) fn getset(_: &mut Call<'_>, _: &[Bytes]) -> Result<Reply, Failure> {
+    Err(Failure::LATER)
+}
+
+pub(super) fn incrbyfloat(_: &mut Call<'_>, _: &[Bytes]) -> Result<Reply, Failure> {
+    Err(Failure::LATER)
+}
+
+pub(super) fn lcs(_: &mut Call<'_>, _: &[Bytes]) -> Result<Reply, Failure> {
+    Err(Failure::LATER)
+}
+
+pub(super) fn msetnx(_: &mut Call<'_>, _: &[Bytes]) -> Result<Reply, Failure> {
+    Err(Failure::LATER)
+}
+
+pub(super) fn psetex(_: &mut Call<'_>, _: &[Bytes]) -> Result<Reply, Failure> {
+    Err(Failure::LATER)
+}
+
+pub(super) fn setex(_: &mut Call<'_>, _: &[Bytes]) -> Result<Reply, Failure> {
+    Err(Failure::LATER)
+}
+
+pub(super) fn setnx(_: &mut Call<'_>, _: &[Bytes]) -> Result<Reply, Failure> {
+    Err(Failure::LATER)
+}
+
+pub(super) fn setrange(_: &mut Call<'_>, _: &[Bytes]) -> Result<Reply, Failure> {
+    Err(Failure::LATER)
+}
+
+pub(super) fn strlen(_: &mut Call<'_>, _: &[Bytes]) -> Result<Reply, Failure> {
+    Err(Failure::LATER)
 }

@@ -1,0 +1,5 @@
+//! PLACEHOLDER
+
+use super::table::{Command, commands};
+
+pub(super) const SUBCOMMANDS: &[Command] = commands! {};

@@ -1,0 +1,6 @@
+//! PLACEHOLDER
+
+use super::table::{Command, commands};
+
+pub(super) const SUBCOMMANDS: &[Command] = commands! {};
+pub(super) const OBJECT: &[Command] = commands! {};

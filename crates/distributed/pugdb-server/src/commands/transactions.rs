@@ -1,0 +1,219 @@
+//! Transactions: `MULTI` queues commands, `EXEC` runs them as one step, if nothing that was watched has changed.
+
+use bytes::Bytes;
+use pugdb::{Keyspace, LockScope, LockedKeys, Watch};
+use pugdb_wire::resp::Reply;
+
+use super::table::Flag;
+use super::{Found, count_and_time, need_integer_in};
+use crate::budget::Reservation;
+use crate::call::Call;
+use crate::failure::Failure;
+use crate::limits::{DATABASES, QUEUED_OVERHEAD_BYTES};
+use crate::session::Session;
+use crate::shared::KEYSPACES;
+
+/// What a connection has queued since `MULTI`.
+pub(crate) struct Transaction {
+    queued: Vec<Queued>,
+    /// A command could not be queued: `EXEC` will run none.
+    is_aborted: bool,
+    /// The database that will be selected when the next command runs.
+    database: usize,
+    /// For the arguments.
+    reserved: Reservation,
+}
+
+struct Queued {
+    found: Found,
+    arguments: Vec<Bytes>,
+    /// The database that will be selected when it runs.
+    database: usize,
+}
+
+/// `MULTI`
+pub(super) fn multi(call: &mut Call<'_>, _: &[Bytes]) -> Result<Reply, Failure> {
+    if call.transaction.is_some() {
+        return Err(Failure::new("ERR MULTI calls can not be nested"));
+    }
+    let reserved = call.shared.budget.reservation();
+    let database = call.database;
+    call.transaction = Some(Transaction { queued: Vec::new(), is_aborted: false, database, reserved });
+    Ok(Reply::OK)
+}
+
+/// `DISCARD`
+pub(super) fn discard(call: &mut Call<'_>, _: &[Bytes]) -> Result<Reply, Failure> {
+    if call.transaction.take().is_none() {
+        return Err(Failure::new("ERR DISCARD without MULTI"));
+    }
+    call.watches.clear();
+    Ok(Reply::OK)
+}
+
+/// `WATCH key [key ...]`
+pub(super) fn watch(call: &mut Call<'_>, arguments: &[Bytes]) -> Result<Reply, Failure> {
+    if call.transaction.is_some() {
+        return Err(Failure::new("ERR WATCH inside MULTI is not allowed"));
+    }
+    // A key that is not there is watched too, so its keyspace has to be.
+    let keyspace = call.keyspace_to_write()?;
+    for key in arguments.iter().skip(1) {
+        let is_known = call.watches.iter().any(|watched| watched.is(&keyspace, key));
+        if !is_known {
+            let watch = keyspace.watch(key)?;
+            call.watches.push(Watched {
+                keyspace: keyspace.clone(),
+                key: Bytes::copy_from_slice(key),
+                watch,
+            });
+        }
+    }
+    Ok(Reply::OK)
+}
+
+/// `UNWATCH`
+pub(super) fn unwatch(call: &mut Call<'_>, _: &[Bytes]) -> Result<Reply, Failure> {
+    call.watches.clear();
+    Ok(Reply::OK)
+}
+
+/// A key that a client watches.
+pub(crate) struct Watched {
+    keyspace: Keyspace,
+    key: Bytes,
+    watch: Watch,
+}
+
+impl Watched {
+    fn is(&self, keyspace: &Keyspace, key: &[u8]) -> bool {
+        self.key == key && self.keyspace.id() == keyspace.id()
+    }
+}
+
+impl Transaction {
+    /// A command was refused before it could be queued.
+    pub(super) fn abort(&mut self) {
+        self.is_aborted = true;
+    }
+
+    /// Adds a command, to be run by `EXEC`.
+    pub(super) fn queue(&mut self, found: Found, arguments: &[Bytes]) -> Result<Reply, Failure> {
+        if found.has(Flag::NoMulti) {
+            return Err(Failure::new("ERR Command not allowed inside a transaction"));
+        }
+        let bytes: usize = arguments.iter().map(|argument| argument.len() + QUEUED_OVERHEAD_BYTES).sum();
+        let reserved = self.reserved.bytes() + bytes;
+        self.reserved.set(reserved).map_err(|_| Failure::OUT_OF_BUFFERS)?;
+        // Copied: they may be parts of a buffer that is much larger.
+        let arguments: Vec<Bytes> =
+            arguments.iter().map(|argument| Bytes::copy_from_slice(argument)).collect();
+        self.queued.push(Queued { found, database: self.database, arguments });
+        if let Some(queued) = self.queued.last()
+            && queued.found.name() == "select"
+            && let Ok(index) = need_integer_in(queued.arguments.get(1), DATABASES)
+        {
+            self.database = index;
+        }
+        Ok(Reply::simple("QUEUED"))
+    }
+
+    /// Whether a command of it may run only while no other one does.
+    pub(super) fn is_exclusive(&self) -> bool {
+        self.queued.iter().any(|queued| queued.found.has(Flag::Exclusive))
+    }
+}
+
+/// `EXEC`
+pub(super) fn exec(call: &mut Call<'_>, _: &[Bytes]) -> Result<Reply, Failure> {
+    let Some(transaction) = call.transaction.take() else {
+        return Err(Failure::new("ERR EXEC without MULTI"));
+    };
+    let watches = std::mem::take(&mut call.watches);
+    if transaction.is_aborted {
+        return Err(Failure::new("EXECABORT Transaction discarded because of previous errors."));
+    }
+    let Transaction { queued, .. } = transaction;
+    // Refused without a look at the queue, which makes keyspaces.
+    if watches.iter().any(|watched| watched.watch.is_broken()) {
+        return Ok(Reply::NullArray);
+    }
+    let keys = locked_keys(call, &queued, &watches)?;
+    let scope = match &keys {
+        Some(keys) => LockScope::Keys(keys),
+        None => LockScope::Everything,
+    };
+    let mut fatal = None;
+    let db = call.shared.db.clone();
+    let outcome = db.update_keys_ticket(scope, |locked| {
+        if watches.iter().any(|watched| watched.watch.is_broken()) {
+            return Ok(Reply::NullArray);
+        }
+        let replies = run_all(call, &queued, locked).map_err(|failure| {
+            fatal = Some(failure);
+            // It only carries the way out: the failure itself is what counts.
+            pugdb::Error::conflict("refused")
+        })?;
+        Ok(Reply::Array(replies))
+    });
+    match (outcome, fatal) {
+        (_, Some(failure)) => Err(failure),
+        (Ok((reply, ticket)), None) => {
+            call.wait_for(ticket);
+            Ok(reply)
+        }
+        (Err(error), None) => Err(error.into()),
+    }
+}
+
+/// Runs the queue. An error of one command is its reply, and the others keep their effects, as in Redis; one of the
+/// database ends it all, for then nothing may have happened.
+fn run_all(session: &mut Session, queued: &[Queued], locked: &mut LockedKeys) -> Result<Vec<Reply>, Failure> {
+    let mut replies = Vec::with_capacity(queued.len());
+    for Queued { found, arguments, .. } in queued {
+        let ran = count_and_time(session, *found, arguments, |session| {
+            found.run(&mut Call::within(session, locked), arguments)
+        });
+        match ran {
+            Ok(reply) => replies.push(reply),
+            Err(failure) if failure.is_of_database() => return Err(failure),
+            Err(failure) => replies.push(failure.to_reply()),
+        }
+    }
+    Ok(replies)
+}
+
+type LockedKey<'a> = (Keyspace, &'a [u8]);
+
+/// The keys that the commands and the watches name, in the keyspaces they will be looked for; `None` for all keys.
+fn locked_keys<'a>(
+    call: &Call<'_>,
+    queued: &'a [Queued],
+    watches: &'a [Watched],
+) -> Result<Option<Vec<LockedKey<'a>>>, Failure> {
+    if queued.iter().any(|queued| queued.found.has(Flag::Whole)) {
+        for queued in queued.iter().filter(|queued| queued.found.has(Flag::Write)) {
+            call.keyspace_to_write_of(queued.database)?;
+        }
+        return Ok(None);
+    }
+    let mut keyspaces: [Option<Keyspace>; DATABASES] = [const { None }; DATABASES];
+    let mut keys: Vec<LockedKey<'a>> = Vec::new();
+    for Queued { found, arguments, database } in queued {
+        let Some(slot) = keyspaces.get_mut(*database) else { continue };
+        if slot.is_none() {
+            let writes = found.has(Flag::Write);
+            *slot = if writes {
+                Some(call.keyspace_to_write_of(*database)?)
+            } else {
+                call.keyspace_of(*database)?
+            };
+        }
+        // What is only read in a database that is not there is not there.
+        let Some(keyspace) = slot else { continue };
+        keys.extend(found.keys_of(arguments).map(|key| (keyspace.clone(), key.as_ref())));
+    }
+    keys.extend(watches.iter().map(|watched| (watched.keyspace.clone(), watched.key.as_ref())));
+    debug_assert_eq!(keyspaces.len(), KEYSPACES.len());
+    Ok(Some(keys))
+}
