@@ -84,7 +84,7 @@ impl<'a> Bench<'a> {
         Ok(Self { store, settings, values, records: 0, runs: 0 })
     }
 
-    /// Changes how many clients the next runs have, and how many operations.
+    /// How many clients the next runs have, and how many operations.
     ///
     /// # Errors
     /// `Invalid` when one is out of range.
@@ -93,6 +93,11 @@ impl<'a> Bench<'a> {
         settings.check()?;
         self.settings = settings;
         Ok(())
+    }
+
+    /// How popular the records are in the next runs.
+    pub fn set_distribution(&mut self, distribution: Distribution) {
+        self.settings.distribution = distribution;
     }
 
     /// Runs one workload.
