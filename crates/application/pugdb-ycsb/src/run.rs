@@ -402,30 +402,33 @@ impl<'a> Runner<'a> {
         let values = &*self.shared.values;
         let limit = usize::try_from(length).expect("at most limits::SCAN_LENGTH_MAX");
         let mut last = start;
-        let (mut seen, mut right, mut begins_right) = (0, true, false);
+        let (mut seen, mut begins_right, mut in_order, mut right) = (0, false, true, true);
         self.client.scan(&start, limit, &mut |key, value| {
-            let in_order = match seen {
-                0 => {
-                    begins_right = key == start;
-                    key >= last.as_slice()
-                }
-                _ => key > last.as_slice(),
-            };
-            let whole = <Key>::try_from(key).is_ok_and(|key| {
-                last = key;
-                true
-            });
-            right &= in_order && whole && values.is_of(key, value);
+            if seen == 0 {
+                begins_right = key == start;
+                in_order = key >= last.as_slice();
+            } else {
+                in_order &= key > last.as_slice();
+            }
             seen += 1;
+            match <Key>::try_from(key) {
+                Ok(key) => last = key,
+                Err(_) => right = false,
+            }
+            right &= values.is_of(key, value);
         })?;
         // What another client is inserting may or may not be there yet.
         if record < self.shared.loaded && !begins_right {
             return Err(self.wrong("a scan did not begin with the record at its start"));
         }
-        if !right || seen > limit {
-            return Err(
-                self.wrong("a scan gave entries out of order, too many, or with values not their own")
-            );
+        if !in_order {
+            return Err(self.wrong("a scan gave entries out of order"));
+        }
+        if seen > limit {
+            return Err(self.wrong("a scan gave more entries than it was asked for"));
+        }
+        if !right {
+            return Err(self.wrong("a scan gave a value that was not written for its key"));
         }
         self.tally.checked += seen as u64;
         Ok(())

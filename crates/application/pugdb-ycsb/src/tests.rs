@@ -97,7 +97,7 @@ fn runs_that_make_no_sense_are_refused() {
     bench.set_load(3, 300).unwrap();
     assert_eq!(bench.run(Workload::C).unwrap().threads, 3);
 
-    let unordered = Lying { inner: btree(), lie: Lie::NoOrder };
+    let unordered = Lying { inner: btree(), lie: Lie::NoScans };
     let mut bench = Bench::new(&unordered, small()).unwrap();
     bench.run(Workload::Load).unwrap();
     let error = bench.run(Workload::E).unwrap_err();
@@ -108,19 +108,21 @@ fn runs_that_make_no_sense_are_refused() {
 /// What a lying store does wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Lie {
-    /// Says that it cannot scan; the truth, for this one.
+    /// Says that it cannot scan.
+    NoScans,
+    /// Swaps two entries of a scan.
     NoOrder,
-    /// Gives the value of the key that was asked for before.
+    /// Gives the value of another key.
     NeighboursValue,
-    /// Flips the last bit of every thousandth value or so.
+    /// Flips a bit of one value.
     FlippedBit,
-    /// Loses what it was given last.
+    /// Finds a key no more.
     LostKey,
     /// Has a value for everything.
     NothingIsAbsent,
     /// Begins a scan one entry late.
     LateScan,
-    /// Gives the first entry of a scan twice.
+    /// Gives the last entry of a scan twice.
     DoubledEntry,
     /// Gives one entry more than it was asked for.
     OneTooMany,
@@ -140,7 +142,7 @@ struct LyingClient<'a> {
 
 impl Store for Lying {
     fn capabilities(&self) -> Capabilities {
-        Capabilities { scans: self.lie != Lie::NoOrder, ..self.inner.capabilities() }
+        Capabilities { scans: self.lie != Lie::NoScans, ..self.inner.capabilities() }
     }
 
     fn client(&self) -> Result<Box<dyn Client + Send + '_>> {
@@ -173,18 +175,24 @@ impl Client for LyingClient<'_> {
     }
 
     fn scan(&mut self, start: &[u8], limit: usize, read: &mut dyn FnMut(&[u8], &[u8])) -> Result<()> {
-        let more = usize::from(matches!(self.lie, Lie::OneTooMany | Lie::LateScan));
-        let mut seen = 0;
-        self.inner.scan(start, limit + more, &mut |key, value| {
-            seen += 1;
-            if self.lie == Lie::LateScan && seen == 1 {
-                return;
-            }
+        let asked = match self.lie {
+            Lie::OneTooMany | Lie::LateScan => limit + 1,
+            Lie::DoubledEntry => limit.saturating_sub(1),
+            _ => limit,
+        };
+        let mut entries = Vec::new();
+        self.inner.scan(start, asked, &mut |key, value| entries.push((key.to_vec(), value.to_vec())))?;
+        match self.lie {
+            Lie::LateScan if !entries.is_empty() => drop(entries.remove(0)),
+            Lie::DoubledEntry if !entries.is_empty() => entries.push(entries[entries.len() - 1].clone()),
+            Lie::NoOrder if entries.len() > 2 => entries.swap(1, 2),
+            Lie::NeighboursValue if entries.len() > 1 => entries[1].1 = entries[0].1.clone(),
+            _ => {}
+        }
+        for (key, value) in &entries {
             read(key, value);
-            if self.lie == Lie::DoubledEntry && seen == 1 {
-                read(key, value);
-            }
-        })
+        }
+        Ok(())
     }
 }
 
@@ -199,7 +207,9 @@ fn a_store_that_lies_fails_the_run() {
         (Lie::NothingIsAbsent, Workload::M, "never written"),
         (Lie::LateScan, Workload::E, "did not begin"),
         (Lie::DoubledEntry, Workload::E, "out of order"),
-        (Lie::OneTooMany, Workload::E, "too many"),
+        (Lie::NoOrder, Workload::E, "out of order"),
+        (Lie::NeighboursValue, Workload::E, "not written for its key"),
+        (Lie::OneTooMany, Workload::E, "more entries"),
     ] {
         for threads in [1, 4] {
             let store = Lying { inner: btree(), lie };
