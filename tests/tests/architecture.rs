@@ -16,7 +16,7 @@ const HOUSE: &[(&str, &[&[&str]])] = &[
     ("extensions", &[&["pugdb-lsm", "pugdb-security"], &[ROOF], &["pugdb-sql"], &["pugdb-sql-engine"]]),
     ("distributed", &[&["pugdb-wire"], &["pugdb-server", "pugdb-client", "pugdb-cluster", "pugdb-sync"]]),
     ("cloud", &[&["pugdb-cloud"]]),
-    ("application", &[&["pugdb-cli", "pugdb-ffi"]]),
+    ("application", &[&["pugdb-ycsb"], &["pugdb-cli", "pugdb-ffi"]]),
 ];
 /// Above it nobody names what is below it.
 const ROOF: &str = "pugdb";
@@ -134,6 +134,8 @@ fn planted_arrows_are_judged_right() {
         ("pugdb-cli", "pugdb-security", "under the roof"),
         ("pugdb-server", "pugdb-cloud", "not below it"),
         ("pugdb-cloud", "pugdb-cli", "not below it"),
+        ("pugdb-ycsb", "pugdb-cli", "not below it"),
+        ("pugdb-ycsb", "pugdb-core", "under the roof"),
         ("pugdb", "pugdb-tests", "tests stand above"),
         ("pugdb-attic", "pugdb", "has no place"),
         ("pugdb-cli", "pugdb-attic", "has no place"),
@@ -156,6 +158,7 @@ fn planted_arrows_are_judged_right() {
         ("pugdb-server", "pugdb", Use::Product),
         ("pugdb-server", "pugdb-sim", Use::Dev),
         ("pugdb-cli", "pugdb-wire", Use::Dev),
+        ("pugdb-cli", "pugdb-ycsb", Use::Product),
         ("pugdb-tests", "pugdb-sim", Use::Product),
         ("pugdb-tests", "pugdb-lsm", Use::Product),
     ];

@@ -46,6 +46,7 @@ pub(crate) enum Command {
     Verify(VerifyArguments),
     Import(ImportArguments),
     Export(ExportArguments),
+    Bench(crate::bench::BenchArguments),
 }
 
 /// Where a command works: a directory on this machine, or a server.

@@ -1,6 +1,7 @@
 //! The command `pugdb`: reads the command line, runs one subcommand, ends with its exit code.
 
 mod arguments;
+mod bench;
 mod input;
 mod inspect;
 mod keys;
@@ -32,6 +33,7 @@ fn main() -> ExitCode {
         Command::Verify(arguments) => inspect::verify(arguments),
         Command::Import(arguments) => transfer::import(arguments),
         Command::Export(arguments) => transfer::export(arguments),
+        Command::Bench(arguments) => bench::bench(arguments),
     };
     let exit = result.unwrap_or_else(|failure| {
         output::failure(&failure);
