@@ -91,9 +91,7 @@ impl State {
             }
             Edit::Rename { keyspace, name, at } => {
                 let state = self.keyspace(*keyspace)?;
-                if *at > state.named {
-                    (state.name, state.named) = (name.clone(), *at);
-                }
+                (state.name, state.named) = (name.clone(), *at);
             }
             Edit::Drop { keyspace } => {
                 self.keyspaces.remove(keyspace);
