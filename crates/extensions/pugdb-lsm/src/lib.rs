@@ -17,6 +17,7 @@ pub mod file;
 pub mod frame;
 pub mod log;
 pub mod manifest;
+mod memtable;
 mod sequencer;
 pub mod store;
 pub mod table;

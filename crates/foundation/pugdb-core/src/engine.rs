@@ -227,7 +227,11 @@ impl Room {
 
     /// Takes room for an entry; false when the batch is full. The first entry always fits.
     pub fn take(&mut self, key: &Key, found: &Found) -> bool {
-        let bytes = key.len() + found.entry.value.len();
+        self.take_bytes(key.len() + found.entry.value.len())
+    }
+
+    /// Makes room for an entry of so many bytes of key and value; false when the batch is full.
+    pub fn take_bytes(&mut self, bytes: usize) -> bool {
         if !self.is_empty && (self.left.entries == 0 || self.left.bytes < bytes) {
             return false;
         }

@@ -9,7 +9,8 @@ use pugdb_core::{Error, Key, Result, Seqno};
 
 use super::{Change, Store};
 use crate::manifest::Edit;
-use crate::tree::{Memtable, Outputs, Retention, Tree};
+use crate::memtable::Memtable;
+use crate::tree::{Outputs, Retention, Tree};
 
 /// Entries written in one slice.
 const SLICE_BYTES: usize = 256 << 10;
@@ -50,7 +51,7 @@ impl FlushJob {
         match &mut task.stage {
             Stage::Write { after } => {
                 let mut versions = Vec::new();
-                let more = task.memtable.map.collect_versions(after.as_ref(), SLICE_BYTES, &mut versions);
+                let more = task.memtable.collect_versions(after.as_ref(), SLICE_BYTES, &mut versions);
                 versions.iter().try_for_each(|(key, found)| task.outputs.add(key, found))?;
                 match versions.pop() {
                     Some((last, _)) if more => *after = Some(last),

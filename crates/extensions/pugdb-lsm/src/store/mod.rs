@@ -10,6 +10,7 @@
 
 mod compaction;
 mod flush;
+mod order;
 mod pick;
 mod verify;
 
@@ -29,8 +30,9 @@ pub use verify::StoreVerify;
 use crate::file::Context;
 use crate::log::LogState;
 use crate::manifest::{Edit, KeyspaceState, Manifest, State};
+use crate::memtable::Memtable;
 use crate::table::{self, BlockCache, TableOptions};
-use crate::tree::{Memtable, Outputs, Tree};
+use crate::tree::{Outputs, Tree};
 
 /// Sizes of a store.
 #[derive(Clone, Copy, Debug)]
@@ -171,7 +173,8 @@ impl Store {
         let flush = executor.spawn("flush", Box::new(flush::FlushJob::new(Arc::clone(self))));
         let compaction =
             executor.spawn("compaction", Box::new(compaction::CompactionJob::new(Arc::clone(self))));
-        *self.jobs.lock() = vec![flush, compaction];
+        let order = executor.spawn("order", Box::new(order::OrderJob::new(Arc::clone(self))));
+        *self.jobs.lock() = vec![flush, compaction, order];
     }
 
     /// The tree of a keyspace.
@@ -295,6 +298,8 @@ impl Store {
         } else if unflushed > self.options.unflushed_bytes_max / 2 {
             // Many small memtables: none is full, and together they are too much.
             self.seal_largest();
+        } else if tree.wants_merge() {
+            self.wake();
         }
     }
 
@@ -544,8 +549,7 @@ impl Store {
         };
         for tree in self.trees.read().values() {
             let version = tree.version();
-            stats.memtable_bytes +=
-                version.memtables.iter().map(|memtable| memtable.map.bytes()).sum::<usize>();
+            stats.memtable_bytes += version.memtables.iter().map(|memtable| memtable.bytes()).sum::<usize>();
             stats.runs += version.runs.len();
             for live in version.runs.iter().flat_map(|run| &run.tables) {
                 stats.tables += 1;

@@ -4,7 +4,6 @@
 //! Reads look at a [`Version`] that does not change: memtables, then runs, newest first. Writes go to the active
 //! memtable; flush and compaction make tables and install a new version.
 
-mod memtable;
 mod outputs;
 mod retention;
 mod scan;
@@ -18,12 +17,12 @@ use pugdb_core::memory::Floors;
 use pugdb_core::seam::Wait;
 use pugdb_core::{Error, ErrorKind, FileId, Found, KeyspaceId, Op, Result, Seqno};
 
-pub(crate) use memtable::Memtable;
 pub(crate) use outputs::Outputs;
 pub(crate) use retention::Retention;
 
 use crate::file::Context;
 use crate::manifest::{KeyspaceState, TableEntry};
+use crate::memtable::Memtable;
 use crate::table::{self, BlockCache, BlockRef, Bounds, KeyHash, Table, TableMeta, load_blocks};
 
 /// One keyspace's entries.
@@ -33,6 +32,10 @@ pub struct Tree {
     id: KeyspaceId,
     /// Set when the keyspace is dropped. Nothing is written for it any more; readers with older snapshots go on.
     dropped: AtomicBool,
+    /// Of the hash tables of memtables.
+    memtable_seed: u64,
+    /// The active memtable has something for the background to merge.
+    wants_merge: AtomicBool,
     /// The number for the next flushed run.
     next_run: AtomicU64,
     /// What readers look at. Swapped whole, never changed.
@@ -196,9 +199,12 @@ impl Tree {
         state: &KeyspaceState,
     ) -> Result<Arc<Self>> {
         let runs = runs_of(context, cache, &state.tables, Damaged::Quarantined)?;
+        let mut seed = [0; 8];
+        context.env.random.fill(&mut seed);
+        let memtable_seed = u64::from_le_bytes(seed);
         let next_run = runs.first().map_or(1, |run| run.number + 1);
         let version = Version {
-            memtables: vec![Arc::default()],
+            memtables: vec![Arc::new(Memtable::new(memtable_seed))],
             runs,
             floors: state.floors.clone(),
             flushed: state.flushed,
@@ -208,6 +214,8 @@ impl Tree {
             cache: Arc::clone(cache),
             id,
             dropped: AtomicBool::new(false),
+            memtable_seed,
+            wants_merge: AtomicBool::new(false),
             next_run: AtomicU64::new(next_run),
             applied: Mutex::new(state.flushed),
             version: RwLock::new(Arc::new(version)),
@@ -245,7 +253,7 @@ impl Tree {
 
     /// Bytes in the active memtable.
     pub(crate) fn active_bytes(&self) -> usize {
-        self.version.read().memtables[0].map.bytes()
+        self.version.read().memtables[0].bytes()
     }
 
     /// Begins a new memtable, if the active one holds anything. False when it does not.
@@ -255,7 +263,9 @@ impl Tree {
             return false;
         }
         self.install(|version| Version {
-            memtables: std::iter::once(Arc::default()).chain(version.memtables.iter().cloned()).collect(),
+            memtables: std::iter::once(Arc::new(Memtable::new(self.memtable_seed)))
+                .chain(version.memtables.iter().cloned())
+                .collect(),
             ..version.clone()
         });
         true
@@ -275,6 +285,22 @@ impl Tree {
             floors.settle(horizon);
             Version { floors, ..version.clone() }
         });
+    }
+
+    /// Whether the background has something to merge in the active memtable.
+    pub(crate) fn wants_merge(&self) -> bool {
+        self.wants_merge.load(Ordering::Acquire)
+    }
+
+    /// Merges a little of the active memtable's order, so that scans have less to do. False when nothing is left.
+    pub(crate) fn merge_step(&self) -> bool {
+        self.wants_merge.store(false, Ordering::Release);
+        let active = Arc::clone(&self.version.read().memtables[0]);
+        let merged = active.merge_step();
+        if merged {
+            self.wants_merge.store(true, Ordering::Release);
+        }
+        merged
     }
 
     pub(crate) fn mark_dropped(&self) {
@@ -353,9 +379,10 @@ impl Engine for Tree {
         let mut applied = self.applied.lock();
         let newest = *applied;
         let numbered = (first.0..).map(Seqno).zip(ops).filter(|(seqno, _)| *seqno > newest);
-        let items = numbered.map(|(seqno, op)| (op.key.clone(), Found { seqno, entry: op.entry.clone() }));
         let active = Arc::clone(&self.version.read().memtables[0]);
-        active.insert(items);
+        if active.insert(numbered) {
+            self.wants_merge.store(true, Ordering::Release);
+        }
         *applied = newest.max(Seqno((first.0 + ops.len() as u64).saturating_sub(1)));
         Ok(())
     }
@@ -432,7 +459,7 @@ impl Version {
     }
 
     fn look_in_memory(&self, key: &[u8], seqno: Seqno) -> Option<Found> {
-        self.memtables.iter().find_map(|memtable| memtable.map.get(key, seqno))
+        self.memtables.iter().find_map(|memtable| memtable.get(key, seqno))
     }
 
     /// The last step of a read: the newest version counts when it is neither deleted, expired nor truncated away.

@@ -10,9 +10,9 @@ use pugdb_core::engine::{BatchSize, Cursor, Direction, KeyRange, ReadPoint, Room
 use pugdb_core::seam::Wait;
 use pugdb_core::{Error, Found, Key, Result, Seqno};
 
-use super::memtable::Memtable;
 use super::{Tree, Version};
 use crate::file::Context;
+use crate::memtable::Memtable;
 use crate::table::{BlockCache, BlockRef, TableScan, load_blocks};
 
 /// Entries taken from a memtable at a time.
@@ -136,7 +136,7 @@ impl Source {
                     && let Some(left) = range.take()
                 {
                     let mut batch = Vec::new();
-                    let more = memtable.map.collect(&left, direction, seqno, MEMTABLE_BATCH, &mut batch);
+                    let more = memtable.collect(&left, direction, seqno, MEMTABLE_BATCH, &mut batch);
                     *range = batch.last().filter(|_| more).map(|(last, _)| left.after(last, direction));
                     ready.extend(batch);
                 }

@@ -1,0 +1,245 @@
+//! The memtable: the newest entries of a tree, in memory until they are flushed. Write path, step 5.
+//!
+//! | file | what it holds | who writes, who reads |
+//! |---|---|---|
+//! | `cells` | keys and versions, in an arena that only grows | one writer; readers follow pointers, without a lock |
+//! | `index` | from a key to its cell: a hash table | one writer; readers without a lock |
+//! | `order` | the keys in order, sorted bit by bit | one writer and the background; scans copy a few pointers |
+//!
+//! A point read costs a hash and two cache misses, whatever the size; a write puts its order off. The measurements that
+//! decided it are in `docs/adr/`.
+
+#![expect(unsafe_code, reason = "one line lends bytes of the arena; the rest is in the files below")]
+
+mod cells;
+mod index;
+mod order;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use pugdb_core::engine::{BatchSize, Direction, KeyRange, Room};
+use pugdb_core::{Found, Key, Op, Seqno};
+
+use cells::{Arena, Cell, Item, Node};
+use index::Index;
+use order::KeyOrder;
+
+/// Values up to here are copied for their readers. A larger one is lent, and keeps the memtable in memory.
+const COPIED_BYTES_MAX: usize = 16 << 10;
+
+/// Entries in memory. One writer at a time, any number of readers; sealed when a newer memtable takes its place.
+pub(crate) struct Memtable {
+    index: Index,
+    order: KeyOrder,
+    /// Guards the order of writes, and holds the memory that readers look at: it goes last.
+    writer: Mutex<Writer>,
+    /// What its operations count in the budget.
+    bytes: AtomicUsize,
+    /// The first and the last seqno; zero while it is empty.
+    first: AtomicU64,
+    last: AtomicU64,
+    /// Its bytes are no longer counted as waiting for a flush.
+    is_forgotten: AtomicBool,
+}
+
+struct Writer {
+    index: index::Writer,
+    arena: Arena,
+}
+
+impl Memtable {
+    /// An empty one. The seed is a secret of this process.
+    pub(crate) fn new(seed: u64) -> Self {
+        Self {
+            index: Index::new(seed),
+            order: KeyOrder::new(),
+            writer: Mutex::new(Writer { index: index::Writer::new(), arena: Arena::default() }),
+            bytes: AtomicUsize::new(0),
+            first: AtomicU64::new(0),
+            last: AtomicU64::new(0),
+            is_forgotten: AtomicBool::new(false),
+        }
+    }
+
+    /// Adds operations, whose seqnos ascend. True when it has left the background something to merge.
+    pub(crate) fn insert<'o>(&self, ops: impl Iterator<Item = (Seqno, &'o Op)>) -> bool {
+        let mut writer = self.writer.lock();
+        let Writer { index, arena } = &mut *writer;
+        let mut has_work = false;
+        for (seqno, op) in ops {
+            let place = self.index.place(&op.key);
+            if let Some(cell) = self.index.find(place, &op.key) {
+                arena.add_version(cell, seqno, &op.entry);
+            } else {
+                let cell = arena.add_cell(&op.key, seqno, &op.entry);
+                self.index.add(index, place, cell);
+                has_work |= self.order.push(Item::new(cell));
+            }
+            self.bytes.fetch_add(op.cost_bytes(), Ordering::Relaxed);
+            if self.is_empty() {
+                self.first.store(seqno.0, Ordering::Release);
+            }
+            self.last.store(seqno.0, Ordering::Release);
+        }
+        has_work
+    }
+
+    /// The newest version of a key that a reader at `seqno` can see, deletes included.
+    pub(crate) fn get(self: &Arc<Self>, key: &[u8], seqno: Seqno) -> Option<Found> {
+        if self.is_empty() {
+            return None;
+        }
+        let cell = self.index.find(self.index.place(key), key)?;
+        Some(self.found(cell.visible(seqno)?))
+    }
+
+    fn found(self: &Arc<Self>, node: Node<'_>) -> Found {
+        node.found(|value| self.share(value))
+    }
+
+    /// Bytes of the arena as something that can be kept.
+    fn share(self: &Arc<Self>, bytes: &[u8]) -> Bytes {
+        if bytes.len() <= COPIED_BYTES_MAX {
+            return Bytes::copy_from_slice(bytes);
+        }
+        // SAFETY: they are in the arena, which does not change them and lives as long as this memtable.
+        Bytes::from_owner(unsafe { cells::Lent::new(Arc::clone(self), bytes) })
+    }
+
+    /// Appends the newest visible version of each key in a range, in order, until the batch is full. True when the range
+    /// goes on behind the last one.
+    pub(crate) fn collect(
+        self: &Arc<Self>,
+        range: &KeyRange,
+        direction: Direction,
+        seqno: Seqno,
+        size: BatchSize,
+        out: &mut Vec<(Key, Found)>,
+    ) -> bool {
+        if range.is_empty() || self.is_empty() {
+            return false;
+        }
+        let mut room = Room::new(size);
+        let mut batch = Batch::default();
+        let mut is_full = false;
+        for cell in self.order.scan(range, direction) {
+            let Some(node) = cell.visible(seqno) else { continue };
+            is_full = !room.take_bytes(cell.key().len() + node.value().len());
+            if is_full {
+                break;
+            }
+            batch.push(cell, node);
+        }
+        batch.copy(self, out);
+        is_full
+    }
+
+    /// Appends every version behind a key, in the order of tables: keys ascending, versions descending. True when there are
+    /// more after about `bytes`. For a memtable that is sealed.
+    pub(crate) fn collect_versions(
+        self: &Arc<Self>,
+        after: Option<&Key>,
+        bytes: usize,
+        out: &mut Vec<(Key, Found)>,
+    ) -> bool {
+        let range = KeyRange {
+            start: after.map_or(std::ops::Bound::Unbounded, |key| std::ops::Bound::Excluded(key.to_vec())),
+            end: std::ops::Bound::Unbounded,
+        };
+        self.order.merge_all();
+        let mut batch = Batch::default();
+        let mut has_more = false;
+        for cell in self.order.scan(&range, Direction::Forward) {
+            has_more = batch.bytes >= bytes;
+            if has_more {
+                break;
+            }
+            let mut version = Some(cell.newest());
+            while let Some(node) = version {
+                batch.push(cell, node);
+                version = node.older();
+            }
+        }
+        batch.copy(self, out);
+        has_more
+    }
+
+    /// Merges a little of what scans would have to. False when there is nothing to do.
+    pub(crate) fn merge_step(&self) -> bool {
+        self.order.merge_step()
+    }
+
+    /// What its operations count in the budget of memory.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    fn is_empty(&self) -> bool {
+        self.first.load(Ordering::Acquire) == 0
+    }
+
+    /// The first seqno it holds.
+    pub(crate) fn first(&self) -> Option<Seqno> {
+        Some(Seqno(self.first.load(Ordering::Acquire))).filter(|seqno| *seqno != Seqno::ZERO)
+    }
+
+    /// The last seqno it holds.
+    pub(crate) fn last(&self) -> Seqno {
+        Seqno(self.last.load(Ordering::Acquire))
+    }
+
+    /// Its bytes, for the one who takes them out of the count; zero for everybody after.
+    pub(crate) fn forget(&self) -> usize {
+        if self.is_forgotten.swap(true, Ordering::AcqRel) { 0 } else { self.bytes() }
+    }
+}
+
+/// Entries that leave the memtable together: small ones are copied into one piece of memory, which costs far less than a
+/// piece for each key and value.
+#[derive(Default)]
+struct Batch<'a> {
+    entries: Vec<(Cell<'a>, Node<'a>)>,
+    /// Of keys and values, the lent ones too.
+    bytes: usize,
+}
+
+impl<'a> Batch<'a> {
+    fn push(&mut self, cell: Cell<'a>, node: Node<'a>) {
+        self.bytes += cell.key().len() + node.value().len();
+        self.entries.push((cell, node));
+    }
+
+    fn copy(self, memtable: &Arc<Memtable>, out: &mut Vec<(Key, Found)>) {
+        let copied = |bytes: &[u8]| if bytes.len() <= COPIED_BYTES_MAX { bytes.len() } else { 0 };
+        let total = self.entries.iter().map(|(cell, node)| cell.key().len() + copied(node.value())).sum();
+        let mut content = Vec::with_capacity(total);
+        for (cell, node) in &self.entries {
+            content.extend_from_slice(cell.key());
+            content.extend_from_slice(&node.value()[..copied(node.value())]);
+        }
+        let content = Bytes::from(content);
+        let mut at = 0;
+        let mut take = |length: usize| {
+            at += length;
+            content.slice(at - length..at)
+        };
+        for (cell, node) in self.entries {
+            let key = Key::new(take(cell.key().len())).expect("it was a key when it was put");
+            let is_copied = node.value().len() <= COPIED_BYTES_MAX;
+            let found = node.found(|value| if is_copied { take(value.len()) } else { memtable.share(value) });
+            out.push((key, found));
+        }
+    }
+}
+
+impl fmt::Debug for Memtable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Memtable({} bytes)", self.bytes())
+    }
+}
