@@ -70,7 +70,8 @@ impl KeyOrder {
         let runs = Arc::make_mut(&mut state.runs);
         runs.truncate(runs.len() - merged_runs);
         runs.push(run);
-        state.tail.clear();
+        // A scan may have sorted the full tail meanwhile: its keys are in the run now.
+        (state.tail, state.sorted_tail) = (Vec::new(), None);
         is_large && pair_to_merge(&state.runs).is_some()
     }
 
