@@ -18,6 +18,18 @@ use crate::snapshot::Snapshot;
 use crate::write;
 
 /// What [`Database::update_keys`](crate::Database::update_keys) locks.
+///
+/// ```
+/// use pugdb::{LockScope, LockedKeys};
+///
+/// let db = pugdb::Database::in_memory()?;
+/// let users = db.keyspace("users")?;
+/// let keys = [(users.clone(), &b"ada"[..])];
+/// db.update_keys(LockScope::Keys(&keys), |locked| locked.put(&users, b"ada", b"1815"))?;
+/// let count = |locked: &mut LockedKeys| Ok(locked.scan(&users, ..)?.count());
+/// assert_eq!(db.update_keys(LockScope::Everything, count)?, 1);
+/// # Ok::<(), pugdb::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub enum LockScope<'a> {
     /// These keys.
