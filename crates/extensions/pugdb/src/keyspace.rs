@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use pugdb_core::engine::{Engine, EngineKind, KeyRange};
-use pugdb_core::memory::Btree;
+use pugdb_core::env::Env;
+use pugdb_core::memory::{Btree, Hash, Housekeeper};
+use pugdb_core::snapshots::Snapshots;
 use pugdb_core::{Entry, EntryOptions, Error, KeyspaceId, Result, Seqno, Value};
 use pugdb_lsm::Tree;
 
@@ -21,7 +23,8 @@ use crate::{CommitTicket, Durability, WriteBatch, read, write};
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct KeyspaceOptions {
-    /// What keeps the entries. The default is the lsm engine on disk and the btree in memory.
+    /// What keeps the entries. The default is the builder's
+    /// [`default_engine`](crate::Builder::default_engine): the lsm engine on disk and the btree in memory.
     pub engine: Option<EngineKind>,
 }
 
@@ -37,8 +40,27 @@ pub(crate) struct Space {
 
 /// The engine behind a keyspace.
 pub(crate) enum Keeper {
-    Btree(Btree),
+    Btree(Arc<Btree>),
+    Hash(Arc<Hash>),
     Lsm(Arc<Tree>),
+}
+
+impl Keeper {
+    /// An empty engine in memory.
+    pub(crate) fn volatile(
+        kind: EngineKind,
+        env: &Env,
+        snapshots: &Arc<Snapshots>,
+        housekeeper: &Arc<Housekeeper>,
+    ) -> Self {
+        let snapshots = Arc::clone(snapshots);
+        if kind == EngineKind::Hash {
+            let mut seed = [0; 8];
+            env.random.fill(&mut seed);
+            return Self::Hash(Hash::watched(snapshots, u64::from_le_bytes(seed), housekeeper));
+        }
+        Self::Btree(Btree::watched(snapshots, housekeeper))
+    }
 }
 
 impl Space {
@@ -48,7 +70,8 @@ impl Space {
 
     pub(crate) fn engine(&self) -> &dyn Engine {
         match &self.keeper {
-            Keeper::Btree(engine) => engine,
+            Keeper::Btree(engine) => &**engine,
+            Keeper::Hash(engine) => &**engine,
             Keeper::Lsm(tree) => &**tree,
         }
     }
@@ -56,6 +79,7 @@ impl Space {
     pub(crate) fn volatile_bytes(&self) -> usize {
         match &self.keeper {
             Keeper::Btree(engine) => engine.bytes(),
+            Keeper::Hash(engine) => engine.bytes(),
             Keeper::Lsm(_) => 0,
         }
     }
@@ -123,7 +147,7 @@ impl Change {
     }
 }
 
-/// A handle to a keyspace: a named, ordered map. Cheap to clone.
+/// A handle to a keyspace: a named map, ordered unless its engine is the hash. Cheap to clone.
 ///
 /// ```
 /// let db = pugdb::Database::in_memory()?;
@@ -437,6 +461,9 @@ impl Keyspace {
     }
 
     /// The entries in a range of keys, in order, as they are now.
+    ///
+    /// The hash engine has no order: it gives the whole keyspace (`..`), each entry once, and its first `next` is
+    /// `Invalid` when more is asked.
     ///
     /// ```
     /// let db = pugdb::Database::in_memory()?;

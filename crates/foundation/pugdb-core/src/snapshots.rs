@@ -1,17 +1,21 @@
-//! What readers see: the newest published operation, and the oldest one that a snapshot still holds on to.
+//! What readers see: the newest published operation and the time; and the oldest ones that a snapshot still holds on to.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
+use crate::entry::Timestamp;
 use crate::ids::Seqno;
 
-/// The visible seqno of a sequence domain and its live snapshots.
+/// The visible seqno of a sequence domain, its time, and its live snapshots.
 ///
-/// Invariant: an engine may forget a version only when a newer one is at or below [`horizon`](Self::horizon). A
-/// snapshot is taken and the horizon is computed under one lock, so a horizon is never past a snapshot that exists
-/// or one that is taken later.
+/// Invariant: an engine may forget a version only when a newer one is at or below [`horizon`](Self::horizon), or when
+/// it had expired at the [`expiry_horizon`](Self::expiry_horizon). A snapshot is taken and the horizons are computed
+/// under one lock, so a horizon is never past a snapshot that exists or one that is taken later.
+///
+/// The time is that of expiry: the latest that anybody was given. It never goes back.
 ///
 /// ```
 /// use pugdb_core::Seqno;
@@ -26,6 +30,8 @@ use crate::ids::Seqno;
 /// ```
 #[derive(Debug)]
 pub struct Snapshots {
+    /// The latest time that a read or a write was given. Snapshots read it under the lock below.
+    time: AtomicU64,
     state: Mutex<State>,
 }
 
@@ -34,12 +40,15 @@ struct State {
     visible: Seqno,
     /// How many snapshots hold each seqno.
     live: BTreeMap<Seqno, usize>,
+    /// How many snapshots judge expiry at each moment.
+    moments: BTreeMap<Timestamp, usize>,
 }
 
 impl Snapshots {
     /// Starts with everything up to `visible` published.
     pub fn new(visible: Seqno) -> Arc<Self> {
-        Arc::new(Self { state: Mutex::new(State { visible, live: BTreeMap::new() }) })
+        let (live, moments) = Default::default();
+        Arc::new(Self { time: AtomicU64::new(0), state: Mutex::new(State { visible, live, moments }) })
     }
 
     /// Makes every operation up to `seqno` visible. Publishing never goes back.
@@ -59,13 +68,39 @@ impl Snapshots {
         state.live.first_key_value().map_or(state.visible, |(&oldest, _)| oldest.min(state.visible))
     }
 
-    /// A snapshot of everything visible now.
+    /// The time after the calendar has said `now`: never behind one that was given before.
+    pub fn advance(&self, now: Timestamp) -> Timestamp {
+        Timestamp(self.time.fetch_max(now.0, Ordering::AcqRel).max(now.0))
+    }
+
+    /// The latest time that was given.
+    pub fn time(&self) -> Timestamp {
+        Timestamp(self.time.load(Ordering::Acquire))
+    }
+
+    /// The earliest moment at which somebody can still judge expiry, now or later: what had expired at it is gone for
+    /// everybody.
+    pub fn expiry_horizon(&self) -> Timestamp {
+        let state = self.state.lock();
+        // Under the lock: whoever takes a snapshot after this is given this time or a later one.
+        let time = self.time();
+        state.moments.first_key_value().map_or(time, |(&oldest, _)| oldest.min(time))
+    }
+
+    /// A snapshot of everything visible, at the time that was given last.
     #[must_use]
     pub fn take(self: &Arc<Self>) -> SnapshotGuard {
+        self.take_at(Timestamp(0))
+    }
+
+    /// A snapshot of everything visible, when the calendar says `now`.
+    #[must_use]
+    pub fn take_at(self: &Arc<Self>, now: Timestamp) -> SnapshotGuard {
         let mut state = self.state.lock();
-        let seqno = state.visible;
+        let (seqno, now) = (state.visible, self.advance(now));
         *state.live.entry(seqno).or_insert(0) += 1;
-        SnapshotGuard { snapshots: Arc::clone(self), seqno }
+        *state.moments.entry(now).or_insert(0) += 1;
+        SnapshotGuard { snapshots: Arc::clone(self), seqno, now }
     }
 
     /// How many snapshots are alive.
@@ -74,11 +109,12 @@ impl Snapshots {
     }
 }
 
-/// Keeps the versions at one seqno readable until it is dropped.
+/// Keeps the versions at one seqno readable until it is dropped, and what had not expired at one moment.
 #[derive(Debug)]
 pub struct SnapshotGuard {
     snapshots: Arc<Snapshots>,
     seqno: Seqno,
+    now: Timestamp,
 }
 
 impl SnapshotGuard {
@@ -86,23 +122,57 @@ impl SnapshotGuard {
     pub fn seqno(&self) -> Seqno {
         self.seqno
     }
+
+    /// The moment at which it judges expiry.
+    pub fn now(&self) -> Timestamp {
+        self.now
+    }
 }
 
 impl Clone for SnapshotGuard {
     fn clone(&self) -> Self {
-        *self.snapshots.state.lock().live.entry(self.seqno).or_insert(0) += 1;
-        Self { snapshots: Arc::clone(&self.snapshots), seqno: self.seqno }
+        let mut state = self.snapshots.state.lock();
+        *state.live.entry(self.seqno).or_insert(0) += 1;
+        *state.moments.entry(self.now).or_insert(0) += 1;
+        drop(state);
+        Self { snapshots: Arc::clone(&self.snapshots), ..*self }
     }
 }
 
 impl Drop for SnapshotGuard {
     fn drop(&mut self) {
         let mut state = self.snapshots.state.lock();
-        if let Some(count) = state.live.get_mut(&self.seqno) {
-            *count -= 1;
-            if *count == 0 {
-                state.live.remove(&self.seqno);
-            }
+        forget_one(&mut state.live, self.seqno);
+        forget_one(&mut state.moments, self.now);
+    }
+}
+
+fn forget_one<K: Ord>(counts: &mut BTreeMap<K, usize>, key: K) {
+    if let Some(count) = counts.get_mut(&key) {
+        *count -= 1;
+        if *count == 0 {
+            counts.remove(&key);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn time_never_goes_back_and_a_snapshot_holds_its_own() {
+        let snapshots = Snapshots::new(Seqno(1));
+        assert_eq!(snapshots.advance(Timestamp(50)), Timestamp(50));
+        assert_eq!(snapshots.advance(Timestamp(20)), Timestamp(50));
+        let early = snapshots.take_at(Timestamp(30));
+        assert_eq!((early.now(), snapshots.expiry_horizon()), (Timestamp(50), Timestamp(50)));
+        let late = snapshots.take_at(Timestamp(90));
+        assert_eq!((late.now(), snapshots.expiry_horizon()), (Timestamp(90), Timestamp(50)));
+        let copy = early.clone();
+        drop(early);
+        assert_eq!(snapshots.expiry_horizon(), Timestamp(50));
+        drop(copy);
+        assert_eq!((snapshots.expiry_horizon(), snapshots.live()), (Timestamp(90), 1));
     }
 }
