@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use pugdb::{EngineKind, Entry, Keyspace, Scan, Snapshot, Timestamp};
+use pugdb::{EngineKind, Entry, KeyCounts, Keyspace, Scan, Snapshot, Timestamp};
 use pugdb_core::engine::{Direction, KeyRange};
 use pugdb_sim::ModelEntry;
 
@@ -99,10 +99,15 @@ impl Walk {
 
     pub(super) fn count(&mut self) {
         let (name, keyspace) = self.handle();
-        let now = self.now();
-        let all = (self.model.commits(), now);
-        let expected = self.model.scan(all, name, &KeyRange::all(), Direction::Forward, usize::MAX).len();
-        assert_eq!(keyspace.count().expect("the disk is whole"), expected as u64, "count of {name:?}");
+        // The second time it is remembered, unless something has expired.
+        for _ in 0..2 {
+            let all = (self.model.commits(), self.now());
+            let there = self.model.scan(all, name, &KeyRange::all(), Direction::Forward, usize::MAX);
+            let expiring = there.iter().filter(|(_, entry)| entry.expires_at.is_some()).count();
+            let expected = KeyCounts { keys: there.len() as u64, expiring: expiring as u64 };
+            assert_eq!(keyspace.counts().expect("the disk is whole"), expected, "counts of {name:?}");
+        }
+        keyspace.approximate_count().expect("the database is open");
     }
 
     /// A scan of `question.range` with what it must bring. An engine without order is asked for everything.

@@ -11,6 +11,7 @@ use pugdb_core::snapshots::Snapshots;
 use pugdb_core::{Entry, EntryOptions, Error, KeyspaceId, Result, Seqno, Value};
 use pugdb_lsm::Tree;
 
+use crate::count::{self, KeyCounts, LastCount};
 use crate::database::Inner;
 use crate::scan::Scan;
 use crate::snapshot::Snapshot;
@@ -34,6 +35,7 @@ pub(crate) struct Space {
     pub(crate) name: String,
     pub(crate) kind: EngineKind,
     pub(crate) keeper: Keeper,
+    pub(crate) last_count: LastCount,
     /// The seqno of the drop; `u64::MAX` while it exists.
     dropped: AtomicU64,
 }
@@ -65,7 +67,8 @@ impl Keeper {
 
 impl Space {
     pub(crate) fn new(id: KeyspaceId, name: &str, kind: EngineKind, keeper: Keeper) -> Arc<Self> {
-        Arc::new(Self { id, name: name.to_owned(), kind, keeper, dropped: AtomicU64::new(u64::MAX) })
+        let (name, last_count, dropped) = (name.to_owned(), LastCount::default(), AtomicU64::new(u64::MAX));
+        Arc::new(Self { id, name, kind, keeper, last_count, dropped })
     }
 
     pub(crate) fn engine(&self) -> &dyn Engine {
@@ -81,6 +84,23 @@ impl Space {
             Keeper::Btree(engine) => engine.bytes(),
             Keeper::Hash(engine) => engine.bytes(),
             Keeper::Lsm(_) => 0,
+        }
+    }
+
+    /// The newest operation that was applied, visible or not yet.
+    pub(crate) fn applied(&self) -> Seqno {
+        match &self.keeper {
+            Keeper::Btree(engine) => engine.applied(),
+            Keeper::Hash(engine) => engine.applied(),
+            Keeper::Lsm(tree) => tree.applied(),
+        }
+    }
+
+    pub(crate) fn approximate_count(&self) -> u64 {
+        match &self.keeper {
+            Keeper::Btree(engine) => engine.approximate_count() as u64,
+            Keeper::Hash(engine) => engine.approximate_count() as u64,
+            Keeper::Lsm(tree) => tree.approximate_count(),
         }
     }
 
@@ -495,7 +515,8 @@ impl Keyspace {
         self.scan(KeyRange::prefix(prefix.as_ref()))
     }
 
-    /// How many keys there are. Walks through all of them.
+    /// How many keys there are now. Walks through all keys, and remembers the answer until the next commit to the
+    /// keyspace or the next expiry in it.
     ///
     /// ```
     /// let db = pugdb::Database::in_memory()?;
@@ -510,7 +531,49 @@ impl Keyspace {
     /// # Errors
     /// As [`get`](Self::get).
     pub fn count(&self) -> Result<u64> {
-        self.scan(..).try_fold(0, |count, entry| entry.map(|_| count + 1))
+        Ok(self.counts()?.keys)
+    }
+
+    /// How many keys there are now, and how many of them have an expiry. As dear as [`count`](Self::count), and as
+    /// cheap when nothing has changed.
+    ///
+    /// ```
+    /// use pugdb::EntryOptions;
+    ///
+    /// let db = pugdb::Database::in_memory()?;
+    /// let sessions = db.keyspace("sessions")?;
+    /// let in_a_minute = Some(db.now().plus_ms(60_000));
+    /// sessions.put_with(b"token", b"ada", EntryOptions { expires_at: in_a_minute, ..Default::default() })?;
+    /// let counts = sessions.counts()?;
+    /// assert_eq!((counts.keys, counts.expiring), (1, 1));
+    /// # Ok::<(), pugdb::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub fn counts(&self) -> Result<KeyCounts> {
+        count::exact(&self.inner, &self.space)
+    }
+
+    /// About how many keys there are, without looking at them: an estimate.
+    ///
+    /// Keys that have expired or were deleted count until they are cleared away. On disk a key that was written
+    /// several times can count several times, and a delete takes one away whether it hides one or not.
+    ///
+    /// ```
+    /// let db = pugdb::Database::in_memory()?;
+    /// let users = db.keyspace("users")?;
+    /// for number in 0..100_u32 {
+    ///     users.put(number.to_be_bytes(), b"")?;
+    /// }
+    /// assert_eq!(users.approximate_count()?, 100);
+    /// # Ok::<(), pugdb::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// `NotFound` when the keyspace was dropped, `Closed`.
+    pub fn approximate_count(&self) -> Result<u64> {
+        count::approximate(&self.inner, &self.space)
     }
 
     /// A snapshot of the whole database.

@@ -25,6 +25,7 @@
 
 mod batch;
 mod builder;
+mod count;
 mod database;
 mod durable;
 mod key_locks;
@@ -38,6 +39,7 @@ mod write;
 
 pub use batch::WriteBatch;
 pub use builder::{Builder, Durability};
+pub use count::KeyCounts;
 pub use database::Database;
 pub use keyspace::{Change, Keyspace, KeyspaceOptions};
 pub use report::{LogCut, RecoveryReport, Stats, VerifyReport};

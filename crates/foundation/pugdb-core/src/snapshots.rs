@@ -142,16 +142,16 @@ impl Clone for SnapshotGuard {
 impl Drop for SnapshotGuard {
     fn drop(&mut self) {
         let mut state = self.snapshots.state.lock();
-        forget_one(&mut state.live, self.seqno);
-        forget_one(&mut state.moments, self.now);
+        forget_one(&mut state.live, &self.seqno);
+        forget_one(&mut state.moments, &self.now);
     }
 }
 
-fn forget_one<K: Ord>(counts: &mut BTreeMap<K, usize>, key: K) {
-    if let Some(count) = counts.get_mut(&key) {
+fn forget_one<K: Ord>(counts: &mut BTreeMap<K, usize>, key: &K) {
+    if let Some(count) = counts.get_mut(key) {
         *count -= 1;
         if *count == 0 {
-            counts.remove(&key);
+            counts.remove(key);
         }
     }
 }

@@ -23,11 +23,11 @@ const BACK_OFF: Duration = Duration::from_millis(500);
 
 pub(super) struct CompactionJob {
     store: Arc<Store>,
-    task: Option<Merge>,
+    task: Option<Box<Merge>>,
 }
 
 enum Task {
-    Merge(Merge),
+    Merge(Box<Merge>),
     /// These tables go, unread.
     Remove(Arc<Tree>, Vec<Arc<LiveTable>>),
 }
@@ -35,7 +35,7 @@ enum Task {
 struct Merge {
     tree: Arc<Tree>,
     inputs: Vec<Run>,
-    merge: Vec<Input>,
+    sources: Vec<Input>,
     outputs: Outputs,
     stage: Stage,
 }
@@ -190,12 +190,13 @@ impl CompactionJob {
         let store = &self.store;
         let inputs = version.runs[window.clone()].to_vec();
         // A run with a table that cannot be read is quarantined, and none of those is picked.
-        let merge = inputs.iter().map(Input::new).collect::<Result<_>>().ok()?;
+        let sources = inputs.iter().map(Input::new).collect::<Result<_>>().ok()?;
         let horizon = store.snapshots.horizon();
         let is_bottom = window.end == version.runs.len();
         let retention = Retention::new(horizon, version.floors.at(horizon), expired, is_bottom);
         let outputs = Outputs::new(&store.context, &store.cache, tree.id(), store.options.table, retention);
-        Some(Task::Merge(Merge { tree: Arc::clone(tree), merge, inputs, outputs, stage: Stage::Write }))
+        let tree = Arc::clone(tree);
+        Some(Task::Merge(Box::new(Merge { tree, sources, inputs, outputs, stage: Stage::Write })))
     }
 
     fn remove(&self, tree: &Arc<Tree>, tables: &[Arc<LiveTable>]) -> Result<Next> {
@@ -209,8 +210,8 @@ impl CompactionJob {
         Ok(Next::Again)
     }
 
-    fn record(&self, task: Merge) -> Result<()> {
-        let Merge { tree, inputs, outputs, .. } = task;
+    fn record(&self, task: Box<Merge>) -> Result<()> {
+        let Merge { tree, inputs, outputs, .. } = *task;
         let keyspace = tree.id();
         // The output is as new as its newest input: younger runs stay in front of it, older ones behind.
         let number = inputs.iter().map(|run| run.number).max().unwrap_or_default();
@@ -245,7 +246,7 @@ impl Merge {
     /// Merges a slice; false at the end.
     fn merge_slice(&mut self) -> Result<bool, Damage> {
         for _ in 0..SLICE_ENTRIES {
-            let Some((key, found)) = next_version(&mut self.merge)? else { return Ok(false) };
+            let Some((key, found)) = next_version(&mut self.sources)? else { return Ok(false) };
             self.outputs.add(&key, &found).map_err(|error| Damage { file: None, error })?;
         }
         Ok(true)

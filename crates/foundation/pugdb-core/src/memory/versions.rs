@@ -279,7 +279,9 @@ impl State {
         if versions.is_empty() {
             self.entries.remove(key);
         }
-        old.iter().for_each(|old| self.forget(key, old));
+        for old in &old {
+            self.forget(key, old);
+        }
     }
 }
 

@@ -211,7 +211,9 @@ impl Engine for Naive {
         let mut cursor = self.scan(range, Direction::Forward, ReadPoint { now, ..point })?;
         let (mut counts, mut out) = (Counts::default(), Vec::new());
         cursor.fill(size, &mut out)?;
-        out.iter().for_each(|(_, found)| counts.add(found));
+        for (_, found) in &out {
+            counts.add(found);
+        }
         Ok(counts)
     }
 }
