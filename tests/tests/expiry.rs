@@ -144,7 +144,7 @@ fn a_calendar_that_jumps_a_year_and_back_within_the_grace_loses_nothing() {
     let world = World::new(4);
     let db = open(&world);
     let users = users(&db);
-    fill(&db, &users, 0..KEYS, after(&db, 30 * DAY));
+    fill(&db, &users, 0..KEYS, after(&db, DAY * 30));
     pass(&world, 2 * HOUR);
     let full = table_bytes(&db, &world);
     world.jump_calendar(YEAR_MS);
@@ -164,7 +164,7 @@ fn a_calendar_that_jumps_a_year_and_back_within_the_grace_loses_nothing() {
     drop((users, db));
     let db = open(&world);
     assert_eq!((count(&self::users(&db)), table_bytes(&db, &world)), (KEYS, full));
-    pass(&world, 32 * DAY);
+    pass(&world, DAY * 32);
     assert_eq!((count(&self::users(&db)), table_bytes(&db, &world)), (0, 0));
 }
 
@@ -173,7 +173,7 @@ fn a_calendar_that_stays_a_year_ahead_is_believed_after_the_grace() {
     let world = World::new(5);
     let db = open(&world);
     let users = users(&db);
-    fill(&db, &users, 0..KEYS, after(&db, 30 * DAY));
+    fill(&db, &users, 0..KEYS, after(&db, DAY * 30));
     pass(&world, 2 * HOUR);
     world.jump_calendar(YEAR_MS);
     // The store notices within ten minutes.
@@ -182,6 +182,23 @@ fn a_calendar_that_stays_a_year_ahead_is_believed_after_the_grace() {
     assert!(table_bytes(&db, &world) > 0);
     pass(&world, Duration::from_mins(2));
     assert_eq!((count(&users), table_bytes(&db, &world)), (0, 0));
+}
+
+#[test]
+fn what_was_believed_when_entries_were_given_up_is_the_past_in_every_later_life() {
+    let world = World::new(9);
+    let db = open(&world);
+    let expires_at = after(&db, DAY * 30);
+    fill(&db, &users(&db), 0..KEYS, expires_at);
+    // Nobody reads and nobody writes: the store alone sees the wrong year, and believes it.
+    world.jump_calendar(YEAR_MS);
+    pass(&world, Duration::from_mins(11));
+    pass(&world, 2 * HOUR);
+    assert_eq!(table_file_bytes(&world), 0);
+    world.jump_calendar(-YEAR_MS);
+    let world = world.kill();
+    drop(db);
+    assert!(open(&world).now() >= expires_at);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! What readers see: the newest published operation and the time; and the oldest ones that a snapshot still holds on to.
 
-use std::collections::BTreeMap;
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -38,17 +38,24 @@ pub struct Snapshots {
 #[derive(Debug)]
 struct State {
     visible: Seqno,
-    /// How many snapshots hold each seqno.
-    live: BTreeMap<Seqno, usize>,
-    /// How many snapshots judge expiry at each moment.
-    moments: BTreeMap<Timestamp, usize>,
+    /// The places of live snapshots, each once. Neither seqno nor moment ever goes back, so both ascend, and no memory
+    /// is asked for while few are alive.
+    live: VecDeque<Place>,
+}
+
+/// Where snapshots look.
+#[derive(Debug)]
+struct Place {
+    seqno: Seqno,
+    now: Timestamp,
+    snapshots: usize,
 }
 
 impl Snapshots {
     /// Starts with everything up to `visible` published.
     pub fn new(visible: Seqno) -> Arc<Self> {
-        let (live, moments) = Default::default();
-        Arc::new(Self { time: AtomicU64::new(0), state: Mutex::new(State { visible, live, moments }) })
+        let state = State { visible, live: VecDeque::new() };
+        Arc::new(Self { time: AtomicU64::new(0), state: Mutex::new(state) })
     }
 
     /// Makes every operation up to `seqno` visible. Publishing never goes back.
@@ -65,7 +72,7 @@ impl Snapshots {
     /// The oldest read point that exists or can still come into being.
     pub fn horizon(&self) -> Seqno {
         let state = self.state.lock();
-        state.live.first_key_value().map_or(state.visible, |(&oldest, _)| oldest.min(state.visible))
+        state.live.front().map_or(state.visible, |oldest| oldest.seqno.min(state.visible))
     }
 
     /// The time after the calendar has said `now`: never behind one that was given before.
@@ -84,7 +91,7 @@ impl Snapshots {
         let state = self.state.lock();
         // Under the lock: whoever takes a snapshot after this is given this time or a later one.
         let time = self.time();
-        state.moments.first_key_value().map_or(time, |(&oldest, _)| oldest.min(time))
+        state.live.front().map_or(time, |oldest| oldest.now.min(time))
     }
 
     /// A snapshot of everything visible, at the time that was given last.
@@ -98,14 +105,16 @@ impl Snapshots {
     pub fn take_at(self: &Arc<Self>, now: Timestamp) -> SnapshotGuard {
         let mut state = self.state.lock();
         let (seqno, now) = (state.visible, self.advance(now));
-        *state.live.entry(seqno).or_insert(0) += 1;
-        *state.moments.entry(now).or_insert(0) += 1;
+        match state.live.back_mut().filter(|last| (last.seqno, last.now) == (seqno, now)) {
+            Some(last) => last.snapshots += 1,
+            None => state.live.push_back(Place { seqno, now, snapshots: 1 }),
+        }
         SnapshotGuard { snapshots: Arc::clone(self), seqno, now }
     }
 
     /// How many snapshots are alive.
     pub fn live(&self) -> usize {
-        self.state.lock().live.values().sum()
+        self.state.lock().live.iter().map(|place| place.snapshots).sum()
     }
 }
 
@@ -132,8 +141,9 @@ impl SnapshotGuard {
 impl Clone for SnapshotGuard {
     fn clone(&self) -> Self {
         let mut state = self.snapshots.state.lock();
-        *state.live.entry(self.seqno).or_insert(0) += 1;
-        *state.moments.entry(self.now).or_insert(0) += 1;
+        if let Some(at) = state.find(self.seqno, self.now) {
+            state.live[at].snapshots += 1;
+        }
         drop(state);
         Self { snapshots: Arc::clone(&self.snapshots), ..*self }
     }
@@ -142,17 +152,19 @@ impl Clone for SnapshotGuard {
 impl Drop for SnapshotGuard {
     fn drop(&mut self) {
         let mut state = self.snapshots.state.lock();
-        forget_one(&mut state.live, &self.seqno);
-        forget_one(&mut state.moments, &self.now);
+        if let Some(at) = state.find(self.seqno, self.now) {
+            state.live[at].snapshots -= 1;
+            if state.live[at].snapshots == 0 {
+                state.live.remove(at);
+            }
+        }
     }
 }
 
-fn forget_one<K: Ord>(counts: &mut BTreeMap<K, usize>, key: &K) {
-    if let Some(count) = counts.get_mut(key) {
-        *count -= 1;
-        if *count == 0 {
-            counts.remove(key);
-        }
+impl State {
+    /// The place of a snapshot; it has one while it is alive.
+    fn find(&self, seqno: Seqno, now: Timestamp) -> Option<usize> {
+        self.live.binary_search_by(|place| (place.seqno, place.now).cmp(&(seqno, now))).ok()
     }
 }
 
@@ -174,5 +186,28 @@ mod tests {
         assert_eq!(snapshots.expiry_horizon(), Timestamp(50));
         drop(copy);
         assert_eq!((snapshots.expiry_horizon(), snapshots.live()), (Timestamp(90), 1));
+    }
+
+    #[test]
+    fn the_oldest_that_is_left_decides_in_whatever_order_they_go() {
+        let snapshots = Snapshots::new(Seqno(0));
+        let mut guards = Vec::new();
+        for step in 1..=10 {
+            snapshots.publish(Seqno(step));
+            guards.push(snapshots.take_at(Timestamp(step / 2)));
+            guards.push(snapshots.take());
+        }
+        for at in [7, 0, 3, 11, 0, 0, 9, 2] {
+            drop(guards.remove(at));
+            let oldest = guards.iter().map(SnapshotGuard::seqno).min();
+            let earliest = guards.iter().map(SnapshotGuard::now).min();
+            assert_eq!((Some(snapshots.horizon()), Some(snapshots.expiry_horizon())), (oldest, earliest));
+            assert_eq!(snapshots.live(), guards.len());
+        }
+        guards.clear();
+        assert_eq!(
+            (snapshots.horizon(), snapshots.expiry_horizon(), snapshots.live()),
+            (Seqno(10), Timestamp(5), 0)
+        );
     }
 }
