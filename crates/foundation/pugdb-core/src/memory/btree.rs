@@ -133,8 +133,8 @@ impl Engine for Btree {
         if let Some(at) = ops.iter().filter_map(|op| op.entry.expires_at).min() {
             self.expect(at);
         }
-        if self.map.garbage() > LEFTOVERS_MAX {
-            self.expect(Timestamp(0));
+        if let Some(housekeeper) = self.housekeeper.as_ref().filter(|_| self.map.garbage() > LEFTOVERS_MAX) {
+            housekeeper.expect_leftovers();
         }
         Ok(())
     }

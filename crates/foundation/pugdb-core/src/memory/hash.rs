@@ -372,8 +372,8 @@ impl Engine for Hash {
         if let Some(at) = first_expiry {
             self.expect(at);
         }
-        if leftovers > LEFTOVERS_MAX {
-            self.expect(Timestamp(0));
+        if let Some(housekeeper) = self.housekeeper.as_ref().filter(|_| leftovers > LEFTOVERS_MAX) {
+            housekeeper.expect_leftovers();
         }
         Ok(())
     }

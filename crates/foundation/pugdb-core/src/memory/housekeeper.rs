@@ -16,6 +16,8 @@ use crate::snapshots::Snapshots;
 const SLICE: usize = 1024;
 /// What a reader holds on to is looked at again this much later.
 const RETRY: Duration = Duration::from_secs(1);
+/// Entries that expire one soon after the other are given back together.
+const SLEEP_MIN: Duration = Duration::from_millis(100);
 /// The calendar may jump: nobody sleeps longer while something waits to expire.
 const SLEEP_MAX: Duration = Duration::from_mins(1);
 
@@ -77,6 +79,11 @@ impl Housekeeper {
         job.get_or_insert_with(begin).wake();
     }
 
+    /// Something is left over that may be given back soon. When the job is to look again anyhow, that is soon enough.
+    pub fn expect_leftovers(self: &Arc<Self>) {
+        self.expect(Timestamp(u64::MAX - 1));
+    }
+
     /// Ends the job.
     ///
     /// # Errors
@@ -108,18 +115,14 @@ impl Housekeeper {
         }
         let retry = said.iter().any(|said| said.is_held).then_some(RETRY);
         let next = said.iter().filter_map(|said| said.next_expiry).min();
-        let until_next = next.map(|next| Duration::from_millis(next.0.saturating_sub(now.0)).min(SLEEP_MAX));
-        let Some(sleep) = retry.into_iter().chain(until_next.map(|sleep| sleep.max(MIN_SLEEP))).min() else {
-            return Next::Wait;
-        };
+        let until_next = next.map(|next| Duration::from_millis(next.0.saturating_sub(now.0)));
+        let until_next = until_next.map(|sleep| sleep.clamp(SLEEP_MIN, SLEEP_MAX));
+        let Some(sleep) = retry.into_iter().chain(until_next).min() else { return Next::Wait };
         let planned = now.plus_ms(u64::try_from(sleep.as_millis()).unwrap_or(u64::MAX));
         self.planned.store(planned.0, Ordering::SeqCst);
         Next::WaitUntil(self.clock.monotonic() + sleep)
     }
 }
-
-/// Entries that expire one soon after the other are given back together.
-const MIN_SLEEP: Duration = Duration::from_millis(100);
 
 impl fmt::Debug for Housekeeper {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
