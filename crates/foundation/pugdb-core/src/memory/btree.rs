@@ -50,8 +50,6 @@ struct State {
 const TIDY_MIN: usize = 64;
 /// Of each of its operations: more than it can leave behind, so that nothing piles up.
 const TIDY_PER_OP: usize = 4;
-/// More leftovers than this are not left to the next apply: the housekeeper is called.
-const LEFTOVERS_MAX: usize = 1024;
 /// Keys that are counted at a time.
 const COUNT_KEYS: usize = 4096;
 
@@ -133,7 +131,7 @@ impl Engine for Btree {
         if let Some(at) = ops.iter().filter_map(|op| op.entry.expires_at).min() {
             self.expect(at);
         }
-        if let Some(housekeeper) = self.housekeeper.as_ref().filter(|_| self.map.garbage() > LEFTOVERS_MAX) {
+        if let Some(housekeeper) = self.housekeeper.as_ref().filter(|_| self.map.garbage() > 0) {
             housekeeper.expect_leftovers();
         }
         Ok(())

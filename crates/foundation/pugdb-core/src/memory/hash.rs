@@ -38,8 +38,6 @@ const PART_BITS_MAX: u32 = 16;
 const TIDY_MIN: usize = 64;
 /// Of each of its operations: more than it can leave behind, so that nothing piles up.
 const TIDY_PER_OP: usize = 4;
-/// More leftovers than this are not left to the next apply: the housekeeper is called.
-const LEFTOVERS_MAX: usize = 1024;
 /// A shard that fills less than this part of its room gives room back.
 const SPARSE: usize = 8;
 const CAPACITY_MIN: usize = 64;
@@ -372,7 +370,7 @@ impl Engine for Hash {
         if let Some(at) = first_expiry {
             self.expect(at);
         }
-        if let Some(housekeeper) = self.housekeeper.as_ref().filter(|_| leftovers > LEFTOVERS_MAX) {
+        if let Some(housekeeper) = self.housekeeper.as_ref().filter(|_| leftovers > 0) {
             housekeeper.expect_leftovers();
         }
         Ok(())

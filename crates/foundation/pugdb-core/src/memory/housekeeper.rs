@@ -79,7 +79,8 @@ impl Housekeeper {
         job.get_or_insert_with(begin).wake();
     }
 
-    /// Something is left over that may be given back soon. When the job is to look again anyhow, that is soon enough.
+    /// Something is left over that can be given back when it is published, or a reader is gone, and perhaps nobody writes
+    /// before. When the job has planned to look anyhow, that is soon enough: who writes all the time wakes nobody.
     pub fn expect_leftovers(self: &Arc<Self>) {
         self.expect(Timestamp(u64::MAX - 1));
     }
