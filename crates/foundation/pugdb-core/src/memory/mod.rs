@@ -5,7 +5,7 @@
 //! | `versions.rs` | [`VersionedMap`]: keys in order, each with its versions |
 //! | `btree.rs` | [`Btree`]: an ordered engine |
 //! | `slot.rs` | what the hash engine keeps of one key |
-//! | `hash.rs` | [`Hash`]: an engine for points, without order |
+//! | `hash.rs` | [`Hash`](struct@Hash): an engine for points, without order |
 //! | `expiry.rs` | which versions expire, and when |
 //! | `housekeeper.rs` | [`Housekeeper`]: the job that gives memory back when no write comes by |
 
