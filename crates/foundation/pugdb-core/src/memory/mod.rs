@@ -4,8 +4,7 @@
 //! |---|---|
 //! | `versions.rs` | [`VersionedMap`]: keys in order, each with its versions |
 //! | `btree.rs` | [`Btree`]: an ordered engine |
-//! | `slot.rs` | what the hash engine keeps of one key |
-//! | `hash.rs` | [`Hash`](struct@Hash): an engine for points, without order |
+//! | `hash/` | [`Hash`](struct@Hash): an engine for points, without order; what it keeps of one key |
 //! | `expiry.rs` | which versions expire, and when |
 //! | `housekeeper.rs` | [`Housekeeper`]: the job that gives memory back when no write comes by |
 
@@ -13,7 +12,6 @@ mod btree;
 mod expiry;
 mod hash;
 mod housekeeper;
-mod slot;
 mod versions;
 
 pub use btree::Btree;

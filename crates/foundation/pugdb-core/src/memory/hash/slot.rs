@@ -3,7 +3,7 @@
 use crate::entry::{EntryKind, Found, Key, memory_bytes};
 use crate::ids::Seqno;
 
-use super::versions::newest_at;
+use crate::memory::newest_at;
 
 /// A key and its versions. Most keys have one.
 #[derive(Debug)]
