@@ -113,7 +113,7 @@ impl Local {
     /// The keyspace, made if there is none.
     pub(crate) fn for_writing(&self) -> Result<Keyspace, Failure> {
         let keyspace = self.db.keyspace(&self.keyspace)?;
-        if keyspace.engine() == EngineKind::Btree {
+        if keyspace.engine() != EngineKind::Lsm {
             return Err(Failure::usage(
                 "the keyspace is kept in memory only: what this command writes would be gone at its end",
             ));

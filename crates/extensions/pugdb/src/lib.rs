@@ -25,6 +25,7 @@
 
 mod batch;
 mod builder;
+mod count;
 mod database;
 mod durable;
 mod key_locks;
@@ -40,6 +41,7 @@ mod write;
 
 pub use batch::WriteBatch;
 pub use builder::{Builder, Durability};
+pub use count::KeyCounts;
 pub use database::Database;
 pub use keyspace::{Change, Keyspace, KeyspaceOptions};
 pub use locked_keys::{LockScope, LockedKeys, LockedScan};

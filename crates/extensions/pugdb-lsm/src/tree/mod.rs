@@ -13,7 +13,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::{Mutex, RwLock};
-use pugdb_core::engine::{Capabilities, Cursor, Direction, Engine, KeyRange, Persistence, ReadPoint, Scans};
+use pugdb_core::engine::{
+    Capabilities, Counts, Cursor, Direction, Engine, KeyRange, Persistence, ReadPoint, Scans,
+};
 use pugdb_core::memory::Floors;
 use pugdb_core::seam::Wait;
 use pugdb_core::{Error, ErrorKind, FileId, Found, KeyspaceId, Op, Result, Seqno};
@@ -113,6 +115,11 @@ impl LiveTable {
         self.meta.id
     }
 
+    /// The keys that readers see of it.
+    pub(crate) fn bounds(&self) -> &Bounds {
+        &self.bounds
+    }
+
     /// The table, to be read.
     ///
     /// # Errors
@@ -143,10 +150,6 @@ pub(crate) fn remove_table(context: &Context, cache: &BlockCache, id: FileId) {
 }
 
 impl Run {
-    pub(crate) fn bytes(&self) -> u64 {
-        self.tables.iter().map(|live| live.meta.bytes).sum()
-    }
-
     /// True when a table of it is damaged: it is never merged.
     pub(crate) fn is_quarantined(&self) -> bool {
         self.tables.iter().any(|live| live.quarantined.load(Ordering::Acquire))
@@ -217,6 +220,29 @@ impl Tree {
     /// Its keyspace.
     pub fn id(&self) -> KeyspaceId {
         self.id
+    }
+
+    /// The newest operation that was applied.
+    pub fn applied(&self) -> Seqno {
+        *self.applied.lock()
+    }
+
+    /// How many keys there are, near enough, from what tables and memtables say about themselves. A key that is in
+    /// several of them counts in each, and a delete takes one away, whether it hides one or not.
+    pub fn approximate_count(&self) -> u64 {
+        let version = self.version();
+        let floor = version.floors.at(Seqno::MAX);
+        let in_memory = version.memtables.iter().filter(|memtable| memtable.last() > floor);
+        let in_memory = in_memory.map(|memtable| (memtable.map.keys(), memtable.map.deletes()));
+        let tables =
+            version.runs.iter().flat_map(|run| &run.tables).filter(|live| live.meta.max_seqno > floor);
+        let in_tables = tables.filter_map(|live| Some((live.table().ok()?.keys(), live.meta.deletes)));
+        let (keys, deletes) = in_memory
+            .map(|(keys, deletes)| (keys as u64, deletes as u64))
+            .chain(in_tables)
+            .fold((0, 0), |sums: (u64, u64), (keys, deletes)| (sums.0 + keys, sums.1 + deletes));
+        // A delete is a key of its own in its place, and stands for one that is gone in another.
+        keys.saturating_sub(2 * deletes)
     }
 
     /// Everything up to here is in its tables.
@@ -333,6 +359,24 @@ impl Tree {
     }
 }
 
+impl Tree {
+    /// These tables take no part any more: nothing in them is alive for anybody. Their files go with their last reader.
+    pub(crate) fn install_removal(&self, tables: &[Arc<LiveTable>]) {
+        let is_gone = |live: &Arc<LiveTable>| tables.iter().any(|gone| Arc::ptr_eq(gone, live));
+        self.install(|version| {
+            let kept = |run: &Run| Run {
+                number: run.number,
+                tables: run.tables.iter().filter(|live| !is_gone(live)).cloned().collect(),
+            };
+            let runs = version.runs.iter().map(kept).filter(|run| !run.tables.is_empty()).collect();
+            Version { runs, ..version.clone() }
+        });
+        for live in tables {
+            live.doomed.store(true, Ordering::Release);
+        }
+    }
+}
+
 impl Clone for Version {
     fn clone(&self) -> Self {
         Self {
@@ -402,6 +446,10 @@ impl Engine for Tree {
 
     fn scan(&self, range: KeyRange, direction: Direction, point: ReadPoint) -> Result<Box<dyn Cursor>> {
         Ok(Box::new(scan::TreeCursor::new(self, self.version(), &range, direction, point)?))
+    }
+
+    fn count(&self, range: KeyRange, point: ReadPoint) -> Result<Counts> {
+        scan::TreeCursor::new(self, self.version(), &range, Direction::Forward, point)?.count()
     }
 }
 

@@ -5,8 +5,9 @@ use std::ops::Bound;
 
 use parking_lot::RwLock;
 
-use crate::engine::{BatchSize, Direction, KeyRange, Room};
-use crate::entry::{Entry, Found, Key, memory_bytes};
+use super::expiry::ExpiryQueue;
+use crate::engine::{BatchSize, Counts, Direction, KeyRange, ReadPoint, Room};
+use crate::entry::{Entry, EntryKind, Found, Key, Timestamp, memory_bytes};
 use crate::ids::Seqno;
 
 /// Where truncations cut history off. A version at or below the floor of a read point is hidden from it.
@@ -64,8 +65,12 @@ struct State {
     count: usize,
     /// What they cost, near enough for a budget.
     bytes: usize,
+    /// How many of the versions are deletes.
+    deletes: usize,
     /// Keys that have a version which can go once the horizon has passed the seqno; ascending.
     garbage: VecDeque<(Seqno, Key)>,
+    /// The keys of versions that expire; only where garbage is tracked.
+    expiring: ExpiryQueue<Key>,
 }
 
 fn cost(key: &Key, found: &Found) -> usize {
@@ -80,48 +85,68 @@ impl VersionedMap {
         for (key, found) in items {
             state.bytes += cost(&key, &found);
             state.count += 1;
+            state.deletes += usize::from(found.entry.kind == EntryKind::Delete);
             let versions = state.entries.entry(key.clone()).or_default();
-            let replaces = !versions.is_empty() || found.entry.kind == crate::EntryKind::Delete;
-            if track_garbage == TrackGarbage::Yes && replaces {
-                state.garbage.push_back((found.seqno, key));
+            let replaces = !versions.is_empty() || found.entry.kind == EntryKind::Delete;
+            if track_garbage == TrackGarbage::Yes {
+                state.expiring.add(&found, || key.clone());
+                if replaces {
+                    state.garbage.push_back((found.seqno, key));
+                }
             }
             debug_assert!(versions.last().is_none_or(|last| last.seqno < found.seqno), "seqnos ascend");
             versions.push(found);
         }
     }
 
-    /// Drops versions that nobody at or after `horizon` can see.
-    pub fn prune(&self, horizon: Seqno) {
+    /// Drops at most `budget` times versions of a key that nobody at or after `horizon` can see. Returns what is left of
+    /// the budget.
+    pub fn prune(&self, horizon: Seqno, budget: usize) -> usize {
+        let mut state = self.state.write();
+        let mut left = budget;
+        while left > 0 && state.garbage.front().is_some_and(|&(seqno, _)| seqno <= horizon) {
+            let Some((_, key)) = state.garbage.pop_front() else { break };
+            state.prune_key(&key, horizon);
+            left -= 1;
+        }
+        left
+    }
+
+    /// Drops at most `budget` versions that had expired at `cutoff`: they become deletes in their places, and go as
+    /// deletes do. `applied` is the newest seqno in the map. Returns what is left of the budget.
+    pub fn expire(&self, cutoff: Timestamp, horizon: Seqno, applied: Seqno, budget: usize) -> usize {
         let mut state = self.state.write();
         let state = &mut *state;
-        while state.garbage.front().is_some_and(|&(seqno, _)| seqno <= horizon) {
-            let Some((_, key)) = state.garbage.pop_front() else { break };
+        let mut left = budget;
+        while left > 0
+            && let Some((seqno, key)) = state.expiring.pop_expired(cutoff)
+        {
+            left -= 1;
             let Some(versions) = state.entries.get_mut(&key) else { continue };
-            let seen = versions.partition_point(|version| version.seqno <= horizon);
-            // The newest one at the horizon stays, unless all it says is that the key is gone.
-            let gone = seen > 0 && versions[seen - 1].entry.kind == crate::EntryKind::Delete;
-            for old in versions.drain(..if gone { seen } else { seen.saturating_sub(1) }) {
-                state.count -= 1;
-                state.bytes -= cost(&key, &old);
-            }
-            if versions.is_empty() {
-                state.entries.remove(&key);
+            let Ok(at) = versions.binary_search_by_key(&seqno, |version| version.seqno) else { continue };
+            state.bytes -= versions[at].entry.value.len();
+            state.deletes += 1;
+            versions[at].entry = Entry::delete();
+            if applied <= horizon {
+                state.prune_key(&key, horizon);
+            } else {
+                state.garbage.push_back((applied, key));
             }
         }
+        left
     }
 
     /// Drops every version at or below `floor`.
     pub fn drop_through(&self, floor: Seqno) {
         let mut state = self.state.write();
         let state = &mut *state;
-        state.entries.retain(|key, versions| {
+        let mut entries = std::mem::take(&mut state.entries);
+        entries.retain(|key, versions| {
             let seen = versions.partition_point(|version| version.seqno <= floor);
-            for old in versions.drain(..seen) {
-                state.count -= 1;
-                state.bytes -= cost(key, &old);
-            }
+            versions.drain(..seen).for_each(|old| state.forget(key, &old));
             !versions.is_empty()
         });
+        state.entries = entries;
         state.garbage.retain(|&(seqno, _)| seqno > floor);
     }
 
@@ -179,14 +204,84 @@ impl VersionedMap {
         false
     }
 
+    /// Counts the live entries of at most `size` keys of `range` that are above `floor`. Returns the key to go on after,
+    /// unless the range is exhausted.
+    pub fn count_live(
+        &self,
+        range: &KeyRange,
+        point: ReadPoint,
+        floor: Seqno,
+        size: usize,
+        counts: &mut Counts,
+    ) -> Option<Key> {
+        if range.is_empty() {
+            return None;
+        }
+        let state = self.state.read();
+        for (visited, (key, versions)) in state.entries.range::<[u8], _>(range.bounds()).enumerate() {
+            let found = newest_at(versions, point.seqno);
+            if let Some(found) = found.filter(|found| found.entry.is_live(point.now) && found.seqno > floor) {
+                counts.add(found);
+            }
+            if visited + 1 == size {
+                return Some(key.clone());
+            }
+        }
+        None
+    }
+
     /// How many versions there are.
     pub fn count(&self) -> usize {
         self.state.read().count
     }
 
+    /// How many keys there are, those that a delete stands for included.
+    pub fn keys(&self) -> usize {
+        self.state.read().entries.len()
+    }
+
+    /// How many of the versions are deletes.
+    pub fn deletes(&self) -> usize {
+        self.state.read().deletes
+    }
+
+    /// When the first version expires, where garbage is tracked.
+    pub fn next_expiry(&self) -> Option<Timestamp> {
+        self.state.read().expiring.next()
+    }
+
+    /// How many keys wait for the horizon to pass.
+    pub fn garbage(&self) -> usize {
+        self.state.read().garbage.len()
+    }
+
     /// What they cost, near enough for a budget.
     pub fn bytes(&self) -> usize {
         self.state.read().bytes
+    }
+}
+
+impl State {
+    /// A version has left the map.
+    fn forget(&mut self, key: &Key, old: &Found) {
+        self.count -= 1;
+        self.bytes -= cost(key, old);
+        self.deletes -= usize::from(old.entry.kind == EntryKind::Delete);
+        self.expiring.remove(old);
+    }
+
+    fn prune_key(&mut self, key: &Key, horizon: Seqno) {
+        let Some(versions) = self.entries.get_mut(key) else { return };
+        let seen = versions.partition_point(|version| version.seqno <= horizon);
+        // The newest one at the horizon stays, unless all it says is that the key is gone.
+        let gone = seen > 0 && versions[seen - 1].entry.kind == EntryKind::Delete;
+        let old: Vec<Found> = versions.drain(..if gone { seen } else { seen.saturating_sub(1) }).collect();
+        if versions.is_empty() {
+            self.entries.remove(key);
+        }
+        for old in &old {
+            self.forget(key, old);
+        }
     }
 }
 
@@ -233,11 +328,11 @@ mod tests {
     fn pruning_keeps_what_the_horizon_sees_and_ends_empty() {
         let map = VersionedMap::default();
         map.insert([put(1, "a"), put(5, "a"), delete(9, "a")].into_iter(), TrackGarbage::Yes);
-        map.prune(Seqno(4));
+        map.prune(Seqno(4), 9);
         assert_eq!(map.count(), 3);
-        map.prune(Seqno(6));
+        map.prune(Seqno(6), 9);
         assert_eq!((map.count(), map.get(b"a", Seqno(6)).unwrap().seqno), (2, Seqno(5)));
-        map.prune(Seqno(9));
+        map.prune(Seqno(9), 9);
         assert_eq!((map.count(), map.bytes()), (0, 0));
     }
 
