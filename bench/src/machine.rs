@@ -21,7 +21,9 @@ pub fn describe() -> String {
         .map_or("unknown processor", |(_, name)| name.trim());
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    format!("{cores} cores, {model}, Linux {}", kernel.trim())
+    // Major and minor version: what is behind is the distribution's own.
+    let kernel = kernel.trim().splitn(3, '.').take(2).collect::<Vec<_>>().join(".");
+    format!("{cores} cores, {model}, Linux {kernel}")
 }
 
 /// The type of the file system that holds `path`, as `/proc/mounts` names it.

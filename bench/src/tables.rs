@@ -6,6 +6,8 @@ use std::fmt::Write as _;
 use crate::record::{Line, Row};
 
 const PUGDB: &str = "pugdb";
+/// What the yardstick takes itself stands under this name. It is no store, so it is compared with none.
+pub const YARDSTICK: &str = "yardstick";
 
 /// The order of rows and columns is that of the raw output.
 fn in_order<'a, T: PartialEq>(values: impl Iterator<Item = T> + 'a) -> Vec<T> {
@@ -74,7 +76,9 @@ impl Table<'_> {
             for column in &self.columns {
                 let cell = match (self.median(row, column), own) {
                     (None, _) => "–".to_owned(),
-                    (Some(figure), Some(own)) if self.ratios && column != PUGDB && own > 0.0 => {
+                    (Some(figure), Some(own))
+                        if self.ratios && own > 0.0 && column != PUGDB && column != YARDSTICK =>
+                    {
                         format!("{} ({:.2}x)", short(figure), figure / own)
                     }
                     (Some(figure), _) => short(figure),
@@ -147,7 +151,7 @@ fn head(lines: &[Line]) -> String {
 pub fn embedded(lines: &[Line]) -> String {
     let mut text = head(lines);
     let os = rows(lines, |row| row.durability == "os");
-    let of_stores = rows(lines, |row| row.durability == "os" && row.store != "yardstick");
+    let of_stores = rows(lines, |row| row.durability == "os" && row.store != YARDSTICK);
     let workload = |row: &Row| row.workload.clone();
     let mut parts = Vec::new();
     if !os.is_empty() {

@@ -9,13 +9,11 @@ use std::time::{Duration, Instant};
 
 use clap::Parser;
 use pugdb::Result;
+use pugdb_bench::machine;
 use pugdb_bench::record::{About, End, Line, Row};
 use pugdb_bench::stores::{self, Class, NAMES, Setup};
-use pugdb_bench::{machine, tables};
+use pugdb_bench::tables::{self, YARDSTICK};
 use pugdb_ycsb::{Bench, Distribution, Report, Settings, Workload, overhead};
-
-/// What the yardstick takes itself stands in the tables under this name.
-const YARDSTICK: &str = "yardstick";
 
 /// Runs the same YCSB over PugDB, RocksDB, fjall, redb, LMDB and `SQLite`.
 #[derive(Clone, Debug, Parser)]
@@ -45,7 +43,7 @@ struct Arguments {
     #[arg(long, default_value = "target/stores")]
     dir: PathBuf,
     /// The raw output, one JSON object a line
-    #[arg(long, default_value = "results/embedded.jsonl")]
+    #[arg(long, default_value = "results/embedded-100.jsonl")]
     out: PathBuf,
     /// Measure this one store in this process and print its lines; for the program itself
     #[arg(long, hide = true, requires = "round")]

@@ -1,4 +1,4 @@
-//! SQLite, bundled, with a connection for each client.
+//! `SQLite`, bundled, with a connection for each client.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use super::{CACHE_BYTES, Class, Setup, failed};
 /// withoutrowid.html: such a table is for keys that are no integers, when a row is below a twentieth of a page.
 const WITHOUT_ROWID_VALUE_BYTES_MAX: usize = 4096 / 20 - 24;
 /// How long a writer waits for the one before it.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(60);
+const BUSY_TIMEOUT: Duration = Duration::from_mins(1);
 
 struct Sqlite {
     path: PathBuf,
