@@ -4,6 +4,7 @@ use bytes::Bytes;
 use pugdb::{Keyspace, LockScope, LockedKeys, Watch};
 use pugdb_wire::resp::Reply;
 
+use super::keys::named_databases;
 use super::table::Flag;
 use super::{Found, count_and_time, need_integer_in};
 use crate::budget::Reservation;
@@ -192,8 +193,12 @@ fn locked_keys<'a>(
     watches: &'a [Watched],
 ) -> Result<Option<Vec<LockedKey<'a>>>, Failure> {
     if queued.iter().any(|queued| queued.found.has(Flag::Whole)) {
-        for queued in queued.iter().filter(|queued| queued.found.has(Flag::Write)) {
-            call.keyspace_to_write_of(queued.database)?;
+        for Queued { found, arguments, database } in
+            queued.iter().filter(|queued| queued.found.has(Flag::Write))
+        {
+            for database in named_databases(found.name(), arguments).into_iter().chain([*database]) {
+                call.keyspace_to_write_of(database)?;
+            }
         }
         return Ok(None);
     }
