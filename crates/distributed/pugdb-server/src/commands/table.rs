@@ -159,7 +159,7 @@ pub(crate) static TABLE: &[Command] = commands! {
     "auth" -2 [Fast NoAuth Loading] [] Connection "1.0.0" Run(connection::auth) "[username] password" "Says who the client is." "There are no passwords yet, so it is always an error.";
     "bgsave" -1 [Admin NoMulti] [] Server "1.0.0" Run(server::bgsave) "[SCHEDULE]" "Makes everything durable." "Flushes memory to tables and answers when it is done: there is no other copy to write.";
     "bitcount" -2 [Readonly] [(1 1 1) Read] Bitmap "2.6.0" Run(bits::bitcount) "key [start end [BYTE | BIT]]" "Counts the bits that are set." "";
-    "bitfield" -2 [Write Denyoom] [(1 1 1) Update] Bitmap "3.2.0" Run(bitfield::bitfield) "key [GET encoding offset | [OVERFLOW WRAP | SAT | FAIL] SET encoding offset value | INCRBY encoding offset increment ...]" "Reads and writes integers inside a string." "";
+    "bitfield" -2 [Write Denyoom] [(1 1 1) Update] Bitmap "3.2.0" Run(bitfield::bitfield) "key [GET encoding offset | [OVERFLOW WRAP | SAT | FAIL] SET encoding offset value | INCRBY encoding offset increment ...]" "Reads and writes integers inside a string." "OVERFLOW SAT keeps numbers near -2^63 at the smallest that fits; Redis, whose sum overflows, at the largest.";
     "bitfield_ro" -2 [Readonly Fast] [(1 1 1) Read] Bitmap "6.0.0" Run(bitfield::bitfield_ro) "key [GET encoding offset ...]" "Reads integers inside a string." "";
     "bitop" -4 [Write Denyoom] [(2 2 1) Overwrite (3 -1 1) Read] Bitmap "2.6.0" Run(bits::bitop) "AND | OR | XOR | NOT destination key [key ...]" "Combines strings bit by bit." "";
     "bitpos" -3 [Readonly] [(1 1 1) Read] Bitmap "2.8.7" Run(bits::bitpos) "key bit [start [end [BYTE | BIT]]]" "Finds the first bit that is set or clear." "";
