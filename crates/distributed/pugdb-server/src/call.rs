@@ -65,11 +65,13 @@ impl<'a> Call<'a> {
         self.keyspace_of(self.database)
     }
 
-    /// A database, made if need be. `EXEC` has made those of its commands before.
+    /// A database, made if need be. `EXEC` has made those of its commands before: a new keyspace is a commit of its own,
+    /// and the keys that are locked would wait for it.
     pub(crate) fn keyspace_to_write_of(&self, database: usize) -> Result<Keyspace, Failure> {
-        match self.keyspace_of(database)? {
-            Some(keyspace) => Ok(keyspace),
-            None => Ok(self.shared.db.keyspace(KEYSPACES.get(database).copied().unwrap_or_default())?),
+        match (self.keyspace_of(database)?, &self.locked) {
+            (Some(keyspace), _) => Ok(keyspace),
+            (None, None) => Ok(self.shared.db.keyspace(KEYSPACES.get(database).copied().unwrap_or_default())?),
+            (None, Some(_)) => Err(Failure::INTERNAL),
         }
     }
 
