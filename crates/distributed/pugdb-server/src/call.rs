@@ -70,7 +70,9 @@ impl<'a> Call<'a> {
     pub(crate) fn keyspace_to_write_of(&self, database: usize) -> Result<Keyspace, Failure> {
         match (self.keyspace_of(database)?, &self.locked) {
             (Some(keyspace), _) => Ok(keyspace),
-            (None, None) => Ok(self.shared.db.keyspace(KEYSPACES.get(database).copied().unwrap_or_default())?),
+            (None, None) => {
+                Ok(self.shared.db.keyspace(KEYSPACES.get(database).copied().unwrap_or_default())?)
+            }
             (None, Some(_)) => Err(Failure::INTERNAL),
         }
     }
