@@ -36,6 +36,7 @@ mod clients;
 mod commands;
 mod connection;
 mod cursors;
+mod decimal;
 mod failure;
 mod gate;
 mod glob;

@@ -6,6 +6,7 @@
     reason = "all commands and sections have one type, so that a table can hold them"
 )]
 
+mod bitfield;
 mod bits;
 mod client;
 mod config;
@@ -15,7 +16,9 @@ mod info;
 mod introspection;
 mod keys;
 mod latency;
+mod lcs;
 mod memory;
+mod numbers;
 mod scan;
 mod serialize;
 mod server;
@@ -32,6 +35,7 @@ use tokio::time::Instant;
 use crate::arguments::{is, need_integer};
 use crate::call::Call;
 use crate::failure::Failure;
+use crate::limits::HURRIED_BYTES;
 use crate::output::{Output, Tells};
 use crate::session::Session;
 use table::{Command, Does, Flag};
@@ -98,7 +102,7 @@ impl Found {
         self.command.has(flag)
     }
 
-    fn keys_of<'a>(self, arguments: &'a [Bytes]) -> impl Iterator<Item = &'a Bytes> + use<'a> {
+    fn keys_of(self, arguments: &[Bytes]) -> impl Iterator<Item = &Bytes> + use<'_> {
         self.command.keys_of(arguments)
     }
 
@@ -198,11 +202,19 @@ fn help(container: &str, subcommands: &[Command]) -> Reply {
     Reply::Array([title].into_iter().chain(lines).chain(last).map(Reply::simple).collect())
 }
 
-/// A number from 0 to below `end`.
+/// The number of a database, from 0 to below `end`.
 fn need_integer_in(argument: Option<&Bytes>, end: usize) -> Result<usize, Failure> {
     let number = need_integer(argument.ok_or(Failure::SYNTAX)?)?;
+    if i32::try_from(number).is_err() {
+        return Err(Failure::new("ERR value is out of range, value must between -2147483648 and 2147483647"));
+    }
     let number = usize::try_from(number).ok().filter(|&number| number < end);
-    number.ok_or(Failure::new("ERR DB index is out of range"))
+    number.ok_or(Failure::NO_SUCH_DATABASE)
+}
+
+/// Does what takes long for very many bytes; then others do not wait for it.
+fn unhurried<R>(bytes: usize, work: impl FnOnce() -> R) -> R {
+    if bytes > HURRIED_BYTES { block_in_place(work) } else { work() }
 }
 
 /// A text of the server's own as a string.

@@ -9,8 +9,8 @@ use bytes::Bytes;
 use pugdb_wire::resp::Reply;
 
 use super::{
-    bits, client, config, connection, expiry, info, introspection, keys, latency, memory, scan, serialize,
-    server, slowlog, strings, transactions,
+    bitfield, bits, client, config, connection, expiry, info, introspection, keys, latency, lcs, memory,
+    numbers, scan, serialize, server, slowlog, strings, transactions,
 };
 use crate::call::Call;
 use crate::failure::Failure;
@@ -159,8 +159,8 @@ pub(crate) static TABLE: &[Command] = commands! {
     "auth" -2 [Fast NoAuth Loading] [] Connection "1.0.0" Run(connection::auth) "[username] password" "Says who the client is." "There are no passwords yet, so it is always an error.";
     "bgsave" -1 [Admin NoMulti] [] Server "1.0.0" Run(server::bgsave) "[SCHEDULE]" "Makes everything durable." "Flushes memory to tables and answers when it is done: there is no other copy to write.";
     "bitcount" -2 [Readonly] [(1 1 1) Read] Bitmap "2.6.0" Run(bits::bitcount) "key [start end [BYTE | BIT]]" "Counts the bits that are set." "";
-    "bitfield" -2 [Write Denyoom] [(1 1 1) Update] Bitmap "3.2.0" Run(bits::bitfield) "key [GET encoding offset | [OVERFLOW WRAP | SAT | FAIL] SET encoding offset value | INCRBY encoding offset increment ...]" "Reads and writes integers inside a string." "";
-    "bitfield_ro" -2 [Readonly Fast] [(1 1 1) Read] Bitmap "6.0.0" Run(bits::bitfield_ro) "key [GET encoding offset ...]" "Reads integers inside a string." "";
+    "bitfield" -2 [Write Denyoom] [(1 1 1) Update] Bitmap "3.2.0" Run(bitfield::bitfield) "key [GET encoding offset | [OVERFLOW WRAP | SAT | FAIL] SET encoding offset value | INCRBY encoding offset increment ...]" "Reads and writes integers inside a string." "OVERFLOW SAT keeps numbers near -2^63 at the smallest that fits; Redis, whose sum overflows, at the largest.";
+    "bitfield_ro" -2 [Readonly Fast] [(1 1 1) Read] Bitmap "6.0.0" Run(bitfield::bitfield_ro) "key [GET encoding offset ...]" "Reads integers inside a string." "";
     "bitop" -4 [Write Denyoom] [(2 2 1) Overwrite (3 -1 1) Read] Bitmap "2.6.0" Run(bits::bitop) "AND | OR | XOR | NOT destination key [key ...]" "Combines strings bit by bit." "";
     "bitpos" -3 [Readonly] [(1 1 1) Read] Bitmap "2.8.7" Run(bits::bitpos) "key bit [start [end [BYTE | BIT]]]" "Finds the first bit that is set or clear." "";
     "client" -2 [] [] Connection "2.4.0" Container(client::SUBCOMMANDS) "" "Commands about connections." "";
@@ -169,8 +169,8 @@ pub(crate) static TABLE: &[Command] = commands! {
     "copy" -3 [Write Denyoom Whole] [(1 1 1) Read (2 2 1) Overwrite] Generic "6.2.0" Run(keys::copy) "source destination [DB index] [REPLACE]" "Copies a key." "";
     "dbsize" 1 [Readonly Walks Whole] [] Server "1.0.0" Run(keys::dbsize) "" "Counts the keys of the database." "Exact; the count is kept until the next change or expiry.";
     "debug" -2 [] [] Server "1.0.0" Container(server::DEBUG) "" "Commands for tests." "SLEEP only, and it holds up its own connection only.";
-    "decr" 2 [Write Denyoom Fast] [(1 1 1) Update] String "1.0.0" Run(strings::decr) "key" "Subtracts one from a number." "";
-    "decrby" 3 [Write Denyoom Fast] [(1 1 1) Update] String "1.0.0" Run(strings::decrby) "key decrement" "Subtracts from a number." "";
+    "decr" 2 [Write Denyoom Fast] [(1 1 1) Update] String "1.0.0" Run(numbers::decr) "key" "Subtracts one from a number." "";
+    "decrby" 3 [Write Denyoom Fast] [(1 1 1) Update] String "1.0.0" Run(numbers::decrby) "key decrement" "Subtracts from a number." "";
     "del" -2 [Write] [(1 -1 1) Remove] Generic "1.0.0" Run(keys::del) "key [key ...]" "Deletes keys." "";
     "discard" 1 [Fast NoAuth Loading Immediate] [] Transactions "2.0.0" Run(transactions::discard) "" "Gives up the transaction." "";
     "dump" 2 [Readonly] [(1 1 1) Read] Generic "2.6.0" Run(serialize::dump) "key" "Returns a key in the form that RESTORE reads." "";
@@ -189,14 +189,14 @@ pub(crate) static TABLE: &[Command] = commands! {
     "getrange" 4 [Readonly] [(1 1 1) Read] String "2.4.0" Run(strings::getrange) "key start end" "Returns a part of a string." "";
     "getset" 3 [Write Denyoom Fast] [(1 1 1) Update] String "1.0.0" Run(strings::getset) "key value" "Sets a key and returns its old value." "";
     "hello" -1 [Fast NoAuth Loading] [] Connection "6.0.0" Run(connection::hello) "[protover [AUTH username password] [SETNAME name]]" "Chooses the protocol." "AUTH is an error: there are no passwords yet.";
-    "incr" 2 [Write Denyoom Fast] [(1 1 1) Update] String "1.0.0" Run(strings::incr) "key" "Adds one to a number." "";
-    "incrby" 3 [Write Denyoom Fast] [(1 1 1) Update] String "1.0.0" Run(strings::incrby) "key increment" "Adds to a number." "";
-    "incrbyfloat" 3 [Write Denyoom Fast] [(1 1 1) Update] String "2.6.0" Run(strings::incrbyfloat) "key increment" "Adds to a number with digits behind the point." "It counts in decimal: 0.1 and 0.2 make 0.3.";
+    "incr" 2 [Write Denyoom Fast] [(1 1 1) Update] String "1.0.0" Run(numbers::incr) "key" "Adds one to a number." "";
+    "incrby" 3 [Write Denyoom Fast] [(1 1 1) Update] String "1.0.0" Run(numbers::incrby) "key increment" "Adds to a number." "";
+    "incrbyfloat" 3 [Write Denyoom Fast] [(1 1 1) Update] String "2.6.0" Run(numbers::incrbyfloat) "key increment" "Adds to a number with digits behind the point." "It counts in decimal, exactly, and rounds to 17 digits behind the point: 0.1 and 0.2 make 0.3, and digits beyond the 19 of a long double are right. Hexadecimal numbers, and numbers from 1e4932 on, are no valid floats.";
     "info" -1 [Loading Walks] [] Server "1.0.0" Run(info::info) "[section ...]" "Describes the server and what it does." "The keys of a database are an estimate, and the line says so.";
     "keys" 2 [Readonly Walks Whole Dangerous] [] Generic "1.0.0" Run(keys::keys) "pattern" "Lists all keys that match." "In the order of the keys.";
     "lastsave" 1 [Fast Loading Admin] [] Server "1.0.0" Run(server::lastsave) "" "Returns when everything was last made durable." "The time of the last SAVE, or of the start.";
     "latency" -2 [] [] Server "2.8.13" Container(latency::SUBCOMMANDS) "" "Commands about slow events." "";
-    "lcs" -3 [Readonly] [(1 2 1) Read] String "7.0.0" Run(strings::lcs) "key1 key2 [LEN] [IDX] [MINMATCHLEN length] [WITHMATCHLEN]" "Finds the longest common subsequence of two strings." "";
+    "lcs" -3 [Readonly Walks] [(1 2 1) Read] String "7.0.0" Run(lcs::lcs) "key1 key2 [LEN] [IDX] [MINMATCHLEN length] [WITHMATCHLEN]" "Finds the longest common subsequence of two strings." "";
     "memory" -2 [] [] Server "4.0.0" Container(memory::SUBCOMMANDS) "" "Commands about memory." "";
     "mget" -2 [Readonly Fast] [(1 -1 1) Read] String "1.0.0" Run(strings::mget) "key [key ...]" "Returns the values of several keys." "";
     "move" 3 [Write Fast Whole] [(1 1 1) Update] Generic "1.0.0" Run(keys::move_key) "key index" "Moves a key to another database." "";

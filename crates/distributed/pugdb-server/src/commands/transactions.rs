@@ -4,6 +4,7 @@ use bytes::Bytes;
 use pugdb::{Keyspace, LockScope, LockedKeys, Watch};
 use pugdb_wire::resp::Reply;
 
+use super::keys::named_databases;
 use super::table::Flag;
 use super::{Found, count_and_time, need_integer_in};
 use crate::budget::Reservation;
@@ -11,7 +12,6 @@ use crate::call::Call;
 use crate::failure::Failure;
 use crate::limits::{DATABASES, QUEUED_OVERHEAD_BYTES};
 use crate::session::Session;
-use crate::shared::KEYSPACES;
 
 /// What a connection has queued since `MULTI`.
 pub(crate) struct Transaction {
@@ -191,29 +191,22 @@ fn locked_keys<'a>(
     queued: &'a [Queued],
     watches: &'a [Watched],
 ) -> Result<Option<Vec<LockedKey<'a>>>, Failure> {
-    if queued.iter().any(|queued| queued.found.has(Flag::Whole)) {
-        for queued in queued.iter().filter(|queued| queued.found.has(Flag::Write)) {
-            call.keyspace_to_write_of(queued.database)?;
+    // Made first: nobody can make one while the keys are locked, and what is read there is to be locked too.
+    for Queued { found, arguments, database } in queued.iter().filter(|queued| queued.found.has(Flag::Write))
+    {
+        for database in named_databases(found.name(), arguments).into_iter().chain([*database]) {
+            call.keyspace_to_write_of(database)?;
         }
+    }
+    if queued.iter().any(|queued| queued.found.has(Flag::Whole)) {
         return Ok(None);
     }
-    let mut keyspaces: [Option<Keyspace>; DATABASES] = [const { None }; DATABASES];
     let mut keys: Vec<LockedKey<'a>> = Vec::new();
     for Queued { found, arguments, database } in queued {
-        let Some(slot) = keyspaces.get_mut(*database) else { continue };
-        if slot.is_none() {
-            let writes = found.has(Flag::Write);
-            *slot = if writes {
-                Some(call.keyspace_to_write_of(*database)?)
-            } else {
-                call.keyspace_of(*database)?
-            };
-        }
         // What is only read in a database that is not there is not there.
-        let Some(keyspace) = slot else { continue };
+        let Some(keyspace) = call.keyspace_of(*database)? else { continue };
         keys.extend(found.keys_of(arguments).map(|key| (keyspace.clone(), key.as_ref())));
     }
     keys.extend(watches.iter().map(|watched| (watched.keyspace.clone(), watched.key.as_ref())));
-    debug_assert_eq!(keyspaces.len(), KEYSPACES.len());
     Ok(Some(keys))
 }
