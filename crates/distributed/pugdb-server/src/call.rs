@@ -45,6 +45,11 @@ impl<'a> Call<'a> {
         Self { session, locked: Some(locked) }
     }
 
+    /// Whether it is part of a transaction that runs.
+    pub(crate) fn is_in_transaction(&self) -> bool {
+        self.locked.is_some()
+    }
+
     /// The time by which expiry is judged. Inside a transaction it stands still.
     pub(crate) fn now(&self) -> Timestamp {
         self.locked.as_ref().map_or_else(|| self.shared.db.now(), |locked| locked.now())
@@ -224,6 +229,7 @@ enum Source<'a> {
 }
 
 /// Keys and entries of a view, in order.
+#[expect(clippy::large_enum_variant, reason = "one at a time, on a stack")]
 pub(crate) enum ViewScan<'a> {
     Empty,
     Snapshot(Scan),

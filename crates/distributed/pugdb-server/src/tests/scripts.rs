@@ -22,7 +22,7 @@ macro_rules! scripts {
     )*};
 }
 
-scripts! { client command config connection errors expiry info keys resp3 scan strings }
+scripts! { client command config connection errors expiry info keys latency resp3 scan server slowlog strings }
 
 fn check(name: &str, script: &str) {
     for server in [Running::in_memory(), Running::on_disk()] {
