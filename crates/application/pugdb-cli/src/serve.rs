@@ -2,9 +2,10 @@
 //! where the parts of a PugDB are chosen.
 
 use std::future::poll_fn;
-use std::net::{SocketAddr, ToSocketAddrs as _};
+use std::net::{SocketAddr, TcpListener, ToSocketAddrs as _};
 use std::pin::pin;
 use std::task::Poll;
+use std::time::Duration;
 
 use pugdb::{Database, Durability};
 use pugdb_server::{Server, ServerOptions, shutdown_signal};
@@ -14,10 +15,15 @@ use crate::outcome::{Exit, Failure};
 use crate::output::status;
 use crate::target::open_database;
 
+/// Where health and metrics are answered if nothing else is said.
+const HTTP_DEFAULT: &str = "127.0.0.1:7080";
+
 pub(crate) fn serve(arguments: &ServeArguments) -> Result<Exit, Failure> {
     let address = resolve(&arguments.resp)?;
+    let http = http_address(arguments)?;
     if !arguments.allow_remote_without_encryption {
         refuse_remote(address)?;
+        http.map_or(Ok(()), refuse_remote)?;
     }
     let durability = match arguments.durability {
         Level::Sync => Durability::Sync,
@@ -25,7 +31,15 @@ pub(crate) fn serve(arguments: &ServeArguments) -> Result<Exit, Failure> {
     };
     let builder = Database::builder().memory_bytes(arguments.memory).durability(durability);
     let db = open_database(builder, &arguments.data, "stop it first")?;
-    let options = ServerOptions { addresses: vec![address], ..ServerOptions::default() };
+    let options = ServerOptions {
+        addresses: vec![address],
+        unix_socket: arguments.unix_socket.clone(),
+        http,
+        data_dir: Some(arguments.data.clone()),
+        max_clients: usize::try_from(arguments.max_clients).unwrap_or(usize::MAX),
+        idle_timeout: Some(Duration::from_secs(arguments.idle_timeout.into())).filter(|idle| !idle.is_zero()),
+        ..ServerOptions::default()
+    };
     let server = Server::bind(options, db.clone())?;
     status(&format!(
         "pugdb {}, data in {}: {}",
@@ -33,7 +47,12 @@ pub(crate) fn serve(arguments: &ServeArguments) -> Result<Exit, Failure> {
         arguments.data.display(),
         db.recovery_report()
     ));
-    let ready = format!("ready on {}, stop with Ctrl-C", server.local_addr());
+    let told_http = match (server.http_addr(), arguments.no_http) {
+        (Some(address), _) => format!("; http on {address}"),
+        (None, true) => String::new(),
+        (None, false) => format!("; no http, for {HTTP_DEFAULT} is in use: choose another address by --http"),
+    };
+    let ready = format!("ready on {}, stop with Ctrl-C{told_http}", server.local_addr());
     server.run(until_signal(&ready));
     db.close()?;
     status("closed in good order");
@@ -50,6 +69,15 @@ async fn until_signal(ready: &str) {
         signal.await;
     }
     status("stopping: finishing what clients have sent");
+}
+
+/// Where HTTP is answered. The default gives way to whoever has the port; an address that was asked for does not.
+fn http_address(arguments: &ServeArguments) -> Result<Option<SocketAddr>, Failure> {
+    match &arguments.http {
+        _ if arguments.no_http => Ok(None),
+        Some(address) => resolve(address).map(Some),
+        None => Ok(resolve(HTTP_DEFAULT).ok().filter(|address| TcpListener::bind(address).is_ok())),
+    }
 }
 
 fn resolve(address: &str) -> Result<SocketAddr, Failure> {

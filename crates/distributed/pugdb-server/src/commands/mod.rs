@@ -231,12 +231,12 @@ fn count_and_time(
     arguments: &[Bytes],
     run: impl FnOnce(&mut Session) -> Result<Reply, Failure>,
 ) -> Result<Reply, Failure> {
-    let began = Instant::now();
+    let (began, delay) = (Instant::now(), session.delay());
     let result = run(session);
     let mut took = began.elapsed();
     if found.name() == "debug|sleep" {
         // It is there to be seen as slow.
-        took += session.delay();
+        took += session.delay().saturating_sub(delay);
     }
     session.note_command(found, arguments, took, result.is_err());
     result

@@ -17,7 +17,7 @@ const SAVE_RUNS: Failure = Failure::new("ERR Background save already in progress
 
 #[rustfmt::skip]
 pub(super) const DEBUG: &[Command] = commands! {
-    "debug|sleep" 3 [Admin NoAuth Loading] [] Server "1.0.0" Run(sleep) "seconds" "Answers after some time." "It holds up its own connection only, an hour at most.";
+    "debug|sleep" 3 [Admin Loading] [] Server "1.0.0" Run(sleep) "seconds" "Answers after some time." "It holds up its own connection only, an hour at most.";
 };
 
 /// `TIME`
