@@ -203,7 +203,7 @@ fn pause(call: &mut Call<'_>, arguments: &[Bytes]) -> Result<Reply, Failure> {
         [word] if is(word, "all") => Paused::All,
         [word] if is(word, "write") => Paused::Writes,
         [_] => return Err(Failure::new("ERR CLIENT PAUSE mode must be WRITE or ALL")),
-        _ => return Err(Failure::SYNTAX),
+        _ => return Err(Failure::arguments("client|pause")),
     };
     let milliseconds =
         integer(at(arguments, 2)?).ok_or(Failure::new("ERR timeout is not an integer or out of range"))?;

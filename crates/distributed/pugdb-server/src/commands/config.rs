@@ -70,7 +70,7 @@ pub(crate) static SETTINGS: &[Setting] = &[
     Setting { name: "loglevel", get: |_| "notice".into(), set: Set::NoEffect(&["debug", "verbose", "notice", "warning", "nothing"]), about: "There is no log file." },
     Setting { name: "maxclients", get: |shared| shared.settings.clients_max.load(Ordering::Relaxed).to_string(), set: Set::Number(1, CLIENTS_MAX, |shared, number| store_size(&shared.settings.clients_max, number)), about: "Clients at a time. Those that are connected stay." },
     Setting { name: "maxmemory", get: |_| "0".into(), set: Set::Fixed("data lies on disk, and what memory holds is chosen when the server starts, by --memory"), about: "What may be stored has no limit but the disk." },
-    Setting { name: "maxmemory-policy", get: |_| "noeviction".into(), set: Set::NoEffect(&["volatile-lru", "allkeys-lru", "volatile-lfu", "allkeys-lfu", "volatile-random", "allkeys-random", "volatile-ttl", "noeviction"]), about: "Nothing is evicted." },
+    Setting { name: "maxmemory-policy", get: |_| "noeviction".into(), set: Set::NoEffect(&["volatile-lru", "volatile-lfu", "volatile-random", "volatile-ttl", "allkeys-lru", "allkeys-lfu", "allkeys-random", "noeviction"]), about: "Nothing is evicted." },
     Setting { name: "maxmemory-samples", get: |_| "5".into(), set: Set::NoEffect(&[]), about: "Nothing is evicted." },
     Setting { name: "notify-keyspace-events", get: |_| String::new(), set: Set::Fixed("nobody can subscribe yet"), about: "There are no events yet." },
     Setting { name: "port", get: |shared| shared.addresses.first().map_or(0, std::net::SocketAddr::port).to_string(), set: Set::Fixed(AT_THE_START), about: "Where it listens." },
@@ -132,7 +132,7 @@ fn set(call: &mut Call<'_>, arguments: &[Bytes]) -> Result<Reply, Failure> {
     let unknown = || Failure::new("ERR Unknown option or number of arguments for CONFIG SET");
     let (pairs, rest) = arguments.get(2..).unwrap_or_default().as_chunks::<2>();
     if !rest.is_empty() {
-        return Err(unknown());
+        return Err(Failure::SYNTAX);
     }
     // First everything is looked at, then everything is changed.
     let mut changes = Vec::new();
@@ -164,8 +164,9 @@ fn change(shared: &Shared, setting: &Setting, value: &[u8]) -> Result<Option<(i6
             Ok(Some((number, apply)))
         }
         Set::NoEffect(words) if words.is_empty() || words.iter().any(|word| is(value, word)) => Ok(None),
+        Set::NoEffect(YES_OR_NO) => Err(refusal(setting, "argument must be 'yes' or 'no'")),
         Set::NoEffect(words) => {
-            Err(refusal(setting, &format!("argument must be one of the following: {}", words.join(", "))))
+            Err(refusal(setting, &format!("argument(s) must be one of the following: {}", words.join(", "))))
         }
         Set::Fixed(_) if (setting.get)(shared).as_bytes() == value => Ok(None),
         Set::Fixed(reason) => Err(refusal(setting, &format!("it cannot be changed: {reason}"))),

@@ -84,9 +84,6 @@ pub(super) fn role(_: &mut Call<'_>, _: &[Bytes]) -> Result<Reply, Failure> {
 /// `WAIT numreplicas timeout`
 pub(super) fn wait(call: &mut Call<'_>, arguments: &[Bytes]) -> Result<Reply, Failure> {
     let replicas = need_integer(at(arguments, 1)?)?;
-    if replicas < 0 {
-        return Err(Failure::new("ERR value is out of range, must be positive"));
-    }
     let timeout = need_integer(at(arguments, 2)?)
         .map_err(|_| Failure::new("ERR timeout is not an integer or out of range"))?;
     let timeout = u64::try_from(timeout).map_err(|_| Failure::new("ERR timeout is negative"))?;
