@@ -109,7 +109,7 @@ pub(crate) struct ServeArguments {
     /// Answer no HTTP
     #[arg(long)]
     pub(crate) no_http: bool,
-    /// Clients at a time; one more is refused
+    /// Clients at a time; one more is refused. Fewer, if the process may not open so many files
     #[arg(long, value_name = "COUNT", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) max_clients: u32,
     /// Close clients that are silent for so long; 0 for never
