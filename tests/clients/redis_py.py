@@ -129,6 +129,52 @@ def server(r):
         one.client_setname("")
 
 
+def administration(r, host, port, protocol):
+    expect("config set", r.config_set("slowlog-log-slower-than", 0), True)
+    r.set("secret-key", "secret-value")
+    entries = r.slowlog_get(-1)
+    expect("config set", r.config_set("slowlog-log-slower-than", 10_000), True)
+    expect("slowlog get", b"secret" in repr(entries).encode(), False)
+    expect("slowlog get", any(b"(12 bytes)" in entry["command"] for entry in entries), True)
+    expect("slowlog len", r.slowlog_len() > 0, True)
+    expect("slowlog reset", r.slowlog_reset(), True)
+    expect("config set several", r.config_set("timeout", 0, "maxclients", 5000), True)
+    expect("config get", r.config_get("maxclients"), {"maxclients": "5000"})
+    expect_error("config set", "possibly related to argument 'maxclients'", r.config_set, "timeout", 1, "maxclients", "x")
+    expect("config get", r.config_get("timeout"), {"timeout": "0"})
+    expect("time", abs(r.time()[0] - time.time()) < 60, True)
+    expect("save", r.save(), True)
+    expect("lastsave", abs(r.lastsave().timestamp() - time.time()) < 60, True)
+    expect("role", r.role()[0] in (b"master", "master"), True)
+    expect("wait", r.wait(1, 10), 0)
+    expect("acl whoami", r.acl_whoami() in ("default", b"default"), True)
+    expect("latency histogram", len(r.execute_command("LATENCY HISTOGRAM", "set")) > 0, True)
+    expect("latency latest", r.execute_command("LATENCY LATEST"), [])
+    everything = r.info("everything")
+    expect("info commandstats", everything["cmdstat_set"]["calls"] > 0, True)
+    expect("info errorstats", everything["errorstat_ERR"]["count"] > 0, True)
+    expect("info memory", everything["used_memory_rss"] > 1 << 20, True)
+    expect("info sections", r.info("cpu", "cluster")["cluster_enabled"], 0)
+
+    with redis.Redis(host=host, port=port, protocol=protocol) as victim:
+        number = victim.client_id()
+        victim.client_setname("victim")
+        expect("client list", r.client_list(client_id=[number])[0]["name"], "victim")
+        expect("client kill", r.client_kill_filter(_id=number), 1)
+        expect("client list", r.client_list(client_id=[number]), [])
+    expect_error("client kill", "No such client", r.client_kill, "127.0.0.1:1")
+
+    expect("client pause", r.client_pause(200, all=False), True)
+    began = time.monotonic()
+    expect("a read passes", r.get("missing"), None)
+    expect("a write waits", (r.set("key", 1), time.monotonic() - began > 0.15), (True, True))
+    expect("client unpause", r.client_unpause() in (True, b"OK", "OK"), True)
+    expect("client unblock", r.client_unblock(1), False)
+    began = time.monotonic()
+    expect("debug sleep", r.execute_command("DEBUG SLEEP", "0.1") in (True, b"OK", "OK"), True)
+    expect("debug sleep", time.monotonic() - began > 0.09, True)
+
+
 def pipelines(r):
     with r.pipeline(transaction=False) as pipe:
         for number in range(10_000):
@@ -180,6 +226,7 @@ def main():
             strings(r)
             keys(r)
             server(r)
+            administration(r, host, port, protocol)
             pipelines(r)
             threads(host, port, protocol)
             databases(host, port, protocol)

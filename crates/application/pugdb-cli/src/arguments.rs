@@ -86,7 +86,8 @@ machine are accepted, unless --allow-remote-without-encryption says otherwise.
 Examples:
   pugdb serve
   pugdb serve --data /var/lib/pugdb --memory 4GiB
-  pugdb serve --resp 127.0.0.1:0               a free port; the line \"ready on\" names it")]
+  pugdb serve --resp 127.0.0.1:0               a free port; the line \"ready on\" names it
+  pugdb serve --unix-socket /run/pugdb/redis --no-http")]
 pub(crate) struct ServeArguments {
     /// The directory of the database; it is made if there is none
     #[arg(long, value_name = "DIR", default_value = crate::target::DATA_DEFAULT)]
@@ -100,6 +101,21 @@ pub(crate) struct ServeArguments {
     /// What an acknowledged write survives
     #[arg(long, value_enum, default_value_t = Level::Sync)]
     pub(crate) durability: Level,
+    /// A socket in the file system for Redis clients, too; only its owner may connect
+    #[arg(long, value_name = "PATH")]
+    pub(crate) unix_socket: Option<PathBuf>,
+    /// Where /livez, /readyz and /metrics are answered [default: 127.0.0.1:7080, if it is free]
+    #[arg(long, value_name = "ADDRESS", conflicts_with = "no_http")]
+    pub(crate) http: Option<String>,
+    /// Answer no HTTP
+    #[arg(long)]
+    pub(crate) no_http: bool,
+    /// Clients at a time; one more is refused. Fewer, if the process may not open so many files
+    #[arg(long, value_name = "COUNT", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) max_clients: u32,
+    /// Close clients that are silent for so long; 0 for never
+    #[arg(long, value_name = "SECONDS", default_value_t = 0)]
+    pub(crate) idle_timeout: u32,
     /// Accept an address that other machines reach: everybody who does reads and changes everything, and so does
     /// everybody on the way
     #[arg(long)]

@@ -2,22 +2,32 @@
 //! where the parts of a PugDB are chosen.
 
 use std::future::poll_fn;
-use std::net::{SocketAddr, ToSocketAddrs as _};
+use std::net::{SocketAddr, TcpListener, ToSocketAddrs as _};
 use std::pin::pin;
 use std::task::Poll;
+use std::time::Duration;
 
 use pugdb::{Database, Durability};
 use pugdb_server::{Server, ServerOptions, shutdown_signal};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::arguments::{Level, ServeArguments};
 use crate::outcome::{Exit, Failure};
 use crate::output::status;
 use crate::target::open_database;
 
+/// Log, tables, listeners and what else is open.
+const FILES_OF_THE_DATABASE: u64 = 512;
+
+/// Where health and metrics are answered if nothing else is said.
+const HTTP_DEFAULT: &str = "127.0.0.1:7080";
+
 pub(crate) fn serve(arguments: &ServeArguments) -> Result<Exit, Failure> {
     let address = resolve(&arguments.resp)?;
+    let http = http_address(arguments)?;
     if !arguments.allow_remote_without_encryption {
         refuse_remote(address)?;
+        http.map_or(Ok(()), refuse_remote)?;
     }
     let durability = match arguments.durability {
         Level::Sync => Durability::Sync,
@@ -25,7 +35,15 @@ pub(crate) fn serve(arguments: &ServeArguments) -> Result<Exit, Failure> {
     };
     let builder = Database::builder().memory_bytes(arguments.memory).durability(durability);
     let db = open_database(builder, &arguments.data, "stop it first")?;
-    let options = ServerOptions { addresses: vec![address], ..ServerOptions::default() };
+    let options = ServerOptions {
+        addresses: vec![address],
+        unix_socket: arguments.unix_socket.clone(),
+        http,
+        data_dir: Some(arguments.data.clone()),
+        max_clients: clients_that_fit(arguments.max_clients, raise_open_files()),
+        idle_timeout: Some(Duration::from_secs(arguments.idle_timeout.into())).filter(|idle| !idle.is_zero()),
+        ..ServerOptions::default()
+    };
     let server = Server::bind(options, db.clone())?;
     status(&format!(
         "pugdb {}, data in {}: {}",
@@ -33,7 +51,12 @@ pub(crate) fn serve(arguments: &ServeArguments) -> Result<Exit, Failure> {
         arguments.data.display(),
         db.recovery_report()
     ));
-    let ready = format!("ready on {}, stop with Ctrl-C", server.local_addr());
+    let told_http = match (server.http_addr(), arguments.no_http) {
+        (Some(address), _) => format!("; http on {address}"),
+        (None, true) => String::new(),
+        (None, false) => format!("; no http, for {HTTP_DEFAULT} is in use: choose another address by --http"),
+    };
+    let ready = format!("ready on {}, stop with Ctrl-C{told_http}", server.local_addr());
     server.run(until_signal(&ready));
     db.close()?;
     status("closed in good order");
@@ -50,6 +73,29 @@ async fn until_signal(ready: &str) {
         signal.await;
     }
     status("stopping: finishing what clients have sent");
+}
+
+/// Lets the process open as many files as it may; `None` when there is no limit to that.
+fn raise_open_files() -> Option<u64> {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, ..limit };
+    if setrlimit(Resource::Nofile, raised).is_ok() { limit.maximum } else { limit.current }
+}
+
+/// As many clients as were asked for, or as there are files for beside those of the database: who comes then is refused
+/// with a sentence, and not left waiting.
+fn clients_that_fit(asked: u32, open_files: Option<u64>) -> usize {
+    let room = open_files.map_or(u64::MAX, |files| files.saturating_sub(FILES_OF_THE_DATABASE).max(1));
+    usize::try_from(room.min(asked.into())).unwrap_or(usize::MAX)
+}
+
+/// Where HTTP is answered. The default gives way to whoever has the port; an address that was asked for does not.
+fn http_address(arguments: &ServeArguments) -> Result<Option<SocketAddr>, Failure> {
+    match &arguments.http {
+        _ if arguments.no_http => Ok(None),
+        Some(address) => resolve(address).map(Some),
+        None => Ok(resolve(HTTP_DEFAULT).ok().filter(|address| TcpListener::bind(address).is_ok())),
+    }
 }
 
 fn resolve(address: &str) -> Result<SocketAddr, Failure> {
@@ -72,6 +118,14 @@ fn refuse_remote(address: SocketAddr) -> Result<(), Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn there_are_no_more_clients_than_files_for_them() {
+        assert_eq!(clients_that_fit(10_000, None), 10_000);
+        assert_eq!(clients_that_fit(10_000, Some(1 << 20)), 10_000);
+        assert_eq!(clients_that_fit(10_000, Some(1_024)), 512);
+        assert_eq!(clients_that_fit(10_000, Some(20)), 1);
+    }
 
     #[test]
     fn only_addresses_of_this_machine_are_accepted() {

@@ -46,6 +46,11 @@ impl<'a> Call<'a> {
         Self { session, locked: Some(locked) }
     }
 
+    /// Whether it is part of a transaction that runs.
+    pub(crate) fn is_in_transaction(&self) -> bool {
+        self.locked.is_some()
+    }
+
     /// The time by which expiry is judged. Inside a transaction it stands still.
     pub(crate) fn now(&self) -> Timestamp {
         self.locked.as_ref().map_or_else(|| self.shared.db.now(), |locked| locked.now())

@@ -74,6 +74,10 @@ impl Failure {
         self.of_database
     }
 
+    pub(crate) fn text(&self) -> &str {
+        &self.text
+    }
+
     pub(crate) fn to_reply(&self) -> Reply {
         Reply::Error(self.text.clone())
     }

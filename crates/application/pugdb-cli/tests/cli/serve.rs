@@ -1,5 +1,7 @@
 //! `serve`: starts, ends in good order, and says why it cannot start.
 
+use std::io::{Read as _, Write as _};
+
 use rustix::process::Signal;
 
 use crate::command::pugdb;
@@ -87,6 +89,54 @@ fn an_address_that_others_reach_needs_the_long_word() {
     // The last one wins over the one that `start` gives.
     let accepted = Running::start(&dir.path().join("data"), &["--allow-remote-without-encryption"]);
     accepted.stop(Signal::TERM);
+}
+
+#[test]
+fn the_line_that_says_ready_names_where_http_is_answered() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Running::start(&dir.path().join("a"), &["--http", "127.0.0.1:0"]);
+    let (_, http) = server.greeting.trim_end().split_once("; http on ").unwrap();
+    let answer = http_get(http, "/readyz");
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.ends_with("\r\n\r\nready\n"), "{answer}");
+    assert!(http_get(http, "/metrics").contains("\npugdb_disk_free_bytes "));
+
+    // An address that is asked for is taken or refused.
+    let data = dir.path().join("b").display().to_string();
+    let run = ["serve", "--data", &data, "--resp", "127.0.0.1:0", "--http", http];
+    pugdb(dir.path(), &run).gives(4, "").fails(4, &[http, "in use"]);
+    let remote = ["serve", "--data", "c", "--resp", "127.0.0.1:0", "--http", "0.0.0.0:0"];
+    pugdb(dir.path(), &remote).fails(2, &["0.0.0.0:0", "--allow-remote-without-encryption"]);
+
+    let off = Running::start(&dir.path().join("d"), &["--no-http"]);
+    assert!(off.greeting.ends_with(", stop with Ctrl-C\n"), "{}", off.greeting);
+    off.stop(Signal::TERM);
+    server.stop(Signal::TERM);
+}
+
+fn http_get(address: &str, page: &str) -> String {
+    let mut stream = std::net::TcpStream::connect(address).unwrap();
+    stream.write_all(format!("GET {page} HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+#[test]
+fn shutdown_by_a_client_and_a_socket_in_the_file_system() {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("pugdb.sock");
+    let more = ["--no-http", "--unix-socket", socket.to_str().unwrap(), "--max-clients", "2"];
+    let mut server = Running::start(&dir.path().join("data"), &more);
+    let mut stream = std::os::unix::net::UnixStream::connect(&socket).unwrap();
+    stream.write_all(b"SET k v\r\nCONFIG GET maxclients\r\nSHUTDOWN\r\n").unwrap();
+    let mut replies = String::new();
+    stream.read_to_string(&mut replies).unwrap();
+    assert_eq!(replies, "+OK\r\n*2\r\n$10\r\nmaxclients\r\n$1\r\n2\r\n");
+    assert_eq!(server.child.wait().unwrap().code(), Some(0));
+    assert!(!socket.exists());
+    let again = Running::start(&dir.path().join("data"), &["--no-http"]);
+    assert!(again.greeting.contains("it was closed in good order"), "{}", again.greeting);
+    again.stop(Signal::TERM);
 }
 
 #[test]

@@ -15,7 +15,7 @@ pub(crate) struct Running {
     pub(crate) child: Child,
     stdout: BufReader<ChildStdout>,
     pub(crate) address: SocketAddr,
-    /// The first line: version, directory, recovery report.
+    /// The first lines: version, directory, recovery report; then where it is ready.
     pub(crate) greeting: String,
 }
 
@@ -37,7 +37,7 @@ impl Running {
         let [greeting, ready] = lines;
         let address = ready.strip_prefix("ready on ").and_then(|rest| rest.split(',').next());
         let address = address.unwrap_or_else(|| panic!("no ready line: {greeting}{ready}")).parse().unwrap();
-        Self { child, stdout, address, greeting }
+        Self { child, stdout, address, greeting: greeting + &ready }
     }
 
     /// SIGKILL: nothing of it runs any more when this returns.

@@ -33,8 +33,8 @@ pub(super) fn echo(_: &mut Call<'_>, arguments: &[Bytes]) -> Result<Reply, Failu
 }
 
 /// `AUTH [username] password`: there are no users yet, and whoever believes in a password is told.
-pub(super) fn auth(_: &mut Call<'_>, _: &[Bytes]) -> Result<Reply, Failure> {
-    Err(NO_PASSWORD)
+pub(super) fn auth(_: &mut Call<'_>, arguments: &[Bytes]) -> Result<Reply, Failure> {
+    Err(if arguments.len() > 3 { Failure::SYNTAX } else { NO_PASSWORD })
 }
 
 /// `HELLO [protover [AUTH username password] [SETNAME name]]`

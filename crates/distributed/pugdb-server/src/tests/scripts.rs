@@ -23,7 +23,8 @@ macro_rules! scripts {
 }
 
 scripts! {
-    bits client command config connection dump errors expiry info keys keys_more numbers resp3 scan strings strings_more transactions
+    bits client command config connection dump errors expiry info keys keys_more latency numbers resp3 scan server slowlog
+    strings strings_more transactions
 }
 
 fn check(name: &str, script: &str) {
