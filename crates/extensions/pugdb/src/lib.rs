@@ -27,6 +27,7 @@ mod batch;
 mod builder;
 mod database;
 mod durable;
+pub mod inspect;
 mod key_locks;
 mod keyspace;
 mod read;
