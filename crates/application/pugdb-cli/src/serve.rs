@@ -8,13 +8,15 @@ use std::task::Poll;
 
 use pugdb::{Database, Durability};
 use pugdb_server::{Server, ServerOptions, shutdown_signal};
+use serde_json::json;
 
 use crate::arguments::{Level, ServeArguments};
+use crate::interrupt::Interrupt;
 use crate::outcome::{Exit, Failure};
-use crate::output::status;
+use crate::output::{Format, status};
 use crate::target::open_database;
 
-pub(crate) fn serve(arguments: &ServeArguments) -> Result<Exit, Failure> {
+pub(crate) fn serve(arguments: &ServeArguments, format: Format) -> Result<Exit, Failure> {
     let address = resolve(&arguments.resp)?;
     if !arguments.allow_remote_without_encryption {
         refuse_remote(address)?;
@@ -27,29 +29,46 @@ pub(crate) fn serve(arguments: &ServeArguments) -> Result<Exit, Failure> {
     let db = open_database(builder, &arguments.data, "stop it first")?;
     let options = ServerOptions { addresses: vec![address], ..ServerOptions::default() };
     let server = Server::bind(options, db.clone())?;
-    status(&format!(
-        "pugdb {}, data in {}: {}",
-        env!("CARGO_PKG_VERSION"),
-        arguments.data.display(),
-        db.recovery_report()
-    ));
-    let ready = format!("ready on {}, stop with Ctrl-C", server.local_addr());
-    server.run(until_signal(&ready));
+    let teller = Teller(format);
+    let (data, recovery) = (arguments.data.display().to_string(), db.recovery_report().to_string());
+    teller.tell(
+        &format!("pugdb {}, data in {data}: {recovery}", env!("CARGO_PKG_VERSION")),
+        &json!({ "event": "start", "version": env!("CARGO_PKG_VERSION"), "data": data, "recovery": recovery }),
+    );
+    let address = server.local_addr();
+    server.run(until_signal(address, teller));
     db.close()?;
-    status("closed in good order");
+    teller.tell("closed in good order", &json!({ "event": "closed" }));
     Ok(Exit::Done)
 }
 
-/// Done when a signal asks to end. Who has read the line `ready` may send one.
-async fn until_signal(ready: &str) {
+/// Says what happens, in words or as a line of JSON.
+#[derive(Clone, Copy)]
+struct Teller(Format);
+
+impl Teller {
+    fn tell(self, words: &str, event: &serde_json::Value) {
+        match self.0 {
+            Format::Text => status(words),
+            Format::Json => status(&event.to_string()),
+        }
+    }
+}
+
+/// Done when a signal asks to end. Who has read the line `ready` may send one; a second one ends the process at once.
+async fn until_signal(address: SocketAddr, teller: Teller) {
+    let interrupt = Interrupt::install();
     let mut signal = pin!(shutdown_signal());
-    // The first poll installs the handlers; before it a signal kills.
+    // The first poll installs the server's own handlers beside ours.
     let first = poll_fn(|context| Poll::Ready(signal.as_mut().poll(context))).await;
-    status(ready);
-    if first.is_pending() {
+    teller.tell(
+        &format!("ready on {address}, stop with Ctrl-C"),
+        &json!({ "event": "ready", "resp": address.to_string() }),
+    );
+    if first.is_pending() && !interrupt.came() {
         signal.await;
     }
-    status("stopping: finishing what clients have sent");
+    teller.tell("stopping: finishing what clients have sent", &json!({ "event": "stopping" }));
 }
 
 fn resolve(address: &str) -> Result<SocketAddr, Failure> {

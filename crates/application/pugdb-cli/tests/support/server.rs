@@ -10,6 +10,17 @@ use bytes::BytesMut;
 use pugdb_wire::resp::{Reply, ReplyDecoder, ReplyLimits, encode_request};
 use rustix::process::{Pid, Signal, kill_process};
 
+/// The program, and nothing around it that changes what it does: no settings of this machine, none of the test's own
+/// variables.
+pub(crate) fn program() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_pugdb"));
+    let own =
+        std::env::vars_os().map(|(name, _)| name).filter(|name| name.to_string_lossy().starts_with("PUGDB_"));
+    own.for_each(|name| drop(command.env_remove(name)));
+    command.env("PUGDB_CONFIG", "/dev/null");
+    command
+}
+
 /// A server that is ready. It is killed when it is dropped.
 pub(crate) struct Running {
     pub(crate) child: Child,
@@ -22,7 +33,7 @@ pub(crate) struct Running {
 impl Running {
     /// Starts a server on a free port and waits until it is ready.
     pub(crate) fn start(data: &Path, more: &[&str]) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_pugdb"))
+        let mut child = program()
             .args(["serve", "--resp", "127.0.0.1:0", "--data"])
             .arg(data)
             .args(more)
