@@ -138,7 +138,8 @@ impl Remote {
         }
     }
 
-    /// When a key expires, in milliseconds since 1970; `None` when it does not, or is gone.
+    /// When a key expires, in milliseconds since 1970; `None` when it does not, is gone, or the server is older than
+    /// Redis 7 and does not tell.
     pub(crate) fn expires_at_ms(&mut self, key: &[u8]) -> Result<Option<u64>, Failure> {
         self.send(&[b"PEXPIRETIME", key])?;
         self.expiry()
@@ -146,7 +147,9 @@ impl Remote {
 
     /// The reply to a `PEXPIRETIME`.
     pub(crate) fn expiry(&mut self) -> Result<Option<u64>, Failure> {
-        match self.reply()? {
+        match self.any_reply()? {
+            Reply::Error(message) if message.starts_with("ERR unknown command") => Ok(None),
+            Reply::Error(message) => Err(self.refused(&message)),
             Reply::Integer(at) => Ok(u64::try_from(at).ok()),
             _ => Err(self.unexpected("PEXPIRETIME")),
         }

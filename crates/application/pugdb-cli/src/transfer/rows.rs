@@ -48,6 +48,8 @@ pub(super) trait Rows {
 /// Why an import ends before the end of its input.
 pub(super) enum Stop {
     Damaged(String),
+    /// The command line asks for something that the file does not have.
+    Usage(String),
     Io(io::Error),
     Interrupted,
 }
@@ -193,6 +195,7 @@ fn failure_of(stop: Stop, name: &str, lines_before: u64) -> Failure {
     };
     match stop {
         Stop::Damaged(message) => Failure::new(Exit::Partial, format!("{at}: {message}; {rest}")),
+        Stop::Usage(message) => Failure::usage(format!("{name}: {message}")),
         Stop::Interrupted => Failure::new(Exit::Interrupted, format!("stopped on request at {at}; {rest}")),
         Stop::Io(error) => Failure::io(format!("read {name}"), &error),
     }

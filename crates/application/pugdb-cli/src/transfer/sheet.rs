@@ -113,7 +113,6 @@ struct SheetRows<'a> {
 impl SheetRows<'_> {
     /// What the first record says, or how many fields it has.
     fn learn_names(&mut self) -> Result<(), String> {
-        self.splitter.check().map_err(|flaw| flaw.to_string())?;
         let count = self.splitter.len();
         if let Some(columns) = self.columns {
             if columns.largest() >= count {
@@ -204,7 +203,8 @@ impl Rows for SheetRows<'_> {
             Ok(Length::Beyond) => return Err(Stop::Damaged("the first record is too long".to_owned())),
             Err(error) => return Err(Stop::Io(error)),
         }
-        self.learn_names().map_err(Stop::Damaged)?;
+        self.splitter.check().map_err(|flaw| Stop::Damaged(flaw.to_string()))?;
+        self.learn_names().map_err(Stop::Usage)?;
         input.pass(&row);
         Ok(())
     }

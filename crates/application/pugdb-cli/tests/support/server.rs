@@ -14,9 +14,11 @@ use rustix::process::{Pid, Signal, kill_process};
 /// variables.
 pub(crate) fn program() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_pugdb"));
-    let own =
-        std::env::vars_os().map(|(name, _)| name).filter(|name| name.to_string_lossy().starts_with("PUGDB_"));
-    own.for_each(|name| drop(command.env_remove(name)));
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("PUGDB_") {
+            command.env_remove(name);
+        }
+    }
     command.env("PUGDB_CONFIG", "/dev/null");
     command
 }
@@ -98,6 +100,13 @@ impl Client {
             encode_request(request, &mut output);
         }
         self.stream.write_all(&output).is_ok()
+    }
+
+    /// Sends bytes as they are.
+    #[expect(clippy::allow_attributes, reason = "one of the two test programs that share this file uses it")]
+    #[allow(dead_code, reason = "one of the two test programs that share this file uses it")]
+    pub(crate) fn send_bytes(&mut self, bytes: &[u8]) {
+        self.stream.write_all(bytes).unwrap();
     }
 
     /// The next reply; `None` when the connection is gone.
