@@ -40,8 +40,8 @@ pub(super) fn may_be_kept(line: &str) -> bool {
         }
         _ => false,
     };
-    let words: Vec<&str> = line.split_whitespace().collect();
-    !line.starts_with(char::is_whitespace) && !words.is_empty() && !has_password(&words)
+    let mut lines = line.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    !line.starts_with(char::is_whitespace) && !line.is_empty() && !lines.any(|words| has_password(&words))
 }
 
 #[cfg(test)]

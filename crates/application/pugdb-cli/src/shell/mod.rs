@@ -168,11 +168,8 @@ fn interactive(arguments: &ShellArguments, format: Format) -> Result<Exit, Failu
             // Without room for it the shell works as well.
             let _ = editor.add_history_entry(line.as_str());
         }
-        let ran = run_words(&mut session.borrow_mut(), &words::split(line.as_bytes()));
-        match ran {
-            Ok(Flow::Next) => {}
-            Ok(Flow::End) => break,
-            Err(failure) => output::failure(&failure),
+        if run_text(&mut session.borrow_mut(), &line) == Flow::End {
+            break;
         }
     }
     if let Some(path) = history
@@ -184,6 +181,23 @@ fn interactive(arguments: &ShellArguments, format: Format) -> Result<Exit, Failu
     match Rc::try_unwrap(session) {
         Ok(session) => session.into_inner().close(),
         Err(_) => Ok(Exit::Done),
+    }
+}
+
+/// Runs what was typed, or pasted: a line end outside of quotes ends a command.
+fn run_text(session: &mut Session, text: &str) -> Flow {
+    let (mut input, mut number) = (text.as_bytes(), 0);
+    loop {
+        let ran = match next_command(&mut input, &mut number) {
+            Ok(None) => return Flow::Next,
+            Ok(Some((_, words))) => run_words(session, &words),
+            Err(failure) => Err(failure),
+        };
+        match ran {
+            Ok(Flow::Next) => {}
+            Ok(Flow::End) => return Flow::End,
+            Err(failure) => output::failure(&failure),
+        }
     }
 }
 
