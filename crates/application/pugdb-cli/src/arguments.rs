@@ -36,17 +36,17 @@ Exit codes:
   3  damaged data was found, a part was left out, or `doctor` warns
   4  cannot be done now: in use, no rights, no server, no space
   5  a bug in PugDB
-  130  Ctrl-C, and 143 SIGTERM: stopped on request; what was done so far is kept";
+  130  stopped on request, by Ctrl-C or SIGTERM: what was done so far is kept (143: by a second SIGTERM)";
 
 /// PugDB: a privacy-first key-value database.
 #[derive(Debug, Parser)]
 #[command(name = "pugdb", version, about, after_help = EXAMPLES, subcommand_required = true, arg_required_else_help = true)]
 pub(crate) struct Arguments {
     /// Settings from this file, and from no other
-    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(long, global = true, value_name = "FILE", display_order = 900)]
     pub(crate) config: Option<PathBuf>,
     /// Print JSON: one object, or one a line
-    #[arg(long, global = true)]
+    #[arg(long, global = true, display_order = 900)]
     pub(crate) json: bool,
     #[command(subcommand)]
     pub(crate) command: Command,

@@ -176,6 +176,7 @@ pub(super) enum Encoding {
 #[derive(Args, Debug)]
 pub(super) struct RdbImport {
     /// The file, or - for stdin
+    #[arg(conflicts_with = "keyspace")]
     pub(super) file: PathBuf,
     /// Only this database of the dump, or all
     #[arg(long, value_name = "NUMBER", default_value = "all", value_parser = parse_database)]
