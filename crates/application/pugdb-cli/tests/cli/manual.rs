@@ -50,6 +50,22 @@ fn there_is_a_page_for_every_command() {
 }
 
 #[test]
+fn nothing_is_coloured_in_a_pipe() {
+    let dir = tempfile::tempdir().unwrap();
+    pugdb(dir.path(), &["put", "k", "v"]).gives(0, "");
+    for command in [
+        &["--help"][..],
+        &["nonsense"],
+        &["doctor"],
+        &["export", "jsonl", "out"],
+        &["import", "jsonl", "out"],
+    ] {
+        let run = pugdb(dir.path(), command);
+        assert!(!run.text().contains('\x1b') && !run.stderr.contains('\x1b'), "{run}");
+    }
+}
+
+#[test]
 fn every_command_has_examples() {
     let dir = tempfile::tempdir().unwrap();
     for command in COMMANDS {

@@ -50,6 +50,7 @@ fn one_database_can_be_chosen_and_named_otherwise() {
     pugdb_with(dir.path(), &one, &dump()).gives(0, "");
     let stats = pugdb(dir.path(), &["stats"]);
     assert!(stats.text().contains("keyspaces: 1 (old-7)"), "{stats}");
+    pugdb(dir.path(), &["import", "rdb", "-", "--keyspace", "users"]).fails(2, &["cannot be used with"]);
     pugdb(dir.path(), &["import", "rdb", "-", "--database", "seven"]).fails(2, &["a number from 0, or all"]);
 }
 

@@ -1,5 +1,10 @@
 //! `import` and `export` of CSV and TSV.
 
+use std::fmt::Write as _;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
 use crate::command::{pugdb, pugdb_with};
 use crate::directory::{read, write};
 
@@ -39,18 +44,16 @@ fn a_delimiter_a_missing_header_and_a_mark_before_the_text() {
 fn an_export_comes_back_in_every_encoding() {
     let dir = tempfile::tempdir().unwrap();
     let mut random = fastrand::Rng::with_seed(61);
+    let mut rows = String::new();
     for number in 0..200 {
         let value: Vec<u8> =
             (0..random.usize(..60)).map(|_| *random.choice(b",\"\n\r\t\\;ab\xff\x00").unwrap()).collect();
-        let key = format!("key {number} \"{}\"\n", "x".repeat(number % 7));
-        let digits: String = value.iter().map(|byte| format!("{byte:02x}")).collect();
-        let key_digits: String = key.bytes().map(|byte| format!("{byte:02x}")).collect();
-        let mut put = vec!["put", "--hex", &key_digits, &digits];
-        if number % 3 == 0 {
-            put.extend(["--expire-in", "100000"]);
-        }
-        pugdb(dir.path(), &put).gives(0, "");
+        let key = STANDARD.encode(format!("key {number} \"{}\"\n", "x".repeat(number % 7)));
+        let expiry = if number % 3 == 0 { ",\"expires_at_ms\":4000000000000" } else { "" };
+        let value = STANDARD.encode(value);
+        writeln!(rows, "{{\"key_base64\":\"{key}\",\"value_base64\":\"{value}\"{expiry}}}").unwrap();
     }
+    pugdb_with(dir.path(), &["import", "jsonl", "-"], rows.as_bytes()).gives(0, "");
     let whole = pugdb(dir.path(), &["export", "jsonl", "-"]);
     assert_eq!(whole.text().lines().count(), 200);
     for kind in ["csv", "tsv"] {
