@@ -2,18 +2,20 @@
 //! where the parts of a PugDB are chosen.
 
 use std::future::poll_fn;
-use std::net::{SocketAddr, TcpListener, ToSocketAddrs as _};
+use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
 
 use pugdb::{Database, Durability};
-use pugdb_server::{Server, ServerOptions, shutdown_signal};
+use pugdb_server::{HttpAddress, Server, ServerOptions, shutdown_signal};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use serde_json::json;
 
 use crate::arguments::{Level, ServeArguments};
+use crate::interrupt::Interrupt;
 use crate::outcome::{Exit, Failure};
-use crate::output::status;
+use crate::output::{Format, status};
 use crate::target::open_database;
 
 /// Log, tables, listeners and what else is open.
@@ -22,12 +24,14 @@ const FILES_OF_THE_DATABASE: u64 = 512;
 /// Where health and metrics are answered if nothing else is said.
 const HTTP_DEFAULT: &str = "127.0.0.1:7080";
 
-pub(crate) fn serve(arguments: &ServeArguments) -> Result<Exit, Failure> {
+pub(crate) fn serve(arguments: &ServeArguments, format: Format) -> Result<Exit, Failure> {
     let address = resolve(&arguments.resp)?;
     let http = http_address(arguments)?;
     if !arguments.allow_remote_without_encryption {
         refuse_remote(address)?;
-        http.map_or(Ok(()), refuse_remote)?;
+        if let HttpAddress::At(address) = http {
+            refuse_remote(address)?;
+        }
     }
     let durability = match arguments.durability {
         Level::Sync => Durability::Sync,
@@ -45,34 +49,73 @@ pub(crate) fn serve(arguments: &ServeArguments) -> Result<Exit, Failure> {
         ..ServerOptions::default()
     };
     let server = Server::bind(options, db.clone())?;
-    status(&format!(
-        "pugdb {}, data in {}: {}",
-        env!("CARGO_PKG_VERSION"),
-        arguments.data.display(),
-        db.recovery_report()
-    ));
-    let told_http = match (server.http_addr(), arguments.no_http) {
-        (Some(address), _) => format!("; http on {address}"),
-        (None, true) => String::new(),
-        (None, false) => format!("; no http, for {HTTP_DEFAULT} is in use: choose another address by --http"),
-    };
-    let ready = format!("ready on {}, stop with Ctrl-C{told_http}", server.local_addr());
-    server.run(until_signal(&ready));
+    let teller = Teller(format);
+    let (data, recovery) = (arguments.data.display().to_string(), db.recovery_report().to_string());
+    teller.tell(
+        &format!("pugdb {}, data in {data}: {recovery}", env!("CARGO_PKG_VERSION")),
+        &json!({ "event": "start", "version": env!("CARGO_PKG_VERSION"), "data": data, "recovery": recovery }),
+    );
+    let ready = Ready::of(&server, arguments.no_http);
+    server.run(until_signal(ready, teller));
     db.close()?;
-    status("closed in good order");
+    teller.tell("closed in good order", &json!({ "event": "closed" }));
     Ok(Exit::Done)
 }
 
-/// Done when a signal asks to end. Who has read the line `ready` may send one.
-async fn until_signal(ready: &str) {
+/// Says what happens, in words or as a line of JSON.
+#[derive(Clone, Copy)]
+struct Teller(Format);
+
+impl Teller {
+    fn tell(self, words: &str, event: &serde_json::Value) {
+        match self.0 {
+            Format::Text => status(words),
+            Format::Json => status(&event.to_string()),
+        }
+    }
+}
+
+/// Where clients are answered.
+struct Ready {
+    resp: SocketAddr,
+    http: Option<SocketAddr>,
+    /// The address of HTTP was left to the default, and somebody else has it.
+    http_in_use: bool,
+}
+
+impl Ready {
+    fn of(server: &Server, no_http: bool) -> Self {
+        let http = server.http_addr();
+        Self { resp: server.local_addr(), http, http_in_use: http.is_none() && !no_http }
+    }
+
+    fn tell(&self, teller: Teller) {
+        let http = match self.http {
+            Some(address) => format!("; http on {address}"),
+            None if self.http_in_use => {
+                format!("; no http, for {HTTP_DEFAULT} is in use: choose another address by --http")
+            }
+            None => String::new(),
+        };
+        let (resp, http_address) = (self.resp.to_string(), self.http.map(|address| address.to_string()));
+        teller.tell(
+            &format!("ready on {resp}, stop with Ctrl-C{http}"),
+            &json!({ "event": "ready", "resp": resp, "http": http_address }),
+        );
+    }
+}
+
+/// Done when a signal asks to end. Who has read the line `ready` may send one; a second one ends the process at once.
+async fn until_signal(ready: Ready, teller: Teller) {
+    let interrupt = Interrupt::install();
     let mut signal = pin!(shutdown_signal());
-    // The first poll installs the handlers; before it a signal kills.
+    // The first poll installs the server's own handlers beside ours.
     let first = poll_fn(|context| Poll::Ready(signal.as_mut().poll(context))).await;
-    status(ready);
-    if first.is_pending() {
+    ready.tell(teller);
+    if first.is_pending() && !interrupt.came() {
         signal.await;
     }
-    status("stopping: finishing what clients have sent");
+    teller.tell("stopping: finishing what clients have sent", &json!({ "event": "stopping" }));
 }
 
 /// Lets the process open as many files as it may; `None` when there is no limit to that.
@@ -90,11 +133,11 @@ fn clients_that_fit(asked: u32, open_files: Option<u64>) -> usize {
 }
 
 /// Where HTTP is answered. The default gives way to whoever has the port; an address that was asked for does not.
-fn http_address(arguments: &ServeArguments) -> Result<Option<SocketAddr>, Failure> {
+fn http_address(arguments: &ServeArguments) -> Result<HttpAddress, Failure> {
     match &arguments.http {
-        _ if arguments.no_http => Ok(None),
-        Some(address) => resolve(address).map(Some),
-        None => Ok(resolve(HTTP_DEFAULT).ok().filter(|address| TcpListener::bind(address).is_ok())),
+        _ if arguments.no_http => Ok(HttpAddress::Nowhere),
+        Some(address) => resolve(address).map(HttpAddress::At),
+        None => resolve(HTTP_DEFAULT).map(HttpAddress::IfFree),
     }
 }
 

@@ -63,6 +63,6 @@ mod unix_socket;
 mod tests;
 
 pub use commands::command_reference;
-pub use options::ServerOptions;
+pub use options::{HttpAddress, ServerOptions};
 pub use server::Server;
 pub use signal::shutdown_signal;

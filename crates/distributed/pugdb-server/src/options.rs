@@ -21,8 +21,8 @@ pub struct ServerOptions {
     pub addresses: Vec<SocketAddr>,
     /// A socket in the file system, beside the addresses. Only the owner may connect.
     pub unix_socket: Option<PathBuf>,
-    /// Where `/livez`, `/readyz` and `/metrics` are answered; `None` for nowhere. No data is shown there.
-    pub http: Option<SocketAddr>,
+    /// Where `/livez`, `/readyz` and `/metrics` are answered. No data is shown there.
+    pub http: HttpAddress,
     /// Where the data lies, for the room that is left there; `None` when it lies on no disk.
     pub data_dir: Option<PathBuf>,
     /// Clients at a time; one more is told so and closed.
@@ -42,12 +42,30 @@ pub struct ServerOptions {
     pub threads: Option<usize>,
 }
 
+/// Where a [`Server`](crate::Server) answers HTTP.
+///
+/// ```
+/// use pugdb_server::{HttpAddress, ServerOptions};
+///
+/// let http = HttpAddress::IfFree("127.0.0.1:7080".parse().unwrap());
+/// assert_ne!(ServerOptions::default().http, http);
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HttpAddress {
+    /// Nowhere.
+    Nowhere,
+    /// At this address; when another program has it, the server does not start.
+    At(SocketAddr),
+    /// At this address; when another program has it, nowhere.
+    IfFree(SocketAddr),
+}
+
 impl Default for ServerOptions {
     fn default() -> Self {
         Self {
             addresses: vec![SocketAddr::from(([127, 0, 0, 1], 7379))],
             unix_socket: None,
-            http: None,
+            http: HttpAddress::Nowhere,
             data_dir: None,
             max_clients: limits::CLIENTS_MAX,
             buffer_bytes: limits::BUFFER_BYTES,

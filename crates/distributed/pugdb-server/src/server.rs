@@ -1,6 +1,7 @@
 //! The life of a server: bind, accept, serve until it is asked to end, finish what was received, return.
 
 use std::future::Future;
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::num::NonZero;
 use std::path::PathBuf;
@@ -17,13 +18,13 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
-use crate::ServerOptions;
 use crate::clients::Address;
 use crate::connection::Connection;
 use crate::failure::Failure;
 use crate::gate::Watchman;
 use crate::http::HttpServer;
 use crate::limits::{ACCEPT_PAUSE, TICK};
+use crate::options::{HttpAddress, ServerOptions};
 use crate::shared::Shared;
 use crate::stream::Stream;
 use crate::unix_socket::UnixSocket;
@@ -90,7 +91,7 @@ impl Server {
         for listener in &listeners {
             addresses.push(listener.local_addr().map_err(|error| Error::io("ask for the address", error))?);
         }
-        let http = options.http.map(|address| bind_http(&runtime, address)).transpose()?;
+        let http = bind_http(&runtime, options.http)?;
         // Last: a failure above leaves no file.
         let unix_socket = match &options.unix_socket {
             Some(path) => {
@@ -175,7 +176,7 @@ fn no_threads(error: std::io::Error) -> Error {
 }
 
 fn bind_error(address: SocketAddr, error: std::io::Error) -> Error {
-    if error.kind() == std::io::ErrorKind::AddrInUse {
+    if error.kind() == ErrorKind::AddrInUse {
         return Error::conflict(format!(
             "the address {address} is in use by another program; stop it or listen on another address"
         ));
@@ -183,11 +184,17 @@ fn bind_error(address: SocketAddr, error: std::io::Error) -> Error {
     Error::io(format_args!("listen on {address}"), error)
 }
 
-fn bind_http(runtime: &Runtime, address: SocketAddr) -> Result<(TcpListener, SocketAddr)> {
-    let listener =
-        runtime.block_on(TcpListener::bind(address)).map_err(|error| bind_error(address, error))?;
+fn bind_http(runtime: &Runtime, http: HttpAddress) -> Result<Option<(TcpListener, SocketAddr)>> {
+    let (HttpAddress::At(address) | HttpAddress::IfFree(address)) = http else { return Ok(None) };
+    let listener = match runtime.block_on(TcpListener::bind(address)) {
+        Ok(listener) => listener,
+        Err(error) if error.kind() == ErrorKind::AddrInUse && http == HttpAddress::IfFree(address) => {
+            return Ok(None);
+        }
+        Err(error) => return Err(bind_error(address, error)),
+    };
     let address = listener.local_addr().map_err(|error| Error::io("ask for the address", error))?;
-    Ok((listener, address))
+    Ok(Some((listener, address)))
 }
 
 /// What has to be done once in a while: closes silent clients, and counts commands by the second.

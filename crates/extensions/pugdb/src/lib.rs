@@ -28,6 +28,7 @@ mod builder;
 mod count;
 mod database;
 mod durable;
+pub mod inspect;
 mod key_locks;
 mod keyspace;
 mod locked_keys;

@@ -1,8 +1,8 @@
 //! `serve`: starts, ends in good order, and says why it cannot start.
 
-use std::io::{Read as _, Write as _};
+use std::io::{BufRead as _, Read as _, Write as _};
 
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::command::pugdb;
 use crate::server::{Client, Running};
@@ -148,4 +148,47 @@ fn a_directory_with_other_files_is_left_alone() {
     let names: Vec<_> =
         std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(names, ["thesis.txt"]);
+}
+
+#[test]
+fn a_second_signal_ends_it_at_once_and_loses_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut server = Running::start(dir.path(), &[]);
+    let mut client = Client::connect(server.address);
+    assert_eq!(client.ask(&[b"SET", b"k", b"v"]), pugdb_wire::resp::Reply::OK);
+    // Half a command: the server would wait some seconds for the rest of it.
+    client.send_bytes(b"*2\r\n$3\r\nGET\r\n");
+    let id = Pid::from_raw(server.child.id().cast_signed()).unwrap();
+    let ended = (0..10_000_000).find_map(|_| {
+        kill_process(id, Signal::INT).unwrap();
+        std::thread::yield_now();
+        server.child.try_wait().unwrap()
+    });
+    assert_eq!(ended.expect("it ends").code(), Some(130));
+    let again = Running::start(dir.path(), &[]);
+    assert!(again.greeting.contains("it was not closed in good order"), "{}", again.greeting);
+    assert_eq!(
+        Client::connect(again.address).ask(&[b"GET", b"k"]),
+        pugdb_wire::resp::Reply::Bulk("v".into())
+    );
+}
+
+#[test]
+fn what_it_says_about_itself_can_be_json() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut command = crate::server::program();
+    command.args(["serve", "--json", "--resp", "127.0.0.1:0", "--data"]).arg(dir.path().join("data"));
+    let mut child = command.stdout(std::process::Stdio::piped()).spawn().unwrap();
+    let mut lines = std::io::BufReader::new(child.stdout.take().unwrap()).lines();
+    let mut event =
+        || -> serde_json::Value { serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap() };
+    assert_eq!(event()["event"], "start");
+    let ready = event();
+    assert!(
+        ready["event"] == "ready" && ready["resp"].as_str().unwrap().starts_with("127.0.0.1:"),
+        "{ready}"
+    );
+    kill_process(Pid::from_raw(child.id().cast_signed()).unwrap(), Signal::TERM).unwrap();
+    assert_eq!((event()["event"].clone(), event()["event"].clone()), ("stopping".into(), "closed".into()));
+    assert_eq!(child.wait().unwrap().code(), Some(0));
 }

@@ -2,18 +2,19 @@
 
 use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
+use pugdb::Database;
 use tokio::time::Instant;
 
 use super::harness::{Running, options};
 use super::world::Fate;
-use crate::ServerOptions;
 use crate::limits::{HTTP_CONNECTIONS_MAX, HTTP_WAIT};
+use crate::{HttpAddress, Server, ServerOptions};
 
 fn http_options() -> ServerOptions {
-    ServerOptions { http: Some(SocketAddr::from(([127, 0, 0, 1], 0))), ..options() }
+    ServerOptions { http: HttpAddress::At(SocketAddr::from(([127, 0, 0, 1], 0))), ..options() }
 }
 
 fn connect(server: &Running) -> TcpStream {
@@ -235,4 +236,16 @@ fn a_histogram_never_falls_and_ends_with_its_count() {
         samples[&format!("pugdb_command_duration_seconds_bucket{{command=\"debug|sleep\",le=\"{end}\"}}")]
     };
     assert!(sleeps("0.008192") < 1.0 && sleeps("+Inf") > 0.0);
+}
+
+#[test]
+fn an_address_that_another_program_has_is_given_up_or_refused_as_was_asked() {
+    let other = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let taken = other.local_addr().unwrap();
+    let bind = |http| Server::bind(ServerOptions { http, ..options() }, Database::in_memory().unwrap());
+    assert_eq!(bind(HttpAddress::IfFree(taken)).unwrap().http_addr(), None);
+    let refused = bind(HttpAddress::At(taken)).err().unwrap().to_string();
+    assert!(refused.contains(&taken.to_string()) && refused.contains("another address"), "{refused}");
+    drop(other);
+    assert_eq!(bind(HttpAddress::IfFree(taken)).unwrap().http_addr(), Some(taken));
 }

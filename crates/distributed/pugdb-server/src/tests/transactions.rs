@@ -160,7 +160,7 @@ fn read_or_write(client: &mut Client, clock: &OsClock, values: &AtomicU64, act: 
             let read = replies[3].strip_prefix("[+OK, ").and_then(|rest| rest.strip_suffix(']')).unwrap();
             let end = clock.monotonic();
             let write = Event { start, end, is_write: true, value };
-            let read = Event { start, end, is_write: false, value: number(read) as u64 };
+            let read = Event { start, end, is_write: false, value: number(read).cast_unsigned() };
             return vec![(one, write), (other, read)];
         }
         _ => {
@@ -172,7 +172,7 @@ fn read_or_write(client: &mut Client, clock: &OsClock, values: &AtomicU64, act: 
     };
     let end = clock.monotonic();
     let event = |(index, reply): (usize, String)| {
-        let value = if is_write { value } else { number(&reply) as u64 };
+        let value = if is_write { value } else { number(&reply).cast_unsigned() };
         (index, Event { start, end, is_write, value })
     };
     seen.into_iter().map(event).collect()
