@@ -96,7 +96,7 @@ class Runner:
     """Runs the files on a server; `differences` holds what was not as they say."""
 
     def __init__(self, host, port, protocol, server, version):
-        self.server, self.version, self.protocol = server, version, protocol
+        self.server, self.version = server, version
         self.address = {"host": host, "port": port, "protocol": protocol, "socket_timeout": 60}
         self.connections, self.kept, self.differences, self.count = {}, {}, [], 0
 
@@ -120,7 +120,6 @@ class Runner:
         left_out = (
             "(pugdb)" in title and self.server != "pugdb"
             or "(7.2)" in title and self.version < (7, 2)
-            or "(RESP2)" in title and self.protocol != 2
         )
         if not left_out:
             self.call("a", [b"FLUSHALL"])
