@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # The pages for probes and scrapers: promtool finds nothing to say about the metrics, and they count what was done.
 #
-# Usage: metrics.sh HOST PORT, with the address of the server's HTTP in PUGDB_HTTP. Needs promtool (Debian: the package
+# Usage: metrics.sh HOST PORT, with the address of the server's HTTP in HTTP_ADDRESS. Needs promtool (Debian: the package
 # prometheus, whose server need not run) and redis-cli. Exits with 77 without promtool.
 set -euo pipefail
 
-if [[ $# -ne 2 || -z ${PUGDB_HTTP:-} ]]; then
-    echo "usage: PUGDB_HTTP=HOST:PORT $0 HOST PORT" >&2
+if [[ $# -ne 2 || -z ${HTTP_ADDRESS:-} ]]; then
+    echo "usage: HTTP_ADDRESS=HOST:PORT $0 HOST PORT" >&2
     exit 2
 fi
 if ! command -v promtool >/dev/null; then
@@ -24,7 +24,7 @@ fail() {
 
 # page NAME [HEADER]: the body of a page. Without curl, which is not everywhere.
 page() {
-    exec 3<>"/dev/tcp/${PUGDB_HTTP%:*}/${PUGDB_HTTP##*:}"
+    exec 3<>"/dev/tcp/${HTTP_ADDRESS%:*}/${HTTP_ADDRESS##*:}"
     printf 'GET %s HTTP/1.1\r\nHost: localhost\r\n%s\r\n' "$1" "${2:+$2$'\r\n'}" >&3
     timeout 30 sed '1,/^\r$/d' <&3
     exec 3>&-

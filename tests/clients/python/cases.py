@@ -107,8 +107,16 @@ class Runner:
         used = self.connections[connection]
         used.send_command(*arguments)
         try:
-            return used.read_response(disconnect_on_error=False)
+            reply = used.read_response(disconnect_on_error=False)
+            if arguments[0].upper() == b"RESET" and self.address["protocol"] == 3:
+                # RESET goes back to RESP2, whose nil the library's reader of RESP3 does not know.
+                used.send_command("HELLO", 3)
+                used.read_response(disconnect_on_error=False)
+            return reply
         except ERRORS as error:
+            if isinstance(error, redis.ConnectionError):
+                # redis-py would read the same reply again, and closes such a connection itself.
+                self.connections.pop(connection).disconnect()
             return error
         except (redis.ConnectionError, redis.TimeoutError) as error:
             self.connections.pop(connection).disconnect()
