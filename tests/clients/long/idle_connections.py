@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Very many idle connections: what each costs, a clear refusal at the limit, and that all of it comes back.
+"""Very many idle connections: what each costs, a clear refusal at the limit, and that it is used again.
 
 Usage: PUGDB=target/release/pugdb idle_connections.py [COUNT]. Not a part of CI.
 
@@ -17,6 +17,7 @@ import tempfile
 import time
 
 COUNT = 10_000
+ROUNDS = 4
 # For everything else that a process has open.
 SPARE_FILES = 200
 # Three times what was measured when this was written.
@@ -48,7 +49,10 @@ class Server:
     def __init__(self, folder, clients):
         command = [os.environ["PUGDB"], "serve", "--data", f"{folder}/data", "--resp", "127.0.0.1:0", "--no-http",
                    "--max-clients", str(clients)]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        # With an arena for each thread, glibc takes new memory in one while another has enough: rounds would differ by
+        # which thread accepted, and a leak could hide in that.
+        environment = os.environ | {"MALLOC_ARENA_MAX": "1"}
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
         for line in self.process.stdout:
             if line.startswith("ready on "):
                 self.port = int(line.partition(",")[0].rpartition(":")[2])
@@ -115,14 +119,15 @@ def run(server, count):
         until(lambda: connected_clients(asker) == 1)
         before, files_before = server.resident_bytes(), server.open_files()
 
-        first = one_round(server, asker, count, before, check)
-        after = server.resident_bytes()
-        check(f"open files are back: {files_before} before, {server.open_files()} after", server.open_files() <= files_before + 2)
-        second = one_round(server, asker, count, before, check)
-        check(f"memory is used again: {mib(first)} at the first round's height, {mib(second)} at the second's",
-              second <= first * 1.05 + (1 << 20))
-        check(f"memory comes back: {mib(before)} before, {mib(after)} after the first round, "
-              f"{mib(server.resident_bytes())} after the second", server.resident_bytes() - before <= (first - before) // 2)
+        heights = []
+        for number in range(ROUNDS):
+            heights.append(one_round(server, asker, count, before, check))
+            if number == 0:
+                files = server.open_files()
+                check(f"open files are back: {files_before} before, {files} after", files <= files_before + 2)
+        told = ", ".join(map(mib, heights))
+        check(f"memory is used again: {told} at the height of each round", heights[-1] <= heights[0] * 1.05 + (1 << 20))
+        print(f"      {mib(server.resident_bytes())} stay with the process for its next clients")
         with server.connect() as one:
             check("a new client is served", talk(one, b"SET after 1\r\n") == b"+OK\r\n")
     return failures

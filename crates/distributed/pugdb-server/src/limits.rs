@@ -87,8 +87,9 @@ pub(crate) const PRESENCE_PAUSE: Duration = Duration::from_secs(1);
 /// The longest `DEBUG SLEEP`, and the longest wait for replicas that never come.
 pub(crate) const DELAY_MAX: Duration = Duration::from_hours(1);
 
-/// Connections that have not been accepted yet, on a socket in the file system: the number of Redis.
-pub(crate) const UNIX_BACKLOG: i32 = 511;
+/// Connections that have not been accepted yet. One more waits a second until it asks again, and thousands may come at
+/// once when a network or this server comes back. Linux itself allows 4,096 if nothing else is set.
+pub(crate) const BACKLOG: u32 = 4096;
 
 /// A command that takes longer is kept by `SLOWLOG`: the number of Redis.
 pub(crate) const SLOWLOG_MICROSECONDS: i64 = 10_000;

@@ -13,7 +13,7 @@ use std::time::Duration;
 use pugdb::{Database, Error, Result};
 use pugdb_wire::resp::Protocol;
 use socket2::{SockRef, TcpKeepalive};
-use tokio::net::{TcpListener, TcpStream, UnixListener};
+use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
@@ -23,7 +23,7 @@ use crate::connection::Connection;
 use crate::failure::Failure;
 use crate::gate::Watchman;
 use crate::http::HttpServer;
-use crate::limits::{ACCEPT_PAUSE, TICK};
+use crate::limits::{ACCEPT_PAUSE, BACKLOG, TICK};
 use crate::options::{HttpAddress, ServerOptions};
 use crate::shared::Shared;
 use crate::stream::Stream;
@@ -83,9 +83,7 @@ impl Server {
             .map_err(no_threads)?;
         let mut listeners = Vec::new();
         for &address in &options.addresses {
-            listeners.push(
-                runtime.block_on(TcpListener::bind(address)).map_err(|error| bind_error(address, error))?,
-            );
+            listeners.push(listen(&runtime, address).map_err(|error| bind_error(address, error))?);
         }
         let mut addresses = Vec::new();
         for listener in &listeners {
@@ -184,9 +182,18 @@ fn bind_error(address: SocketAddr, error: std::io::Error) -> Error {
     Error::io(format_args!("listen on {address}"), error)
 }
 
+fn listen(runtime: &Runtime, address: SocketAddr) -> std::io::Result<TcpListener> {
+    let _in_runtime = runtime.enter();
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    // A server that starts again need not wait for connections of the last one to time out.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
 fn bind_http(runtime: &Runtime, http: HttpAddress) -> Result<Option<(TcpListener, SocketAddr)>> {
     let (HttpAddress::At(address) | HttpAddress::IfFree(address)) = http else { return Ok(None) };
-    let listener = match runtime.block_on(TcpListener::bind(address)) {
+    let listener = match listen(runtime, address) {
         Ok(listener) => listener,
         Err(error) if error.kind() == ErrorKind::AddrInUse && http == HttpAddress::IfFree(address) => {
             return Ok(None);

@@ -11,7 +11,7 @@ use rustix::fs::Mode;
 use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::net::UnixListener;
 
-use crate::limits::UNIX_BACKLOG;
+use crate::limits::BACKLOG;
 
 /// Only the owner reads and writes, which is what it takes to connect.
 const OWNER_ONLY: u32 = 0o600;
@@ -36,7 +36,7 @@ impl UnixSocket {
         let _ = rustix::fs::fchmod(&socket, Mode::RUSR | Mode::WUSR);
         socket.bind(&SockAddr::unix(path).map_err(failed)?).map_err(failed)?;
         fs::set_permissions(path, fs::Permissions::from_mode(OWNER_ONLY)).map_err(failed)?;
-        socket.listen(UNIX_BACKLOG).map_err(failed)?;
+        socket.listen(BACKLOG.cast_signed()).map_err(failed)?;
         socket.set_nonblocking(true).map_err(failed)?;
         let listener = UnixListener::from_std(socket.into()).map_err(failed)?;
         let file = fs::symlink_metadata(path).map_err(failed)?;
