@@ -2,8 +2,9 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
-use pugdb::{Builder, Database, Durability, ErrorKind, Result};
+use pugdb::{Builder, Database, Durability, EngineKind, ErrorKind, Result};
 use pugdb_core::seam::TableStore;
 use pugdb_lsm::table::LocalTables;
 use pugdb_sim::{Model, ModelEntry, ModelState, SlowStore, TestCipher, World};
@@ -26,6 +27,8 @@ pub struct Setup {
     pub sizes: Sizes,
     /// Whether a keyspace in memory stands beside those on disk.
     pub company: Company,
+    /// The engine of keyspaces in memory.
+    pub volatile: EngineKind,
 }
 
 /// Where the entries live.
@@ -69,7 +72,7 @@ pub enum Sizes {
 pub enum Company {
     /// All with the default engine.
     Alike,
-    /// One of them is a btree: empty after every open.
+    /// One of them is in memory: empty after every open.
     Volatile,
 }
 
@@ -89,6 +92,7 @@ impl Setup {
         reads: Reads::AtOnce,
         sizes: Sizes::Default,
         company: Company::Alike,
+        volatile: EngineKind::Btree,
     };
 
     /// Opens what the world's disk holds, or begins.
@@ -107,6 +111,7 @@ impl Setup {
         let env = world.env();
         let mut builder = self.sizes.apply(Database::builder().env(env.clone()), world.seed());
         if self.place == Place::Memory {
+            let builder = builder.default_engine(self.volatile);
             return adjust(builder).in_memory().map(|db| Opened { db, slow: None });
         }
         if self.sealing == Sealing::TestCipher {
@@ -129,7 +134,9 @@ impl Sizes {
         let grow = seed % 5;
         match self {
             Self::Default => builder.log_segment_bytes(1 << 20),
+            // Without a grace, too: what has expired goes with the next compaction.
             Self::Small => builder
+                .expiry_grace(Duration::ZERO)
                 .memory_bytes(1 << 20)
                 .cache_bytes((16 << 10) << (grow % 2))
                 .memtable_bytes((4 << 10) << grow)

@@ -1,4 +1,4 @@
-//! The conformance suite of the simulator on every engine: the btree, and the lsm tree in five dresses.
+//! The conformance suite of the simulator on every engine: the btree, the hash, and the lsm tree in five dresses.
 //!
 //! The tree stands here alone, without a log: seqnos come from the suite, and after every reopen the suite applies
 //! again all that it ever applied.
@@ -8,12 +8,15 @@ use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
-use pugdb_core::engine::{Capabilities, Cursor, Direction, Engine, EngineKind, KeyRange, ReadPoint};
-use pugdb_core::memory::Btree;
+use parking_lot::Mutex;
+use pugdb_core::engine::{Capabilities, Counts, Cursor, Direction, Engine, EngineKind, KeyRange, ReadPoint};
+use pugdb_core::env::Clock;
+use pugdb_core::memory::{Btree, Hash};
 use pugdb_core::seam::{Cipher, Plain, TableStore};
 use pugdb_core::snapshots::Snapshots;
-use pugdb_core::{DatabaseId, Found, KeyspaceId, Op, Result, Seqno};
+use pugdb_core::{DatabaseId, Found, KeyspaceId, Op, Result, Seqno, Timestamp};
 use pugdb_lsm::Tree;
 use pugdb_lsm::file::Context;
 use pugdb_lsm::manifest::{self, Manifest, State};
@@ -32,18 +35,21 @@ const ROOMY: StoreOptions = StoreOptions {
     memtable_bytes: 64 << 10,
     unflushed_bytes_max: 256 << 10,
     cache_bytes: 256 << 10,
+    expiry_grace: Duration::from_secs(5),
     table: TableOptions { block_bytes: 4 << 10 },
 };
 const SMALL: StoreOptions = StoreOptions {
     memtable_bytes: 32 << 10,
     unflushed_bytes_max: 128 << 10,
     cache_bytes: 16 << 10,
+    expiry_grace: Duration::ZERO,
     table: TableOptions { block_bytes: 512 },
 };
 const TINY: StoreOptions = StoreOptions {
     memtable_bytes: 4 << 10,
     unflushed_bytes_max: 16 << 10,
     cache_bytes: 0,
+    expiry_grace: Duration::ZERO,
     table: TableOptions { block_bytes: 64 },
 };
 
@@ -89,8 +95,25 @@ struct Alone {
     totals: Rc<RefCell<Totals>>,
     random: fastrand::Rng,
     world: World,
+    calendar: Arc<Calendar>,
     /// `None` only while it is reopened.
     life: Option<Life>,
+}
+
+/// The suite's calendar, and the stopwatch of the world.
+struct Calendar {
+    now: AtomicU64,
+    stopwatch: Mutex<Arc<dyn Clock>>,
+}
+
+impl Clock for Calendar {
+    fn now(&self) -> Timestamp {
+        Timestamp(self.now.load(Ordering::Relaxed))
+    }
+
+    fn monotonic(&self) -> Duration {
+        self.stopwatch.lock().monotonic()
+    }
 }
 
 /// What lives from one open to the next.
@@ -111,8 +134,10 @@ struct Writer {
 
 impl Life {
     /// Opens what the disk holds, or begins.
-    fn begin(dress: Dress, world: &World) -> Result<Self> {
-        let env = world.env();
+    fn begin(dress: Dress, world: &World, calendar: &Arc<Calendar>) -> Result<Self> {
+        let mut env = world.env();
+        *calendar.stopwatch.lock() = Arc::clone(&env.clock);
+        env.clock = Arc::clone(calendar) as Arc<dyn Clock>;
         let directory = Path::new(DIRECTORY);
         let tables = directory.join("tables");
         env.fs.create_dir_all(&tables).expect("the disk of the world is whole");
@@ -163,9 +188,11 @@ impl Life {
 impl Alone {
     fn new(dress: Dress, seed: u64, totals: &Rc<RefCell<Totals>>) -> Self {
         let world = World::new(seed);
-        let life = Life::begin(dress, &world).expect("nothing fails in this world");
+        let stopwatch = Mutex::new(world.env().clock);
+        let calendar = Arc::new(Calendar { now: AtomicU64::new(conformance::START.0), stopwatch });
+        let life = Life::begin(dress, &world, &calendar).expect("nothing fails in this world");
         let random = fastrand::Rng::with_seed(seed);
-        Self { dress, totals: Rc::clone(totals), random, world, life: Some(life) }
+        Self { dress, totals: Rc::clone(totals), random, world, calendar, life: Some(life) }
     }
 
     fn life(&self) -> &Life {
@@ -180,6 +207,10 @@ impl Subject for Alone {
 
     fn snapshots(&self) -> &Arc<Snapshots> {
         &self.life().snapshots
+    }
+
+    fn set_clock(&mut self, now: Timestamp) {
+        self.calendar.now.store(now.0, Ordering::Relaxed);
     }
 
     fn maintain(&mut self) {
@@ -210,7 +241,9 @@ impl Subject for Alone {
             _ => self.world = self.world.power_cut(),
         }
         drop((totals, life));
-        self.life = Some(Life::begin(self.dress, &self.world).expect("every file is as it was synced"));
+        self.life = Some(
+            Life::begin(self.dress, &self.world, &self.calendar).expect("every file is as it was synced"),
+        );
         true
     }
 }
@@ -255,6 +288,10 @@ impl Engine for Writer {
     fn scan(&self, range: KeyRange, direction: Direction, point: ReadPoint) -> Result<Box<dyn Cursor>> {
         self.tree.scan(range, direction, point)
     }
+
+    fn count(&self, range: KeyRange, point: ReadPoint) -> Result<Counts> {
+        self.tree.count(range, point)
+    }
 }
 
 /// Runs the suite on trees in this dress, and looks that their entries were in several tables at a time.
@@ -267,12 +304,12 @@ fn run(dress: Dress, seed: u64) -> Totals {
     totals
 }
 
-struct Memory {
+struct Memory<E> {
     snapshots: Arc<Snapshots>,
-    engine: Btree,
+    engine: E,
 }
 
-impl Subject for Memory {
+impl<E: Engine> Subject for Memory<E> {
     fn engine(&self) -> &dyn Engine {
         &self.engine
     }
@@ -288,6 +325,16 @@ fn the_btree_conforms() {
         conformance::run(seed, &mut || {
             let snapshots = Snapshots::new(Seqno::ZERO);
             Box::new(Memory { engine: Btree::new(Arc::clone(&snapshots)), snapshots })
+        });
+    });
+}
+
+#[test]
+fn the_hash_conforms() {
+    pugdb_sim::check(TARGET, "the_hash_conforms", 1..=8, |seed| {
+        conformance::run(seed, &mut || {
+            let snapshots = Snapshots::new(Seqno::ZERO);
+            Box::new(Memory { engine: Hash::new(Arc::clone(&snapshots), seed), snapshots })
         });
     });
 }

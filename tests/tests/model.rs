@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use pugdb::{Database, Durability, EntryOptions, Keyspace};
+use pugdb::{Database, Durability, EngineKind, EntryOptions, Keyspace};
 use pugdb_sim::World;
 use pugdb_tests::model_setup::{Company, Place, Reads, Sealing, Setup, Sizes, table_file_bytes};
 use pugdb_tests::model_walk::{Tally, Walk};
@@ -35,6 +35,23 @@ fn a_database_in_memory_does_as_the_model() {
     let setup = Setup { place: Place::Memory, ..Setup::PLAIN };
     walk("a_database_in_memory_does_as_the_model", setup, 1..5, |tally| {
         assert_eq!((tally.flushes, tally.replayed, tally.shown), (0, 0, [false; 3]));
+    });
+}
+
+#[test]
+fn a_database_of_hashes_in_memory_does_as_the_model() {
+    let setup = Setup { place: Place::Memory, volatile: EngineKind::Hash, ..Setup::PLAIN };
+    walk("a_database_of_hashes_in_memory_does_as_the_model", setup, 71..75, |tally| {
+        assert_eq!((tally.flushes, tally.replayed, tally.shown), (0, 0, [false; 3]));
+    });
+}
+
+#[test]
+fn a_hash_beside_durable_keyspaces_does_as_the_model() {
+    let setup = Setup { company: Company::Volatile, volatile: EngineKind::Hash, ..Setup::PLAIN };
+    walk("a_hash_beside_durable_keyspaces_does_as_the_model", setup, 81..85, |tally| {
+        went_to_disk(tally);
+        assert!(tally.mixed > 100, "{tally:?}");
     });
 }
 
@@ -95,6 +112,7 @@ fn a_database_with_everything_at_once_does_as_the_model() {
         reads: Reads::Slow,
         sizes: Sizes::Small,
         company: Company::Volatile,
+        volatile: EngineKind::Btree,
     };
     walk("a_database_with_everything_at_once_does_as_the_model", setup, 61..66, |tally| {
         never_rested(tally);

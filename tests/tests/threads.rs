@@ -3,10 +3,13 @@
 
 #![expect(clippy::unwrap_used, reason = "a test's helper fails as its test does")]
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
+use std::time::Duration;
 
-use pugdb::{Change, Database, Durability, Keyspace};
+use pugdb::env::Env;
+use pugdb::{Change, Database, Durability, EngineKind, EntryOptions, Keyspace};
 
 const WRITERS: u8 = 4;
 const ROUNDS: u64 = 1_500;
@@ -95,6 +98,72 @@ fn snapshots_are_whole_while_everything_happens_at_once() {
     assert_eq!(number(&snapshot, &left, b"counter"), u64::from(WRITERS) * ROUNDS);
     for writer in 0..WRITERS {
         assert_eq!(number(&snapshot, &left, &[b'w', writer]), ROUNDS);
+    }
+}
+
+/// Whole batches, deletes, truncations and entries that expire at once, in memory and with the real housekeeper.
+#[test]
+fn snapshots_of_engines_in_memory_are_whole_while_memory_is_given_back() {
+    const KEYS: u64 = 200;
+    for engine in [EngineKind::Btree, EngineKind::Hash] {
+        let db = Database::builder().default_engine(engine).in_memory().unwrap();
+        let space = db.keyspace("space").unwrap();
+        let (is_over, checks) = (AtomicBool::new(false), AtomicU64::new(0));
+        thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(|| {
+                    while !is_over.load(Ordering::Acquire) {
+                        let snapshot = db.snapshot().unwrap();
+                        // Either all of a batch, or nothing of it.
+                        let first = snapshot.get(&space, 0_u64.to_be_bytes()).unwrap();
+                        for key in 0..KEYS {
+                            assert!(snapshot.get(&space, key.to_be_bytes()).unwrap() == first);
+                        }
+                        let scanned: Vec<_> = snapshot.scan(&space, ..).map(|entry| entry.unwrap()).collect();
+                        assert!(scanned.iter().all(|(_, value)| Some(value) == first.as_ref()));
+                        let keys: BTreeSet<_> = scanned.iter().map(|(key, _)| key.clone()).collect();
+                        let there = if first.is_some() { KEYS } else { 0 };
+                        let found = (scanned.len() as u64, keys.len() as u64);
+                        assert_eq!(found, (there, there), "each key once");
+                        checks.fetch_add(1, Ordering::Relaxed);
+                    }
+                });
+            }
+            for round in 0_u64..1500 {
+                let mut batch = db.batch();
+                // One moment for the whole batch: it expires as one.
+                let expires_at = (round % 3 == 1).then(|| db.now().plus_ms(2));
+                for key in 0..KEYS {
+                    match round % 5 {
+                        4 => batch.delete(&space, key.to_be_bytes()),
+                        _ => batch.put_with(
+                            &space,
+                            key.to_be_bytes(),
+                            round.to_be_bytes(),
+                            EntryOptions { expires_at, meta: 0 },
+                        ),
+                    }
+                }
+                batch.commit().unwrap();
+                if round % 100 == 99 {
+                    space.truncate().unwrap();
+                }
+                assert!(space.counts().unwrap().keys <= KEYS);
+            }
+            is_over.store(true, Ordering::Release);
+        });
+        assert!(checks.load(Ordering::Relaxed) > 10);
+        let mut batch = db.batch();
+        (0..KEYS).for_each(|key| batch.delete(&space, key.to_be_bytes()));
+        batch.commit().unwrap();
+        // Nobody writes any more: the housekeeper comes by.
+        let clock = Env::os().clock;
+        let patience = clock.monotonic() + Duration::from_mins(1);
+        while db.stats().unwrap().memtable_bytes > 0 {
+            assert!(clock.monotonic() < patience, "{:?}", db.stats());
+            thread::yield_now();
+        }
+        db.close().unwrap();
     }
 }
 

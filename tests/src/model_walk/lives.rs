@@ -103,7 +103,7 @@ impl Walk {
             }
             let keyspace = self.db().existing_keyspace(name).expect("the database is open");
             let keyspace = keyspace.expect("a keyspace survives");
-            let engine = if self.is_volatile(name) { EngineKind::Btree } else { EngineKind::Lsm };
+            let engine = if self.is_volatile(name) { self.setup.volatile } else { EngineKind::Lsm };
             assert_eq!((&*keyspace.name(), keyspace.engine()), (name, engine));
             self.handles.insert(name, Handle { number: self.model.commits(), keyspace });
         }

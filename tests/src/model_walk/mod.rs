@@ -22,7 +22,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use fastrand::Rng;
-use pugdb::{Database, EngineKind, Keyspace, KeyspaceOptions, Timestamp};
+use pugdb::{Database, Keyspace, KeyspaceOptions, Timestamp};
 use pugdb_sim::{Model, ModelOp, World};
 
 pub use tally::Tally;
@@ -183,7 +183,7 @@ impl Walk {
             return handle.keyspace.clone();
         }
         let keyspace = if self.is_volatile(name) {
-            let options = KeyspaceOptions { engine: Some(EngineKind::Btree) };
+            let options = KeyspaceOptions { engine: Some(self.setup.volatile) };
             self.db().keyspace_with(name, options)
         } else {
             self.db().keyspace(name)

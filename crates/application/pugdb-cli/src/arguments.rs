@@ -5,7 +5,13 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::doctor::DoctorArguments;
+use crate::inspect::InspectArguments;
+use crate::manual::{CompletionsArguments, ManArguments};
+use crate::settings::ConfigArguments;
+use crate::shell::ShellArguments;
 use crate::text::parse_size;
+use crate::transfer::{ExportArguments, ImportArguments};
 use crate::url::ServerUrl;
 
 const EXAMPLES: &str = "\
@@ -15,21 +21,33 @@ Examples:
   pugdb get ada --url redis://127.0.0.1:7379   read through a server
   pugdb put portrait @ada.png                  the value is a file's content
   pugdb scan --prefix user: --limit 10
-  pugdb import dir /usr/share/doc --keyspace docs
+  pugdb shell                                  type commands; `help` lists them
+  pugdb import csv people.csv --key id
+  pugdb import rdb dump.rdb                    what redis-server saved
   pugdb export jsonl - --keyspace docs | gzip > docs.jsonl.gz
+
+Every flag of `serve`, and --data, --url, --keyspace and --memory, can also be set by an environment variable (PUGDB_DATA
+for --data) or in a file pugdb.toml; `pugdb config show` prints what counts and where it comes from.
 
 Exit codes:
   0  done
   1  the key, keyspace or database does not exist
-  2  the command line or the request breaks a rule
-  3  damaged data was found, or a part was left out
+  2  the command line, a setting or the request breaks a rule
+  3  damaged data was found, a part was left out, or `doctor` warns
   4  cannot be done now: in use, no rights, no server, no space
-  5  a bug in PugDB";
+  5  a bug in PugDB
+  130  stopped on request, by Ctrl-C or SIGTERM: what was done so far is kept (143: by a second SIGTERM)";
 
 /// PugDB: a privacy-first key-value database.
 #[derive(Debug, Parser)]
 #[command(name = "pugdb", version, about, after_help = EXAMPLES, subcommand_required = true, arg_required_else_help = true)]
 pub(crate) struct Arguments {
+    /// Settings from this file, and from no other
+    #[arg(long, global = true, value_name = "FILE", display_order = 900)]
+    pub(crate) config: Option<PathBuf>,
+    /// Print JSON: one object, or one a line
+    #[arg(long, global = true, display_order = 900)]
+    pub(crate) json: bool,
     #[command(subcommand)]
     pub(crate) command: Command,
 }
@@ -37,6 +55,7 @@ pub(crate) struct Arguments {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Serve(ServeArguments),
+    Shell(ShellArguments),
     Get(GetArguments),
     Put(PutArguments),
     Delete(DeleteArguments),
@@ -47,10 +66,45 @@ pub(crate) enum Command {
     Import(ImportArguments),
     Export(ExportArguments),
     Bench(crate::bench::BenchArguments),
+    Inspect(InspectArguments),
+    Doctor(DoctorArguments),
+    Config(ConfigArguments),
+    Completions(CompletionsArguments),
+    Man(ManArguments),
+}
+
+impl Command {
+    /// Where the command works, if it works on a database's entries.
+    pub(crate) fn target_mut(&mut self) -> Option<&mut Target> {
+        match self {
+            Self::Shell(arguments) => Some(&mut arguments.target),
+            Self::Get(arguments) => Some(&mut arguments.target),
+            Self::Put(arguments) => Some(&mut arguments.target),
+            Self::Delete(arguments) => Some(&mut arguments.target),
+            Self::Exists(arguments) => Some(&mut arguments.target),
+            Self::Scan(arguments) => Some(&mut arguments.target),
+            Self::Stats(arguments) => Some(&mut arguments.target),
+            Self::Verify(arguments) => Some(&mut arguments.target),
+            Self::Import(arguments) => Some(arguments.target_mut()),
+            Self::Export(arguments) => Some(arguments.target_mut()),
+            Self::Serve(_)
+            | Self::Bench(_)
+            | Self::Inspect(_)
+            | Self::Doctor(_)
+            | Self::Config(_)
+            | Self::Completions(_)
+            | Self::Man(_) => None,
+        }
+    }
+
+    /// True when it works on files only and never through a server.
+    pub(crate) fn is_local(&self) -> bool {
+        matches!(self, Self::Verify(_) | Self::Import(_) | Self::Export(_))
+    }
 }
 
 /// Where a command works: a directory on this machine, or a server.
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 pub(crate) struct Target {
     /// The directory of the database [default: ./pugdb-data]
     #[arg(long, value_name = "DIR", conflicts_with = "url")]
@@ -66,15 +120,54 @@ pub(crate) struct Target {
     pub(crate) memory: Option<usize>,
 }
 
-/// How keys and values on the command line become bytes.
-#[derive(Args, Clone, Copy, Debug)]
+/// How keys and values on the command line become bytes, and how bytes are printed.
+#[derive(Args, Clone, Copy, Debug, Default)]
+#[group(multiple = false)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a flag of its own on the command line; `form` reads them"
+)]
 pub(crate) struct Spelling {
     /// Take keys and values as they stand: @ and - mean nothing
-    #[arg(long, short, conflicts_with = "escaped")]
-    pub(crate) literal: bool,
+    #[arg(long, short)]
+    literal: bool,
     /// Read \t \n \r \\ and \xNN in keys and values, as `scan` prints them
     #[arg(long, short)]
-    pub(crate) escaped: bool,
+    escaped: bool,
+    /// Keys and values are hexadecimal digits, here and in what is printed
+    #[arg(long)]
+    hex: bool,
+    /// Keys and values are base64 (standard alphabet, padded), here and in what is printed
+    #[arg(long)]
+    base64: bool,
+    /// As --literal, and print bytes as they are: nothing is escaped, no line end is added to a value
+    #[arg(long)]
+    raw: bool,
+}
+
+/// What a [`Spelling`] asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// In: text, `@FILE`, `-`. Out: what suits the place.
+    Plain,
+    Literal,
+    Escaped,
+    Hex,
+    Base64,
+    Raw,
+}
+
+impl Spelling {
+    pub(crate) fn form(self) -> Form {
+        let flags = [
+            (self.literal, Form::Literal),
+            (self.escaped, Form::Escaped),
+            (self.hex, Form::Hex),
+            (self.base64, Form::Base64),
+            (self.raw, Form::Raw),
+        ];
+        flags.into_iter().find_map(|(is_set, form)| is_set.then_some(form)).unwrap_or(Form::Plain)
+    }
 }
 
 /// Serve the database to Redis clients until Ctrl-C or SIGTERM
@@ -83,10 +176,14 @@ pub(crate) struct Spelling {
 There are no users and no TLS yet: whoever reaches the port reads and changes everything. So only addresses of this
 machine are accepted, unless --allow-remote-without-encryption says otherwise.
 
+The first Ctrl-C or SIGTERM ends in good order. A second one ends at once: nothing acknowledged is lost, and the next start
+takes longer.
+
 Examples:
   pugdb serve
   pugdb serve --data /var/lib/pugdb --memory 4GiB
-  pugdb serve --resp 127.0.0.1:0               a free port; the line \"ready on\" names it")]
+  pugdb serve --resp 127.0.0.1:0               a free port; the line \"ready on\" names it
+  pugdb serve --unix-socket /run/pugdb/redis --no-http")]
 pub(crate) struct ServeArguments {
     /// The directory of the database; it is made if there is none
     #[arg(long, value_name = "DIR", default_value = crate::target::DATA_DEFAULT)]
@@ -100,6 +197,21 @@ pub(crate) struct ServeArguments {
     /// What an acknowledged write survives
     #[arg(long, value_enum, default_value_t = Level::Sync)]
     pub(crate) durability: Level,
+    /// A socket in the file system for Redis clients, too; only its owner may connect
+    #[arg(long, value_name = "PATH")]
+    pub(crate) unix_socket: Option<PathBuf>,
+    /// Where /livez, /readyz and /metrics are answered [default: 127.0.0.1:7080, if it is free]
+    #[arg(long, value_name = "ADDRESS", conflicts_with = "no_http")]
+    pub(crate) http: Option<String>,
+    /// Answer no HTTP
+    #[arg(long)]
+    pub(crate) no_http: bool,
+    /// Clients at a time; one more is refused. Fewer, if the process may not open so many files
+    #[arg(long, value_name = "COUNT", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) max_clients: u32,
+    /// Close clients that are silent for so long; 0 for never
+    #[arg(long, value_name = "SECONDS", default_value_t = 0)]
+    pub(crate) idle_timeout: u32,
     /// Accept an address that other machines reach: everybody who does reads and changes everything, and so does
     /// everybody on the way
     #[arg(long)]
@@ -118,12 +230,14 @@ pub(crate) enum Level {
 #[derive(Args, Debug)]
 #[command(after_help = "\
 The value is printed as it is; only on a terminal a line end follows. A key that does not exist prints nothing and ends
-with code 1.
+with code 1. --hex and --base64 read the key and print the value so, on a line; --raw prints no line end even on a
+terminal; --json prints an object as `export jsonl` does.
 
 Examples:
   pugdb get ada
   pugdb get portrait > ada.png
-  pugdb get --escaped 'a\\x00b'")]
+  pugdb get --escaped 'a\\x00b'
+  pugdb get --hex 610062")]
 pub(crate) struct GetArguments {
     /// The key: text, @FILE for a file's content, - for stdin
     pub(crate) key: OsString,
@@ -144,6 +258,7 @@ Examples:
   pugdb put portrait @ada.png
   printf %s \"$TOKEN\" | pugdb put token - --expire-in 3600
   pugdb put --literal handle @ada
+  pugdb put --hex 610062 ff00
   pugdb put -- balance -5")]
 pub(crate) struct PutArguments {
     /// The key: text, @FILE for a file's content, - for stdin
@@ -168,6 +283,10 @@ const EXPIRE_SECONDS_MAX: u64 = 100_000_000_000;
 
 /// Remove a key; code 1 if it did not exist
 #[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  pugdb delete ada
+  pugdb delete --hex 610062")]
 pub(crate) struct DeleteArguments {
     /// The key: text, @FILE for a file's content, - for stdin
     pub(crate) key: OsString,
@@ -179,6 +298,10 @@ pub(crate) struct DeleteArguments {
 
 /// Print 1 if a key exists, else 0 and end with code 1
 #[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  pugdb exists ada && echo there
+  pugdb exists ada --url redis://127.0.0.1:7379")]
 pub(crate) struct ExistsArguments {
     /// The key: text, @FILE for a file's content, - for stdin
     pub(crate) key: OsString,
@@ -193,6 +316,9 @@ pub(crate) struct ExistsArguments {
 #[command(after_help = "\
 A line is the key, a tab, the value. Tab, line end, backslash and every byte that is not printable UTF-8 appear as \\t \\n
 \\r \\\\ \\xNN, so nothing is lost; --escaped reads that form back.
+
+--hex and --base64 print keys and values so. --raw escapes nothing: then a tab or line end in a key or value looks like one
+between them. --json prints an object a line, as `export jsonl` does.
 
 Through --url the keys that match are gathered first, because a server gives them in no promised order.
 
@@ -228,6 +354,11 @@ pub(crate) struct ScanArguments {
 
 /// Print sizes and counts
 #[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  pugdb stats
+  pugdb stats --count --keyspace users
+  pugdb stats --json --url redis://127.0.0.1:7379")]
 pub(crate) struct StatsArguments {
     /// Count the entries of the keyspace, too; reads all of it
     #[arg(long)]
@@ -239,79 +370,14 @@ pub(crate) struct StatsArguments {
 /// Read every byte on disk and check it; code 3 if something is damaged
 #[derive(Args, Debug)]
 #[command(after_help = "\
-It reads the files themselves, so it needs --data, and no server may run on them.")]
+It reads the files themselves, so it needs --data, and no server may run on them.
+
+Examples:
+  pugdb verify
+  pugdb verify --data /var/lib/pugdb --json")]
 pub(crate) struct VerifyArguments {
     #[command(flatten)]
     pub(crate) target: Target,
-}
-
-/// Bring in a directory tree or JSONL
-#[derive(Args, Debug)]
-pub(crate) struct ImportArguments {
-    #[command(subcommand)]
-    pub(crate) source: ImportSource,
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum ImportSource {
-    /// A directory tree: the path is the key, the content the value
-    #[command(after_help = "\
-A key is the path below PATH with / between its parts, byte for byte. Only regular files are kept: links and special files
-are listed and skipped, empty directories, owners, modes and times are not kept. A file that cannot be read or is too large
-is listed and skipped, and the code is 3. Everything is on disk when the command ends; when it is stopped, what it wrote so
-far stays.")]
-    Dir {
-        /// The directory
-        path: PathBuf,
-        #[command(flatten)]
-        target: Target,
-    },
-    /// A file of JSON objects, one a line
-    #[command(after_help = "\
-A line: {\"key\":\"ada\",\"value\":\"1815\"}. Bytes that are not UTF-8 come as \"key_base64\" or \"value_base64\" instead.
-Optional: \"expires_at_ms\" (milliseconds since 1970) and \"meta\" (the entry's own byte, 0 to 255). Nothing else is allowed.
-The first line that is wrong ends the import with its number and code 3; the lines before it stay imported.")]
-    Jsonl {
-        /// The file, or - for stdin
-        file: PathBuf,
-        #[command(flatten)]
-        target: Target,
-    },
-}
-
-/// Write out a directory tree or JSONL
-#[derive(Args, Debug)]
-pub(crate) struct ExportArguments {
-    #[command(subcommand)]
-    pub(crate) destination: ExportDestination,
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum ExportDestination {
-    /// A directory tree: the key is the path, the value the content
-    #[command(after_help = "\
-A key that is no safe path (absolute, with empty parts, `.`, `..` or NUL, a part too long for the file system, or a file where
-another key needs a folder) is listed and left out, and the code is 3. Links in the target are never followed. Expiry is
-not kept; use jsonl for that.")]
-    Dir {
-        /// The directory; it is made if there is none
-        path: PathBuf,
-        /// Replace files that are there already
-        #[arg(long)]
-        force: bool,
-        #[command(flatten)]
-        target: Target,
-    },
-    /// A file of JSON objects, one a line, as `import jsonl` reads it
-    Jsonl {
-        /// The file, or - for stdout
-        file: PathBuf,
-        /// Replace the file if it is there already
-        #[arg(long)]
-        force: bool,
-        #[command(flatten)]
-        target: Target,
-    },
 }
 
 #[cfg(test)]
@@ -336,7 +402,7 @@ mod tests {
     #[test]
     fn help_names_every_exit_code() {
         let help = Arguments::command().render_help().to_string();
-        for code in 0..=5 {
+        for code in [0, 1, 2, 3, 4, 5, 130] {
             assert!(help.contains(&format!("\n  {code}  ")), "{code} in {help}");
         }
     }

@@ -6,9 +6,9 @@ use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 
 use pugdb::limits;
 
-use crate::arguments::Spelling;
+use crate::arguments::Form;
 use crate::outcome::Failure;
-use crate::text::unescape;
+use crate::text::{unbase64, unescape, unhex};
 
 /// What an argument stands for.
 #[derive(Debug, PartialEq, Eq)]
@@ -18,29 +18,30 @@ enum Source {
     Stdin,
 }
 
-fn source(argument: &OsStr, spelling: Spelling) -> Result<Source, Failure> {
+fn source(argument: &OsStr, form: Form) -> Result<Source, Failure> {
     let bytes = argument.as_bytes();
-    Ok(match bytes {
-        _ if spelling.literal => Source::Bytes(bytes.to_vec()),
-        _ if spelling.escaped => Source::Bytes(unescape(bytes).map_err(Failure::usage)?),
-        b"-" => Source::Stdin,
-        [b'@', file @ ..] => Source::File(OsString::from_vec(file.to_vec())),
-        _ => Source::Bytes(bytes.to_vec()),
-    })
+    let decoded = match (form, bytes) {
+        (Form::Plain, b"-") => return Ok(Source::Stdin),
+        (Form::Plain, [b'@', file @ ..]) => return Ok(Source::File(OsString::from_vec(file.to_vec()))),
+        (Form::Plain | Form::Literal | Form::Raw, _) => Ok(bytes.to_vec()),
+        (Form::Escaped, _) => unescape(bytes),
+        (Form::Hex, _) => unhex(bytes),
+        (Form::Base64, _) => unbase64(bytes),
+    };
+    decoded.map(Source::Bytes).map_err(Failure::usage)
 }
 
 /// The bytes of a key.
-pub(crate) fn key(argument: &OsStr, spelling: Spelling) -> Result<Vec<u8>, Failure> {
-    read(source(argument, spelling)?, limits::KEY_BYTES_MAX).map_err(|failure| failure.at("the key"))
+pub(crate) fn key(argument: &OsStr, form: Form) -> Result<Vec<u8>, Failure> {
+    source(argument, form)
+        .and_then(|source| read(source, limits::KEY_BYTES_MAX))
+        .map_err(|failure| failure.at("the key"))
 }
 
 /// The bytes of a key and of its value.
-pub(crate) fn key_and_value(
-    key: &OsStr,
-    value: &OsStr,
-    spelling: Spelling,
-) -> Result<(Vec<u8>, Vec<u8>), Failure> {
-    let (key, value) = (source(key, spelling)?, source(value, spelling)?);
+pub(crate) fn key_and_value(key: &OsStr, value: &OsStr, form: Form) -> Result<(Vec<u8>, Vec<u8>), Failure> {
+    let key = source(key, form).map_err(|failure| failure.at("the key"))?;
+    let value = source(value, form).map_err(|failure| failure.at("the value"))?;
     if key == Source::Stdin && value == Source::Stdin {
         return Err(Failure::usage("only one of key and value can come from stdin"));
     }
@@ -80,29 +81,35 @@ pub(crate) fn read_up_to(reader: &mut impl Read, bytes_max: usize) -> io::Result
 mod tests {
     use super::*;
 
-    const PLAIN: Spelling = Spelling { literal: false, escaped: false };
-
     #[test]
     fn what_an_argument_stands_for() {
-        let source =
-            |text: &str, spelling| source(OsStr::new(text), spelling).map_err(|failure| failure.message);
-        assert_eq!(source("ada", PLAIN), Ok(Source::Bytes(b"ada".to_vec())));
-        assert_eq!(source("", PLAIN), Ok(Source::Bytes(Vec::new())));
-        assert_eq!(source("-", PLAIN), Ok(Source::Stdin));
-        assert_eq!(source("--", PLAIN), Ok(Source::Bytes(b"--".to_vec())));
-        assert_eq!(source("@file", PLAIN), Ok(Source::File("file".into())));
-        let literal = Spelling { literal: true, ..PLAIN };
-        assert_eq!(source("@file", literal), Ok(Source::Bytes(b"@file".to_vec())));
-        assert_eq!(source("-", literal), Ok(Source::Bytes(b"-".to_vec())));
-        let escaped = Spelling { escaped: true, ..PLAIN };
-        assert_eq!(source(r"a\x00\tb", escaped), Ok(Source::Bytes(b"a\0\tb".to_vec())));
-        assert!(source(r"a\q", escaped).unwrap_err().contains("backslash"));
+        let source = |text: &str, form| source(OsStr::new(text), form).map_err(|failure| failure.message);
+        let bytes = |bytes: &[u8]| Ok(Source::Bytes(bytes.to_vec()));
+        assert_eq!(source("ada", Form::Plain), bytes(b"ada"));
+        assert_eq!(source("", Form::Plain), bytes(b""));
+        assert_eq!(source("-", Form::Plain), Ok(Source::Stdin));
+        assert_eq!(source("--", Form::Plain), bytes(b"--"));
+        assert_eq!(source("@file", Form::Plain), Ok(Source::File("file".into())));
+        for form in [Form::Literal, Form::Raw] {
+            assert_eq!(source("@file", form), bytes(b"@file"));
+            assert_eq!(source("-", form), bytes(b"-"));
+        }
+        assert_eq!(source(r"a\x00\tb", Form::Escaped), bytes(b"a\0\tb"));
+        assert_eq!(source("6100ff", Form::Hex), bytes(b"a\0\xff"));
+        assert_eq!(source("YQD/", Form::Base64), bytes(b"a\0\xff"));
+        for (text, form, part) in [
+            (r"a\q", Form::Escaped, "backslash"),
+            ("6", Form::Hex, "hexadecimal"),
+            ("6", Form::Base64, "base64"),
+        ] {
+            assert!(source(text, form).unwrap_err().contains(part), "{text}");
+        }
     }
 
     #[test]
     fn stdin_is_read_once() {
         let dash = OsStr::new("-");
-        assert_eq!(key_and_value(dash, dash, PLAIN).unwrap_err().exit, crate::outcome::Exit::Usage);
+        assert_eq!(key_and_value(dash, dash, Form::Plain).unwrap_err().exit, crate::outcome::Exit::Usage);
     }
 
     #[test]

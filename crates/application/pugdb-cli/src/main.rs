@@ -2,14 +2,20 @@
 
 mod arguments;
 mod bench;
+mod doctor;
 mod input;
 mod inspect;
+mod interrupt;
 mod keys;
+mod manual;
 mod outcome;
 mod output;
 mod remote;
+mod report;
 mod scan;
 mod serve;
+mod settings;
+mod shell;
 mod target;
 mod text;
 mod transfer;
@@ -17,27 +23,39 @@ mod url;
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
-
 use crate::arguments::{Arguments, Command};
+use crate::outcome::{Exit, Failure};
+use crate::output::Format;
+use crate::settings::Settings;
 
 fn main() -> ExitCode {
-    let result = match &Arguments::parse().command {
-        Command::Serve(arguments) => serve::serve(arguments),
-        Command::Get(arguments) => keys::get(arguments),
-        Command::Put(arguments) => keys::put(arguments),
-        Command::Delete(arguments) => keys::delete(arguments),
-        Command::Exists(arguments) => keys::exists(arguments),
-        Command::Scan(arguments) => scan::scan(arguments),
-        Command::Stats(arguments) => inspect::stats(arguments),
-        Command::Verify(arguments) => inspect::verify(arguments),
-        Command::Import(arguments) => transfer::import(arguments),
-        Command::Export(arguments) => transfer::export(arguments),
-        Command::Bench(arguments) => bench::bench(arguments),
-    };
+    let result = settings::read().and_then(|(arguments, settings)| run(&arguments, &settings));
     let exit = result.unwrap_or_else(|failure| {
         output::failure(&failure);
         failure.exit
     });
     exit.into()
+}
+
+fn run(arguments: &Arguments, settings: &Settings) -> Result<Exit, Failure> {
+    let format = if arguments.json { Format::Json } else { Format::Text };
+    match &arguments.command {
+        Command::Serve(arguments) => serve::serve(arguments, format),
+        Command::Shell(arguments) => shell::shell(arguments, format),
+        Command::Get(arguments) => keys::get(arguments, format),
+        Command::Put(arguments) => keys::put(arguments),
+        Command::Delete(arguments) => keys::delete(arguments, format),
+        Command::Exists(arguments) => keys::exists(arguments, format),
+        Command::Scan(arguments) => scan::scan(arguments, format),
+        Command::Stats(arguments) => report::stats(arguments, format),
+        Command::Verify(arguments) => report::verify(arguments, format),
+        Command::Import(arguments) => transfer::import(arguments, format),
+        Command::Export(arguments) => transfer::export(arguments, format),
+        Command::Bench(arguments) => bench::bench(arguments, format),
+        Command::Inspect(arguments) => inspect::inspect(arguments, format),
+        Command::Doctor(arguments) => doctor::doctor(arguments, format),
+        Command::Config(arguments) => settings::config(arguments, settings, format),
+        Command::Completions(arguments) => manual::completions(arguments),
+        Command::Man(arguments) => manual::man(arguments),
+    }
 }

@@ -21,6 +21,10 @@ pub(crate) enum Exit {
     Unavailable = 4,
     /// A bug in PugDB.
     Internal = 5,
+    /// Ctrl-C came, and what was asked for is not done.
+    Interrupted = 130,
+    /// SIGTERM came a second time.
+    Terminated = 143,
 }
 
 impl From<Exit> for ExitCode {

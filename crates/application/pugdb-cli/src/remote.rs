@@ -24,6 +24,8 @@ pub(crate) struct Remote {
     input: BytesMut,
     output: BytesMut,
     chunk: Vec<u8>,
+    /// The connection is of no use any more.
+    is_lost: bool,
 }
 
 impl Remote {
@@ -41,6 +43,7 @@ impl Remote {
             input: BytesMut::new(),
             output: BytesMut::new(),
             chunk: vec![0; READ_BYTES],
+            is_lost: false,
         };
         if database != 0 {
             remote.ask(&[b"SELECT", database.to_string().as_bytes()])?;
@@ -54,28 +57,48 @@ impl Remote {
         self.reply()
     }
 
+    /// As [`ask`](Self::ask), and an error of the server is a reply like others.
+    pub(crate) fn exchange(&mut self, request: &[&[u8]]) -> Result<Reply, Failure> {
+        self.send(request)?;
+        self.any_reply()
+    }
+
+    /// True when the connection broke: the next request needs a new one.
+    pub(crate) fn is_lost(&self) -> bool {
+        self.is_lost
+    }
+
     /// Sends a request whose [`reply`](Self::reply) is taken later. Small ones only: nobody reads meanwhile.
     pub(crate) fn send(&mut self, request: &[&[u8]]) -> Result<(), Failure> {
         self.output.clear();
         encode_request(request, &mut self.output);
-        self.stream.write_all(&self.output).map_err(|error| self.lost(&error))
+        let written = self.stream.write_all(&self.output);
+        written.map_err(|error| self.lost(&error))
     }
 
-    /// The next reply.
+    /// The next reply. An error of the server is a failure.
     pub(crate) fn reply(&mut self) -> Result<Reply, Failure> {
+        match self.any_reply()? {
+            Reply::Error(message) => Err(self.refused(&message)),
+            reply => Ok(reply),
+        }
+    }
+
+    fn any_reply(&mut self) -> Result<Reply, Failure> {
         loop {
             match self.decoder.decode(&mut self.input) {
                 Ok(Some(Reply::Push(_))) => {}
-                Ok(Some(Reply::Error(message))) => return Err(self.refused(&message)),
                 Ok(Some(reply)) => return Ok(reply),
                 Ok(None) => {
-                    let read = self.stream.read(&mut self.chunk).map_err(|error| self.lost(&error))?;
+                    let read = self.stream.read(&mut self.chunk);
+                    let read = read.map_err(|error| self.lost(&error))?;
                     if read == 0 {
                         return Err(self.lost(&io::ErrorKind::UnexpectedEof.into()));
                     }
                     self.input.extend_from_slice(&self.chunk[..read]);
                 }
                 Err(error) => {
+                    self.is_lost = true;
                     let message = format!("what answers on {} does not speak RESP: {error}", self.address);
                     return Err(Failure::new(Exit::Unavailable, message));
                 }
@@ -115,6 +138,23 @@ impl Remote {
         }
     }
 
+    /// When a key expires, in milliseconds since 1970; `None` when it does not, is gone, or the server is older than
+    /// Redis 7 and does not tell.
+    pub(crate) fn expires_at_ms(&mut self, key: &[u8]) -> Result<Option<u64>, Failure> {
+        self.send(&[b"PEXPIRETIME", key])?;
+        self.expiry()
+    }
+
+    /// The reply to a `PEXPIRETIME`.
+    pub(crate) fn expiry(&mut self) -> Result<Option<u64>, Failure> {
+        match self.any_reply()? {
+            Reply::Error(message) if message.starts_with("ERR unknown command") => Ok(None),
+            Reply::Error(message) => Err(self.refused(&message)),
+            Reply::Integer(at) => Ok(u64::try_from(at).ok()),
+            _ => Err(self.unexpected("PEXPIRETIME")),
+        }
+    }
+
     /// What the server says about itself, as text.
     pub(crate) fn info(&mut self) -> Result<String, Failure> {
         match self.ask(&[b"INFO"])? {
@@ -140,7 +180,8 @@ impl Remote {
         Ok((next, keys.ok_or_else(|| self.unexpected("SCAN"))?))
     }
 
-    fn lost(&self, error: &io::Error) -> Failure {
+    fn lost(&mut self, error: &io::Error) -> Failure {
+        self.is_lost = true;
         let reason = match error.kind() {
             io::ErrorKind::UnexpectedEof => "the server closed it".to_owned(),
             io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => "no answer came in time".to_owned(),

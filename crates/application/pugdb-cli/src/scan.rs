@@ -6,14 +6,16 @@ use std::ops::Bound;
 
 use bytes::Bytes;
 use pugdb::KeyRange;
+use serde_json::Map;
 
-use crate::arguments::ScanArguments;
+use crate::arguments::{Form, ScanArguments};
 use crate::input;
 use crate::outcome::{Exit, Failure};
-use crate::output::Answer;
+use crate::output::{Answer, Format, put_bytes};
 use crate::remote::Remote;
 use crate::target::{Access, Local, Place};
-use crate::text::escape_into;
+use crate::text::{base64, escaped, hex};
+use crate::transfer::RowRef;
 
 /// What keys that are gathered for an ordered scan through a server may take up.
 const GATHERED_BYTES_MAX: usize = 256 << 20;
@@ -22,17 +24,188 @@ const GATHERED_OVERHEAD_BYTES: usize = 64;
 /// Values that are on their way at a time.
 const GETS_AHEAD: usize = 32;
 
-pub(crate) fn scan(arguments: &ScanArguments) -> Result<Exit, Failure> {
-    let bound = |argument: &Option<OsString>| {
-        argument.as_deref().map(|text| input::key(text, arguments.spelling)).transpose()
-    };
+pub(crate) fn scan(arguments: &ScanArguments, format: Format) -> Result<Exit, Failure> {
+    let form = arguments.spelling.form();
+    let bound =
+        |argument: &Option<OsString>| argument.as_deref().map(|text| input::key(text, form)).transpose();
     let prefix = bound(&arguments.prefix)?.unwrap_or_default();
-    let range = range(&prefix, bound(&arguments.start)?, bound(&arguments.end)?);
-    let stdout = Answer::new();
-    match arguments.target.open(Access::Existing)? {
-        Place::Local(local) => scan_local(arguments, &local, range, stdout),
-        Place::Remote(mut remote) => scan_remote(arguments, &mut remote, &prefix, &range, stdout),
+    let query = Query {
+        range: range(&prefix, bound(&arguments.start)?, bound(&arguments.end)?),
+        prefix,
+        reverse: arguments.reverse,
+        limit: arguments.limit.unwrap_or(usize::MAX),
+        keys_only: arguments.keys_only,
+        with_expiry: format == Format::Json,
+    };
+    let mut printer = Printer { stdout: Answer::new(), line: Vec::new(), form, format };
+    let mut place = arguments.target.open(Access::Existing)?;
+    query.run(&mut place, &mut |row| printer.print(row))?;
+    printer.stdout.finish()?;
+    Ok(Exit::Done)
+}
+
+/// Which entries are wanted, and what of them.
+pub(crate) struct Query {
+    pub(crate) range: KeyRange,
+    /// What all keys of the range begin with, as far as it is known: a server looks for it.
+    pub(crate) prefix: Vec<u8>,
+    pub(crate) reverse: bool,
+    pub(crate) limit: usize,
+    pub(crate) keys_only: bool,
+    /// A server is asked for the expiry only where it is shown.
+    pub(crate) with_expiry: bool,
+}
+
+/// An entry that was found; without a value when only keys are wanted.
+pub(crate) struct Row<'a> {
+    pub(crate) key: &'a [u8],
+    pub(crate) value: Option<&'a [u8]>,
+    pub(crate) expires_at_ms: Option<u64>,
+    pub(crate) meta: u8,
+}
+
+impl Query {
+    /// All entries that begin with a prefix, in order.
+    pub(crate) fn of_prefix(prefix: &[u8]) -> Self {
+        Self {
+            range: KeyRange::prefix(prefix),
+            prefix: prefix.to_vec(),
+            reverse: false,
+            limit: usize::MAX,
+            keys_only: false,
+            with_expiry: false,
+        }
     }
+
+    /// Shows each entry in order.
+    pub(crate) fn run(
+        &self,
+        place: &mut Place,
+        show: &mut dyn FnMut(&Row<'_>) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        match place {
+            Place::Local(local) => self.run_local(local, show),
+            Place::Remote(remote) => self.run_remote(remote, show),
+        }
+    }
+
+    fn run_local(
+        &self,
+        local: &Local,
+        show: &mut dyn FnMut(&Row<'_>) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        let mut scan = local.existing()?.scan(self.range.clone()).limit(self.limit);
+        if self.reverse {
+            scan = scan.reverse();
+        }
+        while let Some((key, entry)) = scan.next_entry()? {
+            show(&Row {
+                key: &key,
+                value: (!self.keys_only).then_some(&entry.value),
+                expires_at_ms: entry.expires_at.map(|at| at.0),
+                meta: entry.meta,
+            })?;
+        }
+        Ok(())
+    }
+
+    fn run_remote(
+        &self,
+        remote: &mut Remote,
+        show: &mut dyn FnMut(&Row<'_>) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        let keys = self.gather(remote)?;
+        for group in keys.in_order().chunks(GETS_AHEAD) {
+            if self.keys_only {
+                for key in group {
+                    show(&Row { key, value: None, expires_at_ms: None, meta: 0 })?;
+                }
+                continue;
+            }
+            for key in group {
+                remote.send(&[b"GET", key])?;
+                if self.with_expiry {
+                    remote.send(&[b"PEXPIRETIME", key])?;
+                }
+            }
+            for key in group {
+                let value = remote.value()?;
+                let expires_at_ms = if self.with_expiry { remote.expiry()? } else { None };
+                // A key that is gone by now is no longer part of the answer.
+                if let Some(value) = value {
+                    show(&Row { key, value: Some(&value), expires_at_ms, meta: 0 })?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn gather(&self, remote: &mut Remote) -> Result<Gathered, Failure> {
+        let mut keys = Gathered::new(self.range.clone(), self.reverse, self.limit);
+        let pattern = glob_of_prefix(&self.prefix);
+        let mut cursor = Bytes::from_static(b"0");
+        while !keys.is_pointless() {
+            let (next, found) = remote.scan_step(&cursor, &pattern)?;
+            for key in found {
+                keys.add(&key)?;
+            }
+            if next.as_ref() == b"0" {
+                break;
+            }
+            cursor = next;
+        }
+        Ok(keys)
+    }
+}
+
+/// Prints rows to stdout.
+struct Printer {
+    stdout: Answer,
+    line: Vec<u8>,
+    form: Form,
+    format: Format,
+}
+
+impl Printer {
+    fn print(&mut self, row: &Row<'_>) -> Result<(), Failure> {
+        self.line.clear();
+        if self.format == Format::Json {
+            write_json(row, &mut self.line);
+        } else {
+            self.write(row.key);
+            if let Some(value) = row.value {
+                self.line.push(b'\t');
+                self.write(value);
+            }
+            self.line.push(b'\n');
+        }
+        self.stdout.write(&self.line)
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        match self.form {
+            Form::Plain | Form::Literal | Form::Escaped => {
+                self.line.extend_from_slice(escaped(bytes).as_bytes());
+            }
+            Form::Hex => self.line.extend_from_slice(hex(bytes).as_bytes()),
+            Form::Base64 => self.line.extend_from_slice(base64(bytes).as_bytes()),
+            Form::Raw => self.line.extend_from_slice(bytes),
+        }
+    }
+}
+
+/// Appends an entry as a line of JSON: as `export jsonl` writes it, or its key alone.
+pub(crate) fn write_json(row: &Row<'_>, out: &mut Vec<u8>) {
+    let Some(value) = row.value else {
+        let mut object = Map::new();
+        put_bytes(&mut object, "key", row.key);
+        out.extend_from_slice(serde_json::Value::from(object).to_string().as_bytes());
+        out.push(b'\n');
+        return;
+    };
+    RowRef { key: row.key, value, expires_at_ms: row.expires_at_ms, meta: row.meta }
+        .write(out)
+        .expect("a vector takes everything");
 }
 
 /// The keys that begin with `prefix`, from `start` on and before `end`.
@@ -47,79 +220,8 @@ fn range(prefix: &[u8], start: Option<Vec<u8>>, end: Option<Vec<u8>>) -> KeyRang
     KeyRange { start, end }
 }
 
-fn scan_local(
-    arguments: &ScanArguments,
-    local: &Local,
-    range: KeyRange,
-    mut stdout: Answer,
-) -> Result<Exit, Failure> {
-    let mut scan = local.existing()?.scan(range).limit(arguments.limit.unwrap_or(usize::MAX));
-    if arguments.reverse {
-        scan = scan.reverse();
-    }
-    let mut line = String::new();
-    for entry in scan {
-        let (key, value) = entry?;
-        print(&mut stdout, &mut line, &key, (!arguments.keys_only).then_some(&value))?;
-    }
-    stdout.finish()?;
-    Ok(Exit::Done)
-}
-
-fn scan_remote(
-    arguments: &ScanArguments,
-    remote: &mut Remote,
-    prefix: &[u8],
-    range: &KeyRange,
-    mut stdout: Answer,
-) -> Result<Exit, Failure> {
-    let mut keys = Gathered::new(range.clone(), arguments.reverse, arguments.limit.unwrap_or(usize::MAX));
-    let pattern = glob_of_prefix(prefix);
-    let mut cursor = Bytes::from_static(b"0");
-    while !keys.is_pointless() {
-        let (next, found) = remote.scan_step(&cursor, &pattern)?;
-        for key in found {
-            keys.add(&key)?;
-        }
-        if next.as_ref() == b"0" {
-            break;
-        }
-        cursor = next;
-    }
-    let mut line = String::new();
-    for group in keys.in_order().chunks(GETS_AHEAD) {
-        if arguments.keys_only {
-            for key in group {
-                print(&mut stdout, &mut line, key, None)?;
-            }
-            continue;
-        }
-        for key in group {
-            remote.send(&[b"GET", key])?;
-        }
-        for key in group {
-            // A key that is gone by now is no longer part of the answer.
-            if let Some(value) = remote.value()? {
-                print(&mut stdout, &mut line, key, Some(&value))?;
-            }
-        }
-    }
-    stdout.finish()?;
-    Ok(Exit::Done)
-}
-
-fn print(stdout: &mut Answer, line: &mut String, key: &[u8], value: Option<&[u8]>) -> Result<(), Failure> {
-    line.clear();
-    escape_into(line, key);
-    if let Some(value) = value {
-        line.push('\t');
-        escape_into(line, value);
-    }
-    stdout.line(line)
-}
-
 /// The pattern of `SCAN … MATCH` that means this prefix.
-fn glob_of_prefix(prefix: &[u8]) -> Vec<u8> {
+pub(crate) fn glob_of_prefix(prefix: &[u8]) -> Vec<u8> {
     let mut pattern = Vec::with_capacity(prefix.len() + 1);
     for &byte in prefix {
         if b"*?[]^-\\".contains(&byte) {

@@ -5,19 +5,33 @@ use std::future::poll_fn;
 use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::pin::pin;
 use std::task::Poll;
+use std::time::Duration;
 
 use pugdb::{Database, Durability};
-use pugdb_server::{Server, ServerOptions, shutdown_signal};
+use pugdb_server::{HttpAddress, Server, ServerOptions, shutdown_signal};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use serde_json::json;
 
 use crate::arguments::{Level, ServeArguments};
+use crate::interrupt::Interrupt;
 use crate::outcome::{Exit, Failure};
-use crate::output::status;
+use crate::output::{Format, status};
 use crate::target::open_database;
 
-pub(crate) fn serve(arguments: &ServeArguments) -> Result<Exit, Failure> {
+/// Log, tables, listeners and what else is open.
+const FILES_OF_THE_DATABASE: u64 = 512;
+
+/// Where health and metrics are answered if nothing else is said.
+const HTTP_DEFAULT: &str = "127.0.0.1:7080";
+
+pub(crate) fn serve(arguments: &ServeArguments, format: Format) -> Result<Exit, Failure> {
     let address = resolve(&arguments.resp)?;
+    let http = http_address(arguments)?;
     if !arguments.allow_remote_without_encryption {
         refuse_remote(address)?;
+        if let HttpAddress::At(address) = http {
+            refuse_remote(address)?;
+        }
     }
     let durability = match arguments.durability {
         Level::Sync => Durability::Sync,
@@ -25,31 +39,106 @@ pub(crate) fn serve(arguments: &ServeArguments) -> Result<Exit, Failure> {
     };
     let builder = Database::builder().memory_bytes(arguments.memory).durability(durability);
     let db = open_database(builder, &arguments.data, "stop it first")?;
-    let options = ServerOptions { addresses: vec![address], ..ServerOptions::default() };
+    let options = ServerOptions {
+        addresses: vec![address],
+        unix_socket: arguments.unix_socket.clone(),
+        http,
+        data_dir: Some(arguments.data.clone()),
+        max_clients: clients_that_fit(arguments.max_clients, raise_open_files()),
+        idle_timeout: Some(Duration::from_secs(arguments.idle_timeout.into())).filter(|idle| !idle.is_zero()),
+        ..ServerOptions::default()
+    };
     let server = Server::bind(options, db.clone())?;
-    status(&format!(
-        "pugdb {}, data in {}: {}",
-        env!("CARGO_PKG_VERSION"),
-        arguments.data.display(),
-        db.recovery_report()
-    ));
-    let ready = format!("ready on {}, stop with Ctrl-C", server.local_addr());
-    server.run(until_signal(&ready));
+    let teller = Teller(format);
+    let (data, recovery) = (arguments.data.display().to_string(), db.recovery_report().to_string());
+    teller.tell(
+        &format!("pugdb {}, data in {data}: {recovery}", env!("CARGO_PKG_VERSION")),
+        &json!({ "event": "start", "version": env!("CARGO_PKG_VERSION"), "data": data, "recovery": recovery }),
+    );
+    let ready = Ready::of(&server, arguments.no_http);
+    server.run(until_signal(ready, teller));
     db.close()?;
-    status("closed in good order");
+    teller.tell("closed in good order", &json!({ "event": "closed" }));
     Ok(Exit::Done)
 }
 
-/// Done when a signal asks to end. Who has read the line `ready` may send one.
-async fn until_signal(ready: &str) {
+/// Says what happens, in words or as a line of JSON.
+#[derive(Clone, Copy)]
+struct Teller(Format);
+
+impl Teller {
+    fn tell(self, words: &str, event: &serde_json::Value) {
+        match self.0 {
+            Format::Text => status(words),
+            Format::Json => status(&event.to_string()),
+        }
+    }
+}
+
+/// Where clients are answered.
+struct Ready {
+    resp: SocketAddr,
+    http: Option<SocketAddr>,
+    /// The address of HTTP was left to the default, and somebody else has it.
+    http_in_use: bool,
+}
+
+impl Ready {
+    fn of(server: &Server, no_http: bool) -> Self {
+        let http = server.http_addr();
+        Self { resp: server.local_addr(), http, http_in_use: http.is_none() && !no_http }
+    }
+
+    fn tell(&self, teller: Teller) {
+        let http = match self.http {
+            Some(address) => format!("; http on {address}"),
+            None if self.http_in_use => {
+                format!("; no http, for {HTTP_DEFAULT} is in use: choose another address by --http")
+            }
+            None => String::new(),
+        };
+        let (resp, http_address) = (self.resp.to_string(), self.http.map(|address| address.to_string()));
+        teller.tell(
+            &format!("ready on {resp}, stop with Ctrl-C{http}"),
+            &json!({ "event": "ready", "resp": resp, "http": http_address }),
+        );
+    }
+}
+
+/// Done when a signal asks to end. Who has read the line `ready` may send one; a second one ends the process at once.
+async fn until_signal(ready: Ready, teller: Teller) {
+    let interrupt = Interrupt::install();
     let mut signal = pin!(shutdown_signal());
-    // The first poll installs the handlers; before it a signal kills.
+    // The first poll installs the server's own handlers beside ours.
     let first = poll_fn(|context| Poll::Ready(signal.as_mut().poll(context))).await;
-    status(ready);
-    if first.is_pending() {
+    ready.tell(teller);
+    if first.is_pending() && !interrupt.came() {
         signal.await;
     }
-    status("stopping: finishing what clients have sent");
+    teller.tell("stopping: finishing what clients have sent", &json!({ "event": "stopping" }));
+}
+
+/// Lets the process open as many files as it may; `None` when there is no limit to that.
+fn raise_open_files() -> Option<u64> {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, ..limit };
+    if setrlimit(Resource::Nofile, raised).is_ok() { limit.maximum } else { limit.current }
+}
+
+/// As many clients as were asked for, or as there are files for beside those of the database: who comes then is refused
+/// with a sentence, and not left waiting.
+fn clients_that_fit(asked: u32, open_files: Option<u64>) -> usize {
+    let room = open_files.map_or(u64::MAX, |files| files.saturating_sub(FILES_OF_THE_DATABASE).max(1));
+    usize::try_from(room.min(asked.into())).unwrap_or(usize::MAX)
+}
+
+/// Where HTTP is answered. The default gives way to whoever has the port; an address that was asked for does not.
+fn http_address(arguments: &ServeArguments) -> Result<HttpAddress, Failure> {
+    match &arguments.http {
+        _ if arguments.no_http => Ok(HttpAddress::Nowhere),
+        Some(address) => resolve(address).map(HttpAddress::At),
+        None => resolve(HTTP_DEFAULT).map(HttpAddress::IfFree),
+    }
 }
 
 fn resolve(address: &str) -> Result<SocketAddr, Failure> {
@@ -72,6 +161,14 @@ fn refuse_remote(address: SocketAddr) -> Result<(), Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn there_are_no_more_clients_than_files_for_them() {
+        assert_eq!(clients_that_fit(10_000, None), 10_000);
+        assert_eq!(clients_that_fit(10_000, Some(1 << 20)), 10_000);
+        assert_eq!(clients_that_fit(10_000, Some(1_024)), 512);
+        assert_eq!(clients_that_fit(10_000, Some(20)), 1);
+    }
 
     #[test]
     fn only_addresses_of_this_machine_are_accepted() {

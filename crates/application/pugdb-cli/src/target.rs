@@ -11,7 +11,11 @@ use crate::remote::Remote;
 
 pub(crate) const DATA_DEFAULT: &str = "./pugdb-data";
 pub(crate) const RESP_DEFAULT: &str = "127.0.0.1:7379";
-const KEYSPACE_DEFAULT: &str = "db0";
+pub(crate) const KEYSPACE_DEFAULT: &str = "db0";
+/// As `pugdb::limits` has it.
+pub(crate) const MEMORY_DEFAULT: &str = "512MiB";
+/// Where unfinished imports note how far they are.
+pub(crate) const IMPORTS_KEYSPACE: &str = "pugdb.imports";
 
 /// The log segment of a command that writes one key; a larger value makes it larger.
 const SMALL_SEGMENT_BYTES: u64 = 1 << 20;
@@ -112,8 +116,18 @@ impl Local {
 
     /// The keyspace, made if there is none.
     pub(crate) fn for_writing(&self) -> Result<Keyspace, Failure> {
-        let keyspace = self.db.keyspace(&self.keyspace)?;
-        if keyspace.engine() == EngineKind::Btree {
+        self.for_writing_to(&self.keyspace)
+    }
+
+    /// A keyspace by its name, made if there is none.
+    pub(crate) fn for_writing_to(&self, name: &str) -> Result<Keyspace, Failure> {
+        if name == IMPORTS_KEYSPACE {
+            return Err(Failure::usage(format!(
+                "the keyspace {name} is PugDB's own: unfinished imports note in it how far they are"
+            )));
+        }
+        let keyspace = self.db.keyspace(name)?;
+        if keyspace.engine() != EngineKind::Lsm {
             return Err(Failure::usage(
                 "the keyspace is kept in memory only: what this command writes would be gone at its end",
             ));

@@ -2,6 +2,9 @@
 
 use std::fmt::Write as _;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
 /// Appends `bytes` as printable text: `\t`, `\n`, `\r`, `\\`, and `\xNN` for every other byte that is not part of a
 /// printable character of UTF-8. Safe for a terminal; [`unescape`] gives the bytes back.
 pub(crate) fn escape_into(out: &mut String, bytes: &[u8]) {
@@ -73,6 +76,39 @@ fn hex_digit(digit: u8) -> Option<u8> {
         b'A'..=b'F' => Some(digit - b'A' + 10),
         _ => None,
     }
+}
+
+/// Lowercase hexadecimal digits.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    let mut out = String::with_capacity(bytes.len() * 2);
+    for byte in bytes {
+        let _ = write!(out, "{byte:02x}");
+    }
+    out
+}
+
+/// The bytes of hexadecimal digits of either case.
+pub(crate) fn unhex(text: &[u8]) -> Result<Vec<u8>, &'static str> {
+    const BAD: &str = "it is not hexadecimal: two digits of 0-9 a-f a byte, and nothing between";
+    let (pairs, rest) = text.as_chunks::<2>();
+    if !rest.is_empty() {
+        return Err(BAD);
+    }
+    pairs
+        .iter()
+        .map(|&[high, low]| Some(hex_digit(high)? << 4 | hex_digit(low)?))
+        .collect::<Option<_>>()
+        .ok_or(BAD)
+}
+
+/// The bytes of base64.
+pub(crate) fn unbase64(text: &[u8]) -> Result<Vec<u8>, &'static str> {
+    STANDARD.decode(text).map_err(|_| "it is not base64 (standard alphabet, padded)")
+}
+
+/// Base64, standard alphabet, padded.
+pub(crate) fn base64(bytes: &[u8]) -> String {
+    STANDARD.encode(bytes)
 }
 
 /// A number of bytes: digits, and optionally `KiB`, `MiB`, `GiB`, `TiB` (powers of 1024) or `KB`, `MB`, `GB`, `TB`
@@ -154,6 +190,20 @@ mod tests {
     fn a_broken_escape_is_refused() {
         for text in [r"\", r"\q", r"\x", r"\x1", r"\xg0"] {
             assert!(unescape(text.as_bytes()).unwrap_err().contains("backslash"), "{text}");
+        }
+    }
+
+    #[test]
+    fn hexadecimal_and_base64_come_back_and_what_is_none_is_refused() {
+        let all: Vec<u8> = (0..=255).collect();
+        assert_eq!(unhex(hex(&all).as_bytes()).unwrap(), all);
+        assert_eq!(unhex(b"fF0a").unwrap(), [0xff, 0x0a]);
+        assert_eq!(unbase64(base64(&all).as_bytes()).unwrap(), all);
+        for text in ["f", "0g", "0x00", "00 00"] {
+            assert!(unhex(text.as_bytes()).unwrap_err().contains("hexadecimal"), "{text}");
+        }
+        for text in ["a", "YQ", "Y Q=", "-_=="] {
+            assert!(unbase64(text.as_bytes()).unwrap_err().contains("base64"), "{text}");
         }
     }
 

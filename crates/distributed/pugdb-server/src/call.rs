@@ -8,6 +8,7 @@ use pugdb::{
     Change, Entry, EntryOptions, Key, KeyRange, Keyspace, LockScope, LockedKeys, LockedScan, Scan, Snapshot,
     Timestamp,
 };
+use pugdb_wire::resp::limits::BULK_BYTES_MAX;
 
 use crate::failure::Failure;
 use crate::session::{STRING, Session};
@@ -45,6 +46,11 @@ impl<'a> Call<'a> {
         Self { session, locked: Some(locked) }
     }
 
+    /// Whether it is part of a transaction that runs.
+    pub(crate) fn is_in_transaction(&self) -> bool {
+        self.locked.is_some()
+    }
+
     /// The time by which expiry is judged. Inside a transaction it stands still.
     pub(crate) fn now(&self) -> Timestamp {
         self.locked.as_ref().map_or_else(|| self.shared.db.now(), |locked| locked.now())
@@ -64,11 +70,15 @@ impl<'a> Call<'a> {
         self.keyspace_of(self.database)
     }
 
-    /// A database, made if need be. `EXEC` has made those of its commands before.
+    /// A database, made if need be. `EXEC` has made those of its commands before: a new keyspace is a commit of its own,
+    /// and the keys that are locked would wait for it.
     pub(crate) fn keyspace_to_write_of(&self, database: usize) -> Result<Keyspace, Failure> {
-        match self.keyspace_of(database)? {
-            Some(keyspace) => Ok(keyspace),
-            None => Ok(self.shared.db.keyspace(KEYSPACES.get(database).copied().unwrap_or_default())?),
+        match (self.keyspace_of(database)?, &self.locked) {
+            (Some(keyspace), _) => Ok(keyspace),
+            (None, None) => {
+                Ok(self.shared.db.keyspace(KEYSPACES.get(database).copied().unwrap_or_default())?)
+            }
+            (None, Some(_)) => Err(Failure::INTERNAL),
         }
     }
 
@@ -96,6 +106,22 @@ impl<'a> Call<'a> {
         let entry = self.entry(key)?;
         self.count_reads(1, usize::from(entry.is_some()));
         entry.map(string_of).transpose()
+    }
+
+    /// The longest string that is stored: 512 MiB, or a quarter of the database's memory.
+    pub(crate) fn value_bytes_max(&self) -> usize {
+        BULK_BYTES_MAX.min(self.shared.db.memory_bytes() / MEMORY_PART)
+    }
+
+    /// The keys of the selected database.
+    pub(crate) fn count_keys(&self) -> Result<u64, Failure> {
+        let Some(keyspace) = self.keyspace()? else { return Ok(0) };
+        match &self.locked {
+            Some(locked) => {
+                Ok(locked.scan(&keyspace, ..)?.try_fold(0, |count, entry| entry.map(|_| count + 1))?)
+            }
+            None => Ok(keyspace.count()?),
+        }
     }
 
     /// Several entries of the selected database at one moment.
@@ -206,6 +232,9 @@ impl<'a> Call<'a> {
     }
 }
 
+/// What an entry that is put and larger than this would be refused for.
+const MEMORY_PART: usize = 4;
+
 /// The string in an entry.
 pub(crate) fn string_of(entry: Entry) -> Result<Bytes, Failure> {
     if entry.meta == STRING { Ok(entry.value.into_bytes()) } else { Err(Failure::WRONG_TYPE) }
@@ -226,8 +255,8 @@ enum Source<'a> {
 /// Keys and entries of a view, in order.
 pub(crate) enum ViewScan<'a> {
     Empty,
-    Snapshot(Scan),
-    Locked(LockedScan<'a>),
+    Snapshot(Box<Scan>),
+    Locked(Box<LockedScan<'a>>),
 }
 
 impl View<'_> {
@@ -260,8 +289,28 @@ impl View<'_> {
     pub(crate) fn scan(&self, range: KeyRange) -> Result<ViewScan<'_>, Failure> {
         let Some(keyspace) = &self.keyspace else { return Ok(ViewScan::Empty) };
         Ok(match &self.source {
-            Source::Snapshot(snapshot) => ViewScan::Snapshot(snapshot.scan(keyspace, range)),
-            Source::Locked(locked) => ViewScan::Locked(locked.scan(keyspace, range)?),
+            Source::Snapshot(snapshot) => ViewScan::Snapshot(Box::new(snapshot.scan(keyspace, range))),
+            Source::Locked(locked) => ViewScan::Locked(Box::new(locked.scan(keyspace, range)?)),
+        })
+    }
+}
+
+impl View<'_> {
+    /// The first keys of a range, up to two.
+    pub(crate) fn first_keys(&self, range: KeyRange) -> Result<(Option<Key>, Option<Key>), Failure> {
+        let mut scan = self.scan(range)?;
+        let first = scan.next_entry()?;
+        let second = if first.is_some() { scan.next_entry()? } else { None };
+        Ok((first.map(|(key, _)| key), second.map(|(key, _)| key)))
+    }
+
+    /// The last key of a range, where it can be told: a transaction under way only goes forward.
+    pub(crate) fn last_key(&self, range: KeyRange) -> Result<Option<Key>, Failure> {
+        Ok(match (&self.keyspace, &self.source) {
+            (Some(keyspace), Source::Snapshot(snapshot)) => {
+                snapshot.scan(keyspace, range).reverse().limit(1).next_entry()?.map(|(key, _)| key)
+            }
+            (None, _) | (_, Source::Locked(_)) => None,
         })
     }
 }

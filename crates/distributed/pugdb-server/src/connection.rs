@@ -10,30 +10,31 @@ use std::task::Poll;
 
 use bytes::BytesMut;
 use pugdb_wire::resp::{Limits, Request, RequestDecoder};
-use socket2::SockRef;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadBuf};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::sync::watch;
 use tokio::task::block_in_place;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use crate::budget::{Exhausted, Reservation};
-use crate::clients::Registration;
+use crate::clients::{Client, Registration};
 use crate::commands;
 use crate::failure::Failure;
-use crate::limits::{LINGER, LINGER_BYTES, READ_AHEAD_BYTES, READ_BYTES};
+use crate::limits::{LINGER, LINGER_BYTES, PRESENCE_PAUSE, READ_AHEAD_BYTES, READ_BYTES};
 use crate::output::{Output, Tells};
 use crate::session::Session;
 use crate::shared::Shared;
+use crate::stream::Stream;
 
 pub(crate) struct Connection {
-    stream: TcpStream,
+    stream: Stream,
     shared: Arc<Shared>,
     decoder: RequestDecoder,
     /// Bytes that no command was made of yet.
     input: BytesMut,
     /// For `input`.
     reserved: Reservation,
+    /// A command that waits until a pause of all clients is over.
+    held: Option<Request>,
     session: Session,
     output: Output,
     /// The place among the clients, held while it lives.
@@ -49,6 +50,46 @@ enum Pause {
     OutputFull,
     /// The connection ends when the replies so far are sent.
     Closing,
+    /// The last command asks that its reply waits.
+    Delayed,
+    /// The next command waits until a pause of all clients is over.
+    Held,
+    /// The connection ends at once.
+    Killed,
+}
+
+/// What ends a wait before its time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Interrupt {
+    /// The server is asked to end.
+    Stop,
+    /// The connection is.
+    Kill,
+}
+
+/// Done when the server or the connection is asked to end, and again whenever it is asked after that.
+fn interrupt(mut stopped: watch::Receiver<bool>, client: Arc<Client>) -> impl Future<Output = Interrupt> {
+    let mut waiting = Box::pin(async move {
+        let mut killed = pin!(client.killed());
+        // An error means that the server is gone: stop as well.
+        let mut stop = pin!(stopped.wait_for(|&stopped| stopped));
+        poll_fn(|context| {
+            if killed.as_mut().poll(context).is_ready() {
+                return Poll::Ready(Interrupt::Kill);
+            }
+            stop.as_mut().poll(context).map(|_| Interrupt::Stop)
+        })
+        .await
+    });
+    let mut came = None;
+    poll_fn(move |context| {
+        if came.is_none()
+            && let Poll::Ready(interrupt) = waiting.as_mut().poll(context)
+        {
+            came = Some(interrupt);
+        }
+        came.map_or(Poll::Pending, Poll::Ready)
+    })
 }
 
 /// What a wait for bytes brought.
@@ -62,12 +103,13 @@ enum Input {
 }
 
 impl Connection {
-    pub(crate) fn new(stream: TcpStream, shared: Arc<Shared>, registration: Registration) -> Self {
+    pub(crate) fn new(stream: Stream, shared: Arc<Shared>, registration: Registration) -> Self {
         Self {
             stream,
             decoder: RequestDecoder::new(Limits::default()),
             input: BytesMut::new(),
             reserved: shared.budget.reservation(),
+            held: None,
             session: Session::new(Arc::clone(&shared), Arc::clone(&registration.client)),
             output: Output::new(shared.budget.reservation()),
             shared,
@@ -76,18 +118,17 @@ impl Connection {
     }
 
     /// Serves until one side ends it. A broken connection is no event: nobody is there to be told.
-    pub(crate) async fn serve(mut self, mut stopped: watch::Receiver<bool>) {
-        let mut stop = pin!(async move {
-            // An error means that the server is gone: stop as well.
-            let _ = stopped.wait_for(|&stopped| stopped).await;
-        });
+    pub(crate) async fn serve(mut self, stopped: watch::Receiver<bool>) {
+        let mut interrupt = pin!(interrupt(stopped, Arc::clone(&self.session.client)));
         loop {
-            match self.read(stop.as_mut()).await {
+            self.session.client.note_idle();
+            match self.read(interrupt.as_mut()).await {
                 Input::Bytes => {}
-                Input::Stop => return self.finish_received().await,
+                Input::Stop => return self.finish_received(interrupt.as_mut()).await,
                 Input::End => return,
             }
-            match self.run_received().await {
+            self.session.client.note_active();
+            match self.run_received(interrupt.as_mut()).await {
                 Ok(Pause::Closing) => return self.linger().await,
                 Ok(_) => {}
                 Err(_) => return,
@@ -96,16 +137,61 @@ impl Connection {
     }
 
     /// Runs all complete commands and sends their replies, in portions when those are many.
-    async fn run_received(&mut self) -> io::Result<Pause> {
+    async fn run_received(
+        &mut self,
+        mut interrupt: Pin<&mut impl Future<Output = Interrupt>>,
+    ) -> io::Result<Pause> {
         loop {
             let gate = Arc::clone(&self.shared.gate);
             let pause = gate.run(|| self.run_commands());
+            if pause == Pause::Killed {
+                return Err(io::ErrorKind::ConnectionAborted.into());
+            }
+            if pause == Pause::Delayed {
+                let delay = self.session.take_delay();
+                self.wait_for(sleep(delay), interrupt.as_mut()).await?;
+            }
             self.settle().await;
-            self.send().await?;
-            if pause != Pause::OutputFull {
-                return Ok(pause);
+            self.send(interrupt.as_mut()).await?;
+            match pause {
+                Pause::NeedsInput | Pause::Closing | Pause::Killed => return Ok(pause),
+                Pause::OutputFull | Pause::Delayed => {}
+                Pause::Held => {
+                    let shared = Arc::clone(&self.shared);
+                    self.wait_for(shared.pause.over(), interrupt.as_mut()).await?;
+                }
             }
         }
+    }
+
+    /// Waits for something else than the client, until it comes or the server ends. Whoever does not wait for it is no
+    /// client any more.
+    async fn wait_for(
+        &mut self,
+        awaited: impl Future<Output = ()>,
+        mut interrupt: Pin<&mut impl Future<Output = Interrupt>>,
+    ) -> io::Result<()> {
+        let client = Arc::clone(&self.session.client);
+        client.change(|state| state.is_waiting = true);
+        let mut awaited = pin!(awaited);
+        let outcome = loop {
+            let waited = poll_fn(|context| {
+                if awaited.as_mut().poll(context).is_ready() {
+                    return Poll::Ready(Ok(()));
+                }
+                interrupt.as_mut().poll(context).map(|interrupt| match interrupt {
+                    Interrupt::Stop => Ok(()),
+                    Interrupt::Kill => Err(io::ErrorKind::ConnectionAborted.into()),
+                })
+            });
+            match timeout(PRESENCE_PAUSE, waited).await {
+                Ok(waited) => break waited,
+                Err(_) if self.stream.has_ended() => break Err(io::ErrorKind::ConnectionAborted.into()),
+                Err(_) => {}
+            }
+        };
+        client.change(|state| state.is_waiting = false);
+        outcome
     }
 
     /// Runs complete commands in order, until there is a reason to pause.
@@ -114,14 +200,28 @@ impl Connection {
         let shared = Arc::clone(&self.shared);
         let mut names = Some(shared.shape.keep(self.session.client.id));
         let pause = loop {
+            if self.session.client.is_killed() {
+                break Pause::Killed;
+            }
+            if !self.session.delay().is_zero() {
+                break Pause::Delayed;
+            }
             if self.session.closing {
                 break Pause::Closing;
             }
             if self.output.is_full() {
                 break Pause::OutputFull;
             }
-            match self.decoder.decode(&mut self.input) {
+            let next = match self.held.take() {
+                Some(held) => Ok(Some(held)),
+                None => self.decoder.decode(&mut self.input),
+            };
+            match next {
                 Ok(Some(request)) => {
+                    if commands::is_held(&self.session, request.arguments()) {
+                        self.held = Some(request);
+                        break Pause::Held;
+                    }
                     if commands::is_exclusive(&self.session, request.arguments()) {
                         // Its own hold goes first, or it would wait for itself.
                         drop(names.take());
@@ -187,14 +287,26 @@ impl Connection {
         }
     }
 
-    /// Sends the replies and gives their memory back. Waits as long as the client does not read: until then no
-    /// further command of it runs.
-    async fn send(&mut self) -> io::Result<()> {
+    /// Sends the replies and gives their memory back. While the client does not read, no further command of it runs;
+    /// if it reads nothing for too long, it is over.
+    async fn send(&mut self, mut interrupt: Pin<&mut impl Future<Output = Interrupt>>) -> io::Result<()> {
         if self.output.is_empty() {
             return Ok(());
         }
         while !self.output.is_empty() {
-            let count = self.stream.write(self.output.unsent()).await?;
+            let Self { stream, output, .. } = self;
+            let write = poll_fn(|context| {
+                let write = Pin::new(&mut *stream).poll_write(context, output.unsent());
+                if write.is_pending() && interrupt.as_mut().poll(context) == Poll::Ready(Interrupt::Kill) {
+                    return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+                }
+                write
+            });
+            let Ok(written) = timeout(self.shared.options.stall_wait, write).await else {
+                self.shared.stats.stalled.add(1);
+                return Err(io::ErrorKind::TimedOut.into());
+            };
+            let count = written?;
             if count == 0 {
                 return Err(io::ErrorKind::WriteZero.into());
             }
@@ -206,7 +318,7 @@ impl Connection {
     }
 
     /// Waits for bytes and appends them to the input.
-    async fn read(&mut self, stop: Pin<&mut impl Future<Output = ()>>) -> Input {
+    async fn read(&mut self, mut interrupt: Pin<&mut impl Future<Output = Interrupt>>) -> Input {
         let waiting = self.decoder.buffered_bytes();
         // Of a large argument, so much is read at once that is certain to belong to it, and a bounded part of that.
         let needed = self.decoder.needed_hint().min(READ_AHEAD_BYTES);
@@ -218,19 +330,22 @@ impl Connection {
             // Before the client hears of it.
             self.give_back_input();
             // The connection ends either way.
-            let _ = self.send().await;
+            let _ = self.send(interrupt.as_mut()).await;
             self.linger().await;
             return Input::End;
         }
-        let read =
-            if in_place { self.read_in_place(needed, stop).await } else { self.read_small(stop).await };
+        let read = if in_place {
+            self.read_in_place(needed, interrupt).await
+        } else {
+            self.read_small(interrupt).await
+        };
         match read {
-            Some(Ok(0) | Err(_)) => Input::End,
-            Some(Ok(count)) => {
+            Ok(Ok(0) | Err(_)) | Err(Interrupt::Kill) => Input::End,
+            Ok(Ok(count)) => {
                 self.shared.stats.bytes_in.add(count);
                 Input::Bytes
             }
-            None => Input::Stop,
+            Err(Interrupt::Stop) => Input::Stop,
         }
     }
 
@@ -244,8 +359,8 @@ impl Connection {
     /// Reads by way of the stack, so that a connection that waits holds no buffer.
     async fn read_small(
         &mut self,
-        mut stop: Pin<&mut impl Future<Output = ()>>,
-    ) -> Option<io::Result<usize>> {
+        mut interrupt: Pin<&mut impl Future<Output = Interrupt>>,
+    ) -> Result<io::Result<usize>, Interrupt> {
         let Self { stream, input, .. } = self;
         poll_fn(|context| {
             #[expect(
@@ -257,10 +372,10 @@ impl Connection {
             match Pin::new(&mut *stream).poll_read(context, &mut buffer) {
                 Poll::Ready(Ok(())) => {
                     input.extend_from_slice(buffer.filled());
-                    Poll::Ready(Some(Ok(buffer.filled().len())))
+                    Poll::Ready(Ok(Ok(buffer.filled().len())))
                 }
-                Poll::Ready(Err(error)) => Poll::Ready(Some(Err(error))),
-                Poll::Pending => stop.as_mut().poll(context).map(|()| None),
+                Poll::Ready(Err(error)) => Poll::Ready(Ok(Err(error))),
+                Poll::Pending => interrupt.as_mut().poll(context).map(Err),
             }
         })
         .await
@@ -270,26 +385,26 @@ impl Connection {
     async fn read_in_place(
         &mut self,
         needed: usize,
-        mut stop: Pin<&mut impl Future<Output = ()>>,
-    ) -> Option<io::Result<usize>> {
+        mut interrupt: Pin<&mut impl Future<Output = Interrupt>>,
+    ) -> Result<io::Result<usize>, Interrupt> {
         self.input.reserve(needed);
         let mut read = pin!(self.stream.read_buf(&mut self.input));
         poll_fn(|context| match read.as_mut().poll(context) {
-            Poll::Ready(read) => Poll::Ready(Some(read)),
-            Poll::Pending => stop.as_mut().poll(context).map(|()| None),
+            Poll::Ready(read) => Poll::Ready(Ok(read)),
+            Poll::Pending => interrupt.as_mut().poll(context).map(Err),
         })
         .await
     }
 
     /// The server ends: runs what the operating system has received for this connection, and closes it.
-    async fn finish_received(mut self) {
+    async fn finish_received(mut self, mut interrupt: Pin<&mut impl Future<Output = Interrupt>>) {
         let mut space = vec![0; READ_BYTES];
         loop {
             // Not through the runtime, which remembers that nothing was there a while ago.
-            let received = (&*SockRef::from(&self.stream)).read(&mut space);
+            let received = (&*self.stream.socket()).read(&mut space);
             let Ok(count @ 1..) = received else { break };
             self.input.extend_from_slice(space.get(..count).unwrap_or_default());
-            match self.run_received().await {
+            match self.run_received(interrupt.as_mut()).await {
                 Ok(Pause::Closing) => break,
                 Ok(_) => {}
                 Err(_) => return,

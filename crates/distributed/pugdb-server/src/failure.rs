@@ -21,6 +21,11 @@ impl Failure {
     pub(crate) const OVERFLOW: Self = Self::new("ERR increment or decrement would overflow");
     pub(crate) const WRONG_TYPE: Self =
         Self::new("WRONGTYPE Operation against a key holding the wrong kind of value");
+    pub(crate) const STRING_TOO_LONG: Self =
+        Self::new("ERR string exceeds maximum allowed size (proto-max-bulk-len)");
+    pub(crate) const NO_SUCH_KEY: Self = Self::new("ERR no such key");
+    pub(crate) const SAME_OBJECT: Self = Self::new("ERR source and destination objects are the same");
+    pub(crate) const NO_SUCH_DATABASE: Self = Self::new("ERR DB index is out of range");
     pub(crate) const INVALID_CURSOR: Self = Self::new("ERR invalid cursor");
     pub(crate) const LATER: Self =
         Self::new("ERR this command is not in this version of PugDB; COMMAND LIST names those that are");
@@ -67,6 +72,10 @@ impl Failure {
     /// Whether it came from the database.
     pub(crate) fn is_of_database(&self) -> bool {
         self.of_database
+    }
+
+    pub(crate) fn text(&self) -> &str {
+        &self.text
     }
 
     pub(crate) fn to_reply(&self) -> Reply {

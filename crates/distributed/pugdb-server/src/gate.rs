@@ -46,6 +46,11 @@ impl Gate {
         }
     }
 
+    /// How many serve connections.
+    pub(crate) fn threads(&self) -> usize {
+        self.threads
+    }
+
     /// Runs a chunk, which does not panic.
     pub(crate) fn run<R>(&self, chunk: impl FnOnce() -> R) -> R {
         // With the store and the load of the watchman in the other order, one of both sees the other.

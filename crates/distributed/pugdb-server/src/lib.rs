@@ -1,4 +1,4 @@
-//! The PugDB server: RESP over TCP on the embedded database.
+//! The PugDB server: RESP over TCP and local sockets on the embedded database, and HTTP for health and metrics.
 //!
 //! ```
 //! use std::io::{Read, Write};
@@ -27,7 +27,7 @@
 //!
 //! How a request travels: `connection` reads bytes and takes commands out of them, `commands` finds each in its table
 //! and runs it on the database through a `call`, `output` collects the replies, and `connection` lets them go when everything they
-//! tell of is durable. All connections share what is in `shared`. No user's byte reaches a log, an error or a counter.
+//! tell of is durable. All connections share what is in `shared`. `http` answers probes and scrapers. No user's byte reaches a log, an error or a counter.
 
 mod arguments;
 mod budget;
@@ -36,22 +36,33 @@ mod clients;
 mod commands;
 mod connection;
 mod cursors;
+mod decimal;
 mod failure;
 mod gate;
 mod glob;
+mod health;
+mod http;
 mod limits;
+mod metrics;
 mod options;
 mod output;
+mod pause;
+mod process;
 mod server;
 mod session;
+mod settings;
 mod shape;
 mod shared;
 mod signal;
+mod slowlog;
 mod stats;
+mod stream;
+mod unix_socket;
 
 #[cfg(test)]
 mod tests;
 
-pub use options::ServerOptions;
+pub use commands::command_reference;
+pub use options::{HttpAddress, ServerOptions};
 pub use server::Server;
 pub use signal::shutdown_signal;

@@ -29,6 +29,12 @@ pub(crate) const REPLY_BYTES_MAX: usize = BULK_BYTES_MAX + (1 << 20);
 /// Values are fetched for a large `MGET` in portions of about this much.
 pub(crate) const FETCH_BYTES: usize = 64 << 20;
 
+/// Strings beyond this are counted, searched and combined where that holds up nobody else: it takes about 0.2 ms.
+pub(crate) const HURRIED_BYTES: usize = 1 << 20;
+
+/// Choices on the way to a random key. Each halves what is left at least, but for keys made against it.
+pub(crate) const RANDOM_KEY_STEPS: usize = 256;
+
 /// Buffer memory is taken from the budget in steps, so that small replies seldom touch the shared counter.
 pub(crate) const RESERVE_STEP_BYTES: usize = 16 << 10;
 
@@ -68,6 +74,54 @@ pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Silence after which the operating system asks whether a client is still there: the number of Redis.
 pub(crate) const KEEPALIVE: Duration = Duration::from_mins(5);
 
+/// How long a client may leave its replies unread: then it is closed, for they take memory. Whoever reads a byte begins
+/// anew.
+pub(crate) const STALL_WAIT: Duration = Duration::from_mins(1);
+
+/// Silence is looked at this often, and the commands a second are counted over it.
+pub(crate) const TICK: Duration = Duration::from_secs(1);
+
+/// How often a connection that waits without reading looks whether its client is still there.
+pub(crate) const PRESENCE_PAUSE: Duration = Duration::from_secs(1);
+
+/// The longest `DEBUG SLEEP`, and the longest wait for replicas that never come.
+pub(crate) const DELAY_MAX: Duration = Duration::from_hours(1);
+
+/// Connections that have not been accepted yet. One more waits a second until it asks again, and thousands may come at
+/// once when a network or this server comes back. Linux itself allows 4,096 if nothing else is set.
+pub(crate) const BACKLOG: u32 = 4096;
+
+/// A command that takes longer is kept by `SLOWLOG`: the number of Redis.
+pub(crate) const SLOWLOG_MICROSECONDS: i64 = 10_000;
+
+/// How many commands `SLOWLOG` keeps: the number of Redis.
+pub(crate) const SLOWLOG_ENTRIES: usize = 128;
+
+/// How many `CONFIG SET` lets it keep. An entry takes up to about 1 KiB.
+pub(crate) const SLOWLOG_ENTRIES_MAX: usize = 100_000;
+
+/// Words of a command that `SLOWLOG` keeps: the number of Redis.
+pub(crate) const SLOWLOG_ARGUMENTS: usize = 32;
+
+/// Seconds of an event that `LATENCY` keeps: the number of Redis.
+pub(crate) const LATENCY_SAMPLES: usize = 160;
+
+/// Kinds of errors that are counted by their first word. There are far fewer.
+pub(crate) const ERROR_WORDS_MAX: usize = 128;
+
+/// A request for a health page: a line and some headers.
+pub(crate) const HTTP_REQUEST_BYTES: usize = 8 << 10;
+
+/// From the first to the last byte of such a request, and for its answer.
+pub(crate) const HTTP_WAIT: Duration = Duration::from_secs(5);
+
+/// Such requests at a time: a scraper and some probes.
+pub(crate) const HTTP_CONNECTIONS_MAX: usize = 64;
+
+/// Below this much room on the disk the server says that it is not ready: a segment of the log and a table may no longer
+/// fit.
+pub(crate) const DISK_FREE_BYTES_MIN: u64 = 128 << 20;
+
 /// How long a command that waits inside the database may at most hold up the others.
 pub(crate) const WATCH_PAUSE: Duration = Duration::from_millis(5);
 
@@ -82,3 +136,5 @@ const _: () = assert!(OUTPUT_BYTES < REPLY_BYTES_MAX, "a reply may be larger tha
 const _: () = assert!(RESERVE_STEP_BYTES < OUTPUT_BYTES);
 const _: () =
     assert!(CURSOR_BYTES_MAX / CURSORS_MAX > 1024, "ordinary keys reach the count before the bytes");
+const _: () = assert!(SLOWLOG_ENTRIES < SLOWLOG_ENTRIES_MAX && SLOWLOG_ARGUMENTS > 2);
+const _: () = assert!(TICK.as_secs() == 1, "operations are counted by the second");

@@ -1,26 +1,33 @@
 //! The life of a server: bind, accept, serve until it is asked to end, finish what was received, return.
 
 use std::future::Future;
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::num::NonZero;
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::thread::available_parallelism;
 use std::time::Duration;
 
 use pugdb::{Database, Error, Result};
 use pugdb_wire::resp::Protocol;
 use socket2::{SockRef, TcpKeepalive};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{mpsc, watch};
-use tokio::time::{sleep, timeout};
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
-use crate::ServerOptions;
+use crate::clients::Address;
 use crate::connection::Connection;
 use crate::failure::Failure;
 use crate::gate::Watchman;
-use crate::limits::ACCEPT_PAUSE;
+use crate::http::HttpServer;
+use crate::limits::{ACCEPT_PAUSE, BACKLOG, TICK};
+use crate::options::{HttpAddress, ServerOptions};
 use crate::shared::Shared;
+use crate::stream::Stream;
+use crate::unix_socket::UnixSocket;
 
 /// How long threads that are inside the database may keep a shutdown waiting after the connections' time is up.
 const THREADS_WAIT: Duration = Duration::from_secs(1);
@@ -38,6 +45,8 @@ pub struct Server {
     watchman: Watchman,
     runtime: Runtime,
     listeners: Vec<TcpListener>,
+    unix_socket: Option<UnixSocket>,
+    http: Option<(TcpListener, SocketAddr)>,
     pub(crate) shared: Arc<Shared>,
 }
 
@@ -74,17 +83,29 @@ impl Server {
             .map_err(no_threads)?;
         let mut listeners = Vec::new();
         for &address in &options.addresses {
-            listeners.push(
-                runtime.block_on(TcpListener::bind(address)).map_err(|error| bind_error(address, error))?,
-            );
+            listeners.push(listen(&runtime, address).map_err(|error| bind_error(address, error))?);
         }
         let mut addresses = Vec::new();
         for listener in &listeners {
             addresses.push(listener.local_addr().map_err(|error| Error::io("ask for the address", error))?);
         }
+        let http = bind_http(&runtime, options.http)?;
+        // Last: a failure above leaves no file.
+        let unix_socket = match &options.unix_socket {
+            Some(path) => {
+                let _in_runtime = runtime.enter();
+                Some(UnixSocket::bind(path)?)
+            }
+            None => None,
+        };
         let shared = Shared::new(options, db, addresses, threads);
         let watchman = Watchman::start(&shared.gate, runtime.handle().clone()).map_err(no_threads)?;
-        Ok(Self { watchman, runtime, listeners, shared })
+        Ok(Self { watchman, runtime, listeners, unix_socket, http, shared })
+    }
+
+    /// Where `/livez`, `/readyz` and `/metrics` are answered.
+    pub fn http_addr(&self) -> Option<SocketAddr> {
+        self.http.as_ref().map(|(_, address)| *address)
     }
 
     /// The first address it listens on, with the port that a port 0 became.
@@ -100,31 +121,43 @@ impl Server {
         &self.shared.addresses
     }
 
-    /// Serves until `shutdown` is done. Then it accepts nobody any more, and each connection runs the commands that it
+    /// Serves until `shutdown` is done, or a client says `SHUTDOWN`. Then it accepts nobody any more, and each connection runs the commands that it
     /// has received, sends the replies and is closed, for which it has
     /// [`shutdown_wait`](ServerOptions::shutdown_wait).
     ///
     /// Call it from a thread outside of any async runtime; it blocks.
     pub fn run(self, shutdown: impl Future<Output = ()>) {
-        let Self { watchman, runtime, listeners, shared } = self;
+        let Self { watchman, runtime, listeners, mut unix_socket, http, shared } = self;
         let wait = shared.options.shutdown_wait;
         runtime.block_on(async {
             let (stop, stopped) = watch::channel(false);
             // Nothing is sent: the channel is closed when the last connection has dropped its end.
             let (alive, mut all_gone) = mpsc::channel::<()>(1);
+            let acceptor = Acceptor { shared: Arc::clone(&shared), stopped, alive };
             for listener in listeners {
-                let acceptor =
-                    Acceptor { shared: Arc::clone(&shared), stopped: stopped.clone(), alive: alive.clone() };
-                tokio::spawn(acceptor.run(listener));
+                tokio::spawn(acceptor.clone().run(Listener::Tcp(listener)));
             }
-            drop((alive, stopped));
-            shutdown.await;
+            if let Some(UnixSocket { path, listener, .. }) = &mut unix_socket
+                && let Some(listener) = listener.take()
+            {
+                let listener = Listener::Unix(listener, Arc::new(path.clone()));
+                tokio::spawn(acceptor.clone().run(listener));
+            }
+            drop(acceptor);
+            if let Some((listener, _)) = http {
+                // It answers until the very end, so that `/readyz` can tell of it.
+                tokio::spawn(HttpServer::new(Arc::clone(&shared)).run(listener));
+            }
+            tokio::spawn(keep_house(Arc::clone(&shared)));
+            let mut asked = std::pin::pin!(shared.end.notified());
+            let _ = unless(shutdown, asked.as_mut()).await;
+            shared.note_end();
             // Fails when nobody is left to be told.
             let _ = stop.send(true);
             // The time is up: whoever is left does not read its replies.
             let _ = timeout(wait, all_gone.recv()).await;
         });
-        drop(watchman);
+        drop((watchman, unix_socket));
         runtime.shutdown_timeout(THREADS_WAIT);
     }
 }
@@ -141,7 +174,7 @@ fn no_threads(error: std::io::Error) -> Error {
 }
 
 fn bind_error(address: SocketAddr, error: std::io::Error) -> Error {
-    if error.kind() == std::io::ErrorKind::AddrInUse {
+    if error.kind() == ErrorKind::AddrInUse {
         return Error::conflict(format!(
             "the address {address} is in use by another program; stop it or listen on another address"
         ));
@@ -149,7 +182,71 @@ fn bind_error(address: SocketAddr, error: std::io::Error) -> Error {
     Error::io(format_args!("listen on {address}"), error)
 }
 
+fn listen(runtime: &Runtime, address: SocketAddr) -> std::io::Result<TcpListener> {
+    let _in_runtime = runtime.enter();
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    // A server that starts again need not wait for connections of the last one to time out.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
+fn bind_http(runtime: &Runtime, http: HttpAddress) -> Result<Option<(TcpListener, SocketAddr)>> {
+    let (HttpAddress::At(address) | HttpAddress::IfFree(address)) = http else { return Ok(None) };
+    let listener = match listen(runtime, address) {
+        Ok(listener) => listener,
+        Err(error) if error.kind() == ErrorKind::AddrInUse && http == HttpAddress::IfFree(address) => {
+            return Ok(None);
+        }
+        Err(error) => return Err(bind_error(address, error)),
+    };
+    let address = listener.local_addr().map_err(|error| Error::io("ask for the address", error))?;
+    Ok(Some((listener, address)))
+}
+
+/// What has to be done once in a while: closes silent clients, and counts commands by the second.
+async fn keep_house(shared: Arc<Shared>) {
+    let mut ticks = interval(TICK);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut commands_before = 0;
+    loop {
+        ticks.tick().await;
+        let commands = shared.stats.commands.get();
+        // After CONFIG RESETSTAT there are fewer.
+        let operations = commands.saturating_sub(commands_before);
+        shared.operations_per_second.store(operations, Ordering::Relaxed);
+        commands_before = commands;
+        if let Some(silence) = shared.settings.idle_timeout() {
+            shared.stats.idle_closed.add(shared.clients.kill_idle(silence));
+        }
+    }
+}
+
+enum Listener {
+    Tcp(TcpListener),
+    Unix(UnixListener, Arc<PathBuf>),
+}
+
+impl Listener {
+    /// A connection, the other side's address and this one's.
+    async fn accept(&self) -> std::io::Result<(Stream, Address, Address)> {
+        match self {
+            Self::Tcp(listener) => {
+                let (stream, address) = listener.accept().await?;
+                let local_address = stream.local_addr().unwrap_or(address);
+                Ok((Stream::Tcp(stream), Address::Tcp(address), Address::Tcp(local_address)))
+            }
+            Self::Unix(listener, path) => {
+                let (stream, _) = listener.accept().await?;
+                let address = Address::Unix(Arc::clone(path));
+                Ok((Stream::Unix(stream), address.clone(), address))
+            }
+        }
+    }
+}
+
 /// Takes connections from one listener.
+#[derive(Clone)]
 struct Acceptor {
     shared: Arc<Shared>,
     stopped: watch::Receiver<bool>,
@@ -157,7 +254,7 @@ struct Acceptor {
 }
 
 impl Acceptor {
-    async fn run(self, listener: TcpListener) {
+    async fn run(self, listener: Listener) {
         let mut stopped = self.stopped.clone();
         let mut stop = std::pin::pin!(async move {
             // An error means that the server is gone: stop as well.
@@ -165,7 +262,7 @@ impl Acceptor {
         });
         while let Some(accepted) = unless(listener.accept(), stop.as_mut()).await {
             match accepted {
-                Ok((stream, address)) => self.admit(stream, address),
+                Ok((stream, address, local_address)) => self.admit(stream, address, local_address),
                 // The connection has gone, or there are no file descriptors: some come back when clients go.
                 Err(_) => sleep(ACCEPT_PAUSE).await,
             }
@@ -173,29 +270,36 @@ impl Acceptor {
     }
 
     /// Starts to serve a connection, or tells it that there are too many.
-    fn admit(&self, stream: TcpStream, address: SocketAddr) {
+    fn admit(&self, stream: Stream, address: Address, local_address: Address) {
         let shared = &self.shared;
-        let local_address = stream.local_addr().unwrap_or(address);
-        let Some(registration) = shared.clients.register(address, local_address, shared.options.max_clients)
-        else {
+        let clients_max = shared.settings.clients_max.load(Ordering::Relaxed);
+        let Some(registration) = shared.clients.register(address, local_address, clients_max) else {
             shared.stats.rejected.add(1);
             let mut refusal = bytes::BytesMut::new();
             Failure::TOO_MANY_CLIENTS.to_reply().encode(Protocol::Resp2, &mut refusal);
             // The socket's buffer is empty and takes it at once, or the client does not hear of it.
-            let _ = SockRef::from(&stream).send(&refusal);
+            let _ = stream.socket().send(&refusal);
             return;
         };
         shared.stats.connections.add(1);
-        // Without these the connection works as well.
-        let _ = stream.set_nodelay(true);
-        let _ = SockRef::from(&stream)
-            .set_tcp_keepalive(&TcpKeepalive::new().with_time(shared.options.keepalive));
+        if let Stream::Tcp(stream) = &stream {
+            tune(stream, Duration::from_secs(shared.settings.keepalive_s.load(Ordering::Relaxed)));
+        }
         let connection = Connection::new(stream, Arc::clone(shared), registration);
         let (stopped, alive) = (self.stopped.clone(), self.alive.clone());
         tokio::spawn(async move {
             connection.serve(stopped).await;
             drop(alive);
         });
+    }
+}
+
+/// Replies leave at once, and the operating system asks whether a silent client is still there.
+fn tune(stream: &TcpStream, keepalive: Duration) {
+    // Without these the connection works as well.
+    let _ = stream.set_nodelay(true);
+    if !keepalive.is_zero() {
+        let _ = SockRef::from(stream).set_tcp_keepalive(&TcpKeepalive::new().with_time(keepalive));
     }
 }
 

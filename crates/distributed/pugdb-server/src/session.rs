@@ -1,7 +1,7 @@
 //! The state of a connection between commands: what it has selected, queued and watched, and what its replies wait for.
 
 use std::sync::Arc;
-
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -9,8 +9,10 @@ use pugdb::CommitTicket;
 use pugdb_wire::resp::Protocol;
 
 use crate::clients::Client;
-use crate::commands::{Found, Transaction, Watched};
+use crate::commands::{Flag, Found, Transaction, Watched};
+use crate::limits::DELAY_MAX;
 use crate::shared::Shared;
+use crate::slowlog;
 
 /// The meta byte of a string, the one RESP type there is so far.
 pub(crate) const STRING: u8 = 0;
@@ -25,14 +27,29 @@ pub(crate) struct Session {
     pub(crate) closing: bool,
     /// Close without a reply to the last command.
     pub(crate) silent: bool,
+    pub(crate) replies: Replies,
+    /// What the reply to the last command waits for; no thread does.
+    delay: Duration,
     /// Who runs commands here. There is one user, until there are rights.
     pub(crate) user: &'static str,
     /// What is queued since `MULTI`.
     pub(crate) transaction: Option<Transaction>,
     /// What `WATCH` looks after.
-    pub(crate) watches: Vec<Watched>,
+    watches: Vec<Watched>,
     /// For the writes whose replies are not sent.
     ticket: Option<CommitTicket>,
+}
+
+/// Which replies a client wants, as it says by `CLIENT REPLY`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Replies {
+    #[default]
+    All,
+    None,
+    /// All but the one to the next command.
+    SkipNext,
+    /// All but the one to the command that runs.
+    SkipThis,
 }
 
 /// The user of a connection that has not said who it is.
@@ -47,6 +64,8 @@ impl Session {
             database: 0,
             closing: false,
             silent: false,
+            replies: Replies::default(),
+            delay: Duration::ZERO,
             user: DEFAULT_USER,
             transaction: None,
             watches: Vec::new(),
@@ -58,9 +77,46 @@ impl Session {
     pub(crate) fn reset(&mut self) {
         self.set_protocol(Protocol::default());
         self.select(0);
-        self.transaction = None;
-        self.watches.clear();
+        self.set_transaction(None);
+        self.take_watches();
+        self.replies = Replies::default();
         self.client.change(|state| state.name.clear());
+    }
+
+    /// Begins a transaction, or ends it.
+    pub(crate) fn set_transaction(&mut self, transaction: Option<Transaction>) -> Option<Transaction> {
+        self.client.change(|state| state.queued = transaction.as_ref().map(Transaction::len));
+        std::mem::replace(&mut self.transaction, transaction)
+    }
+
+    pub(crate) fn watches(&self) -> &[Watched] {
+        &self.watches
+    }
+
+    pub(crate) fn add_watch(&mut self, watched: Watched) {
+        self.client.change(|state| state.watches.push(Arc::clone(&watched.watch)));
+        self.watches.push(watched);
+    }
+
+    /// Watches nothing any more.
+    pub(crate) fn take_watches(&mut self) -> Vec<Watched> {
+        if !self.watches.is_empty() {
+            self.client.change(|state| state.watches.clear());
+        }
+        std::mem::take(&mut self.watches)
+    }
+
+    /// The reply to this command is sent after so long.
+    pub(crate) fn wait_before_reply(&mut self, delay: Duration) {
+        self.delay = self.delay.saturating_add(delay).min(DELAY_MAX);
+    }
+
+    pub(crate) fn delay(&self) -> Duration {
+        self.delay
+    }
+
+    pub(crate) fn take_delay(&mut self) -> Duration {
+        std::mem::take(&mut self.delay)
     }
 
     pub(crate) fn set_protocol(&mut self, protocol: Protocol) {
@@ -79,8 +135,31 @@ impl Session {
     }
 
     /// Notes how a command went.
-    pub(crate) fn note_command(&self, found: Found, _arguments: &[Bytes], took: Duration, failed: bool) {
-        self.shared.command_stats.of(found.place()).note(took, failed);
+    pub(crate) fn note_command(&self, found: Found, arguments: &[Bytes], took: Duration, failed: bool) {
+        let shared = &self.shared;
+        shared.command_stats.of(found.place()).note(took, failed);
+        let microseconds = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        let slow = shared.settings.slowlog_us.load(Ordering::Relaxed);
+        if u64::try_from(slow).is_ok_and(|slow| microseconds >= slow) {
+            self.note_slow(found, arguments, microseconds);
+        }
+        let threshold = shared.settings.latency_ms.load(Ordering::Relaxed);
+        if threshold > 0 && microseconds / 1000 >= threshold {
+            let event = if found.has(Flag::Fast) { "fast-command" } else { "command" };
+            shared.latency.add(event, shared.now_s(), microseconds / 1000);
+        }
+    }
+
+    #[cold]
+    fn note_slow(&self, found: Found, arguments: &[Bytes], microseconds: u64) {
+        // The commands that it ran are there by themselves.
+        if found.name() == "exec" {
+            return;
+        }
+        let shared = &self.shared;
+        let words = slowlog::words_of(found.name(), arguments.iter().skip(1).map(Bytes::len));
+        let entries_max = shared.settings.slowlog_entries.load(Ordering::Relaxed);
+        shared.slowlog.add(words, microseconds, shared.now_s(), &self.client, entries_max);
     }
 
     /// The replies wait until this is done.

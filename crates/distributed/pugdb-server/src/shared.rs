@@ -3,11 +3,12 @@
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use pugdb::Database;
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::ServerOptions;
@@ -17,8 +18,11 @@ use crate::cursors::Cursors;
 use crate::failure::Failure;
 use crate::gate::Gate;
 use crate::limits::{COUNT_TIME_SHARE, DATABASES};
+use crate::pause::ClientPause;
+use crate::settings::Settings;
 use crate::shape::Shape;
-use crate::stats::{AllCommandStats, Stats};
+use crate::slowlog::{LatencyEvents, Slowlog};
+use crate::stats::{AllCommandStats, ErrorCounts, Stats};
 
 /// The keyspaces behind the numbers of `SELECT`.
 pub(crate) const KEYSPACES: [&str; DATABASES] = [
@@ -40,6 +44,18 @@ pub(crate) struct Shared {
     pub(crate) gate: Arc<Gate>,
     pub(crate) stats: Stats,
     pub(crate) command_stats: AllCommandStats,
+    pub(crate) errors: ErrorCounts,
+    pub(crate) settings: Settings,
+    pub(crate) pause: ClientPause,
+    pub(crate) slowlog: Slowlog,
+    pub(crate) latency: LatencyEvents,
+    pub(crate) saves: Saves,
+    /// Commands in the last second.
+    pub(crate) operations_per_second: AtomicU64,
+    /// A client asks the server to end.
+    pub(crate) end: Notify,
+    /// It is ending.
+    is_ending: AtomicBool,
     pub(crate) shape: Shape,
     /// A sync has failed and its waiters know: what is read from now on is served without waiting for it.
     sync_failed: AtomicBool,
@@ -69,7 +85,6 @@ impl Shared {
         threads: usize,
     ) -> Arc<Self> {
         Arc::new(Self {
-            db,
             addresses,
             started_at: Instant::now(),
             run_id: run_id(),
@@ -79,7 +94,17 @@ impl Shared {
             gate: Arc::new(Gate::new(threads)),
             stats: Stats::default(),
             command_stats: AllCommandStats::new(),
+            errors: ErrorCounts::default(),
+            settings: Settings::new(&options),
+            pause: ClientPause::default(),
+            slowlog: Slowlog::default(),
+            latency: LatencyEvents::default(),
+            saves: Saves::new(db.now().0 / 1000),
+            operations_per_second: AtomicU64::new(0),
+            end: Notify::new(),
+            is_ending: AtomicBool::new(false),
             shape: Shape::new(),
+            db,
             sync_failed: AtomicBool::new(false),
             counts: Mutex::new([None; DATABASES]),
             options,
@@ -91,7 +116,30 @@ impl Shared {
     }
 
     pub(crate) fn note_sync_failure(&self) {
+        self.stats.sync_failures.add(1);
         self.sync_failed.store(true, Ordering::Release);
+    }
+
+    /// Seconds since 1970, as the database has them.
+    pub(crate) fn now_s(&self) -> u64 {
+        self.db.now().0 / 1000
+    }
+
+    /// From now on the server ends: nobody waits for a pause any more, and `/readyz` says so.
+    pub(crate) fn note_end(&self) {
+        self.is_ending.store(true, Ordering::Release);
+        self.pause.end();
+    }
+
+    pub(crate) fn is_ending(&self) -> bool {
+        self.is_ending.load(Ordering::Acquire)
+    }
+
+    /// As after the start: what `CONFIG RESETSTAT` does.
+    pub(crate) fn reset_stats(&self) {
+        self.stats.reset();
+        self.command_stats.reset();
+        self.errors.reset();
     }
 
     /// The keys of a database, counted one by one. A count that took long is used again for a while.
@@ -121,6 +169,67 @@ impl Shared {
             count.expires += u64::from(entry.expires_at.is_some());
         }
         Ok(count)
+    }
+}
+
+/// What `SAVE` and `BGSAVE` did. One of them runs at a time.
+#[derive(Debug)]
+pub(crate) struct Saves {
+    is_running: AtomicBool,
+    has_failed: AtomicBool,
+    /// Seconds since 1970.
+    last_s: AtomicU64,
+}
+
+/// The right to save, given back when it is dropped.
+pub(crate) struct SaveTurn(Arc<Shared>);
+
+impl Saves {
+    fn new(now_s: u64) -> Self {
+        Self {
+            is_running: AtomicBool::new(false),
+            has_failed: AtomicBool::new(false),
+            last_s: AtomicU64::new(now_s),
+        }
+    }
+
+    pub(crate) fn is_running(&self) -> bool {
+        self.is_running.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn has_failed(&self) -> bool {
+        self.has_failed.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn last_s(&self) -> u64 {
+        self.last_s.load(Ordering::Acquire)
+    }
+}
+
+impl Shared {
+    /// The turn to save, unless somebody has it.
+    pub(crate) fn begin_save(self: &Arc<Self>) -> Option<SaveTurn> {
+        let was_running = self.saves.is_running.swap(true, Ordering::AcqRel);
+        (!was_running).then(|| SaveTurn(Arc::clone(self)))
+    }
+}
+
+impl SaveTurn {
+    /// Writes memtables to tables.
+    pub(crate) fn save(self) -> pugdb::Result<()> {
+        let Shared { db, saves, .. } = &*self.0;
+        let saved = db.flush();
+        saves.has_failed.store(saved.is_err(), Ordering::Release);
+        if saved.is_ok() {
+            saves.last_s.store(db.now().0 / 1000, Ordering::Release);
+        }
+        saved
+    }
+}
+
+impl Drop for SaveTurn {
+    fn drop(&mut self) {
+        self.0.saves.is_running.store(false, Ordering::Release);
     }
 }
 

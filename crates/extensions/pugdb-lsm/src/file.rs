@@ -154,6 +154,16 @@ impl FileHeader {
         Ok(OpenedHeader { bytes: header.encode().len() as u64, header, cipher: keys })
     }
 
+    /// Reads the header of a file of any kind and any database, and opens its keys.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub fn read_any(file: &dyn File, cipher: &dyn Cipher) -> Result<OpenedHeader> {
+        let header = Self::read_raw(&|buffer, offset| file.read_exact_at(buffer, offset))?;
+        let keys = cipher.open(&header.context, &header.cipher)?;
+        Ok(OpenedHeader { bytes: header.encode().len() as u64, header, cipher: keys })
+    }
+
     fn read_raw(read: &dyn Fn(&mut [u8], u64) -> io::Result<()>) -> Result<Self> {
         let mut prefix = [0; PREFIX_BYTES];
         let short = |error: io::Error| Error::io("read the file header", error);

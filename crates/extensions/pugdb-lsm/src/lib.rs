@@ -9,12 +9,14 @@
 //! | [`table`] | sorted tables: blocks, index, filter |
 //! | [`manifest`] | which tables there are, and how far the log is needed |
 //! | [`frame`], [`file`](mod@file), [`checksum`] | what the files are made of |
+//! | [`mod@inspect`] | shows a file's parts to people |
 //!
 //! Log, tree and sequencer are three parts: the crate `pugdb` joins them in its `write/` folder.
 
 pub mod checksum;
 pub mod file;
 pub mod frame;
+pub mod inspect;
 pub mod log;
 pub mod manifest;
 mod memtable;

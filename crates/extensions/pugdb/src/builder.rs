@@ -2,12 +2,17 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
+use pugdb_core::engine::EngineKind;
 use pugdb_core::env::Env;
 use pugdb_core::seam::{Cipher, Plain, TableStore};
 use pugdb_core::{Error, Result, limits};
 
 use crate::Database;
+
+/// Time enough for a clock to be set right by hand or by the network, and little against the life of most entries.
+const EXPIRY_GRACE_DEFAULT: Duration = Duration::from_hours(1);
 
 /// What a commit has survived when it returns.
 ///
@@ -63,6 +68,8 @@ pub struct Builder {
     pub(crate) memtable_bytes: Option<usize>,
     pub(crate) log_segment_bytes: Option<u64>,
     pub(crate) durability: Durability,
+    pub(crate) default_engine: Option<EngineKind>,
+    pub(crate) expiry_grace: Duration,
     pub(crate) create: bool,
     pub(crate) env: Env,
     pub(crate) cipher: Arc<dyn Cipher>,
@@ -77,6 +84,8 @@ impl Default for Builder {
             memtable_bytes: None,
             log_segment_bytes: None,
             durability: Durability::default(),
+            default_engine: None,
+            expiry_grace: EXPIRY_GRACE_DEFAULT,
             create: true,
             env: Env::os(),
             cipher: Arc::new(Plain),
@@ -170,6 +179,57 @@ impl Builder {
     #[must_use]
     pub fn durability(mut self, durability: Durability) -> Self {
         self.durability = durability;
+        self
+    }
+
+    /// What keeps the entries of keyspaces that are made without options. Default: the lsm engine on disk, the btree in
+    /// memory.
+    ///
+    /// ```
+    /// use pugdb::{Database, EngineKind};
+    ///
+    /// let db = Database::builder().default_engine(EngineKind::Hash).in_memory()?;
+    /// let counters = db.keyspace("counters")?;
+    /// counters.put(b"visits", b"1")?;
+    /// assert_eq!(counters.engine(), EngineKind::Hash);
+    /// // A hash is for points: it has no order to scan in.
+    /// assert!(counters.prefix(b"vis").next().unwrap().is_err());
+    /// assert_eq!(counters.scan(..).count(), 1);
+    ///
+    /// // The lsm engine needs a directory.
+    /// assert!(Database::builder().default_engine(EngineKind::Lsm).in_memory().is_err());
+    /// # Ok::<(), pugdb::Error>(())
+    /// ```
+    #[must_use]
+    pub fn default_engine(mut self, engine: EngineKind) -> Self {
+        self.default_engine = Some(engine);
+        self
+    }
+
+    /// How long an entry on disk stays there, hidden, after it has expired. Default one hour; zero is allowed.
+    ///
+    /// Within this time a calendar that was wrong can be put right, and nothing is lost: an entry is given up only when
+    /// the calendar has said for all of the time that it has expired. Snapshots from before are not concerned: they
+    /// read what they saw for as long as they live. Entries in memory go at once.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use pugdb::EntryOptions;
+    ///
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let path = dir.path().join("data");
+    /// let db = pugdb::Database::builder().expiry_grace(Duration::ZERO).open(&path)?;
+    /// let sessions = db.keyspace("sessions")?;
+    /// let expired = EntryOptions { expires_at: Some(db.now()), ..Default::default() };
+    /// sessions.put_with(b"token", vec![7; 10_000], expired)?;
+    /// db.flush()?;
+    /// assert_eq!(db.stats()?.table_bytes, 0); // nobody can read it, and no grace keeps it
+    /// # Ok::<(), pugdb::Error>(())
+    /// ```
+    #[must_use]
+    pub fn expiry_grace(mut self, grace: Duration) -> Self {
+        self.expiry_grace = grace;
         self
     }
 
@@ -319,6 +379,11 @@ impl Builder {
     /// `Invalid` when a setting is out of range.
     pub fn in_memory(self) -> Result<Database> {
         self.check()?;
+        if self.default_engine == Some(EngineKind::Lsm) {
+            return Err(Error::invalid(
+                "a database in memory has no tables on disk; choose the btree or the hash engine as default",
+            ));
+        }
         Ok(Database::in_memory_with(self))
     }
 

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 use pugdb_core::engine::EngineKind;
+use pugdb_core::memory::Housekeeper;
 use pugdb_core::snapshots::Snapshots;
 use pugdb_core::{Error, KeyspaceId, Lsn, Result, Seqno, Timestamp, limits};
 use pugdb_lsm::Sequencer;
@@ -43,13 +44,13 @@ pub struct Database {
 pub(crate) struct Inner {
     pub(crate) options: Builder,
     pub(crate) snapshots: Arc<Snapshots>,
+    /// Gives memory back where keyspaces in memory have no use for it.
+    pub(crate) housekeeper: Arc<Housekeeper>,
     pub(crate) locks: KeyLocks,
     /// Log, trees and manifest; `None` in memory.
     pub(crate) durable: Option<Durable>,
     /// Refuses everything once it is set.
     pub(crate) closed: AtomicBool,
-    /// The latest time that a read or a write was given: expiry never goes back.
-    time: Arc<AtomicU64>,
     /// Behind the newest `Sync` commit that can be seen.
     pub(crate) synced_commits_end: AtomicU64,
     /// The keyspaces that exist.
@@ -130,9 +131,9 @@ impl Database {
         let snapshots = Snapshots::new(Seqno::ZERO);
         let writer = Writer { sequencer: Sequencer::starting_after(Seqno::ZERO), next_keyspace: 1 };
         let writer = Arc::new(Mutex::new(writer));
-        Self {
-            inner: Arc::new(Inner::new(options, snapshots, None, BTreeMap::new(), writer, Arc::default())),
-        }
+        let housekeeper = Housekeeper::new(&options.env, Arc::clone(&snapshots));
+        let names = BTreeMap::new();
+        Self { inner: Arc::new(Inner::new(options, snapshots, housekeeper, None, names, writer)) }
     }
 
     /// A keyspace, made with the defaults if it does not exist.
@@ -177,7 +178,7 @@ impl Database {
         let engine = options.engine.unwrap_or(self.inner.default_engine());
         if engine == EngineKind::Lsm && self.inner.durable.is_none() {
             return Err(Error::invalid(
-                "a database in memory has no tables on disk; choose the btree engine",
+                "a database in memory has no tables on disk; choose the btree or the hash engine",
             ));
         }
         let (space, ticket) = write::create_keyspace(&self.inner, name, engine)?;
@@ -552,18 +553,18 @@ impl Inner {
     pub(crate) fn new(
         options: Builder,
         snapshots: Arc<Snapshots>,
+        housekeeper: Arc<Housekeeper>,
         durable: Option<Durable>,
         names: Names,
         writer: Arc<Mutex<Writer>>,
-        time: Arc<AtomicU64>,
     ) -> Self {
         Self {
             options,
             snapshots,
+            housekeeper,
             locks: KeyLocks::new(),
             durable,
             closed: AtomicBool::new(false),
-            time,
             synced_commits_end: AtomicU64::new(0),
             names: RwLock::new(names),
             watches: Watches::default(),
@@ -579,13 +580,13 @@ impl Inner {
     }
 
     pub(crate) fn default_engine(&self) -> EngineKind {
-        if self.durable.is_some() { EngineKind::Lsm } else { EngineKind::Btree }
+        let usual = if self.durable.is_some() { EngineKind::Lsm } else { EngineKind::Btree };
+        self.options.default_engine.unwrap_or(usual)
     }
 
     /// The clock, never behind a time it has shown before.
     pub(crate) fn now(&self) -> Timestamp {
-        let now = self.options.env.clock.now().0;
-        Timestamp(self.time.fetch_max(now, Ordering::AcqRel).max(now))
+        self.snapshots.advance(self.options.env.clock.now())
     }
 
     pub(crate) fn shown_ticket(&self) -> CommitTicket {
@@ -611,7 +612,8 @@ impl Inner {
         let writer = self.writer.lock();
         let last = writer.sequencer.last();
         drop(writer);
-        self.durable.as_ref().map_or(Ok(()), |durable| durable.close(mode, last, self.now()))
+        let stopped = self.housekeeper.stop();
+        self.durable.as_ref().map_or(Ok(()), |durable| durable.close(mode, last, self.now())).and(stopped)
     }
 }
 

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::Mutex;
 use pugdb_core::engine::{Engine, EngineKind};
 use pugdb_core::env::{Env, FileLock};
-use pugdb_core::memory::Btree;
+use pugdb_core::memory::Housekeeper;
 use pugdb_core::snapshots::Snapshots;
 use pugdb_core::{Error, KeyspaceId, Lsn, Op, Result, Seqno, Timestamp};
 use pugdb_lsm::Sequencer;
@@ -145,7 +145,6 @@ impl Durable {
 struct LogGate {
     log: Arc<Log>,
     writer: Arc<Mutex<Writer>>,
-    time: Arc<AtomicU64>,
     /// Where the log begins that is still needed, as the manifest has it.
     start: AtomicU64,
 }
@@ -177,10 +176,6 @@ impl Gate for LogGate {
     fn recorded(&self, state: &LogState) {
         self.start.fetch_max(state.start.0, Ordering::AcqRel);
         self.log.trim(state.start);
-    }
-
-    fn time(&self) -> Timestamp {
-        Timestamp(self.time.load(Ordering::Acquire))
     }
 
     fn failure(&self) -> Option<Error> {
@@ -291,7 +286,9 @@ impl Opening {
 
         let snapshots = Snapshots::new(state.last_seqno);
         let store = Store::open(context.clone(), self.store_options(), Arc::clone(&snapshots), manifest)?;
-        let mut replay = Replay::new(&store, &snapshots, &state);
+        let housekeeper = Housekeeper::new(&self.env, Arc::clone(&snapshots));
+        let volatile = |kind| Keeper::volatile(kind, &self.env, &snapshots, &housekeeper);
+        let mut replay = Replay::new(&store, &snapshots, &volatile, &state);
         scan.replay(|record| replay.record(record))?;
         store.flush_while_replaying()?;
         scan.remove_obsolete(&context);
@@ -322,11 +319,10 @@ impl Opening {
             .map_or_else(LogOptions::default, |segment_bytes| LogOptions { segment_bytes });
         let log = Log::new(context.clone(), log_options, &scan);
         let writer = Arc::new(Mutex::new(Writer { sequencer, next_keyspace }));
-        let time = Arc::new(AtomicU64::new(time.0));
+        snapshots.advance(time);
         let gate = Arc::new(LogGate {
             log: Arc::clone(&log),
             writer: Arc::clone(&writer),
-            time: Arc::clone(&time),
             start: AtomicU64::new(state.log.start.0),
         });
         log.start();
@@ -342,7 +338,7 @@ impl Opening {
             lock: Mutex::new(Some(lock)),
         };
         let names = keyspaces.into_values().map(|space| (space.name().to_string(), space)).collect();
-        Ok(Arc::new(Inner::new(self.options, snapshots, Some(durable), names, writer, time)))
+        Ok(Arc::new(Inner::new(self.options, snapshots, housekeeper, Some(durable), names, writer)))
     }
 
     /// The database's id is not known yet.
@@ -391,6 +387,7 @@ impl Opening {
             memtable_bytes: self.options.memtable_bytes.unwrap_or((memory / 8).min(MEMTABLE_BYTES_MAX)),
             unflushed_bytes_max: memory / 2,
             cache_bytes: self.options.cache_bytes.unwrap_or(memory / 4),
+            expiry_grace: self.options.expiry_grace,
             table: TableOptions::default(),
         }
     }
@@ -400,6 +397,8 @@ impl Opening {
 struct Replay<'a> {
     store: &'a Arc<Store>,
     snapshots: &'a Arc<Snapshots>,
+    /// Makes the engine of a keyspace that is not on disk.
+    volatile: &'a dyn Fn(EngineKind) -> Keeper,
     keyspaces: BTreeMap<KeyspaceId, Arc<Space>>,
     sequencer: Sequencer,
     next_keyspace: u32,
@@ -408,10 +407,16 @@ struct Replay<'a> {
 }
 
 impl<'a> Replay<'a> {
-    fn new(store: &'a Arc<Store>, snapshots: &'a Arc<Snapshots>, state: &State) -> Self {
+    fn new(
+        store: &'a Arc<Store>,
+        snapshots: &'a Arc<Snapshots>,
+        volatile: &'a dyn Fn(EngineKind) -> Keeper,
+        state: &State,
+    ) -> Self {
         let mut replay = Self {
             store,
             snapshots,
+            volatile,
             keyspaces: BTreeMap::new(),
             sequencer: Sequencer::starting_after(state.last_seqno),
             next_keyspace: state.next_keyspace,
@@ -430,7 +435,7 @@ impl<'a> Replay<'a> {
     }
 
     fn add(&mut self, id: KeyspaceId, name: (&str, Seqno), engine: EngineKind, keeper: Option<Keeper>) {
-        let keeper = keeper.unwrap_or_else(|| Keeper::Btree(Btree::new(Arc::clone(self.snapshots))));
+        let keeper = keeper.unwrap_or_else(|| (self.volatile)(engine));
         self.keyspaces.insert(id, Space::new(id, name, engine, keeper));
     }
 

@@ -5,11 +5,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::RwLock;
-use pugdb_core::engine::{Engine, EngineKind, KeyRange};
-use pugdb_core::memory::Btree;
+use pugdb_core::engine::{Counts, Engine, EngineKind, KeyRange};
+use pugdb_core::env::Env;
+use pugdb_core::memory::{Btree, Hash, Housekeeper};
+use pugdb_core::snapshots::Snapshots;
 use pugdb_core::{Entry, EntryOptions, Error, KeyspaceId, Result, Seqno, Value};
 use pugdb_lsm::Tree;
 
+use crate::count::{self, KeyCounts, LastCount};
 use crate::database::Inner;
 use crate::scan::Scan;
 use crate::snapshot::Snapshot;
@@ -22,7 +25,8 @@ use crate::{CommitTicket, Durability, Watch, WriteBatch, read, write};
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct KeyspaceOptions {
-    /// What keeps the entries. The default is the lsm engine on disk and the btree in memory.
+    /// What keeps the entries. The default is the builder's
+    /// [`default_engine`](crate::Builder::default_engine): the lsm engine on disk and the btree in memory.
     pub engine: Option<EngineKind>,
 }
 
@@ -33,14 +37,34 @@ pub(crate) struct Space {
     pub(crate) keeper: Keeper,
     /// Its name, and the seqno since which it has it.
     name: RwLock<(Arc<str>, Seqno)>,
+    pub(crate) last_count: LastCount,
     /// The seqno of the drop; `u64::MAX` while it exists.
     dropped: AtomicU64,
 }
 
 /// The engine behind a keyspace.
 pub(crate) enum Keeper {
-    Btree(Btree),
+    Btree(Arc<Btree>),
+    Hash(Arc<Hash>),
     Lsm(Arc<Tree>),
+}
+
+impl Keeper {
+    /// An empty engine in memory.
+    pub(crate) fn volatile(
+        kind: EngineKind,
+        env: &Env,
+        snapshots: &Arc<Snapshots>,
+        housekeeper: &Arc<Housekeeper>,
+    ) -> Self {
+        let snapshots = Arc::clone(snapshots);
+        if kind == EngineKind::Hash {
+            let mut seed = [0; 8];
+            env.random.fill(&mut seed);
+            return Self::Hash(Hash::watched(snapshots, u64::from_le_bytes(seed), housekeeper));
+        }
+        Self::Btree(Btree::watched(snapshots, housekeeper))
+    }
 }
 
 impl Space {
@@ -50,8 +74,8 @@ impl Space {
         kind: EngineKind,
         keeper: Keeper,
     ) -> Arc<Self> {
-        let name = RwLock::new((Arc::from(name), since));
-        Arc::new(Self { id, name, kind, keeper, dropped: AtomicU64::new(u64::MAX) })
+        let (name, last_count) = (RwLock::new((Arc::from(name), since)), LastCount::default());
+        Arc::new(Self { id, kind, keeper, name, last_count, dropped: AtomicU64::new(u64::MAX) })
     }
 
     pub(crate) fn name(&self) -> Arc<str> {
@@ -71,7 +95,8 @@ impl Space {
 
     pub(crate) fn engine(&self) -> &dyn Engine {
         match &self.keeper {
-            Keeper::Btree(engine) => engine,
+            Keeper::Btree(engine) => &**engine,
+            Keeper::Hash(engine) => &**engine,
             Keeper::Lsm(tree) => &**tree,
         }
     }
@@ -79,7 +104,25 @@ impl Space {
     pub(crate) fn volatile_bytes(&self) -> usize {
         match &self.keeper {
             Keeper::Btree(engine) => engine.bytes(),
+            Keeper::Hash(engine) => engine.bytes(),
             Keeper::Lsm(_) => 0,
+        }
+    }
+
+    /// The newest operation that was applied, visible or not yet.
+    pub(crate) fn applied(&self) -> Seqno {
+        match &self.keeper {
+            Keeper::Btree(engine) => engine.applied(),
+            Keeper::Hash(engine) => engine.applied(),
+            Keeper::Lsm(tree) => tree.applied(),
+        }
+    }
+
+    pub(crate) fn approximate_counts(&self) -> Counts {
+        match &self.keeper {
+            Keeper::Btree(engine) => engine.approximate_counts(),
+            Keeper::Hash(engine) => engine.approximate_counts(),
+            Keeper::Lsm(tree) => tree.approximate_counts(),
         }
     }
 
@@ -146,7 +189,7 @@ impl Change {
     }
 }
 
-/// A handle to a keyspace: a named, ordered map. Cheap to clone.
+/// A handle to a keyspace: a named map, ordered unless its engine is the hash. Cheap to clone.
 ///
 /// ```
 /// let db = pugdb::Database::in_memory()?;
@@ -492,6 +535,9 @@ impl Keyspace {
 
     /// The entries in a range of keys, in order, as they are now.
     ///
+    /// The hash engine has no order: it gives the whole keyspace (`..`), each entry once, and its first `next` is
+    /// `Invalid` when more is asked.
+    ///
     /// ```
     /// let db = pugdb::Database::in_memory()?;
     /// let users = db.keyspace("users")?;
@@ -522,7 +568,8 @@ impl Keyspace {
         self.scan(KeyRange::prefix(prefix.as_ref()))
     }
 
-    /// How many keys there are. Walks through all of them.
+    /// How many keys there are now. Walks through all keys, and remembers the answer until the next commit to the
+    /// keyspace or the next expiry in it.
     ///
     /// ```
     /// let db = pugdb::Database::in_memory()?;
@@ -537,7 +584,49 @@ impl Keyspace {
     /// # Errors
     /// As [`get`](Self::get).
     pub fn count(&self) -> Result<u64> {
-        self.scan(..).try_fold(0, |count, entry| entry.map(|_| count + 1))
+        Ok(self.counts()?.keys)
+    }
+
+    /// How many keys there are now, and how many of them have an expiry. As dear as [`count`](Self::count), and as
+    /// cheap when nothing has changed.
+    ///
+    /// ```
+    /// use pugdb::EntryOptions;
+    ///
+    /// let db = pugdb::Database::in_memory()?;
+    /// let sessions = db.keyspace("sessions")?;
+    /// let in_a_minute = Some(db.now().plus_ms(60_000));
+    /// sessions.put_with(b"token", b"ada", EntryOptions { expires_at: in_a_minute, ..Default::default() })?;
+    /// let counts = sessions.counts()?;
+    /// assert_eq!((counts.keys, counts.expiring), (1, 1));
+    /// # Ok::<(), pugdb::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub fn counts(&self) -> Result<KeyCounts> {
+        count::exact(&self.inner, &self.space)
+    }
+
+    /// About how many keys there are, and how many of them expire, without looking at them: an estimate.
+    ///
+    /// Keys that have expired or were deleted count until they are cleared away. On disk a key that was written
+    /// several times can count several times, and a delete takes one away whether it hides one or not.
+    ///
+    /// ```
+    /// let db = pugdb::Database::in_memory()?;
+    /// let users = db.keyspace("users")?;
+    /// for number in 0..100_u32 {
+    ///     users.put(number.to_be_bytes(), b"")?;
+    /// }
+    /// assert_eq!(users.approximate_counts()?.keys, 100);
+    /// # Ok::<(), pugdb::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// `NotFound` when the keyspace was dropped, `Closed`.
+    pub fn approximate_counts(&self) -> Result<KeyCounts> {
+        count::approximate(&self.inner, &self.space)
     }
 
     /// A snapshot of the whole database.

@@ -25,8 +25,10 @@
 
 mod batch;
 mod builder;
+mod count;
 mod database;
 mod durable;
+pub mod inspect;
 mod key_locks;
 mod keyspace;
 mod locked_keys;
@@ -40,6 +42,7 @@ mod write;
 
 pub use batch::WriteBatch;
 pub use builder::{Builder, Durability};
+pub use count::KeyCounts;
 pub use database::Database;
 pub use keyspace::{Change, Keyspace, KeyspaceOptions};
 pub use locked_keys::{LockScope, LockedKeys, LockedScan};

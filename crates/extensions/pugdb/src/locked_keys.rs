@@ -18,6 +18,18 @@ use crate::snapshot::Snapshot;
 use crate::write;
 
 /// What [`Database::update_keys`](crate::Database::update_keys) locks.
+///
+/// ```
+/// use pugdb::{LockScope, LockedKeys};
+///
+/// let db = pugdb::Database::in_memory()?;
+/// let users = db.keyspace("users")?;
+/// let keys = [(users.clone(), &b"ada"[..])];
+/// db.update_keys(LockScope::Keys(&keys), |locked| locked.put(&users, b"ada", b"1815"))?;
+/// let count = |locked: &mut LockedKeys| Ok(locked.scan(&users, ..)?.count());
+/// assert_eq!(db.update_keys(LockScope::Everything, count)?, 1);
+/// # Ok::<(), pugdb::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub enum LockScope<'a> {
     /// These keys.
@@ -417,6 +429,21 @@ impl Base {
 
 /// Entries of locked keys, in order: what stands in the database, and the closure's own changes on top. Made by
 /// [`LockedKeys::scan`].
+///
+/// ```
+/// use pugdb::LockScope;
+///
+/// let db = pugdb::Database::in_memory()?;
+/// let users = db.keyspace("users")?;
+/// users.put(b"ada", b"1815")?;
+/// db.update_keys(LockScope::Everything, |locked| {
+///     let mut scan = locked.scan(&users, ..)?;
+///     assert_eq!(scan.next().transpose()?.map(|(key, _)| key.to_vec()), Some(b"ada".to_vec()));
+///     assert!(scan.next().is_none());
+///     Ok(())
+/// })?;
+/// # Ok::<(), pugdb::Error>(())
+/// ```
 pub struct LockedScan<'a> {
     base: Base,
     /// Keys that the base does not show.

@@ -25,8 +25,8 @@ pub(crate) fn pin(inner: &Arc<Inner>, space: &Space, snapshot: Option<&Snapshot>
     }
     let pinned = snapshot.map_or_else(
         || {
-            let guard = inner.snapshots.take();
-            Pinned { point: ReadPoint { seqno: guard.seqno(), now: inner.now() }, _guard: Some(guard) }
+            let guard = inner.snapshots.take_at(inner.options.env.clock.now());
+            Pinned { point: ReadPoint { seqno: guard.seqno(), now: guard.now() }, _guard: Some(guard) }
         },
         |snapshot| Pinned { point: snapshot.point(), _guard: None },
     );

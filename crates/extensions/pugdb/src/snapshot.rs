@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use pugdb_core::engine::{KeyRange, ReadPoint};
 use pugdb_core::snapshots::SnapshotGuard;
-use pugdb_core::{Entry, Result, Timestamp, Value};
+use pugdb_core::{Entry, Result, Value};
 
 use crate::database::Inner;
 use crate::keyspace::Keyspace;
@@ -28,17 +28,16 @@ use crate::scan::Scan;
 pub struct Snapshot {
     pub(crate) inner: Arc<Inner>,
     guard: SnapshotGuard,
-    now: Timestamp,
 }
 
 impl Snapshot {
     pub(crate) fn new(inner: &Arc<Inner>) -> Self {
-        let guard = inner.snapshots.take();
-        Self { inner: Arc::clone(inner), guard, now: inner.now() }
+        let guard = inner.snapshots.take_at(inner.options.env.clock.now());
+        Self { inner: Arc::clone(inner), guard }
     }
 
     pub(crate) fn point(&self) -> ReadPoint {
-        ReadPoint { seqno: self.guard.seqno(), now: self.now }
+        ReadPoint { seqno: self.guard.seqno(), now: self.guard.now() }
     }
 
     /// The value of a key.

@@ -24,19 +24,21 @@ pub enum EngineKind {
     Lsm = 1,
     /// A map in memory: volatile, ordered.
     Btree = 2,
+    /// A hash table in memory: volatile, for points, without order.
+    Hash = 3,
 }
 
 impl EngineKind {
     /// Reads the number on disk.
     pub fn from_number(number: u8) -> Option<Self> {
-        [Self::Lsm, Self::Btree].into_iter().find(|kind| *kind as u8 == number)
+        [Self::Lsm, Self::Btree, Self::Hash].into_iter().find(|kind| *kind as u8 == number)
     }
 
     /// Where this engine's entries live.
     pub fn persistence(self) -> Persistence {
         match self {
             Self::Lsm => Persistence::Durable,
-            Self::Btree => Persistence::Volatile,
+            Self::Btree | Self::Hash => Persistence::Volatile,
         }
     }
 }
@@ -55,7 +57,7 @@ pub struct Capabilities {
 pub enum Scans {
     /// In key order, both directions.
     Ordered,
-    /// Not at all by key order.
+    /// The whole keyspace, forward, each entry once and in no order. Ranges, prefixes and reverse are `Invalid`.
     Unordered,
 }
 
@@ -242,6 +244,31 @@ impl Room {
     }
 }
 
+/// How many entries there are, and how long that stays true by itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Live entries.
+    pub keys: u64,
+    /// How many of them expire.
+    pub expiring: u64,
+    /// When the first of them does.
+    pub next_expiry: Option<Timestamp>,
+}
+
+impl Counts {
+    /// Counts a live entry.
+    pub fn add(&mut self, found: &Found) {
+        self.keys += 1;
+        if let Some(at) = found.entry.expires_at {
+            self.expiring += 1;
+            self.next_expiry = Some(self.next_expiry.map_or(at, |next| next.min(at)));
+        }
+    }
+}
+
+/// What a count brings in one step when an engine has no better way.
+const COUNT_BATCH: BatchSize = BatchSize { entries: 1024, bytes: 1 << 20 };
+
 /// A scan under way. It owns what it needs; dropping it ends the scan.
 pub trait Cursor: Send {
     /// Appends the next live entries to `out`, in order. Appending nothing means the scan is over.
@@ -272,7 +299,26 @@ pub trait Engine: Send + Sync {
 
     /// A scan of the live entries in `range` at `point`. The caller keeps the read point alive in
     /// [`Snapshots`](crate::snapshots::Snapshots) as long as the cursor.
+    ///
+    /// # Errors
+    /// `Invalid` when the engine has no order and more is asked than the whole keyspace, forward.
     fn scan(&self, range: KeyRange, direction: Direction, point: ReadPoint) -> Result<Box<dyn Cursor>>;
+
+    /// How many live entries `range` has at `point`. An engine that can, looks at no values.
+    ///
+    /// # Errors
+    /// As [`scan`](Self::scan).
+    fn count(&self, range: KeyRange, point: ReadPoint) -> Result<Counts> {
+        let mut cursor = self.scan(range, Direction::Forward, point)?;
+        let (mut counts, mut batch) = (Counts::default(), Vec::new());
+        loop {
+            cursor.fill(COUNT_BATCH, &mut batch)?;
+            if batch.is_empty() {
+                return Ok(counts);
+            }
+            batch.drain(..).for_each(|(_, found)| counts.add(&found));
+        }
+    }
 }
 
 #[cfg(test)]

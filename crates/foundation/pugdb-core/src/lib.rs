@@ -9,7 +9,7 @@
 //! | [`entry`] | [`Key`], [`Value`], [`Entry`], [`Op`] and the entry's one encoding |
 //! | [`engine`] | [`Engine`](engine::Engine): one keyspace, read at a (seqno, now) |
 //! | [`snapshots`] | what is visible, and the oldest version anybody still needs |
-//! | [`memory`] | the versioned map and the btree engine |
+//! | [`memory`] | the versioned map, the engines btree and hash, their housekeeper |
 //! | [`seam`] | [`Cipher`](seam::Cipher) and [`TableStore`](seam::TableStore): what others plug in |
 //! | [`mod@env`] | files, clock, randomness, background jobs and every blocking wait |
 //! | [`limits`] | every limit, with its reason |

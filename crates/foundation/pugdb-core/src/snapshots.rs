@@ -1,17 +1,21 @@
-//! What readers see: the newest published operation, and the oldest one that a snapshot still holds on to.
+//! What readers see: the newest published operation and the time; and the oldest ones that a snapshot still holds on to.
 
-use std::collections::BTreeMap;
+use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
+use crate::entry::Timestamp;
 use crate::ids::Seqno;
 
-/// The visible seqno of a sequence domain and its live snapshots.
+/// The visible seqno of a sequence domain, its time, and its live snapshots.
 ///
-/// Invariant: an engine may forget a version only when a newer one is at or below [`horizon`](Self::horizon). A
-/// snapshot is taken and the horizon is computed under one lock, so a horizon is never past a snapshot that exists
-/// or one that is taken later.
+/// Invariant: an engine may forget a version only when a newer one is at or below [`horizon`](Self::horizon), or when
+/// it had expired at the [`expiry_horizon`](Self::expiry_horizon). A snapshot is taken and the horizons are computed
+/// under one lock, so a horizon is never past a snapshot that exists or one that is taken later.
+///
+/// The time is that of expiry: the latest that anybody was given. It never goes back.
 ///
 /// ```
 /// use pugdb_core::Seqno;
@@ -26,20 +30,32 @@ use crate::ids::Seqno;
 /// ```
 #[derive(Debug)]
 pub struct Snapshots {
+    /// The latest time that a read or a write was given. Snapshots read it under the lock below.
+    time: AtomicU64,
     state: Mutex<State>,
 }
 
 #[derive(Debug)]
 struct State {
     visible: Seqno,
-    /// How many snapshots hold each seqno.
-    live: BTreeMap<Seqno, usize>,
+    /// The places of live snapshots, each once. Neither seqno nor moment ever goes back, so both ascend, and no memory
+    /// is asked for while few are alive.
+    live: VecDeque<Place>,
+}
+
+/// Where snapshots look.
+#[derive(Debug)]
+struct Place {
+    seqno: Seqno,
+    now: Timestamp,
+    snapshots: usize,
 }
 
 impl Snapshots {
     /// Starts with everything up to `visible` published.
     pub fn new(visible: Seqno) -> Arc<Self> {
-        Arc::new(Self { state: Mutex::new(State { visible, live: BTreeMap::new() }) })
+        let state = State { visible, live: VecDeque::new() };
+        Arc::new(Self { time: AtomicU64::new(0), state: Mutex::new(state) })
     }
 
     /// Makes every operation up to `seqno` visible. Publishing never goes back.
@@ -56,29 +72,58 @@ impl Snapshots {
     /// The oldest read point that exists or can still come into being.
     pub fn horizon(&self) -> Seqno {
         let state = self.state.lock();
-        state.live.first_key_value().map_or(state.visible, |(&oldest, _)| oldest.min(state.visible))
+        state.live.front().map_or(state.visible, |oldest| oldest.seqno.min(state.visible))
     }
 
-    /// A snapshot of everything visible now.
+    /// The time after the calendar has said `now`: never behind one that was given before.
+    pub fn advance(&self, now: Timestamp) -> Timestamp {
+        Timestamp(self.time.fetch_max(now.0, Ordering::AcqRel).max(now.0))
+    }
+
+    /// The latest time that was given.
+    pub fn time(&self) -> Timestamp {
+        Timestamp(self.time.load(Ordering::Acquire))
+    }
+
+    /// The earliest moment at which somebody can still judge expiry, now or later: what had expired at it is gone for
+    /// everybody.
+    pub fn expiry_horizon(&self) -> Timestamp {
+        let state = self.state.lock();
+        // Under the lock: whoever takes a snapshot after this is given this time or a later one.
+        let time = self.time();
+        state.live.front().map_or(time, |oldest| oldest.now.min(time))
+    }
+
+    /// A snapshot of everything visible, at the time that was given last.
     #[must_use]
     pub fn take(self: &Arc<Self>) -> SnapshotGuard {
+        self.take_at(Timestamp(0))
+    }
+
+    /// A snapshot of everything visible, when the calendar says `now`.
+    #[must_use]
+    pub fn take_at(self: &Arc<Self>, now: Timestamp) -> SnapshotGuard {
         let mut state = self.state.lock();
-        let seqno = state.visible;
-        *state.live.entry(seqno).or_insert(0) += 1;
-        SnapshotGuard { snapshots: Arc::clone(self), seqno }
+        let (seqno, now) = (state.visible, self.advance(now));
+        match state.live.back_mut().filter(|last| (last.seqno, last.now) == (seqno, now)) {
+            Some(last) => last.snapshots += 1,
+            None => state.live.push_back(Place { seqno, now, snapshots: 1 }),
+        }
+        SnapshotGuard { snapshots: Arc::clone(self), seqno, now }
     }
 
     /// How many snapshots are alive.
     pub fn live(&self) -> usize {
-        self.state.lock().live.values().sum()
+        self.state.lock().live.iter().map(|place| place.snapshots).sum()
     }
 }
 
-/// Keeps the versions at one seqno readable until it is dropped.
+/// Keeps the versions at one seqno readable until it is dropped, and what had not expired at one moment.
 #[derive(Debug)]
 pub struct SnapshotGuard {
     snapshots: Arc<Snapshots>,
     seqno: Seqno,
+    now: Timestamp,
 }
 
 impl SnapshotGuard {
@@ -86,23 +131,83 @@ impl SnapshotGuard {
     pub fn seqno(&self) -> Seqno {
         self.seqno
     }
+
+    /// The moment at which it judges expiry.
+    pub fn now(&self) -> Timestamp {
+        self.now
+    }
 }
 
 impl Clone for SnapshotGuard {
     fn clone(&self) -> Self {
-        *self.snapshots.state.lock().live.entry(self.seqno).or_insert(0) += 1;
-        Self { snapshots: Arc::clone(&self.snapshots), seqno: self.seqno }
+        let mut state = self.snapshots.state.lock();
+        if let Some(at) = state.find(self.seqno, self.now) {
+            state.live[at].snapshots += 1;
+        }
+        drop(state);
+        Self { snapshots: Arc::clone(&self.snapshots), ..*self }
     }
 }
 
 impl Drop for SnapshotGuard {
     fn drop(&mut self) {
         let mut state = self.snapshots.state.lock();
-        if let Some(count) = state.live.get_mut(&self.seqno) {
-            *count -= 1;
-            if *count == 0 {
-                state.live.remove(&self.seqno);
+        if let Some(at) = state.find(self.seqno, self.now) {
+            state.live[at].snapshots -= 1;
+            if state.live[at].snapshots == 0 {
+                state.live.remove(at);
             }
         }
+    }
+}
+
+impl State {
+    /// The place of a snapshot; it has one while it is alive.
+    fn find(&self, seqno: Seqno, now: Timestamp) -> Option<usize> {
+        self.live.binary_search_by(|place| (place.seqno, place.now).cmp(&(seqno, now))).ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn time_never_goes_back_and_a_snapshot_holds_its_own() {
+        let snapshots = Snapshots::new(Seqno(1));
+        assert_eq!(snapshots.advance(Timestamp(50)), Timestamp(50));
+        assert_eq!(snapshots.advance(Timestamp(20)), Timestamp(50));
+        let early = snapshots.take_at(Timestamp(30));
+        assert_eq!((early.now(), snapshots.expiry_horizon()), (Timestamp(50), Timestamp(50)));
+        let late = snapshots.take_at(Timestamp(90));
+        assert_eq!((late.now(), snapshots.expiry_horizon()), (Timestamp(90), Timestamp(50)));
+        let copy = early.clone();
+        drop(early);
+        assert_eq!(snapshots.expiry_horizon(), Timestamp(50));
+        drop(copy);
+        assert_eq!((snapshots.expiry_horizon(), snapshots.live()), (Timestamp(90), 1));
+    }
+
+    #[test]
+    fn the_oldest_that_is_left_decides_in_whatever_order_they_go() {
+        let snapshots = Snapshots::new(Seqno(0));
+        let mut guards = Vec::new();
+        for step in 1..=10 {
+            snapshots.publish(Seqno(step));
+            guards.push(snapshots.take_at(Timestamp(step / 2)));
+            guards.push(snapshots.take());
+        }
+        for at in [7, 0, 3, 11, 0, 0, 9, 2] {
+            drop(guards.remove(at));
+            let oldest = guards.iter().map(SnapshotGuard::seqno).min();
+            let earliest = guards.iter().map(SnapshotGuard::now).min();
+            assert_eq!((Some(snapshots.horizon()), Some(snapshots.expiry_horizon())), (oldest, earliest));
+            assert_eq!(snapshots.live(), guards.len());
+        }
+        guards.clear();
+        assert_eq!(
+            (snapshots.horizon(), snapshots.expiry_horizon(), snapshots.live()),
+            (Seqno(10), Timestamp(5), 0)
+        );
     }
 }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use pugdb::EntryOptions;
+use pugdb::{EntryOptions, Keyspace};
 
 use super::folder::{Folder, Refusal};
 use super::loader::Loader;
@@ -10,10 +10,17 @@ use super::progress::Progress;
 use super::safe_path;
 use super::tree::{Content, Found, Identity, Tree, What, read_file};
 use crate::arguments::Target;
+use crate::interrupt::Interrupt;
 use crate::outcome::{Exit, Failure};
+use crate::output::Format;
 use crate::target::{Access, Local};
 
-pub(super) fn import(path: &Path, target: &Target) -> Result<Exit, Failure> {
+pub(super) fn import(
+    path: &Path,
+    target: &Target,
+    format: Format,
+    interrupt: &Interrupt,
+) -> Result<Exit, Failure> {
     target.check_local("import")?;
     // Before the database is opened: a wrong path must not make one.
     let metadata =
@@ -25,16 +32,29 @@ pub(super) fn import(path: &Path, target: &Target) -> Result<Exit, Failure> {
     refuse_inside_database(path, &local)?;
     let database =
         Identity::of(&local.data).map_err(|error| Failure::io("look at the data directory", &error))?;
-    let mut loader = Loader::new(&local)?;
-    let mut progress = Progress::start("imported", None);
+    let keyspace = local.for_writing()?;
+    let mut loader = Loader::new(&local);
+    let mut progress = Progress::start("imported", None, format);
     for found in Tree::new(path, Some(database)) {
-        import_one(found, &mut loader, &mut progress)?;
+        if interrupt.came() {
+            break;
+        }
+        import_one(found, &keyspace, &mut loader, &mut progress)?;
     }
     loader.finish()?;
-    Ok(progress.finish())
+    let exit = progress.finish()?;
+    interrupt
+        .check()
+        .map_err(|failure| failure.at("what was imported so far is kept; import again for the rest"))?;
+    Ok(exit)
 }
 
-fn import_one(found: Found, loader: &mut Loader, progress: &mut Progress) -> Result<(), Failure> {
+fn import_one(
+    found: Found,
+    keyspace: &Keyspace,
+    loader: &mut Loader,
+    progress: &mut Progress,
+) -> Result<(), Failure> {
     let Found { key, what } = found;
     let path = match what {
         What::File(path) => path,
@@ -70,22 +90,29 @@ fn import_one(found: Found, loader: &mut Loader, progress: &mut Progress) -> Res
         progress.leave_out(&key, &reason);
         return Ok(());
     }
-    loader.put(&key, &value, EntryOptions::default())?;
+    loader.put(keyspace, &key, &value, EntryOptions::default())?;
     progress.add(key.len() + value.len());
     Ok(())
 }
 
-pub(super) fn export(path: &Path, force: bool, target: &Target) -> Result<Exit, Failure> {
+pub(super) fn export(
+    path: &Path,
+    force: bool,
+    target: &Target,
+    format: Format,
+    interrupt: &Interrupt,
+) -> Result<Exit, Failure> {
     target.check_local("export")?;
     let local = target.open_local(Access::Existing)?;
     let keyspace = local.existing()?;
     refuse_inside_database(path, &local)?;
     let doing = format!("write to {}", path.display());
     let mut folder = Folder::open(path, force).map_err(|error| Failure::io(&doing, &error))?;
-    let mut progress = Progress::start("exported", None);
+    let mut progress = Progress::start("exported", None, format);
     // From the last key to the first: `a/b` comes before `a`, so the folder is there when the file of its name comes,
     // and nothing has to be remembered.
     for entry in keyspace.scan(..).reverse() {
+        interrupt.check().map_err(|failure| after(progress.entries(), failure))?;
         let (key, value) = entry.map_err(|error| after(progress.entries(), error.into()))?;
         let written = match safe_path::parts(&key) {
             Ok(parts) => folder.write(&parts, &value),
@@ -98,7 +125,7 @@ pub(super) fn export(path: &Path, force: bool, target: &Target) -> Result<Exit, 
         }
     }
     folder.sync().map_err(|error| Failure::io(&doing, &error))?;
-    Ok(progress.finish())
+    progress.finish()
 }
 
 fn after(entries: u64, failure: Failure) -> Failure {

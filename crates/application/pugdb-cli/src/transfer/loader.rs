@@ -1,4 +1,4 @@
-//! Puts entries into a keyspace in batches bounded by count and bytes.
+//! Puts entries into keyspaces in batches bounded by count and bytes.
 
 use pugdb::{Database, Durability, EntryOptions, Keyspace, WriteBatch, limits};
 
@@ -13,7 +13,6 @@ const ENTRY_OVERHEAD_BYTES: usize = 256;
 /// Entries on their way in. Nothing is promised before [`finish`](Self::finish): then all of it is on disk.
 pub(super) struct Loader {
     db: Database,
-    keyspace: Keyspace,
     batch: WriteBatch,
     entries: usize,
     bytes: usize,
@@ -21,16 +20,15 @@ pub(super) struct Loader {
 }
 
 impl Loader {
-    pub(super) fn new(local: &Local) -> Result<Self, Failure> {
+    pub(super) fn new(local: &Local) -> Self {
         let db = local.db.clone();
-        Ok(Self {
-            keyspace: local.for_writing()?,
+        Self {
             batch: fresh_batch(&db),
             entries: 0,
             bytes: 0,
             entry_bytes_max: entry_bytes_max(db.memory_bytes()),
             db,
-        })
+        }
     }
 
     /// The largest value that can be put.
@@ -61,28 +59,46 @@ impl Loader {
         }
     }
 
+    /// True when the batch has to be committed before an entry of this size is put.
+    pub(super) fn is_full(&self, key_bytes: usize, value_bytes: usize) -> bool {
+        let bytes = key_bytes + value_bytes + ENTRY_OVERHEAD_BYTES;
+        self.entries >= BATCH_ENTRIES_MAX || (self.entries > 0 && self.bytes + bytes > BATCH_BYTES_MAX)
+    }
+
     /// Puts an entry that it does not [refuse](Self::refuses).
-    pub(super) fn put(&mut self, key: &[u8], value: &[u8], options: EntryOptions) -> Result<(), Failure> {
-        let bytes = key.len() + value.len() + ENTRY_OVERHEAD_BYTES;
-        if self.bytes + bytes > BATCH_BYTES_MAX {
+    pub(super) fn put(
+        &mut self,
+        keyspace: &Keyspace,
+        key: &[u8],
+        value: &[u8],
+        options: EntryOptions,
+    ) -> Result<(), Failure> {
+        if self.is_full(key.len(), value.len()) {
             self.commit()?;
         }
-        self.batch.put_with(&self.keyspace, key, value, options);
+        self.batch.put_with(keyspace, key, value, options);
         self.entries += 1;
-        self.bytes += bytes;
-        if self.entries == BATCH_ENTRIES_MAX || self.bytes > BATCH_BYTES_MAX {
-            self.commit()?;
-        }
+        self.bytes += key.len() + value.len() + ENTRY_OVERHEAD_BYTES;
         Ok(())
     }
 
     /// Hands what is gathered to the operating system.
     fn commit(&mut self) -> Result<(), Failure> {
         if self.entries > 0 {
-            let batch = std::mem::replace(&mut self.batch, fresh_batch(&self.db));
-            (self.entries, self.bytes) = (0, 0);
-            batch.commit()?;
+            self.commit_with(|_| Ok(()))?;
         }
+        Ok(())
+    }
+
+    /// As [`commit`](Self::commit), with something more in the same batch.
+    pub(super) fn commit_with(
+        &mut self,
+        add: impl FnOnce(&mut WriteBatch) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        let mut batch = std::mem::replace(&mut self.batch, fresh_batch(&self.db));
+        (self.entries, self.bytes) = (0, 0);
+        add(&mut batch)?;
+        batch.commit()?;
         Ok(())
     }
 

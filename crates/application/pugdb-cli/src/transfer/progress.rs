@@ -7,8 +7,10 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use pugdb::env::{Clock, Env};
 
-use crate::outcome::Exit;
-use crate::output;
+use serde_json::json;
+
+use crate::outcome::{Exit, Failure};
+use crate::output::{self, Format, answer_json};
 use crate::text::{count, escaped, human_bytes};
 
 /// Lines about single entries; what is more is only counted.
@@ -20,6 +22,7 @@ const REDRAW_BYTES: u64 = 1 << 20;
 pub(super) struct Progress {
     /// `imported` or `exported`.
     done: &'static str,
+    format: Format,
     bar: ProgressBar,
     clock: Arc<dyn Clock>,
     started: Duration,
@@ -27,12 +30,14 @@ pub(super) struct Progress {
     bytes: u64,
     drawn: (u64, u64),
     skipped: u64,
+    /// What the skipped ones are.
+    skipped_are: &'static str,
     left_out: u64,
 }
 
 impl Progress {
     /// A bar when the bytes to read are known, else a spinner; neither when stderr is no terminal.
-    pub(super) fn start(done: &'static str, input_bytes: Option<u64>) -> Self {
+    pub(super) fn start(done: &'static str, input_bytes: Option<u64>, format: Format) -> Self {
         let target = ProgressDrawTarget::stderr_with_hz(5);
         let (bar, template) = match input_bytes {
             Some(bytes) => (
@@ -48,6 +53,7 @@ impl Progress {
         let clock = Env::os().clock;
         Self {
             done,
+            format,
             bar,
             started: clock.monotonic(),
             clock,
@@ -55,6 +61,7 @@ impl Progress {
             bytes: 0,
             drawn: (0, 0),
             skipped: 0,
+            skipped_are: "no regular files",
             left_out: 0,
         }
     }
@@ -88,6 +95,17 @@ impl Progress {
         self.list("skipped", &escaped(name), what);
     }
 
+    /// Not kept, as the rules say, and not listed: keys that have expired.
+    pub(super) fn skip_expired(&mut self) {
+        self.skipped += 1;
+        self.skipped_are = "expired";
+    }
+
+    /// Not kept for want of a type here; listed by type at the end.
+    pub(super) fn leave_out_unlisted(&mut self) {
+        self.left_out += 1;
+    }
+
     /// Ought to be kept and is not.
     pub(super) fn leave_out(&mut self, name: &[u8], reason: &str) {
         self.leave_out_place(&escaped(name), reason);
@@ -110,23 +128,37 @@ impl Progress {
         format!("{} {}, {}", self.done, count(self.entries, "entry", "entries"), human_bytes(self.bytes))
     }
 
-    /// Takes the bar away and prints the summary.
-    pub(super) fn finish(self) -> Exit {
+    /// Takes the bar away and prints the summary: a sentence to stderr, or an object to stdout.
+    pub(super) fn finish(self) -> Result<Exit, Failure> {
         self.bar.finish_and_clear();
         let listed = self.skipped + self.left_out;
         if listed > LISTED_MAX {
             output::note(&format!("and {} more", listed - LISTED_MAX));
         }
         let seconds = self.clock.monotonic().saturating_sub(self.started).as_secs_f64();
+        if self.format == Format::Json {
+            answer_json(&json!({
+                self.done: self.entries,
+                "bytes": self.bytes,
+                "seconds": seconds,
+                "skipped": self.skipped,
+                "left_out": self.left_out,
+            }))?;
+        } else {
+            output::note(&self.summary(seconds));
+        }
+        Ok(if self.left_out > 0 { Exit::Partial } else { Exit::Done })
+    }
+
+    fn summary(&self, seconds: f64) -> String {
         let mut summary = format!("{}, {seconds:.1} s", self.counts());
         if self.skipped > 0 {
-            let _ = write!(summary, "; skipped {} that are no regular files", self.skipped);
+            let _ = write!(summary, "; skipped {} that are {}", self.skipped, self.skipped_are);
         }
         if self.left_out > 0 {
             let _ = write!(summary, "; left out {}", self.left_out);
         }
-        output::note(&summary);
-        if self.left_out > 0 { Exit::Partial } else { Exit::Done }
+        summary
     }
 }
 

@@ -84,16 +84,16 @@ fn one_of(
 }
 
 /// An entry to be written as a line.
-pub(super) struct RowRef<'a> {
-    pub(super) key: &'a [u8],
-    pub(super) value: &'a [u8],
-    pub(super) expires_at_ms: Option<u64>,
-    pub(super) meta: u8,
+pub(crate) struct RowRef<'a> {
+    pub(crate) key: &'a [u8],
+    pub(crate) value: &'a [u8],
+    pub(crate) expires_at_ms: Option<u64>,
+    pub(crate) meta: u8,
 }
 
 impl RowRef<'_> {
     /// Writes the line, its end included. Nothing of it is built in memory first.
-    pub(super) fn write(&self, mut out: &mut impl Write) -> io::Result<()> {
+    pub(crate) fn write(&self, mut out: &mut (impl Write + ?Sized)) -> io::Result<()> {
         if let (Ok(key), Ok(value)) = (std::str::from_utf8(self.key), std::str::from_utf8(self.value)) {
             out.write_all(b"{\"key\":")?;
             serde_json::to_writer(&mut out, key)?;

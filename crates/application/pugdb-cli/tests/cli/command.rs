@@ -6,6 +6,8 @@ use std::io::Write as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use crate::server::program;
+
 /// How a run ended.
 pub(crate) struct Run {
     pub(crate) code: i32,
@@ -20,7 +22,7 @@ pub(crate) fn pugdb(dir: &Path, arguments: &[impl AsRef<OsStr>]) -> Run {
 
 /// As [`pugdb`], with something on stdin.
 pub(crate) fn pugdb_with(dir: &Path, arguments: &[impl AsRef<OsStr>], stdin: &[u8]) -> Run {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_pugdb"));
+    let mut command = program();
     command.current_dir(dir).args(arguments);
     run(command, stdin)
 }

@@ -3,31 +3,31 @@
 use std::ffi::OsStr;
 use std::io::{Read as _, Write as _};
 use std::os::unix::ffi::OsStrExt as _;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use tempfile::TempDir;
 
 use crate::command::{pugdb, pugdb_with};
-use crate::server::Running;
+use crate::server::{Running, program};
 
 /// A directory, and where the commands of a test go: to its database, or to a server on it.
-struct Face {
-    dir: TempDir,
-    server: Option<Running>,
+pub(crate) struct Face {
+    pub(crate) dir: TempDir,
+    pub(crate) server: Option<Running>,
 }
 
 impl Face {
-    fn both() -> [Self; 2] {
+    pub(crate) fn both() -> [Self; 2] {
         let [local, remote] = [(); 2].map(|()| tempfile::tempdir().unwrap());
         let server = Running::start(&remote.path().join("pugdb-data"), &[]);
         [Self { dir: local, server: None }, Self { dir: remote, server: Some(server) }]
     }
 
-    fn run(&self, arguments: &[&str]) -> crate::command::Run {
+    pub(crate) fn run(&self, arguments: &[&str]) -> crate::command::Run {
         self.run_with(arguments, b"")
     }
 
-    fn run_with(&self, arguments: &[&str], stdin: &[u8]) -> crate::command::Run {
+    pub(crate) fn run_with(&self, arguments: &[&str], stdin: &[u8]) -> crate::command::Run {
         let url = self.server.as_ref().map(|server| format!("redis://{}", server.address));
         let mut all = vec![arguments[0]];
         if let Some(url) = &url {
@@ -186,7 +186,7 @@ fn a_reader_that_has_enough_ends_a_scan_quietly() {
     let lines: String = (0..5_000).map(|n| format!("{{\"key\":\"k{n}\",\"value\":\"{value}\"}}\n")).collect();
     pugdb_with(dir.path(), &["import", "jsonl", "-"], lines.as_bytes()).gives(0, "");
     for arguments in [&["scan"][..], &["export", "jsonl", "-"]] {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_pugdb"))
+        let mut child = program()
             .current_dir(dir.path())
             .args(arguments)
             .stdout(Stdio::piped())

@@ -7,10 +7,19 @@ mod bench;
 mod command;
 mod damage;
 mod directory;
+mod doctor;
+mod forms;
+mod inspect;
 mod jsonl;
 mod keys;
+mod manual;
+mod rdb;
+mod resume;
 mod rights;
 mod serve;
+mod settings;
+mod sheets;
+mod shell;
 
 #[path = "../support/server.rs"]
 mod server;

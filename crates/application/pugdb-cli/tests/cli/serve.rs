@@ -1,6 +1,8 @@
 //! `serve`: starts, ends in good order, and says why it cannot start.
 
-use rustix::process::Signal;
+use std::io::{BufRead as _, Read as _, Write as _};
+
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::command::pugdb;
 use crate::server::{Client, Running};
@@ -90,6 +92,54 @@ fn an_address_that_others_reach_needs_the_long_word() {
 }
 
 #[test]
+fn the_line_that_says_ready_names_where_http_is_answered() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Running::start(&dir.path().join("a"), &["--http", "127.0.0.1:0"]);
+    let (_, http) = server.greeting.trim_end().split_once("; http on ").unwrap();
+    let answer = http_get(http, "/readyz");
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.ends_with("\r\n\r\nready\n"), "{answer}");
+    assert!(http_get(http, "/metrics").contains("\npugdb_disk_free_bytes "));
+
+    // An address that is asked for is taken or refused.
+    let data = dir.path().join("b").display().to_string();
+    let run = ["serve", "--data", &data, "--resp", "127.0.0.1:0", "--http", http];
+    pugdb(dir.path(), &run).gives(4, "").fails(4, &[http, "in use"]);
+    let remote = ["serve", "--data", "c", "--resp", "127.0.0.1:0", "--http", "0.0.0.0:0"];
+    pugdb(dir.path(), &remote).fails(2, &["0.0.0.0:0", "--allow-remote-without-encryption"]);
+
+    let off = Running::start(&dir.path().join("d"), &["--no-http"]);
+    assert!(off.greeting.ends_with(", stop with Ctrl-C\n"), "{}", off.greeting);
+    off.stop(Signal::TERM);
+    server.stop(Signal::TERM);
+}
+
+fn http_get(address: &str, page: &str) -> String {
+    let mut stream = std::net::TcpStream::connect(address).unwrap();
+    stream.write_all(format!("GET {page} HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+#[test]
+fn shutdown_by_a_client_and_a_socket_in_the_file_system() {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("pugdb.sock");
+    let more = ["--no-http", "--unix-socket", socket.to_str().unwrap(), "--max-clients", "2"];
+    let mut server = Running::start(&dir.path().join("data"), &more);
+    let mut stream = std::os::unix::net::UnixStream::connect(&socket).unwrap();
+    stream.write_all(b"SET k v\r\nCONFIG GET maxclients\r\nSHUTDOWN\r\n").unwrap();
+    let mut replies = String::new();
+    stream.read_to_string(&mut replies).unwrap();
+    assert_eq!(replies, "+OK\r\n*2\r\n$10\r\nmaxclients\r\n$1\r\n2\r\n");
+    assert_eq!(server.child.wait().unwrap().code(), Some(0));
+    assert!(!socket.exists());
+    let again = Running::start(&dir.path().join("data"), &["--no-http"]);
+    assert!(again.greeting.contains("it was closed in good order"), "{}", again.greeting);
+    again.stop(Signal::TERM);
+}
+
+#[test]
 fn a_directory_with_other_files_is_left_alone() {
     let dir = tempfile::tempdir().unwrap();
     crate::directory::write(&dir.path().join("thesis.txt"), b"years of work");
@@ -98,4 +148,47 @@ fn a_directory_with_other_files_is_left_alone() {
     let names: Vec<_> =
         std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(names, ["thesis.txt"]);
+}
+
+#[test]
+fn a_second_signal_ends_it_at_once_and_loses_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut server = Running::start(dir.path(), &[]);
+    let mut client = Client::connect(server.address);
+    assert_eq!(client.ask(&[b"SET", b"k", b"v"]), pugdb_wire::resp::Reply::OK);
+    // Half a command: the server would wait some seconds for the rest of it.
+    client.send_bytes(b"*2\r\n$3\r\nGET\r\n");
+    let id = Pid::from_raw(server.child.id().cast_signed()).unwrap();
+    let ended = (0..10_000_000).find_map(|_| {
+        kill_process(id, Signal::INT).unwrap();
+        std::thread::yield_now();
+        server.child.try_wait().unwrap()
+    });
+    assert_eq!(ended.expect("it ends").code(), Some(130));
+    let again = Running::start(dir.path(), &[]);
+    assert!(again.greeting.contains("it was not closed in good order"), "{}", again.greeting);
+    assert_eq!(
+        Client::connect(again.address).ask(&[b"GET", b"k"]),
+        pugdb_wire::resp::Reply::Bulk("v".into())
+    );
+}
+
+#[test]
+fn what_it_says_about_itself_can_be_json() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut command = crate::server::program();
+    command.args(["serve", "--json", "--resp", "127.0.0.1:0", "--data"]).arg(dir.path().join("data"));
+    let mut child = command.stdout(std::process::Stdio::piped()).spawn().unwrap();
+    let mut lines = std::io::BufReader::new(child.stdout.take().unwrap()).lines();
+    let mut event =
+        || -> serde_json::Value { serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap() };
+    assert_eq!(event()["event"], "start");
+    let ready = event();
+    assert!(
+        ready["event"] == "ready" && ready["resp"].as_str().unwrap().starts_with("127.0.0.1:"),
+        "{ready}"
+    );
+    kill_process(Pid::from_raw(child.id().cast_signed()).unwrap(), Signal::TERM).unwrap();
+    assert_eq!((event()["event"].clone(), event()["event"].clone()), ("stopping".into(), "closed".into()));
+    assert_eq!(child.wait().unwrap().code(), Some(0));
 }

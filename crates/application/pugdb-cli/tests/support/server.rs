@@ -10,19 +10,32 @@ use bytes::BytesMut;
 use pugdb_wire::resp::{Reply, ReplyDecoder, ReplyLimits, encode_request};
 use rustix::process::{Pid, Signal, kill_process};
 
+/// The program, and nothing around it that changes what it does: no settings of this machine, none of the test's own
+/// variables.
+pub(crate) fn program() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_pugdb"));
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("PUGDB_") {
+            command.env_remove(name);
+        }
+    }
+    command.env("PUGDB_CONFIG", "/dev/null");
+    command
+}
+
 /// A server that is ready. It is killed when it is dropped.
 pub(crate) struct Running {
     pub(crate) child: Child,
     stdout: BufReader<ChildStdout>,
     pub(crate) address: SocketAddr,
-    /// The first line: version, directory, recovery report.
+    /// The first lines: version, directory, recovery report; then where it is ready.
     pub(crate) greeting: String,
 }
 
 impl Running {
     /// Starts a server on a free port and waits until it is ready.
     pub(crate) fn start(data: &Path, more: &[&str]) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_pugdb"))
+        let mut child = program()
             .args(["serve", "--resp", "127.0.0.1:0", "--data"])
             .arg(data)
             .args(more)
@@ -37,7 +50,7 @@ impl Running {
         let [greeting, ready] = lines;
         let address = ready.strip_prefix("ready on ").and_then(|rest| rest.split(',').next());
         let address = address.unwrap_or_else(|| panic!("no ready line: {greeting}{ready}")).parse().unwrap();
-        Self { child, stdout, address, greeting }
+        Self { child, stdout, address, greeting: greeting + &ready }
     }
 
     /// SIGKILL: nothing of it runs any more when this returns.
@@ -87,6 +100,13 @@ impl Client {
             encode_request(request, &mut output);
         }
         self.stream.write_all(&output).is_ok()
+    }
+
+    /// Sends bytes as they are.
+    #[expect(clippy::allow_attributes, reason = "one of the two test programs that share this file uses it")]
+    #[allow(dead_code, reason = "one of the two test programs that share this file uses it")]
+    pub(crate) fn send_bytes(&mut self, bytes: &[u8]) {
+        self.stream.write_all(bytes).unwrap();
     }
 
     /// The next reply; `None` when the connection is gone.

@@ -5,7 +5,7 @@ use pugdb_wire::resp::{Protocol, Reply};
 
 use super::table::{Command, commands};
 use super::{client, text};
-use crate::arguments::{at, integer, is, need_integer};
+use crate::arguments::{at, integer, is};
 use crate::call::Call;
 use crate::failure::Failure;
 use crate::limits::DATABASES;
@@ -33,8 +33,8 @@ pub(super) fn echo(_: &mut Call<'_>, arguments: &[Bytes]) -> Result<Reply, Failu
 }
 
 /// `AUTH [username] password`: there are no users yet, and whoever believes in a password is told.
-pub(super) fn auth(_: &mut Call<'_>, _: &[Bytes]) -> Result<Reply, Failure> {
-    Err(NO_PASSWORD)
+pub(super) fn auth(_: &mut Call<'_>, arguments: &[Bytes]) -> Result<Reply, Failure> {
+    Err(if arguments.len() > 3 { Failure::SYNTAX } else { NO_PASSWORD })
 }
 
 /// `HELLO [protover [AUTH username password] [SETNAME name]]`
@@ -80,9 +80,8 @@ pub(super) fn hello(call: &mut Call<'_>, arguments: &[Bytes]) -> Result<Reply, F
 
 /// `SELECT index`
 pub(super) fn select(call: &mut Call<'_>, arguments: &[Bytes]) -> Result<Reply, Failure> {
-    let index = need_integer(at(arguments, 1)?)?;
-    let known = usize::try_from(index).ok().filter(|&index| index < DATABASES);
-    call.select(known.ok_or(Failure::new("ERR DB index is out of range"))?);
+    let database = super::need_integer_in(arguments.get(1), DATABASES)?;
+    call.select(database);
     Ok(Reply::OK)
 }
 

@@ -28,12 +28,24 @@ pub(super) fn deadline(amount: i64, unit: TimeUnit, from: Timestamp) -> Option<T
 
 /// `EXPIRE key seconds [NX | XX | GT | LT]`
 pub(super) fn expire(call: &mut Call<'_>, arguments: &[Bytes]) -> Result<Reply, Failure> {
-    expire_after(call, arguments, TimeUnit::Seconds)
+    let now = call.now();
+    expire_from(call, arguments, now, TimeUnit::Seconds, "expire")
 }
 
 /// `PEXPIRE key milliseconds [NX | XX | GT | LT]`
 pub(super) fn pexpire(call: &mut Call<'_>, arguments: &[Bytes]) -> Result<Reply, Failure> {
-    expire_after(call, arguments, TimeUnit::Milliseconds)
+    let now = call.now();
+    expire_from(call, arguments, now, TimeUnit::Milliseconds, "pexpire")
+}
+
+/// `EXPIREAT key seconds [NX | XX | GT | LT]`
+pub(super) fn expireat(call: &mut Call<'_>, arguments: &[Bytes]) -> Result<Reply, Failure> {
+    expire_from(call, arguments, Timestamp(0), TimeUnit::Seconds, "expireat")
+}
+
+/// `PEXPIREAT key milliseconds [NX | XX | GT | LT]`
+pub(super) fn pexpireat(call: &mut Call<'_>, arguments: &[Bytes]) -> Result<Reply, Failure> {
+    expire_from(call, arguments, Timestamp(0), TimeUnit::Milliseconds, "pexpireat")
 }
 
 /// Under which circumstances an expiry is set.
@@ -81,12 +93,17 @@ impl When {
     }
 }
 
-fn expire_after(call: &mut Call<'_>, arguments: &[Bytes], unit: TimeUnit) -> Result<Reply, Failure> {
-    let name = if unit == TimeUnit::Seconds { "expire" } else { "pexpire" };
+fn expire_from(
+    call: &mut Call<'_>,
+    arguments: &[Bytes],
+    from: Timestamp,
+    unit: TimeUnit,
+    command: &str,
+) -> Result<Reply, Failure> {
     let when = When::parse(arguments.get(3..).unwrap_or_default())?;
     let amount = need_integer(at(arguments, 2)?)?;
     let now = call.now();
-    let expires_at = deadline(amount, unit, now).ok_or_else(|| Failure::expiry(name))?;
+    let expires_at = deadline(amount, unit, from).ok_or_else(|| Failure::expiry(command))?;
     change_expiry(call, at(arguments, 1)?, |old| {
         if !when.allows(old.expires_at, expires_at) {
             return Change::Keep;
@@ -123,9 +140,7 @@ fn change_expiry(
 
 /// `TTL key`
 pub(super) fn ttl(call: &mut Call<'_>, arguments: &[Bytes]) -> Result<Reply, Failure> {
-    let milliseconds = time_left(call, at(arguments, 1)?)?;
-    // Rounded, as Redis rounds.
-    Ok(Reply::Integer(if milliseconds < 0 { milliseconds } else { milliseconds.saturating_add(500) / 1000 }))
+    Ok(Reply::Integer(in_seconds(time_left(call, at(arguments, 1)?)?)))
 }
 
 /// `PTTL key`
@@ -140,21 +155,25 @@ fn time_left(call: &Call<'_>, key: &Bytes) -> Result<i64, Failure> {
     Ok(i64::try_from(expires_at.0.saturating_sub(call.now().0)).unwrap_or(i64::MAX))
 }
 
-// PLACEHOLDERS
-pub(super) fn expireat(_: &mut Call<'_>, _: &[Bytes]) -> Result<Reply, Failure> {
-    Err(Failure::LATER)
+/// `EXPIRETIME key`
+pub(super) fn expiretime(call: &mut Call<'_>, arguments: &[Bytes]) -> Result<Reply, Failure> {
+    Ok(Reply::Integer(in_seconds(time_of_expiry(call, at(arguments, 1)?)?)))
 }
 
-pub(super) fn expiretime(_: &mut Call<'_>, _: &[Bytes]) -> Result<Reply, Failure> {
-    Err(Failure::LATER)
+/// `PEXPIRETIME key`
+pub(super) fn pexpiretime(call: &mut Call<'_>, arguments: &[Bytes]) -> Result<Reply, Failure> {
+    Ok(Reply::Integer(time_of_expiry(call, at(arguments, 1)?)?))
 }
 
-pub(super) fn pexpireat(_: &mut Call<'_>, _: &[Bytes]) -> Result<Reply, Failure> {
-    Err(Failure::LATER)
+/// In milliseconds of the calendar; -1 for never, -2 for no key.
+fn time_of_expiry(call: &Call<'_>, key: &Bytes) -> Result<i64, Failure> {
+    let Some(entry) = call.entry(key)? else { return Ok(-2) };
+    Ok(entry.expires_at.map_or(-1, |at| i64::try_from(at.0).unwrap_or(i64::MAX)))
 }
 
-pub(super) fn pexpiretime(_: &mut Call<'_>, _: &[Bytes]) -> Result<Reply, Failure> {
-    Err(Failure::LATER)
+/// Rounded, as Redis rounds. Negative numbers are no times.
+fn in_seconds(milliseconds: i64) -> i64 {
+    if milliseconds < 0 { milliseconds } else { milliseconds.saturating_add(500) / 1000 }
 }
 
 #[cfg(test)]

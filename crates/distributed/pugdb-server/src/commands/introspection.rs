@@ -67,7 +67,7 @@ fn list(_: &mut Call<'_>, arguments: &[Bytes]) -> Result<Reply, Failure> {
     let all = || TABLE.iter().flat_map(|command| std::iter::once(command).chain(command.subcommands()));
     let name = |command: &Command| text(command.name);
     let names = match arguments.get(2..).unwrap_or_default() {
-        [] => TABLE.iter().map(name).collect(),
+        [] => all().map(name).collect(),
         [filter, kind, _] if is(filter, "filterby") && is(kind, "module") => Vec::new(),
         [filter, kind, category] if is(filter, "filterby") && is(kind, "aclcat") => {
             let belongs =
@@ -192,6 +192,9 @@ fn categories(command: &Command) -> Vec<&'static str> {
         categories.push("@read");
     }
     match command.group {
+        // A container does nothing itself.
+        _ if !command.subcommands().is_empty() && command.name != "command" => {}
+        _ if command.name.starts_with("command") || command.name == "wait" => categories.push("@connection"),
         Group::Bitmap => categories.push("@bitmap"),
         Group::Connection => categories.push("@connection"),
         Group::Generic => categories.push("@keyspace"),

@@ -6,6 +6,7 @@
     reason = "all commands and sections have one type, so that a table can hold them"
 )]
 
+mod bitfield;
 mod bits;
 mod client;
 mod config;
@@ -15,7 +16,10 @@ mod info;
 mod introspection;
 mod keys;
 mod latency;
+mod lcs;
 mod memory;
+mod numbers;
+mod reference;
 mod scan;
 mod serialize;
 mod server;
@@ -32,11 +36,14 @@ use tokio::time::Instant;
 use crate::arguments::{is, need_integer};
 use crate::call::Call;
 use crate::failure::Failure;
+use crate::limits::HURRIED_BYTES;
 use crate::output::{Output, Tells};
-use crate::session::Session;
-use table::{Command, Does, Flag};
+use crate::pause::Paused;
+use crate::session::{Replies, Session};
+use table::{Command, Does};
 
-pub(crate) use table::TABLE;
+pub use reference::command_reference;
+pub(crate) use table::{Flag, TABLE};
 pub(crate) use transactions::{Transaction, Watched};
 
 /// A command, and where it stands in the table.
@@ -68,6 +75,9 @@ fn find(arguments: &[Bytes]) -> Result<Found, Failure> {
     if is(name, "help") && arguments.len() == 2 {
         return Ok(Found { command, place: (index, subcommands.len()) });
     }
+    if command.name == "client" && client::comes_later(name) {
+        return Err(Failure::LATER);
+    }
     Err(Failure::unknown_subcommand(command.name, name))
 }
 
@@ -98,7 +108,7 @@ impl Found {
         self.command.has(flag)
     }
 
-    fn keys_of<'a>(self, arguments: &'a [Bytes]) -> impl Iterator<Item = &'a Bytes> + use<'a> {
+    fn keys_of(self, arguments: &[Bytes]) -> impl Iterator<Item = &Bytes> + use<'_> {
         self.command.keys_of(arguments)
     }
 
@@ -116,12 +126,38 @@ impl Found {
     }
 }
 
+/// The command of a request that is not checked yet: the one in a container, where it names one.
+fn named(arguments: &[Bytes]) -> Option<&'static Command> {
+    let (_, command) = Command::find(arguments.first()?)?;
+    let subcommands = command.subcommands();
+    if subcommands.is_empty() {
+        return Some(command);
+    }
+    let name = arguments.get(1)?;
+    subcommands.iter().find(|subcommand| is(name, subcommand.short_name()))
+}
+
 /// Whether a request may run only while no other connection's does.
 pub(crate) fn is_exclusive(session: &Session, arguments: &[Bytes]) -> bool {
-    let Some((_, command)) = arguments.first().and_then(|name| Command::find(name)) else { return false };
+    let Some(command) = named(arguments) else { return false };
     match &session.transaction {
         Some(transaction) => command.name == "exec" && transaction.is_exclusive(),
         None => command.has(Flag::Exclusive),
+    }
+}
+
+/// Whether a request waits until a pause of all clients is over. `CLIENT` goes on, so that there is a way to end it.
+pub(crate) fn is_held(session: &Session, arguments: &[Bytes]) -> bool {
+    let Some(paused) = session.shared.pause.now() else { return false };
+    if arguments.first().is_some_and(|name| is(name, "client")) {
+        return false;
+    }
+    match paused {
+        Paused::All => true,
+        Paused::Writes => named(arguments).is_some_and(|command| {
+            let runs_writes = || session.transaction.as_ref().is_some_and(Transaction::writes);
+            command.has(Flag::Write) || (command.name == "exec" && runs_writes())
+        }),
     }
 }
 
@@ -135,15 +171,38 @@ pub(crate) fn run(session: &mut Session, arguments: &[Bytes], output: &mut Outpu
     }
     #[cfg(test)]
     assert_ne!(name, "test.panic", "asked for by a test");
+    if session.replies == Replies::SkipNext {
+        session.replies = Replies::SkipThis;
+    }
     let (result, tells) = match find(arguments) {
         Ok(found) => run_or_queue(session, found, arguments),
-        Err(failure) => (Err(refused(session, failure)), Tells::Nothing),
+        Err(failure) => {
+            count_rejected(session, arguments);
+            (Err(refused(session, failure)), Tells::Nothing)
+        }
     };
     let reply = result.unwrap_or_else(|failure| {
         session.shared.stats.errors.add(1);
+        session.shared.errors.add(failure.text());
         failure.to_reply()
     });
-    output.push(&reply, tells, session.protocol);
+    let is_wanted = session.replies == Replies::All && !session.silent;
+    if session.replies == Replies::SkipThis {
+        session.replies = Replies::All;
+    }
+    if is_wanted {
+        output.push(&reply, tells, session.protocol);
+    }
+}
+
+/// Counts a request that names a command and cannot be run.
+fn count_rejected(session: &Session, arguments: &[Bytes]) {
+    let Some((index, command)) = arguments.first().and_then(|name| Command::find(name)) else { return };
+    let subcommands = command.subcommands();
+    let asked = |subcommand: &Command| arguments.get(1).is_some_and(|name| is(name, subcommand.short_name()));
+    // What no command of a container is called counts for the container.
+    let place = subcommands.iter().position(asked).unwrap_or(subcommands.len());
+    session.shared.command_stats.of((index, place)).rejected.add(1);
 }
 
 /// A command that cannot even begin takes a transaction with it.
@@ -160,6 +219,8 @@ fn run_or_queue(session: &mut Session, found: Found, arguments: &[Bytes]) -> (Re
         && let Some(transaction) = &mut session.transaction
     {
         let queued = transaction.queue(found, arguments);
+        let length = transaction.len();
+        session.client.change(|state| state.queued = Some(length));
         return (queued.map_err(|failure| refused(session, failure)), Tells::Nothing);
     }
     let result =
@@ -174,9 +235,14 @@ fn count_and_time(
     arguments: &[Bytes],
     run: impl FnOnce(&mut Session) -> Result<Reply, Failure>,
 ) -> Result<Reply, Failure> {
-    let began = Instant::now();
+    let (began, delay) = (Instant::now(), session.delay());
     let result = run(session);
-    session.note_command(found, arguments, began.elapsed(), result.is_err());
+    let mut took = began.elapsed();
+    if found.name() == "debug|sleep" {
+        // It is there to be seen as slow.
+        took += session.delay().saturating_sub(delay);
+    }
+    session.note_command(found, arguments, took, result.is_err());
     result
 }
 
@@ -198,11 +264,19 @@ fn help(container: &str, subcommands: &[Command]) -> Reply {
     Reply::Array([title].into_iter().chain(lines).chain(last).map(Reply::simple).collect())
 }
 
-/// A number from 0 to below `end`.
+/// The number of a database, from 0 to below `end`.
 fn need_integer_in(argument: Option<&Bytes>, end: usize) -> Result<usize, Failure> {
     let number = need_integer(argument.ok_or(Failure::SYNTAX)?)?;
+    if i32::try_from(number).is_err() {
+        return Err(Failure::new("ERR value is out of range, value must between -2147483648 and 2147483647"));
+    }
     let number = usize::try_from(number).ok().filter(|&number| number < end);
-    number.ok_or(Failure::new("ERR DB index is out of range"))
+    number.ok_or(Failure::NO_SUCH_DATABASE)
+}
+
+/// Does what takes long for very many bytes; then others do not wait for it.
+fn unhurried<R>(bytes: usize, work: impl FnOnce() -> R) -> R {
+    if bytes > HURRIED_BYTES { block_in_place(work) } else { work() }
 }
 
 /// A text of the server's own as a string.

@@ -9,8 +9,8 @@ use bytes::Bytes;
 use pugdb_wire::resp::Reply;
 
 use super::{
-    bits, client, config, connection, expiry, info, introspection, keys, latency, memory, scan, serialize,
-    server, slowlog, strings, transactions,
+    bitfield, bits, client, config, connection, expiry, info, introspection, keys, latency, lcs, memory,
+    numbers, scan, serialize, server, slowlog, strings, transactions,
 };
 use crate::call::Call;
 use crate::failure::Failure;
@@ -157,10 +157,10 @@ pub(crate) static TABLE: &[Command] = commands! {
     "acl" -2 [] [] Server "6.0.0" Container(connection::ACL) "" "Commands about users." "WHOAMI only; there is one user, default.";
     "append" 3 [Write Denyoom Fast] [(1 1 1) Update] String "2.0.0" Run(strings::append) "key value" "Appends to a string." "";
     "auth" -2 [Fast NoAuth Loading] [] Connection "1.0.0" Run(connection::auth) "[username] password" "Says who the client is." "There are no passwords yet, so it is always an error.";
-    "bgsave" -1 [Admin NoMulti] [] Server "1.0.0" Run(server::bgsave) "[SCHEDULE]" "Makes everything durable." "Flushes memory to tables and answers when it is done: there is no other copy to write.";
+    "bgsave" -1 [Admin] [] Server "1.0.0" Run(server::bgsave) "[SCHEDULE]" "Writes memory to tables, in the background." "There is no other copy to write; what was acknowledged is durable without it.";
     "bitcount" -2 [Readonly] [(1 1 1) Read] Bitmap "2.6.0" Run(bits::bitcount) "key [start end [BYTE | BIT]]" "Counts the bits that are set." "";
-    "bitfield" -2 [Write Denyoom] [(1 1 1) Update] Bitmap "3.2.0" Run(bits::bitfield) "key [GET encoding offset | [OVERFLOW WRAP | SAT | FAIL] SET encoding offset value | INCRBY encoding offset increment ...]" "Reads and writes integers inside a string." "";
-    "bitfield_ro" -2 [Readonly Fast] [(1 1 1) Read] Bitmap "6.0.0" Run(bits::bitfield_ro) "key [GET encoding offset ...]" "Reads integers inside a string." "";
+    "bitfield" -2 [Write Denyoom] [(1 1 1) Update] Bitmap "3.2.0" Run(bitfield::bitfield) "key [GET encoding offset | [OVERFLOW WRAP | SAT | FAIL] SET encoding offset value | INCRBY encoding offset increment ...]" "Reads and writes integers inside a string." "OVERFLOW SAT keeps numbers near -2^63 at the smallest that fits; Redis, whose sum overflows, at the largest.";
+    "bitfield_ro" -2 [Readonly Fast] [(1 1 1) Read] Bitmap "6.0.0" Run(bitfield::bitfield_ro) "key [GET encoding offset ...]" "Reads integers inside a string." "";
     "bitop" -4 [Write Denyoom] [(2 2 1) Overwrite (3 -1 1) Read] Bitmap "2.6.0" Run(bits::bitop) "AND | OR | XOR | NOT destination key [key ...]" "Combines strings bit by bit." "";
     "bitpos" -3 [Readonly] [(1 1 1) Read] Bitmap "2.8.7" Run(bits::bitpos) "key bit [start [end [BYTE | BIT]]]" "Finds the first bit that is set or clear." "";
     "client" -2 [] [] Connection "2.4.0" Container(client::SUBCOMMANDS) "" "Commands about connections." "";
@@ -169,13 +169,13 @@ pub(crate) static TABLE: &[Command] = commands! {
     "copy" -3 [Write Denyoom Whole] [(1 1 1) Read (2 2 1) Overwrite] Generic "6.2.0" Run(keys::copy) "source destination [DB index] [REPLACE]" "Copies a key." "";
     "dbsize" 1 [Readonly Walks Whole] [] Server "1.0.0" Run(keys::dbsize) "" "Counts the keys of the database." "Exact; the count is kept until the next change or expiry.";
     "debug" -2 [] [] Server "1.0.0" Container(server::DEBUG) "" "Commands for tests." "SLEEP only, and it holds up its own connection only.";
-    "decr" 2 [Write Denyoom Fast] [(1 1 1) Update] String "1.0.0" Run(strings::decr) "key" "Subtracts one from a number." "";
-    "decrby" 3 [Write Denyoom Fast] [(1 1 1) Update] String "1.0.0" Run(strings::decrby) "key decrement" "Subtracts from a number." "";
+    "decr" 2 [Write Denyoom Fast] [(1 1 1) Update] String "1.0.0" Run(numbers::decr) "key" "Subtracts one from a number." "";
+    "decrby" 3 [Write Denyoom Fast] [(1 1 1) Update] String "1.0.0" Run(numbers::decrby) "key decrement" "Subtracts from a number." "";
     "del" -2 [Write] [(1 -1 1) Remove] Generic "1.0.0" Run(keys::del) "key [key ...]" "Deletes keys." "";
-    "discard" 1 [Fast NoAuth Loading Immediate] [] Transactions "2.0.0" Run(transactions::discard) "" "Gives up the transaction." "";
+    "discard" 1 [Fast Loading Immediate] [] Transactions "2.0.0" Run(transactions::discard) "" "Gives up the transaction." "";
     "dump" 2 [Readonly] [(1 1 1) Read] Generic "2.6.0" Run(serialize::dump) "key" "Returns a key in the form that RESTORE reads." "";
     "echo" 2 [Fast Loading] [] Connection "1.0.0" Run(connection::echo) "message" "Returns its argument." "";
-    "exec" 1 [NoAuth Loading Immediate] [] Transactions "1.2.0" Run(transactions::exec) "" "Runs the transaction." "When the disk refuses its commit, the whole of it is one error and nothing has happened.";
+    "exec" 1 [Loading Immediate] [] Transactions "1.2.0" Run(transactions::exec) "" "Runs the transaction." "When the disk refuses its commit, the whole of it is one error and nothing has happened.";
     "exists" -2 [Readonly Fast] [(1 -1 1) Read] Generic "1.0.0" Run(keys::exists) "key [key ...]" "Counts which of the keys exist." "";
     "expire" -3 [Write Fast] [(1 1 1) Update] Generic "1.0.0" Run(expiry::expire) "key seconds [NX | XX | GT | LT]" "Lets a key expire after seconds." "";
     "expireat" -3 [Write Fast] [(1 1 1) Update] Generic "1.2.0" Run(expiry::expireat) "key seconds [NX | XX | GT | LT]" "Lets a key expire at a second of the calendar." "";
@@ -189,20 +189,20 @@ pub(crate) static TABLE: &[Command] = commands! {
     "getrange" 4 [Readonly] [(1 1 1) Read] String "2.4.0" Run(strings::getrange) "key start end" "Returns a part of a string." "";
     "getset" 3 [Write Denyoom Fast] [(1 1 1) Update] String "1.0.0" Run(strings::getset) "key value" "Sets a key and returns its old value." "";
     "hello" -1 [Fast NoAuth Loading] [] Connection "6.0.0" Run(connection::hello) "[protover [AUTH username password] [SETNAME name]]" "Chooses the protocol." "AUTH is an error: there are no passwords yet.";
-    "incr" 2 [Write Denyoom Fast] [(1 1 1) Update] String "1.0.0" Run(strings::incr) "key" "Adds one to a number." "";
-    "incrby" 3 [Write Denyoom Fast] [(1 1 1) Update] String "1.0.0" Run(strings::incrby) "key increment" "Adds to a number." "";
-    "incrbyfloat" 3 [Write Denyoom Fast] [(1 1 1) Update] String "2.6.0" Run(strings::incrbyfloat) "key increment" "Adds to a number with digits behind the point." "It counts in decimal: 0.1 and 0.2 make 0.3.";
-    "info" -1 [Loading Walks] [] Server "1.0.0" Run(info::info) "[section ...]" "Describes the server and what it does." "The keys of a database are an estimate, and the line says so.";
+    "incr" 2 [Write Denyoom Fast] [(1 1 1) Update] String "1.0.0" Run(numbers::incr) "key" "Adds one to a number." "";
+    "incrby" 3 [Write Denyoom Fast] [(1 1 1) Update] String "1.0.0" Run(numbers::incrby) "key increment" "Adds to a number." "";
+    "incrbyfloat" 3 [Write Denyoom Fast] [(1 1 1) Update] String "2.6.0" Run(numbers::incrbyfloat) "key increment" "Adds to a number with digits behind the point." "It counts in decimal, exactly, and rounds to 17 digits behind the point: 0.1 and 0.2 make 0.3, and digits beyond the 19 of a long double are right. Hexadecimal numbers, and numbers from 1e4932 on, are no valid floats.";
+    "info" -1 [Loading Walks Dangerous] [] Server "1.0.0" Run(info::info) "[section ...]" "Describes the server and what it does." "The keys of a database are an estimate, and the line says so.";
     "keys" 2 [Readonly Walks Whole Dangerous] [] Generic "1.0.0" Run(keys::keys) "pattern" "Lists all keys that match." "In the order of the keys.";
-    "lastsave" 1 [Fast Loading Admin] [] Server "1.0.0" Run(server::lastsave) "" "Returns when everything was last made durable." "The time of the last SAVE, or of the start.";
+    "lastsave" 1 [Fast Loading Admin] [] Server "1.0.0" Run(server::lastsave) "" "Returns the second of the last SAVE or BGSAVE that went well, or of the start." "";
     "latency" -2 [] [] Server "2.8.13" Container(latency::SUBCOMMANDS) "" "Commands about slow events." "";
-    "lcs" -3 [Readonly] [(1 2 1) Read] String "7.0.0" Run(strings::lcs) "key1 key2 [LEN] [IDX] [MINMATCHLEN length] [WITHMATCHLEN]" "Finds the longest common subsequence of two strings." "";
+    "lcs" -3 [Readonly Walks] [(1 2 1) Read] String "7.0.0" Run(lcs::lcs) "key1 key2 [LEN] [IDX] [MINMATCHLEN length] [WITHMATCHLEN]" "Finds the longest common subsequence of two strings." "";
     "memory" -2 [] [] Server "4.0.0" Container(memory::SUBCOMMANDS) "" "Commands about memory." "";
     "mget" -2 [Readonly Fast] [(1 -1 1) Read] String "1.0.0" Run(strings::mget) "key [key ...]" "Returns the values of several keys." "";
     "move" 3 [Write Fast Whole] [(1 1 1) Update] Generic "1.0.0" Run(keys::move_key) "key index" "Moves a key to another database." "";
     "mset" -3 [Write Denyoom] [(1 -1 2) Overwrite] String "1.0.1" Run(strings::mset) "key value [key value ...]" "Sets several keys in one step." "";
     "msetnx" -3 [Write Denyoom] [(1 -1 2) Overwrite] String "1.0.1" Run(strings::msetnx) "key value [key value ...]" "Sets several keys if none of them exists." "";
-    "multi" 1 [Fast NoAuth Loading Immediate] [] Transactions "1.2.0" Run(transactions::multi) "" "Begins a transaction." "";
+    "multi" 1 [Fast Loading Immediate] [] Transactions "1.2.0" Run(transactions::multi) "" "Begins a transaction." "";
     "object" -2 [] [] Generic "2.2.3" Container(memory::OBJECT) "" "Commands about how a key is kept." "";
     "persist" 2 [Write Fast] [(1 1 1) Update] Generic "2.2.0" Run(expiry::persist) "key" "Lets a key not expire." "";
     "pexpire" -3 [Write Fast] [(1 1 1) Update] Generic "2.6.0" Run(expiry::pexpire) "key milliseconds [NX | XX | GT | LT]" "Lets a key expire after milliseconds." "";
@@ -218,7 +218,7 @@ pub(crate) static TABLE: &[Command] = commands! {
     "reset" 1 [Fast NoAuth Loading Immediate] [] Connection "6.2.0" Run(connection::reset) "" "Makes the connection as new." "";
     "restore" -4 [Write Denyoom] [(1 1 1) Overwrite] Generic "2.6.0" Run(serialize::restore) "key ttl serialized-value [REPLACE] [ABSTTL] [IDLETIME seconds] [FREQ frequency]" "Makes a key of what DUMP returned." "Strings only; IDLETIME and FREQ have no effect.";
     "role" 1 [Fast Loading Admin] [] Server "2.8.12" Run(server::role) "" "Tells the server's place in a replication." "";
-    "save" 1 [Admin NoMulti] [] Server "1.0.0" Run(server::save) "" "Makes everything durable." "Flushes memory to tables: there is no other copy to write.";
+    "save" 1 [Admin NoMulti Walks] [] Server "1.0.0" Run(server::save) "" "Writes memory to tables." "There is no other copy to write; what was acknowledged is durable without it. Others are served meanwhile.";
     "scan" -2 [Readonly Walks Whole] [] Generic "2.8.0" Run(scan::scan) "cursor [MATCH pattern] [COUNT count] [TYPE type]" "Goes through the keys of the database." "In the order of the keys. A cursor that is unknown, or too old, is an error and never a silent end.";
     "select" 2 [Fast Loading] [] Connection "1.0.0" Run(connection::select) "index" "Chooses the database." "";
     "set" -3 [Write Denyoom] [(1 1 1) Update] String "1.0.0" Run(strings::set) "key value [NX | XX] [GET] [EX seconds | PX milliseconds | EXAT seconds | PXAT milliseconds | KEEPTTL]" "Sets a key." "";
@@ -226,19 +226,19 @@ pub(crate) static TABLE: &[Command] = commands! {
     "setex" 4 [Write Denyoom] [(1 1 1) Overwrite] String "2.0.0" Run(strings::setex) "key seconds value" "Sets a key that expires after seconds." "";
     "setnx" 3 [Write Denyoom Fast] [(1 1 1) Update] String "1.0.0" Run(strings::setnx) "key value" "Sets a key if it does not exist." "";
     "setrange" 4 [Write Denyoom] [(1 1 1) Update] String "2.2.0" Run(strings::setrange) "key offset value" "Overwrites a part of a string." "";
-    "shutdown" -1 [Admin NoMulti Loading] [] Server "1.0.0" Run(server::shutdown) "[NOSAVE | SAVE] [NOW] [FORCE] [ABORT]" "Ends the server in good order." "NOSAVE saves all the same: what was acknowledged is kept.";
+    "shutdown" -1 [Admin NoMulti Loading] [] Server "1.0.0" Run(server::shutdown) "[NOSAVE | SAVE] [NOW] [FORCE] [ABORT]" "Ends the server in good order." "NOSAVE saves all the same: what was acknowledged is kept. Commands that others have sent are finished. It cannot be aborted.";
     "slowlog" -2 [] [] Server "2.2.12" Container(slowlog::SUBCOMMANDS) "" "Commands about slow commands." "";
     "strlen" 2 [Readonly Fast] [(1 1 1) Read] String "2.2.0" Run(strings::strlen) "key" "Returns the length of a string." "";
     "substr" 4 [Readonly] [(1 1 1) Read] String "1.0.0" Run(strings::getrange) "key start end" "Returns a part of a string." "";
     "swapdb" 3 [Write Whole Exclusive Dangerous] [] Server "4.0.0" Run(keys::swapdb) "index1 index2" "Exchanges two databases." "";
-    "time" 1 [Fast Loading] [] Server "2.6.0" Run(server::time) "" "Returns the server's time." "It never goes back, and its microseconds are whole milliseconds.";
+    "time" 1 [Fast Loading] [] Server "2.6.0" Run(server::time) "" "Returns the server's time, in seconds and microseconds." "It never goes back, and its microseconds are whole milliseconds.";
     "touch" -2 [Readonly Fast] [(1 -1 1) Read] Generic "3.2.1" Run(keys::exists) "key [key ...]" "Counts which of the keys exist." "Nothing ages by being read, so there is nothing to refresh.";
     "ttl" 2 [Readonly Fast] [(1 1 1) Read] Generic "1.0.0" Run(expiry::ttl) "key" "Returns how long a key lives, in seconds." "";
     "type" 2 [Readonly Fast] [(1 1 1) Read] Generic "1.0.0" Run(keys::type_of) "key" "Returns the type of what a key holds." "";
     "unlink" -2 [Write Fast] [(1 -1 1) Remove] Generic "4.0.0" Run(keys::del) "key [key ...]" "Deletes keys." "";
-    "unwatch" 1 [Fast NoAuth Loading] [] Transactions "2.2.0" Run(transactions::unwatch) "" "Forgets the watched keys." "";
+    "unwatch" 1 [Fast Loading] [] Transactions "2.2.0" Run(transactions::unwatch) "" "Forgets the watched keys." "";
     "wait" 3 [] [] Generic "3.0.0" Run(server::wait) "numreplicas timeout" "Waits for replicas." "There are none: it answers 0, after the timeout if it asks for some; a timeout of 0 does not wait.";
-    "watch" -2 [Fast NoAuth Loading Immediate] [(1 -1 1) Read] Transactions "2.2.0" Run(transactions::watch) "key [key ...]" "Lets the next transaction run only if the keys stay as they are." "";
+    "watch" -2 [Fast Loading Immediate] [(1 -1 1) Read] Transactions "2.2.0" Run(transactions::watch) "key [key ...]" "Lets the next transaction run only if the keys stay as they are." "";
 };
 
 /// Commands of Redis 7.2 that this version does not have. They say so in one fixed sentence.

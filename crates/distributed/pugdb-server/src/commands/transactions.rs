@@ -1,9 +1,12 @@
 //! Transactions: `MULTI` queues commands, `EXEC` runs them as one step, if nothing that was watched has changed.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use pugdb::{Keyspace, LockScope, LockedKeys, Watch};
 use pugdb_wire::resp::Reply;
 
+use super::keys::named_databases;
 use super::table::Flag;
 use super::{Found, count_and_time, need_integer_in};
 use crate::budget::Reservation;
@@ -11,7 +14,6 @@ use crate::call::Call;
 use crate::failure::Failure;
 use crate::limits::{DATABASES, QUEUED_OVERHEAD_BYTES};
 use crate::session::Session;
-use crate::shared::KEYSPACES;
 
 /// What a connection has queued since `MULTI`.
 pub(crate) struct Transaction {
@@ -38,16 +40,16 @@ pub(super) fn multi(call: &mut Call<'_>, _: &[Bytes]) -> Result<Reply, Failure> 
     }
     let reserved = call.shared.budget.reservation();
     let database = call.database;
-    call.transaction = Some(Transaction { queued: Vec::new(), is_aborted: false, database, reserved });
+    call.set_transaction(Some(Transaction { queued: Vec::new(), is_aborted: false, database, reserved }));
     Ok(Reply::OK)
 }
 
 /// `DISCARD`
 pub(super) fn discard(call: &mut Call<'_>, _: &[Bytes]) -> Result<Reply, Failure> {
-    if call.transaction.take().is_none() {
+    if call.set_transaction(None).is_none() {
         return Err(Failure::new("ERR DISCARD without MULTI"));
     }
-    call.watches.clear();
+    call.take_watches();
     Ok(Reply::OK)
 }
 
@@ -59,14 +61,10 @@ pub(super) fn watch(call: &mut Call<'_>, arguments: &[Bytes]) -> Result<Reply, F
     // A key that is not there is watched too, so its keyspace has to be.
     let keyspace = call.keyspace_to_write()?;
     for key in arguments.iter().skip(1) {
-        let is_known = call.watches.iter().any(|watched| watched.is(&keyspace, key));
+        let is_known = call.watches().iter().any(|watched| watched.is(&keyspace, key));
         if !is_known {
-            let watch = keyspace.watch(key)?;
-            call.watches.push(Watched {
-                keyspace: keyspace.clone(),
-                key: Bytes::copy_from_slice(key),
-                watch,
-            });
+            let watch = Arc::new(keyspace.watch(key)?);
+            call.add_watch(Watched { keyspace: keyspace.clone(), key: Bytes::copy_from_slice(key), watch });
         }
     }
     Ok(Reply::OK)
@@ -74,7 +72,7 @@ pub(super) fn watch(call: &mut Call<'_>, arguments: &[Bytes]) -> Result<Reply, F
 
 /// `UNWATCH`
 pub(super) fn unwatch(call: &mut Call<'_>, _: &[Bytes]) -> Result<Reply, Failure> {
-    call.watches.clear();
+    call.take_watches();
     Ok(Reply::OK)
 }
 
@@ -82,7 +80,8 @@ pub(super) fn unwatch(call: &mut Call<'_>, _: &[Bytes]) -> Result<Reply, Failure
 pub(crate) struct Watched {
     keyspace: Keyspace,
     key: Bytes,
-    watch: Watch,
+    /// Seen by whoever lists the clients, too.
+    pub(crate) watch: Arc<Watch>,
 }
 
 impl Watched {
@@ -118,6 +117,16 @@ impl Transaction {
         Ok(Reply::simple("QUEUED"))
     }
 
+    /// How many commands are queued.
+    pub(crate) fn len(&self) -> usize {
+        self.queued.len()
+    }
+
+    /// Whether a command of it writes.
+    pub(super) fn writes(&self) -> bool {
+        self.queued.iter().any(|queued| queued.found.has(Flag::Write))
+    }
+
     /// Whether a command of it may run only while no other one does.
     pub(super) fn is_exclusive(&self) -> bool {
         self.queued.iter().any(|queued| queued.found.has(Flag::Exclusive))
@@ -126,10 +135,10 @@ impl Transaction {
 
 /// `EXEC`
 pub(super) fn exec(call: &mut Call<'_>, _: &[Bytes]) -> Result<Reply, Failure> {
-    let Some(transaction) = call.transaction.take() else {
+    let Some(transaction) = call.set_transaction(None) else {
         return Err(Failure::new("ERR EXEC without MULTI"));
     };
-    let watches = std::mem::take(&mut call.watches);
+    let watches = call.take_watches();
     if transaction.is_aborted {
         return Err(Failure::new("EXECABORT Transaction discarded because of previous errors."));
     }
@@ -191,29 +200,22 @@ fn locked_keys<'a>(
     queued: &'a [Queued],
     watches: &'a [Watched],
 ) -> Result<Option<Vec<LockedKey<'a>>>, Failure> {
-    if queued.iter().any(|queued| queued.found.has(Flag::Whole)) {
-        for queued in queued.iter().filter(|queued| queued.found.has(Flag::Write)) {
-            call.keyspace_to_write_of(queued.database)?;
+    // Made first: nobody can make one while the keys are locked, and what is read there is to be locked too.
+    for Queued { found, arguments, database } in queued.iter().filter(|queued| queued.found.has(Flag::Write))
+    {
+        for database in named_databases(found.name(), arguments).into_iter().chain([*database]) {
+            call.keyspace_to_write_of(database)?;
         }
+    }
+    if queued.iter().any(|queued| queued.found.has(Flag::Whole)) {
         return Ok(None);
     }
-    let mut keyspaces: [Option<Keyspace>; DATABASES] = [const { None }; DATABASES];
     let mut keys: Vec<LockedKey<'a>> = Vec::new();
     for Queued { found, arguments, database } in queued {
-        let Some(slot) = keyspaces.get_mut(*database) else { continue };
-        if slot.is_none() {
-            let writes = found.has(Flag::Write);
-            *slot = if writes {
-                Some(call.keyspace_to_write_of(*database)?)
-            } else {
-                call.keyspace_of(*database)?
-            };
-        }
         // What is only read in a database that is not there is not there.
-        let Some(keyspace) = slot else { continue };
+        let Some(keyspace) = call.keyspace_of(*database)? else { continue };
         keys.extend(found.keys_of(arguments).map(|key| (keyspace.clone(), key.as_ref())));
     }
     keys.extend(watches.iter().map(|watched| (watched.keyspace.clone(), watched.key.as_ref())));
-    debug_assert_eq!(keyspaces.len(), KEYSPACES.len());
     Ok(Some(keys))
 }

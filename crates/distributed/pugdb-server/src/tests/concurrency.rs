@@ -50,6 +50,99 @@ fn set_nx_has_one_winner() {
 }
 
 #[test]
+fn changes_of_a_part_of_a_string_are_not_lost() {
+    const WRITERS: usize = 6;
+    const ROUNDS: usize = 60;
+    for server in [Running::in_memory(), Running::on_disk()] {
+        scope(|scope| {
+            for writer in 0..WRITERS {
+                let mut client = server.connect();
+                scope.spawn(move || {
+                    for round in 0..ROUNDS {
+                        let place = (writer * ROUNDS + round).to_string();
+                        for command in [
+                            &["APPEND", "appended", "x"][..],
+                            &["SETRANGE", "range", &place, "x"],
+                            &["SETBIT", "bits", &place, "1"],
+                            &["BITFIELD", "field", "INCRBY", "u32", "#3", "1"],
+                            &["INCRBYFLOAT", "sum", "0.1"],
+                        ] {
+                            client.send(request(command));
+                        }
+                        assert!((0..5).all(|_| !client.text().starts_with('-')));
+                    }
+                });
+            }
+        });
+        let mut client = server.connect();
+        let all = WRITERS * ROUNDS;
+        let x = format!("\"{}\"", "x".repeat(all));
+        assert_eq!(client.call(&["GET", "appended"]), x);
+        assert_eq!(client.call(&["GET", "range"]), x);
+        assert_eq!(client.call(&["BITCOUNT", "bits"]), format!(":{all}"));
+        assert_eq!(client.call(&["BITFIELD", "field", "GET", "u32", "#3"]), format!("[:{all}]"));
+        assert_eq!(client.call(&["GET", "sum"]), format!("\"{}\"", all / 10));
+    }
+}
+
+#[test]
+fn a_key_that_changes_its_name_is_always_in_one_place() {
+    for server in [Running::in_memory(), Running::on_disk()] {
+        let mut reader = server.connect();
+        assert_eq!(reader.call(&["SET", "a", "1"]), "+OK");
+        let over = AtomicBool::new(false);
+        let moves = AtomicUsize::new(0);
+        scope(|scope| {
+            for _ in 0..2 {
+                let mut client = server.connect();
+                let (over, moves) = (&over, &moves);
+                scope.spawn(move || {
+                    while !over.load(Ordering::SeqCst) {
+                        for (from, to) in [("a", "b"), ("b", "c"), ("c", "a")] {
+                            let reply = client.call(&["RENAME", from, to]);
+                            assert!(reply == "+OK" || reply == "-ERR no such key", "{reply}");
+                            moves.fetch_add(usize::from(reply == "+OK"), Ordering::SeqCst);
+                        }
+                    }
+                });
+            }
+            while moves.load(Ordering::SeqCst) < 1_000 {
+                // Many at once: the moment at which it could be seen is short.
+                reader.send(request(&["EXISTS", "a", "b", "c"]).repeat(200));
+                assert!((0..200).all(|_| reader.text() == ":1"));
+            }
+            over.store(true, Ordering::SeqCst);
+        });
+    }
+}
+
+#[test]
+fn msetnx_sets_all_of_its_keys_or_none() {
+    let server = Running::on_disk();
+    let wins: Vec<AtomicUsize> = (0..50).map(|_| AtomicUsize::new(0)).collect();
+    scope(|scope| {
+        for racer in 0..6 {
+            let mut client = server.connect();
+            let wins = &wins;
+            scope.spawn(move || {
+                for (round, won) in wins.iter().enumerate() {
+                    // Half of them name the keys the other way round.
+                    let mut keys = [format!("{round}:a"), format!("{round}:b")];
+                    keys.rotate_left(racer % 2);
+                    let value = racer.to_string();
+                    let reply = client.call(&["MSETNX", &keys[0], &value, &keys[1], &value]);
+                    won.fetch_add(usize::from(reply == ":1"), Ordering::SeqCst);
+                    let values = client.call(&["MGET", &keys[0], &keys[1]]);
+                    let (one, other) = values.trim_matches(['[', ']']).split_once(", ").unwrap();
+                    assert!(one == other && one != "nil", "{values}");
+                }
+            });
+        }
+    });
+    assert!(wins.iter().all(|won| won.load(Ordering::SeqCst) == 1));
+}
+
+#[test]
 fn del_counts_a_key_once_however_many_delete_it() {
     let server = Running::in_memory();
     let keys: Vec<String> = (0..500).map(|key| key.to_string()).collect();

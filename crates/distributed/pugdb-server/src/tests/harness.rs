@@ -25,6 +25,7 @@ pub(crate) struct Running {
     pub(crate) shared: Arc<Shared>,
     pub(crate) db: Database,
     pub(crate) world: World,
+    pub(crate) http_address: Option<SocketAddr>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
     _dir: Option<TempDir>,
@@ -58,7 +59,7 @@ impl Running {
 
     fn start(db: Database, world: World, dir: Option<TempDir>, options: ServerOptions) -> Self {
         let server = Server::bind(options, db.clone()).unwrap();
-        let shared = Arc::clone(&server.shared);
+        let (shared, http_address) = (Arc::clone(&server.shared), server.http_addr());
         let (stop, stopped) = oneshot::channel();
         let run = move || {
             server.run(async {
@@ -66,7 +67,7 @@ impl Running {
             });
         };
         let thread = Builder::new().spawn(run).unwrap();
-        Self { shared, db, world, stop: Some(stop), thread: Some(thread), _dir: dir }
+        Self { shared, db, world, http_address, stop: Some(stop), thread: Some(thread), _dir: dir }
     }
 
     pub(crate) fn connect(&self) -> Client {

@@ -1,9 +1,11 @@
 //! Tests of the server over real sockets: scripts of requests and replies, and what happens at the limits.
 
+mod admin;
 mod concurrency;
 mod connections;
 mod durability;
 mod harness;
+mod health;
 mod history;
 mod hostile;
 mod pipelines;

@@ -22,7 +22,10 @@ macro_rules! scripts {
     )*};
 }
 
-scripts! { client command config connection errors expiry info keys resp3 scan strings }
+scripts! {
+    bits client command config connection dump errors expiry info keys keys_more latency numbers resp3 scan server slowlog
+    strings strings_more transactions
+}
 
 fn check(name: &str, script: &str) {
     for server in [Running::in_memory(), Running::on_disk()] {

@@ -65,8 +65,7 @@ fn transfers_keep_their_sum_and_nobody_sees_half_of_one() {
                 let mut client = server.connect();
                 scope.spawn(move || {
                     for step in 0..30 {
-                        let (from, to) =
-                            (KEYS[(seed + step) as usize % 4], KEYS[(seed + step * 3 + 1) as usize % 4]);
+                        let (from, to) = (KEYS[place(seed + step)], KEYS[place(seed + step * 3 + 1)]);
                         let amount = (seed % 7).to_string();
                         client.send(
                             [
@@ -86,6 +85,11 @@ fn transfers_keep_their_sum_and_nobody_sees_half_of_one() {
         });
         assert_eq!(sum(&client.call(&["MGET", "a", "b", "c", "d"])), 4000);
     }
+}
+
+/// The place in [`KEYS`] that a number falls on.
+fn place(number: u64) -> usize {
+    usize::try_from(number % KEYS.len() as u64).unwrap()
 }
 
 fn sum(reply: &str) -> i64 {
@@ -125,7 +129,7 @@ fn every_key_has_a_history_that_some_order_explains() {
             let mut planted = history;
             let first =
                 planted.iter().filter(|event| event.is_write).min_by_key(|event| event.end).unwrap().clone();
-            let end = Duration::from_secs(3600);
+            let end = Duration::from_hours(1);
             planted.push(Event { start: end, end: end * 2, is_write: false, ..first });
             assert!(contradiction(&planted).is_some(), "a stale read of {key} passes");
         }
@@ -134,7 +138,7 @@ fn every_key_has_a_history_that_some_order_explains() {
 
 /// One call that reads or writes a key or two, alone or in a transaction.
 fn read_or_write(client: &mut Client, clock: &OsClock, values: &AtomicU64, act: u64) -> Vec<(usize, Event)> {
-    let (one, other) = (act as usize % 4, (act as usize / 4 + 1 + act as usize) % 4);
+    let (one, other) = (place(act), place(act / 4 + 1 + act));
     let value = values.fetch_add(1, Ordering::Relaxed);
     let text = value.to_string();
     let start = clock.monotonic();
@@ -156,7 +160,7 @@ fn read_or_write(client: &mut Client, clock: &OsClock, values: &AtomicU64, act: 
             let read = replies[3].strip_prefix("[+OK, ").and_then(|rest| rest.strip_suffix(']')).unwrap();
             let end = clock.monotonic();
             let write = Event { start, end, is_write: true, value };
-            let read = Event { start, end, is_write: false, value: number(read) as u64 };
+            let read = Event { start, end, is_write: false, value: number(read).cast_unsigned() };
             return vec![(one, write), (other, read)];
         }
         _ => {
@@ -168,7 +172,7 @@ fn read_or_write(client: &mut Client, clock: &OsClock, values: &AtomicU64, act: 
     };
     let end = clock.monotonic();
     let event = |(index, reply): (usize, String)| {
-        let value = if is_write { value } else { number(&reply) as u64 };
+        let value = if is_write { value } else { number(&reply).cast_unsigned() };
         (index, Event { start, end, is_write, value })
     };
     seen.into_iter().map(event).collect()

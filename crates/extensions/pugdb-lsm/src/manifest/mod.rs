@@ -4,6 +4,7 @@
 //! snapshot of the state, and the small file `CURRENT` names the one that counts. Drawn in `docs/format/manifest.md`.
 
 mod edit;
+mod inspect;
 mod state;
 
 use std::sync::Arc;
@@ -13,6 +14,8 @@ use pugdb_core::env::{Access, File, FileSystem};
 use pugdb_core::seam::{FileContext, FileKind};
 use pugdb_core::{DatabaseId, Error, ErrorKind, FileId, Result};
 use xxhash_rust::xxh3::xxh3_64;
+
+pub(crate) use inspect::inspect;
 
 pub use edit::{Edit, TableEntry};
 pub use state::{KeyspaceState, State};

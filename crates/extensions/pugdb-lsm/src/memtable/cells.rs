@@ -137,6 +137,14 @@ impl<'a> Node<'a> {
         Seqno(self.head().seqno)
     }
 
+    pub(super) fn is_delete(self) -> bool {
+        self.head().flags & IS_DELETE != 0
+    }
+
+    pub(super) fn expires(self) -> bool {
+        self.head().flags & HAS_EXPIRY != 0
+    }
+
     /// The version before it.
     pub(super) fn older(self) -> Option<Self> {
         NonNull::new(self.head().older.cast_mut()).map(|head| Self { head, arena: PhantomData })

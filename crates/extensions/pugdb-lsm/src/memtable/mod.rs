@@ -41,6 +41,7 @@ pub(crate) struct Memtable {
     writer: Mutex<Writer>,
     /// What its operations count in the budget.
     bytes: AtomicUsize,
+    tally: Tally,
     /// The first and the last seqno; zero while it is empty.
     first: AtomicU64,
     last: AtomicU64,
@@ -61,6 +62,7 @@ impl Memtable {
             order: KeyOrder::new(),
             writer: Mutex::new(Writer { index: index::Writer::new(), arena: Arena::default() }),
             bytes: AtomicUsize::new(0),
+            tally: Tally::default(),
             first: AtomicU64::new(0),
             last: AtomicU64::new(0),
             is_forgotten: AtomicBool::new(false),
@@ -75,9 +77,12 @@ impl Memtable {
         for (seqno, op) in ops {
             let place = self.index.place(&op.key);
             if let Some(cell) = self.index.find(place, &op.key) {
+                self.tally.remove(cell.newest());
                 arena.add_version(cell, seqno, &op.entry);
+                self.tally.add(cell.newest());
             } else {
                 let cell = arena.add_cell(&op.key, seqno, &op.entry);
+                self.tally.add(cell.newest());
                 self.index.add(index, place, cell);
                 has_work |= self.order.push(Item::new(cell));
             }
@@ -180,6 +185,11 @@ impl Memtable {
         self.bytes.load(Ordering::Relaxed)
     }
 
+    /// How many keys it adds to a tree, near enough: those that it deletes were there before.
+    pub(crate) fn tally(&self) -> &Tally {
+        &self.tally
+    }
+
     fn is_empty(&self) -> bool {
         self.first.load(Ordering::Acquire) == 0
     }
@@ -197,6 +207,44 @@ impl Memtable {
     /// Its bytes, for the one who takes them out of the count; zero for everybody after.
     pub(crate) fn forget(&self) -> usize {
         if self.is_forgotten.swap(true, Ordering::AcqRel) { 0 } else { self.bytes() }
+    }
+}
+
+/// How many keys there are, by what their newest version is. One writer at a time.
+#[derive(Debug, Default)]
+pub(crate) struct Tally {
+    puts: AtomicU64,
+    deletes: AtomicU64,
+    /// Of the puts.
+    expiring: AtomicU64,
+}
+
+impl Tally {
+    fn add(&self, newest: Node<'_>) {
+        self.of(newest).fetch_add(1, Ordering::Relaxed);
+        self.expiring.fetch_add(u64::from(newest.expires()), Ordering::Relaxed);
+    }
+
+    /// A newer version follows.
+    fn remove(&self, newest: Node<'_>) {
+        self.of(newest).fetch_sub(1, Ordering::Relaxed);
+        self.expiring.fetch_sub(u64::from(newest.expires()), Ordering::Relaxed);
+    }
+
+    fn of(&self, newest: Node<'_>) -> &AtomicU64 {
+        if newest.is_delete() { &self.deletes } else { &self.puts }
+    }
+
+    pub(crate) fn puts(&self) -> u64 {
+        self.puts.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn deletes(&self) -> u64 {
+        self.deletes.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn expiring(&self) -> u64 {
+        self.expiring.load(Ordering::Relaxed)
     }
 }
 

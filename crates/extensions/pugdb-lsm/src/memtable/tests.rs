@@ -229,3 +229,19 @@ fn an_entry_comes_back_as_it_went_in() {
     insert(&memtable, 8, &delete);
     assert_eq!(memtable.get(b"", Seqno(9)).unwrap().entry.kind, EntryKind::Delete);
 }
+
+#[test]
+fn the_tally_follows_what_is_newest() {
+    let memtable = Memtable::new(1);
+    let mut brief = put(b"brief", b"v");
+    brief.entry.expires_at = Some(Timestamp(1));
+    let delete = |key: &[u8]| Op { key: Key::copy(key).unwrap(), entry: Entry::delete() };
+    let mut tallies = Vec::new();
+    let ops = [put(b"a", b"1"), put(b"a", b"2"), brief, delete(b"a"), put(b"brief", b"w"), put(b"a", b"3")];
+    for (seqno, op) in (1..).zip(&ops) {
+        insert(&memtable, seqno, op);
+        let tally = memtable.tally();
+        tallies.push((tally.puts(), tally.deletes(), tally.expiring()));
+    }
+    assert_eq!(tallies, [(1, 0, 0), (1, 0, 0), (2, 0, 1), (1, 1, 1), (1, 1, 0), (2, 0, 0)]);
+}

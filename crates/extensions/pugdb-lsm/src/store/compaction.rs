@@ -1,18 +1,20 @@
 //! The compaction job: merges runs, a slice at a time. Inputs go only when the outputs were read again and recorded.
+//! It wakes by itself when entries have expired that nobody can read any more.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use pugdb_core::env::{Job, Next};
-use pugdb_core::{Error, ErrorKind, FileId, Found, Key, Result};
+use pugdb_core::{Error, ErrorKind, FileId, Found, Key, Result, Timestamp};
 
-use super::pick::{RunSize, pick};
+use super::pick::{RunView, TableView, Work, next_moment, pick};
 use super::{Change, Store};
 use crate::manifest::Edit;
-use crate::table::TableCursor;
-use crate::tree::{LiveTable, Outputs, Retention, Run, Tree};
+use crate::table::{Expiries, TableCursor};
+use crate::tree::{LiveTable, Outputs, Retention, Run, Tree, Version};
 
 /// Entries merged in one slice.
 const SLICE_ENTRIES: usize = 2048;
@@ -21,13 +23,19 @@ const BACK_OFF: Duration = Duration::from_millis(500);
 
 pub(super) struct CompactionJob {
     store: Arc<Store>,
-    task: Option<Task>,
+    task: Option<Box<Merge>>,
 }
 
-struct Task {
+enum Task {
+    Merge(Box<Merge>),
+    /// These tables go, unread.
+    Remove(Arc<Tree>, Vec<Arc<LiveTable>>),
+}
+
+struct Merge {
     tree: Arc<Tree>,
     inputs: Vec<Run>,
-    merge: Vec<Input>,
+    sources: Vec<Input>,
     outputs: Outputs,
     stage: Stage,
 }
@@ -89,16 +97,41 @@ fn next_version(inputs: &mut [Input]) -> Result<Option<(Key, Found)>, Damage> {
     Ok(inputs[number].ready.pop_front())
 }
 
+/// What the picker is told of a run.
+fn view(run: &Run) -> RunView {
+    let table = |live: &Arc<LiveTable>| {
+        let expiries = live.table().ok().and_then(|table| table.expiries());
+        let expiring = expiries.map_or(0, |expiries| expiries.entries);
+        let is_dead = live.meta.entries == live.meta.deletes.saturating_add(expiring);
+        let last = expiries.and_then(Expiries::last);
+        TableView {
+            bytes: live.meta.bytes,
+            bounds: live.bounds().clone(),
+            is_quarantined: live.quarantined.load(Ordering::Acquire),
+            dead_at: is_dead.then(|| last.unwrap_or_default()),
+            expiries: expiries.map_or_else(Vec::new, |expiries| expiries.steps().to_vec()),
+        }
+    };
+    RunView { tables: run.tables.iter().map(table).collect() }
+}
+
 impl CompactionJob {
     pub(super) fn new(store: Arc<Store>) -> Self {
         Self { store, task: None }
     }
 
-    /// Does one slice. False when there is nothing to do.
-    fn step(&mut self) -> Result<bool> {
-        let Some(mut task) = self.task.take().or_else(|| self.next_task()) else { return Ok(false) };
+    /// Does one slice. Says when to look again if there is nothing to do.
+    fn step(&mut self) -> Result<Next> {
+        let mut task = match self.task.take() {
+            Some(task) => task,
+            None => match self.next_task() {
+                Ok(Task::Merge(task)) => task,
+                Ok(Task::Remove(tree, tables)) => return self.remove(&tree, &tables),
+                Err(next) => return Ok(next),
+            },
+        };
         if task.tree.is_dropped() {
-            return Ok(true);
+            return Ok(Next::Again);
         }
         match task.stage {
             Stage::Write => match task.merge_slice() {
@@ -106,7 +139,7 @@ impl CompactionJob {
                 Ok(false) => task.stage = Stage::Check,
                 Err(Damage { file: Some(file), error }) if error.kind() == ErrorKind::Corrupt => {
                     self.quarantine(&task, file)?;
-                    return Ok(true);
+                    return Ok(Next::Again);
                 }
                 Err(Damage { error, .. }) => return Err(error),
             },
@@ -117,48 +150,68 @@ impl CompactionJob {
             }
             Stage::Record => {
                 self.record(task)?;
-                return Ok(true);
+                return Ok(Next::Again);
             }
         }
         self.task = Some(task);
-        Ok(true)
+        Ok(Next::Again)
     }
 
-    fn next_task(&self) -> Option<Task> {
+    /// What to do next; if there is nothing, when to look again though nothing is written.
+    fn next_task(&self) -> Result<Task, Next> {
         let store = &self.store;
-        let trees = store.trees.read();
-        trees.values().find_map(|tree| {
+        let expired = store.expired();
+        let mut next: Option<Timestamp> = None;
+        for tree in store.trees.read().values() {
             let version = tree.version();
-            let sizes: Vec<RunSize> = version
-                .runs
-                .iter()
-                .map(|run| RunSize { bytes: run.bytes(), is_quarantined: run.is_quarantined() })
-                .collect();
-            let window = pick(&sizes)?;
-            let inputs = version.runs[window.clone()].to_vec();
-            // A run with a table that cannot be read is quarantined, and none of those is picked.
-            let merge = inputs.iter().map(Input::new).collect::<Result<_>>().ok()?;
-            let horizon = store.snapshots.horizon();
-            let is_bottom = window.end == version.runs.len();
-            let retention = Retention::new(horizon, version.floors.at(horizon), is_bottom);
-            Some(Task {
-                tree: Arc::clone(tree),
-                merge,
-                inputs,
-                outputs: Outputs::new(
-                    &store.context,
-                    &store.cache,
-                    tree.id(),
-                    store.options.table,
-                    retention,
-                ),
-                stage: Stage::Write,
-            })
-        })
+            let runs: Vec<RunView> = version.runs.iter().map(view).collect();
+            let task = pick(&runs, expired).and_then(|work| match work {
+                Work::Merge(window) => self.merge(tree, &version, window, expired),
+                Work::Remove(tables) => {
+                    let live = |(run, table): (usize, usize)| Arc::clone(&version.runs[run].tables[table]);
+                    Some(Task::Remove(Arc::clone(tree), tables.into_iter().map(live).collect()))
+                }
+            });
+            if let Some(task) = task {
+                return Ok(task);
+            }
+            next = next.into_iter().chain(next_moment(&runs, expired)).min();
+        }
+        Err(next.map_or(Next::Wait, |moment| Next::WaitUntil(store.look_again(moment))))
     }
 
-    fn record(&self, task: Task) -> Result<()> {
-        let Task { tree, inputs, outputs, .. } = task;
+    fn merge(
+        &self,
+        tree: &Arc<Tree>,
+        version: &Version,
+        window: Range<usize>,
+        expired: Timestamp,
+    ) -> Option<Task> {
+        let store = &self.store;
+        let inputs = version.runs[window.clone()].to_vec();
+        // A run with a table that cannot be read is quarantined, and none of those is picked.
+        let sources = inputs.iter().map(Input::new).collect::<Result<_>>().ok()?;
+        let horizon = store.snapshots.horizon();
+        let is_bottom = window.end == version.runs.len();
+        let retention = Retention::new(horizon, version.floors.at(horizon), expired, is_bottom);
+        let outputs = Outputs::new(&store.context, &store.cache, tree.id(), store.options.table, retention);
+        let tree = Arc::clone(tree);
+        Some(Task::Merge(Box::new(Merge { tree, sources, inputs, outputs, stage: Stage::Write })))
+    }
+
+    fn remove(&self, tree: &Arc<Tree>, tables: &[Arc<LiveTable>]) -> Result<Next> {
+        let keyspace = tree.id();
+        let edits = tables.iter().map(|live| Edit::RemoveTable { keyspace, file: live.id() }).collect();
+        let install = || tree.install_removal(tables);
+        if self.store.commit(Some(&Change { tree, edits, flushed: None, install: &install }))? {
+            self.store.compactions.fetch_add(1, Ordering::Relaxed);
+            self.store.count_runs();
+        }
+        Ok(Next::Again)
+    }
+
+    fn record(&self, task: Box<Merge>) -> Result<()> {
+        let Merge { tree, inputs, outputs, .. } = *task;
         let keyspace = tree.id();
         // The output is as new as its newest input: younger runs stay in front of it, older ones behind.
         let number = inputs.iter().map(|run| run.number).max().unwrap_or_default();
@@ -177,7 +230,7 @@ impl CompactionJob {
     }
 
     /// A damaged input is never picked again, and never deleted: what is whole in it can still be read.
-    fn quarantine(&self, task: &Task, file: FileId) -> Result<()> {
+    fn quarantine(&self, task: &Merge, file: FileId) -> Result<()> {
         let edits = vec![Edit::Quarantine { keyspace: task.tree.id(), file }];
         let install = || {
             for live in task.inputs.iter().flat_map(|run| &run.tables).filter(|live| live.id() == file) {
@@ -189,11 +242,11 @@ impl CompactionJob {
     }
 }
 
-impl Task {
+impl Merge {
     /// Merges a slice; false at the end.
     fn merge_slice(&mut self) -> Result<bool, Damage> {
         for _ in 0..SLICE_ENTRIES {
-            let Some((key, found)) = next_version(&mut self.merge)? else { return Ok(false) };
+            let Some((key, found)) = next_version(&mut self.sources)? else { return Ok(false) };
             self.outputs.add(&key, &found).map_err(|error| Damage { file: None, error })?;
         }
         Ok(true)
@@ -214,9 +267,9 @@ impl CompactionJob {
             return next;
         }
         match self.step() {
-            Ok(is_busy) => {
+            Ok(next) => {
                 *self.store.compaction_trouble.lock() = None;
-                if is_busy { Next::Again } else { Next::Wait }
+                next
             }
             // Outputs are gone with the task, inputs untouched.
             Err(error) => {

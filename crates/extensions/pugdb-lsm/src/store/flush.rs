@@ -81,7 +81,8 @@ impl FlushJob {
         let (tree, memtable) = sealed.min_by_key(|(_, memtable)| memtable.last())?;
         let horizon = store.snapshots.horizon();
         let version = tree.version();
-        let retention = Retention::new(horizon, version.floors.at(horizon), version.runs.is_empty());
+        let is_bottom = version.runs.is_empty();
+        let retention = Retention::new(horizon, version.floors.at(horizon), store.expired(), is_bottom);
         let outputs = Outputs::new(&store.context, &store.cache, tree.id(), store.options.table, retention);
         Some(Task { tree: Arc::clone(tree), memtable, outputs, stage: Stage::Write { after: None } })
     }

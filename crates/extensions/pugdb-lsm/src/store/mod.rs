@@ -10,6 +10,7 @@
 
 mod compaction;
 mod flush;
+mod grace;
 mod order;
 mod pick;
 mod verify;
@@ -18,6 +19,7 @@ use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
 use pugdb_core::engine::{Engine, EngineKind};
@@ -27,6 +29,7 @@ use pugdb_core::{Error, FileId, KeyspaceId, Result, Seqno, Timestamp};
 
 pub use verify::StoreVerify;
 
+use self::grace::Grace;
 use crate::file::Context;
 use crate::log::LogState;
 use crate::manifest::{Edit, KeyspaceState, Manifest, State};
@@ -43,12 +46,18 @@ pub struct StoreOptions {
     pub unflushed_bytes_max: usize,
     /// Table blocks kept in memory.
     pub cache_bytes: usize,
+    /// How long an expired entry stays in its table, so that a calendar can be set right.
+    pub expiry_grace: Duration,
     /// How tables are laid out.
     pub table: TableOptions,
 }
 
 /// Writers wait when a tree has this many runs: compaction is behind, and reads grow slow.
 const RUNS_MAX: usize = 48;
+/// What a reader holds on to, though it has expired, is looked at again this much later.
+const HELD_RETRY: Duration = Duration::from_secs(10);
+/// The calendar may jump: nobody sleeps longer while something waits to expire.
+const SLEEP_MAX: Duration = Duration::from_mins(10);
 
 /// What the store needs of the log, without knowing it.
 pub trait Gate: Send + Sync {
@@ -60,9 +69,6 @@ pub trait Gate: Send + Sync {
 
     /// The manifest has recorded `state`: what lies before its start can go.
     fn recorded(&self, state: &LogState);
-
-    /// The newest time that was given to a read or a write.
-    fn time(&self) -> Timestamp;
 
     /// The failure after which the log takes nothing more.
     fn failure(&self) -> Option<Error>;
@@ -84,6 +90,8 @@ pub struct Store {
     /// Trees of dropped keyspaces that the manifest still knows.
     dropped: Mutex<BTreeMap<KeyspaceId, Arc<Tree>>>,
     jobs: Mutex<Vec<JobHandle>>,
+    /// What is known of the clocks. `None` before the jobs are started: then nothing counts as expired.
+    grace: Mutex<Option<Grace>>,
     closing: AtomicBool,
     /// Notified when a flush or compaction has ended, well or not.
     progress: Event,
@@ -153,6 +161,7 @@ impl Store {
             manifest: Mutex::new(manifest),
             dropped: Mutex::default(),
             jobs: Mutex::default(),
+            grace: Mutex::default(),
             closing: AtomicBool::new(false),
             progress: Event::default(),
             failure: Mutex::default(),
@@ -169,12 +178,36 @@ impl Store {
     /// Connects the log and starts the jobs.
     pub fn start(self: &Arc<Self>, gate: Option<Arc<dyn Gate>>) {
         *self.gate.write() = gate;
+        let stopwatch = self.context.env.clock.monotonic();
+        *self.grace.lock() = Some(Grace::new(self.options.expiry_grace, stopwatch, self.snapshots.time()));
         let executor = &self.context.env.executor;
         let flush = executor.spawn("flush", Box::new(flush::FlushJob::new(Arc::clone(self))));
         let compaction =
             executor.spawn("compaction", Box::new(compaction::CompactionJob::new(Arc::clone(self))));
         let order = executor.spawn("order", Box::new(order::OrderJob::new(Arc::clone(self))));
         *self.jobs.lock() = vec![flush, compaction, order];
+    }
+
+    /// What has expired at this moment can be given up: no reader is before it, now or later, and it has been the past
+    /// for the grace period.
+    fn expired(&self) -> Timestamp {
+        let clock = &self.context.env.clock;
+        let mut grace = self.grace.lock();
+        let stood = grace.as_mut().map(|grace| grace.observe(clock.monotonic(), clock.now()));
+        drop(grace);
+        // First: from here on nobody is given an earlier time, and the manifest will say so before a table goes.
+        stood.map_or(Timestamp(0), |stood| {
+            self.snapshots.advance(stood);
+            self.snapshots.expiry_horizon().min(stood)
+        })
+    }
+
+    /// When the stopwatch may say that what expires at `moment` can be given up.
+    fn look_again(&self, moment: Timestamp) -> Duration {
+        let now = self.context.env.clock.monotonic();
+        let due = self.grace.lock().as_ref().map_or(now, |grace| grace.when(moment));
+        // It is due, and a reader from before is in the way.
+        if due <= now { now + HELD_RETRY } else { due.min(now + SLEEP_MAX) }
     }
 
     /// The tree of a keyspace.
@@ -206,7 +239,7 @@ impl Store {
                 self.trees.write().insert(id, Arc::clone(&tree));
                 Some(tree)
             }
-            EngineKind::Btree => None,
+            EngineKind::Btree | EngineKind::Hash => None,
         };
         self.pending.lock().push((at, edit));
         self.wake();
@@ -470,9 +503,9 @@ impl Store {
         let state = gate
             .as_ref()
             .map(|gate| gate.log_state(self.first_unflushed(change.and_then(|change| change.flushed))));
-        if let (Some(gate), Some(state)) = (&gate, &state) {
+        if let Some(state) = &state {
             edits.push(Edit::Log(state.clone()));
-            edits.push(Edit::Time(gate.time()));
+            edits.push(Edit::Time(self.snapshots.time()));
         }
         manifest.commit(&edits)?;
         // Readers see the tables before the log that also holds their entries goes.

@@ -6,6 +6,7 @@ use pugdb_core::coding::{Reader, put_bytes, put_varint};
 use pugdb_core::{Error, Key, Result, Seqno};
 
 use super::TableMeta;
+use super::expiry::Expiries;
 
 const ENTRIES: u64 = 1;
 const KEYS: u64 = 2;
@@ -17,6 +18,8 @@ const LAST_KEY: u64 = 7;
 const DATA_BYTES: u64 = 8;
 const BLOCK_BYTES: u64 = 9;
 const FILTER_BITS_PER_KEY: u64 = 10;
+const EXPIRING: u64 = 11;
+const EXPIRY_STEPS: u64 = 12;
 
 /// What a table says about itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,10 +40,17 @@ pub(super) struct Properties {
     pub(super) block_bytes: u64,
     /// How many bits of filter a key was given.
     pub(super) filter_bits_per_key: u64,
+    /// `None` in a table from before they were counted.
+    pub(super) expiries: Option<Expiries>,
 }
 
 impl Properties {
     pub(super) fn encode(&self, out: &mut Vec<u8>) {
+        // Those that need not be there come first: where the end is cut off, something is missing that must be there.
+        if let Some(expiries) = &self.expiries {
+            number(out, EXPIRING, expiries.entries);
+            field(out, EXPIRY_STEPS, &expiries.encode_steps());
+        }
         number(out, ENTRIES, self.entries);
         number(out, KEYS, self.keys);
         number(out, DELETES, self.deletes);
@@ -68,6 +78,7 @@ impl Properties {
                 data_bytes: fields.number(DATA_BYTES)?,
                 block_bytes: fields.number(BLOCK_BYTES)?,
                 filter_bits_per_key: fields.number(FILTER_BITS_PER_KEY)?,
+                expiries: fields.expiries()?,
             })
         };
         read().map_err(damaged)
@@ -114,6 +125,13 @@ impl<'a> Fields<'a> {
         self.0.get(&id).copied().ok_or_else(|| Error::corrupt("a field is missing"))
     }
 
+    fn expiries(&self) -> Result<Option<Expiries>> {
+        if !self.0.contains_key(&EXPIRING) {
+            return Ok(None);
+        }
+        Expiries::decode(self.number(EXPIRING)?, self.get(EXPIRY_STEPS)?).map(Some)
+    }
+
     fn number(&self, id: u64) -> Result<u64> {
         let mut reader = Reader::new(self.get(id)?);
         let value = reader.varint()?;
@@ -137,6 +155,7 @@ mod tests {
             data_bytes: 1 << 40,
             block_bytes: 8192,
             filter_bits_per_key: 10,
+            expiries: Some(Expiries::decode(7, &[4, 100, 3, 50]).unwrap()),
         }
     }
 
@@ -146,6 +165,14 @@ mod tests {
         properties().encode(&mut out);
         field(&mut out, 4711, b"from a later version");
         assert_eq!(Properties::decode(&out).unwrap(), properties());
+    }
+
+    #[test]
+    fn a_table_from_before_expiries_were_counted_is_read() {
+        let mut out = Vec::new();
+        let old = Properties { expiries: None, ..properties() };
+        old.encode(&mut out);
+        assert_eq!(Properties::decode(&out).unwrap(), old);
     }
 
     #[test]

@@ -11,6 +11,7 @@ use pugdb_core::{Found, Result, Seqno};
 use super::block::Block;
 use super::cache::BlockCache;
 use super::cursor::TableCursor;
+use super::expiry::Expiries;
 use super::filter::KeyHash;
 use super::load::{self, BlockRef};
 use super::scan::TableScan;
@@ -72,6 +73,11 @@ impl Table {
     /// How many distinct keys the file holds.
     pub fn keys(&self) -> u64 {
         self.tail.properties.keys
+    }
+
+    /// When how much of it expires; `None` when that was not counted.
+    pub fn expiries(&self) -> Option<&Expiries> {
+        self.tail.properties.expiries.as_ref()
     }
 
     /// The stored length of the data blocks.

@@ -2,7 +2,7 @@
 
 use std::cmp::Ordering;
 
-use pugdb_core::{EntryKind, Error, FileId, Key, Result, Seqno};
+use pugdb_core::{EntryKind, Error, FileId, Key, Result, Seqno, Timestamp};
 
 use super::block::Block;
 use super::filter::KeyHash;
@@ -28,6 +28,8 @@ pub struct TableSummary {
     pub keys: u64,
     /// Versions that are deletes.
     pub deletes: u64,
+    /// Versions that expire.
+    pub expiring: u64,
     /// The oldest version.
     pub min_seqno: Seqno,
     /// The newest version.
@@ -54,6 +56,7 @@ struct Check<'a> {
     summary: TableSummary,
     first: Option<Key>,
     last: Option<(Key, Seqno)>,
+    last_expiry: Option<Timestamp>,
 }
 
 impl<'a> Check<'a> {
@@ -65,17 +68,23 @@ impl<'a> Check<'a> {
             entries: 0,
             keys: 0,
             deletes: 0,
+            expiring: 0,
             min_seqno: Seqno::MAX,
             max_seqno: Seqno::ZERO,
         };
-        Self { tail, summary, first: None, last: None }
+        Self { tail, summary, first: None, last: None, last_expiry: None }
     }
 
     fn block(&mut self, number: usize, block: &Block) -> Result<()> {
         for position in 0..block.count() {
             let (key, found) = block.entry(position)?;
             self.entry(&key, found.seqno)?;
-            self.summary.deletes += u64::from(found.entry.kind == EntryKind::Delete);
+            let is_delete = found.entry.kind == EntryKind::Delete;
+            self.summary.deletes += u64::from(is_delete);
+            if let Some(at) = found.entry.expires_at.filter(|_| !is_delete) {
+                self.summary.expiring += 1;
+                self.last_expiry = self.last_expiry.max(Some(at));
+            }
             self.last = Some((key, found.seqno));
         }
         self.summary.blocks += 1;
@@ -119,7 +128,10 @@ impl<'a> Check<'a> {
             && summary.keys == said.keys
             && summary.deletes == said.deletes
             && summary.min_seqno == said.min_seqno
-            && summary.max_seqno == said.max_seqno;
+            && summary.max_seqno == said.max_seqno
+            && said.expiries.as_ref().is_none_or(|expiries| {
+                (expiries.entries, expiries.last()) == (summary.expiring, self.last_expiry)
+            });
         if agrees {
             Ok(summary)
         } else {

@@ -9,6 +9,7 @@ use pugdb_core::seam::{FileContext, FileKind};
 use pugdb_core::{EntryKind, Error, FileId, Found, Key, KeyspaceId, Result, Seqno};
 
 use super::block::{BLOCK_BYTES_MAX, BlockBuilder};
+use super::expiry::ExpirySketch;
 use super::filter::{self, FILTER_BITS_PER_KEY, KeyHash};
 use super::footer::Footer;
 use super::index::IndexBuilder;
@@ -50,6 +51,7 @@ pub struct TableWriter {
     block: BlockBuilder,
     index: IndexBuilder,
     hashes: Vec<KeyHash>,
+    expiries: ExpirySketch,
     totals: Option<Totals>,
     state: State,
 }
@@ -105,6 +107,7 @@ impl TableWriter {
             block: BlockBuilder::default(),
             index: IndexBuilder::default(),
             hashes: Vec::new(),
+            expiries: ExpirySketch::default(),
             totals: None,
             state: State::Writing,
         })
@@ -177,6 +180,7 @@ impl TableWriter {
         if new_key {
             self.hashes.push(KeyHash::of(key));
         }
+        self.expiries.add(key, found);
         self.count(key, found);
         Ok(())
     }
@@ -238,6 +242,7 @@ impl TableWriter {
             data_bytes: tail_offset - self.header_bytes,
             block_bytes: self.block_bytes as u64,
             filter_bits_per_key: FILTER_BITS_PER_KEY,
+            expiries: Some(std::mem::take(&mut self.expiries).finish()),
         };
         let properties_bytes = self.write_piece(PieceKind::Properties, |_, out| properties.encode(out))?;
         let header_bytes = self.header_bytes;

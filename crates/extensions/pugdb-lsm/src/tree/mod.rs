@@ -12,7 +12,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::{Mutex, RwLock};
-use pugdb_core::engine::{Capabilities, Cursor, Direction, Engine, KeyRange, Persistence, ReadPoint, Scans};
+use pugdb_core::engine::{
+    Capabilities, Counts, Cursor, Direction, Engine, KeyRange, Persistence, ReadPoint, Scans,
+};
 use pugdb_core::memory::Floors;
 use pugdb_core::seam::Wait;
 use pugdb_core::{Error, ErrorKind, FileId, Found, KeyspaceId, Op, Result, Seqno};
@@ -116,6 +118,11 @@ impl LiveTable {
         self.meta.id
     }
 
+    /// The keys that readers see of it.
+    pub(crate) fn bounds(&self) -> &Bounds {
+        &self.bounds
+    }
+
     /// The table, to be read.
     ///
     /// # Errors
@@ -146,10 +153,6 @@ pub(crate) fn remove_table(context: &Context, cache: &BlockCache, id: FileId) {
 }
 
 impl Run {
-    pub(crate) fn bytes(&self) -> u64 {
-        self.tables.iter().map(|live| live.meta.bytes).sum()
-    }
-
     /// True when a table of it is damaged: it is never merged.
     pub(crate) fn is_quarantined(&self) -> bool {
         self.tables.iter().any(|live| live.quarantined.load(Ordering::Acquire))
@@ -225,6 +228,34 @@ impl Tree {
     /// Its keyspace.
     pub fn id(&self) -> KeyspaceId {
         self.id
+    }
+
+    /// The newest operation that was applied.
+    pub fn applied(&self) -> Seqno {
+        *self.applied.lock()
+    }
+
+    /// How many entries there are, near enough, from what tables and memtables say about themselves. A key that is in
+    /// several of them counts in each, and a delete takes one away, whether it hides one or not.
+    pub fn approximate_counts(&self) -> Counts {
+        let version = self.version();
+        let floor = version.floors.at(Seqno::MAX);
+        let (mut puts, mut deletes, mut expiring) = (0_u64, 0_u64, 0_u64);
+        for memtable in version.memtables.iter().filter(|memtable| memtable.last() > floor) {
+            let tally = memtable.tally();
+            puts += tally.puts();
+            deletes += tally.deletes();
+            expiring += tally.expiring();
+        }
+        for live in version.runs.iter().flat_map(|run| &run.tables).filter(|live| live.meta.max_seqno > floor)
+        {
+            let Ok(table) = live.table() else { continue };
+            puts += table.keys().saturating_sub(live.meta.deletes);
+            deletes += live.meta.deletes;
+            expiring += table.expiries().map_or(0, |expiries| expiries.entries);
+        }
+        let keys = puts.saturating_sub(deletes);
+        Counts { keys, expiring: expiring.min(keys), next_expiry: None }
     }
 
     /// Everything up to here is in its tables.
@@ -359,6 +390,24 @@ impl Tree {
     }
 }
 
+impl Tree {
+    /// These tables take no part any more: nothing in them is alive for anybody. Their files go with their last reader.
+    pub(crate) fn install_removal(&self, tables: &[Arc<LiveTable>]) {
+        let is_gone = |live: &Arc<LiveTable>| tables.iter().any(|gone| Arc::ptr_eq(gone, live));
+        self.install(|version| {
+            let kept = |run: &Run| Run {
+                number: run.number,
+                tables: run.tables.iter().filter(|live| !is_gone(live)).cloned().collect(),
+            };
+            let runs = version.runs.iter().map(kept).filter(|run| !run.tables.is_empty()).collect();
+            Version { runs, ..version.clone() }
+        });
+        for live in tables {
+            live.doomed.store(true, Ordering::Release);
+        }
+    }
+}
+
 impl Clone for Version {
     fn clone(&self) -> Self {
         Self {
@@ -429,6 +478,10 @@ impl Engine for Tree {
 
     fn scan(&self, range: KeyRange, direction: Direction, point: ReadPoint) -> Result<Box<dyn Cursor>> {
         Ok(Box::new(scan::TreeCursor::new(self, self.version(), &range, direction, point)?))
+    }
+
+    fn count(&self, range: KeyRange, point: ReadPoint) -> Result<Counts> {
+        scan::TreeCursor::new(self, self.version(), &range, Direction::Forward, point)?.count()
     }
 }
 

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use pugdb_core::{Error, Found, Key, KeyspaceId, Result};
+use pugdb_core::{Entry, Error, Found, Key, KeyspaceId, Result};
 
-use super::{Retention, remove_table};
+use super::remove_table;
+use super::retention::{Fate, Retention};
 use crate::file::Context;
 use crate::manifest::TableEntry;
 use crate::table::{BlockCache, Table, TableMeta, TableOptions, TableWriter};
@@ -48,9 +49,16 @@ impl Outputs {
 
     /// Takes the next version: keys in order, newest first within a key.
     pub(crate) fn add(&mut self, key: &Key, found: &Found) -> Result<()> {
-        if !self.retention.keep(key, found) {
-            return Ok(());
-        }
+        let emptied;
+        let found = match self.retention.fate(key, found) {
+            Fate::Kept => found,
+            Fate::Emptied => {
+                let entry = Entry { stamp: found.entry.stamp, ..Entry::delete() };
+                emptied = Found { entry, ..*found };
+                &emptied
+            }
+            Fate::Forgotten => return Ok(()),
+        };
         // All versions of a key stay in one table: the tables of a run do not overlap.
         if self.last.as_ref() != Some(key) {
             if self.writer.as_ref().is_some_and(|writer| writer.bytes_written() >= TABLE_BYTES) {

@@ -1,16 +1,29 @@
 //! Which versions go on living when entries are written anew. Pure.
 
-use pugdb_core::{EntryKind, Found, Key, Seqno};
+use pugdb_core::{EntryKind, Found, Key, Seqno, Timestamp};
+
+/// What becomes of a version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fate {
+    /// It is written as it is.
+    Kept,
+    /// It has expired for everybody, and may still hide something: a delete is written in its place.
+    Emptied,
+    /// It is not written.
+    Forgotten,
+}
 
 /// Decides version by version, for keys in order and newest first within a key.
 ///
 /// Kept are all versions newer than the horizon and the newest one at it; that one goes too when it is a delete and
-/// nothing older lies beneath. Versions at or below the floor were truncated away. Expired entries are kept: they hide
-/// what is beneath, and dropping them needs a grace period, which does not exist yet.
+/// nothing older lies beneath. Versions at or below the floor were truncated away. An entry that had expired at a moment
+/// that no reader is before, and for the grace period, is as good as a delete.
 #[derive(Debug)]
 pub(crate) struct Retention {
     horizon: Seqno,
     floor: Seqno,
+    /// What has expired at this moment is gone for every reader, and the grace period is over.
+    expired: Timestamp,
     /// Nothing older than the input exists in this tree.
     is_bottom: bool,
     key: Option<Key>,
@@ -19,24 +32,28 @@ pub(crate) struct Retention {
 }
 
 impl Retention {
-    pub(crate) fn new(horizon: Seqno, floor: Seqno, is_bottom: bool) -> Self {
-        Self { horizon, floor, is_bottom, key: None, is_settled: false }
+    pub(crate) fn new(horizon: Seqno, floor: Seqno, expired: Timestamp, is_bottom: bool) -> Self {
+        Self { horizon, floor, expired, is_bottom, key: None, is_settled: false }
     }
 
-    /// True when this version is needed.
-    pub(crate) fn keep(&mut self, key: &Key, found: &Found) -> bool {
+    /// What becomes of the next version.
+    pub(crate) fn fate(&mut self, key: &Key, found: &Found) -> Fate {
         if self.key.as_ref() != Some(key) {
             self.key = Some(key.clone());
             self.is_settled = false;
         }
         if self.is_settled || found.seqno <= self.floor {
-            return false;
+            return Fate::Forgotten;
         }
-        if found.seqno > self.horizon {
-            return true;
+        let is_expired = found.entry.expires_at.is_some_and(|at| at <= self.expired);
+        let is_delete = is_expired || found.entry.kind == EntryKind::Delete;
+        let is_newest = found.seqno <= self.horizon;
+        self.is_settled = is_newest;
+        match (is_newest && self.is_bottom && is_delete, is_expired) {
+            (true, _) => Fate::Forgotten,
+            (false, true) => Fate::Emptied,
+            (false, false) => Fate::Kept,
         }
-        self.is_settled = true;
-        !(self.is_bottom && found.entry.kind == EntryKind::Delete)
     }
 }
 
@@ -45,35 +62,81 @@ mod tests {
     use super::*;
     use pugdb_core::{Entry, Value};
 
-    fn kept(retention: &mut Retention, versions: &[(&str, u64, bool)]) -> Vec<u64> {
-        let mut kept = Vec::new();
-        for &(name, seqno, is_delete) in versions {
-            let entry = if is_delete { Entry::delete() } else { Entry::put(Value::default()) };
+    /// What a version says: a value, a delete, or a value until a moment.
+    #[derive(Clone, Copy)]
+    enum Said {
+        Put,
+        Delete,
+        Until(u64),
+    }
+    use Said::{Delete, Put, Until};
+
+    /// The seqnos that are written; of those that are emptied, the negative.
+    fn written(retention: &mut Retention, versions: &[(&str, i64, Said)]) -> Vec<i64> {
+        let mut written = Vec::new();
+        for &(name, seqno, said) in versions {
+            let entry = match said {
+                Put => Entry::put(Value::default()),
+                Delete => Entry::delete(),
+                Until(at) => Entry { expires_at: Some(Timestamp(at)), ..Entry::put(Value::default()) },
+            };
             let key = Key::copy(name.as_bytes()).unwrap();
-            if retention.keep(&key, &Found { seqno: Seqno(seqno), entry }) {
-                kept.push(seqno);
+            match retention.fate(&key, &Found { seqno: Seqno(seqno.unsigned_abs()), entry }) {
+                Fate::Kept => written.push(seqno),
+                Fate::Emptied => written.push(-seqno),
+                Fate::Forgotten => {}
             }
         }
-        kept
+        written
     }
 
-    const HISTORY: [(&str, u64, bool); 6] =
-        [("a", 9, false), ("a", 5, true), ("a", 3, false), ("b", 8, true), ("b", 2, false), ("c", 1, false)];
+    fn retention(horizon: u64, floor: u64, expired: u64, is_bottom: bool) -> Retention {
+        Retention::new(Seqno(horizon), Seqno(floor), Timestamp(expired), is_bottom)
+    }
+
+    const HISTORY: [(&str, i64, Said); 6] =
+        [("a", 9, Put), ("a", 5, Delete), ("a", 3, Put), ("b", 8, Delete), ("b", 2, Put), ("c", 1, Put)];
 
     #[test]
     fn the_newest_version_at_the_horizon_is_kept_for_old_snapshots() {
-        assert_eq!(kept(&mut Retention::new(Seqno(6), Seqno(0), false), &HISTORY), [9, 5, 8, 2, 1]);
-        assert_eq!(kept(&mut Retention::new(Seqno(9), Seqno(0), false), &HISTORY), [9, 8, 1]);
+        assert_eq!(written(&mut retention(6, 0, 0, false), &HISTORY), [9, 5, 8, 2, 1]);
+        assert_eq!(written(&mut retention(9, 0, 0, false), &HISTORY), [9, 8, 1]);
     }
 
     #[test]
     fn a_delete_goes_at_the_bottom_only() {
-        assert_eq!(kept(&mut Retention::new(Seqno(6), Seqno(0), true), &HISTORY), [9, 8, 2, 1]);
-        assert_eq!(kept(&mut Retention::new(Seqno(9), Seqno(0), true), &HISTORY), [9, 1]);
+        assert_eq!(written(&mut retention(6, 0, 0, true), &HISTORY), [9, 8, 2, 1]);
+        assert_eq!(written(&mut retention(9, 0, 0, true), &HISTORY), [9, 1]);
     }
 
     #[test]
     fn truncated_versions_go() {
-        assert_eq!(kept(&mut Retention::new(Seqno(9), Seqno(8), true), &HISTORY), [9]);
+        assert_eq!(written(&mut retention(9, 8, 0, true), &HISTORY), [9]);
+    }
+
+    const EXPIRING: [(&str, i64, Said); 5] =
+        [("a", 9, Until(70)), ("a", 5, Until(50)), ("a", 3, Put), ("b", 2, Until(50)), ("c", 1, Until(51))];
+
+    #[test]
+    fn an_expired_entry_is_kept_whole_until_its_grace_is_over() {
+        assert_eq!(written(&mut retention(9, 0, 49, true), &EXPIRING), [9, 2, 1]);
+    }
+
+    #[test]
+    fn an_expired_entry_goes_at_the_bottom_with_all_that_it_hides() {
+        assert_eq!(written(&mut retention(9, 0, 50, true), &EXPIRING), [9, 1]);
+        assert_eq!(written(&mut retention(9, 0, 70, true), &EXPIRING), []);
+    }
+
+    #[test]
+    fn above_the_bottom_an_expired_entry_goes_on_hiding_as_a_delete() {
+        assert_eq!(written(&mut retention(9, 0, 50, false), &EXPIRING), [9, -2, 1]);
+        assert_eq!(written(&mut retention(9, 0, 70, false), &EXPIRING), [-9, -2, -1]);
+    }
+
+    #[test]
+    fn an_old_snapshot_keeps_what_an_expired_entry_hides_from_others() {
+        // A reader at 4 sees the put; nobody sees the expired ones.
+        assert_eq!(written(&mut retention(4, 0, 70, true), &EXPIRING), [-9, -5, 3]);
     }
 }

@@ -6,7 +6,7 @@ use std::cmp::Ordering;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use pugdb_core::engine::{BatchSize, Cursor, Direction, KeyRange, ReadPoint, Room};
+use pugdb_core::engine::{BatchSize, Counts, Cursor, Direction, KeyRange, ReadPoint, Room};
 use pugdb_core::seam::Wait;
 use pugdb_core::{Error, Found, Key, Result, Seqno};
 
@@ -127,6 +127,23 @@ impl TreeCursor {
     }
 }
 
+impl TreeCursor {
+    /// Counts what is left. Values stay where they are: in the cache's blocks and the memtables.
+    pub(super) fn count(mut self) -> Result<Counts> {
+        let mut counts = Counts::default();
+        while let Some((_, found)) = self.next()? {
+            if self.is_live(&found) {
+                counts.add(&found);
+            }
+        }
+        Ok(counts)
+    }
+
+    fn is_live(&self, found: &Found) -> bool {
+        found.entry.is_live(self.point.now) && found.seqno > self.floor
+    }
+}
+
 impl Source {
     /// Moves on until an entry can be seen. Returns the block without which it cannot.
     fn prepare(&mut self, direction: Direction, seqno: Seqno) -> Option<BlockRef> {
@@ -179,7 +196,7 @@ impl Cursor for TreeCursor {
                 None => self.next()?,
             };
             let Some((key, found)) = next else { return Ok(()) };
-            if !found.entry.is_live(self.point.now) || found.seqno <= self.floor {
+            if !self.is_live(&found) {
                 continue;
             }
             if !room.take(&key, &found) {

@@ -11,9 +11,10 @@ use crate::database::Inner;
 pub(super) fn admit<'a>(inner: &'a Inner, changes: &Changes) -> Result<Option<Admission<'a>>> {
     inner.check_open()?;
     match &inner.durable {
-        // What only removes needs no room, and may be what makes some.
         Some(durable) if !changes.parts.is_empty() => durable.store.admit(changes.bytes).map(Some),
-        _ => Ok(None),
+        // What only removes needs no room, and may be what makes some.
+        Some(durable) => durable.failure().map_or(Ok(None), Err),
+        None => Ok(None),
     }
 }
 

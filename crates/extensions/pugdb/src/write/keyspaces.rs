@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use pugdb_core::coding::Reader;
 use pugdb_core::engine::EngineKind;
-use pugdb_core::memory::Btree;
 use pugdb_core::{Error, KeyspaceId, Lsn, Result, Seqno};
 use pugdb_lsm::frame::Section;
 use pugdb_lsm::log::{RecordHead, RecordKind};
@@ -38,7 +37,8 @@ pub(crate) fn create_keyspace(
         Some(durable) => durable.store.create(id, name, engine, seqno)?,
         None => None,
     };
-    let keeper = tree.map_or_else(|| Keeper::Btree(Btree::new(Arc::clone(&inner.snapshots))), Keeper::Lsm);
+    let volatile = || Keeper::volatile(engine, &inner.options.env, &inner.snapshots, &inner.housekeeper);
+    let keeper = tree.map_or_else(volatile, Keeper::Lsm);
     let space = Space::new(id, (name, seqno), engine, keeper);
     inner.names.write().insert(name.to_owned(), Arc::clone(&space));
     publish(inner, seqno, end, inner.options.durability);

@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::versions::{Floors, TrackGarbage, VersionedMap, found};
+use super::housekeeper::{Housekeeper, Tidied, Tidy};
+use super::versions::{Floors, VersionedMap, found};
 use crate::engine::{
-    BatchSize, Capabilities, Cursor, Direction, Engine, KeyRange, Persistence, ReadPoint, Scans,
+    BatchSize, Capabilities, Counts, Cursor, Direction, Engine, KeyRange, Persistence, ReadPoint, Scans,
 };
-use crate::entry::{Found, Key, Op};
+use crate::entry::{Found, Key, Op, Timestamp};
 use crate::error::Result;
 use crate::ids::Seqno;
 use crate::snapshots::Snapshots;
@@ -32,6 +33,7 @@ use crate::snapshots::Snapshots;
 #[derive(Debug)]
 pub struct Btree {
     snapshots: Arc<Snapshots>,
+    housekeeper: Option<Arc<Housekeeper>>,
     map: Arc<VersionedMap>,
     state: Mutex<State>,
 }
@@ -44,24 +46,71 @@ struct State {
     dropped: Seqno,
 }
 
+/// What an apply gives back beside what its own operations leave behind.
+const TIDY_MIN: usize = 64;
+/// Of each of its operations: more than it can leave behind, so that nothing piles up.
+const TIDY_PER_OP: usize = 4;
+/// Keys that are counted at a time.
+const COUNT_KEYS: usize = 4096;
+
 impl Btree {
     /// An empty engine whose versions live as long as `snapshots` needs them.
     pub fn new(snapshots: Arc<Snapshots>) -> Self {
-        Self { snapshots, map: Arc::default(), state: Mutex::default() }
+        Self { snapshots, housekeeper: None, map: Arc::default(), state: Mutex::default() }
+    }
+
+    /// The same, looked after by `housekeeper` when no writes come.
+    pub fn watched(snapshots: Arc<Snapshots>, housekeeper: &Arc<Housekeeper>) -> Arc<Self> {
+        let engine = Arc::new(Self { housekeeper: Some(Arc::clone(housekeeper)), ..Self::new(snapshots) });
+        housekeeper.watch(Arc::downgrade(&engine) as _);
+        engine
     }
 
     /// How many versions it holds.
-    pub fn count(&self) -> usize {
+    pub fn count_versions(&self) -> usize {
         self.map.count()
     }
 
-    /// What they cost, near enough for a budget.
+    /// How many entries there are, near enough: those that a delete or an expiry has not yet rid it of are counted.
+    pub fn approximate_counts(&self) -> Counts {
+        let state = self.state.lock();
+        if state.floors.hide(state.applied) { Counts::default() } else { self.map.approximate_counts() }
+    }
+
+    /// What its entries cost, near enough for a budget.
     pub fn bytes(&self) -> usize {
         self.map.bytes()
     }
 
+    /// The newest operation that was applied.
+    pub fn applied(&self) -> Seqno {
+        self.state.lock().applied
+    }
+
     fn floor(&self, seqno: Seqno) -> Seqno {
         self.state.lock().floors.at(seqno)
+    }
+
+    fn expect(&self, at: Timestamp) {
+        if let Some(housekeeper) = &self.housekeeper {
+            housekeeper.expect(at);
+        }
+    }
+
+    /// Gives back what nobody can read any more, and returns how much of `budget` is left.
+    fn tidy(&self, state: &mut State, budget: usize) -> usize {
+        let horizon = self.snapshots.horizon();
+        let floor = state.floors.settle(horizon);
+        if floor > state.dropped {
+            self.map.drop_through(floor);
+            state.dropped = floor;
+        }
+        let left = self.map.prune(horizon, budget);
+        // The horizon takes a lock that every reader takes: only when something may have expired.
+        if left > 0 && self.map.next_expiry().is_some_and(|next| next <= self.snapshots.time()) {
+            return self.map.expire(self.snapshots.expiry_horizon(), horizon, state.applied, left);
+        }
+        left
     }
 }
 
@@ -71,19 +120,19 @@ impl Engine for Btree {
     }
 
     fn apply(&self, first: Seqno, ops: &[Op]) -> Result<()> {
-        let horizon = self.snapshots.horizon();
         let mut state = self.state.lock();
         let applied = state.applied;
         let numbered = (first.0..).map(Seqno).zip(ops).filter(|(seqno, _)| *seqno > applied);
-        self.map
-            .insert(numbered.map(|(seqno, op)| (op.key.clone(), found(seqno, &op.entry))), TrackGarbage::Yes);
+        self.map.insert(numbered.map(|(seqno, op)| (op.key.clone(), found(seqno, &op.entry))));
         state.applied = applied.max(Seqno((first.0 + ops.len() as u64).saturating_sub(1)));
-        let floor = state.floors.settle(horizon);
-        if floor > state.dropped {
-            self.map.drop_through(floor);
-            state.dropped = floor;
+        self.tidy(&mut state, TIDY_MIN + TIDY_PER_OP * ops.len());
+        drop(state);
+        if let Some(at) = ops.iter().filter_map(|op| op.entry.expires_at).min() {
+            self.expect(at);
         }
-        self.map.prune(horizon);
+        if let Some(housekeeper) = self.housekeeper.as_ref().filter(|_| self.map.garbage() > 0) {
+            housekeeper.expect_leftovers();
+        }
         Ok(())
     }
 
@@ -91,6 +140,8 @@ impl Engine for Btree {
         let mut state = self.state.lock();
         state.floors.add(at);
         state.applied = state.applied.max(at);
+        drop(state);
+        self.expect(Timestamp(0));
         Ok(())
     }
 
@@ -102,6 +153,30 @@ impl Engine for Btree {
     fn scan(&self, range: KeyRange, direction: Direction, point: ReadPoint) -> Result<Box<dyn Cursor>> {
         let floor = self.floor(point.seqno);
         Ok(Box::new(BtreeCursor { map: Arc::clone(&self.map), range: Some(range), direction, point, floor }))
+    }
+
+    fn count(&self, range: KeyRange, point: ReadPoint) -> Result<Counts> {
+        let floor = self.floor(point.seqno);
+        let (mut counts, mut left) = (Counts::default(), range);
+        while let Some(last) = self.map.count_live(&left, point, floor, COUNT_KEYS, &mut counts) {
+            left = left.after(&last, Direction::Forward);
+        }
+        Ok(counts)
+    }
+}
+
+impl Tidy for Btree {
+    fn tidy(&self, budget: usize) -> Tidied {
+        let mut state = self.state.lock();
+        let is_busy = Self::tidy(self, &mut state, budget) == 0;
+        let next = self.map.next_expiry();
+        let is_expired = next.is_some_and(|next| next <= self.snapshots.time());
+        let is_cut = state.floors.cuts().last().is_some_and(|&cut| cut > state.dropped);
+        Tidied {
+            is_busy,
+            is_held: self.map.garbage() > 0 || is_expired || is_cut,
+            next_expiry: next.filter(|_| !is_expired),
+        }
     }
 }
 

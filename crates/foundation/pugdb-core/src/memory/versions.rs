@@ -5,8 +5,9 @@ use std::ops::Bound;
 
 use parking_lot::RwLock;
 
-use crate::engine::{BatchSize, Direction, KeyRange, Room};
-use crate::entry::{Entry, Found, Key, memory_bytes};
+use super::expiry::ExpiryQueue;
+use crate::engine::{BatchSize, Counts, Direction, KeyRange, ReadPoint, Room};
+use crate::entry::{Entry, EntryKind, Found, Key, Timestamp, memory_bytes};
 use crate::ids::Seqno;
 
 /// Where truncations cut history off. A version at or below the floor of a read point is hidden from it.
@@ -28,6 +29,11 @@ impl Floors {
     pub fn at(&self, seqno: Seqno) -> Seqno {
         let passed = self.cuts.partition_point(|&cut| cut <= seqno);
         passed.checked_sub(1).map_or(Seqno::ZERO, |last| self.cuts[last])
+    }
+
+    /// True when a truncation hides the newest operation, and so everything.
+    pub fn hide(&self, newest: Seqno) -> bool {
+        self.cuts.last().is_some_and(|&cut| cut >= newest)
     }
 
     /// Forgets the cuts that no read point at or after `horizon` can tell apart, and returns the one that stays.
@@ -66,6 +72,8 @@ struct State {
     bytes: usize,
     /// Keys that have a version which can go once the horizon has passed the seqno; ascending.
     garbage: VecDeque<(Seqno, Key)>,
+    /// The keys of versions that expire.
+    expiring: ExpiryQueue<Key>,
 }
 
 fn cost(key: &Key, found: &Found) -> usize {
@@ -73,16 +81,17 @@ fn cost(key: &Key, found: &Found) -> usize {
 }
 
 impl VersionedMap {
-    /// Adds the next version of a key. `track_garbage`: remember what it replaces, for [`prune`](Self::prune).
-    pub fn insert(&self, items: impl Iterator<Item = (Key, Found)>, track_garbage: TrackGarbage) {
+    /// Adds the next version of each key, and remembers what it replaces for [`prune`](Self::prune).
+    pub fn insert(&self, items: impl Iterator<Item = (Key, Found)>) {
         let mut state = self.state.write();
         let state = &mut *state;
         for (key, found) in items {
             state.bytes += cost(&key, &found);
             state.count += 1;
             let versions = state.entries.entry(key.clone()).or_default();
-            let replaces = !versions.is_empty() || found.entry.kind == crate::EntryKind::Delete;
-            if track_garbage == TrackGarbage::Yes && replaces {
+            let replaces = !versions.is_empty() || found.entry.kind == EntryKind::Delete;
+            state.expiring.add(&found, || key.clone());
+            if replaces {
                 state.garbage.push_back((found.seqno, key));
             }
             debug_assert!(versions.last().is_none_or(|last| last.seqno < found.seqno), "seqnos ascend");
@@ -90,38 +99,53 @@ impl VersionedMap {
         }
     }
 
-    /// Drops versions that nobody at or after `horizon` can see.
-    pub fn prune(&self, horizon: Seqno) {
+    /// Drops at most `budget` times versions of a key that nobody at or after `horizon` can see. Returns what is left of
+    /// the budget.
+    pub fn prune(&self, horizon: Seqno, budget: usize) -> usize {
+        let mut state = self.state.write();
+        let mut left = budget;
+        while left > 0 && state.garbage.front().is_some_and(|&(seqno, _)| seqno <= horizon) {
+            let Some((_, key)) = state.garbage.pop_front() else { break };
+            state.prune_key(&key, horizon);
+            left -= 1;
+        }
+        left
+    }
+
+    /// Drops at most `budget` versions that had expired at `cutoff`: they become deletes in their places, and go as
+    /// deletes do. `applied` is the newest seqno in the map. Returns what is left of the budget.
+    pub fn expire(&self, cutoff: Timestamp, horizon: Seqno, applied: Seqno, budget: usize) -> usize {
         let mut state = self.state.write();
         let state = &mut *state;
-        while state.garbage.front().is_some_and(|&(seqno, _)| seqno <= horizon) {
-            let Some((_, key)) = state.garbage.pop_front() else { break };
+        let mut left = budget;
+        while left > 0
+            && let Some((seqno, key)) = state.expiring.pop_expired(cutoff)
+        {
+            left -= 1;
             let Some(versions) = state.entries.get_mut(&key) else { continue };
-            let seen = versions.partition_point(|version| version.seqno <= horizon);
-            // The newest one at the horizon stays, unless all it says is that the key is gone.
-            let gone = seen > 0 && versions[seen - 1].entry.kind == crate::EntryKind::Delete;
-            for old in versions.drain(..if gone { seen } else { seen.saturating_sub(1) }) {
-                state.count -= 1;
-                state.bytes -= cost(&key, &old);
-            }
-            if versions.is_empty() {
-                state.entries.remove(&key);
+            let Ok(at) = versions.binary_search_by_key(&seqno, |version| version.seqno) else { continue };
+            state.bytes -= versions[at].entry.value.len();
+            versions[at].entry = Entry::delete();
+            if applied <= horizon {
+                state.prune_key(&key, horizon);
+            } else {
+                state.garbage.push_back((applied, key));
             }
         }
+        left
     }
 
     /// Drops every version at or below `floor`.
     pub fn drop_through(&self, floor: Seqno) {
         let mut state = self.state.write();
         let state = &mut *state;
-        state.entries.retain(|key, versions| {
+        let mut entries = std::mem::take(&mut state.entries);
+        entries.retain(|key, versions| {
             let seen = versions.partition_point(|version| version.seqno <= floor);
-            for old in versions.drain(..seen) {
-                state.count -= 1;
-                state.bytes -= cost(key, &old);
-            }
+            versions.drain(..seen).for_each(|old| state.forget(key, &old));
             !versions.is_empty()
         });
+        state.entries = entries;
         state.garbage.retain(|&(seqno, _)| seqno > floor);
     }
 
@@ -179,9 +203,55 @@ impl VersionedMap {
         false
     }
 
+    /// Counts the live entries of at most `size` keys of `range` that are above `floor`. Returns the key to go on after,
+    /// unless the range is exhausted.
+    pub fn count_live(
+        &self,
+        range: &KeyRange,
+        point: ReadPoint,
+        floor: Seqno,
+        size: usize,
+        counts: &mut Counts,
+    ) -> Option<Key> {
+        if range.is_empty() {
+            return None;
+        }
+        let state = self.state.read();
+        for (visited, (key, versions)) in state.entries.range::<[u8], _>(range.bounds()).enumerate() {
+            let found = newest_at(versions, point.seqno);
+            if let Some(found) = found.filter(|found| found.entry.is_live(point.now) && found.seqno > floor) {
+                counts.add(found);
+            }
+            if visited + 1 == size {
+                return Some(key.clone());
+            }
+        }
+        None
+    }
+
     /// How many versions there are.
     pub fn count(&self) -> usize {
         self.state.read().count
+    }
+
+    /// How many entries there are, those that a delete stands for included.
+    pub fn approximate_counts(&self) -> Counts {
+        let state = self.state.read();
+        Counts {
+            keys: state.entries.len() as u64,
+            expiring: state.expiring.len() as u64,
+            next_expiry: state.expiring.next(),
+        }
+    }
+
+    /// When the first version expires.
+    pub fn next_expiry(&self) -> Option<Timestamp> {
+        self.state.read().expiring.next()
+    }
+
+    /// How many keys wait for the horizon to pass.
+    pub fn garbage(&self) -> usize {
+        self.state.read().garbage.len()
     }
 
     /// What they cost, near enough for a budget.
@@ -190,13 +260,27 @@ impl VersionedMap {
     }
 }
 
-/// Does an insert remember what it replaces?
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TrackGarbage {
-    /// Yes: somebody will prune.
-    Yes,
-    /// No: the map dies as a whole, as a memtable does.
-    No,
+impl State {
+    /// A version has left the map.
+    fn forget(&mut self, key: &Key, old: &Found) {
+        self.count -= 1;
+        self.bytes -= cost(key, old);
+        self.expiring.remove(old);
+    }
+
+    fn prune_key(&mut self, key: &Key, horizon: Seqno) {
+        let Some(versions) = self.entries.get_mut(key) else { return };
+        let seen = versions.partition_point(|version| version.seqno <= horizon);
+        // The newest one at the horizon stays, unless all it says is that the key is gone.
+        let gone = seen > 0 && versions[seen - 1].entry.kind == EntryKind::Delete;
+        let old: Vec<Found> = versions.drain(..if gone { seen } else { seen.saturating_sub(1) }).collect();
+        if versions.is_empty() {
+            self.entries.remove(key);
+        }
+        for old in &old {
+            self.forget(key, old);
+        }
+    }
 }
 
 /// A version as a map keeps it.
@@ -224,7 +308,7 @@ mod tests {
     #[test]
     fn each_reader_finds_its_own_version() {
         let map = VersionedMap::default();
-        map.insert([put(1, "a"), put(5, "a"), delete(9, "a")].into_iter(), TrackGarbage::Yes);
+        map.insert([put(1, "a"), put(5, "a"), delete(9, "a")].into_iter());
         let at = |seqno| map.get(b"a", Seqno(seqno)).map(|found| found.seqno.0);
         assert_eq!([at(0), at(1), at(4), at(5), at(9)], [None, Some(1), Some(1), Some(5), Some(9)]);
     }
@@ -232,12 +316,12 @@ mod tests {
     #[test]
     fn pruning_keeps_what_the_horizon_sees_and_ends_empty() {
         let map = VersionedMap::default();
-        map.insert([put(1, "a"), put(5, "a"), delete(9, "a")].into_iter(), TrackGarbage::Yes);
-        map.prune(Seqno(4));
+        map.insert([put(1, "a"), put(5, "a"), delete(9, "a")].into_iter());
+        map.prune(Seqno(4), 9);
         assert_eq!(map.count(), 3);
-        map.prune(Seqno(6));
+        map.prune(Seqno(6), 9);
         assert_eq!((map.count(), map.get(b"a", Seqno(6)).unwrap().seqno), (2, Seqno(5)));
-        map.prune(Seqno(9));
+        map.prune(Seqno(9), 9);
         assert_eq!((map.count(), map.bytes()), (0, 0));
     }
 
@@ -260,7 +344,7 @@ mod tests {
     #[test]
     fn a_batch_ends_when_it_is_full_and_the_range_goes_on() {
         let map = VersionedMap::default();
-        map.insert((1..=9).map(|seqno| put(seqno, &format!("k{seqno}"))), TrackGarbage::No);
+        map.insert((1..=9).map(|seqno| put(seqno, &format!("k{seqno}"))));
         let size = BatchSize { entries: 4, bytes: 1 << 20 };
         for direction in [Direction::Forward, Direction::Reverse] {
             let (mut range, mut out) = (KeyRange::all(), Vec::new());

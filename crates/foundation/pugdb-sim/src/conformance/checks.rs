@@ -518,13 +518,55 @@ pub(super) fn a_scan_keeps_its_read_point(h: &mut Harness) {
     h.check_all(h.place());
 }
 
-pub(super) fn scans_are_refused(h: &mut Harness) {
-    h.put(b"a");
-    for direction in DIRECTIONS {
-        for range in [KeyRange::all(), KeyRange::prefix(b"a")] {
-            let kind = h.scan_error(range, direction).map(|error| error.kind());
-            assert_eq!(kind, Some(ErrorKind::Invalid), "an engine without order refuses a scan as `Invalid`");
+pub(super) fn a_walk_keeps_its_read_point(h: &mut Harness) {
+    let key = |number: u32| format!("key {number:05}").into_bytes();
+    h.put_all((0..300).step_by(2).map(key));
+    let view = h.view();
+    let mut scans = Vec::new();
+    for size in [SIZES[0], SIZES[1]] {
+        let mut scan = h.start_scan(view.place, &KeyRange::all(), Direction::Forward);
+        h.continue_scan(&mut scan, size);
+        scans.push((scan, size));
+        // And one that has not begun when the writes come.
+        scans.push((h.start_scan(view.place, &KeyRange::all(), Direction::Forward), size));
+    }
+    // Ten times as many keys: whatever holds them grows under the walks.
+    for round in 0..30 {
+        let from = round * 100;
+        h.put_all((from..from + 100).map(key));
+        let deletes =
+            (from..from + 100).step_by(4).map(|number| Harness::op_of(&key(number), Entry::delete()));
+        h.apply(deletes.collect());
+        match round {
+            10 => h.advance(100),
+            20 => _ = h.truncate(),
+            _ => {}
         }
+        for (scan, size) in &mut scans {
+            h.continue_scan(scan, *size);
+        }
+    }
+    for (mut scan, _) in scans {
+        while h.continue_scan(&mut scan, SIZES[2]) == super::harness::Progress::More {}
+    }
+    for size in SIZES {
+        h.check_scan(h.place(), &KeyRange::all(), Direction::Forward, &mut || size);
+    }
+}
+
+pub(super) fn scans_by_order_are_refused(h: &mut Harness) {
+    h.put(b"a");
+    let bounded =
+        [KeyRange::prefix(b"a"), KeyRange::from(b"a"..), KeyRange::from(..b"z"), KeyRange::from(b"a"..b"z")];
+    let in_reverse = (KeyRange::all(), Direction::Reverse);
+    let refused = bounded.into_iter().map(|range| (range, Direction::Forward)).chain([in_reverse]);
+    for (range, direction) in refused {
+        let kind = h.scan_error(range, direction).map(|error| error.kind());
+        assert_eq!(
+            kind,
+            Some(ErrorKind::Invalid),
+            "an engine without order refuses what needs one as `Invalid`"
+        );
     }
     h.check_all(h.place());
 }

@@ -1,10 +1,10 @@
 //! One subject with its model: every write goes to both, every read is compared.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::ops::Range;
 
-use pugdb_core::engine::{BatchSize, Cursor, Direction, KeyRange, ReadPoint, Scans};
+use pugdb_core::engine::{BatchSize, Counts, Cursor, Direction, KeyRange, ReadPoint, Scans};
 use pugdb_core::snapshots::SnapshotGuard;
 use pugdb_core::{Entry, EntryOptions, Error, Found, Key, Op, SealId, Seqno, Stamp, Timestamp, Value};
 
@@ -76,6 +76,7 @@ impl Harness {
         maintenance: Maintenance,
     ) -> Self {
         subject.set_clock(START);
+        subject.snapshots().advance(START);
         let last = subject.snapshots().visible();
         let mut model = Model::default();
         model.commit(&[ModelOp::CreateKeyspace(KEYSPACE.into())]);
@@ -213,7 +214,12 @@ impl Harness {
     pub(super) fn advance(&mut self, milliseconds: u64) {
         self.now = self.now.plus_ms(milliseconds);
         assert!(self.now < START.plus_ms(SPAN_MS_MAX), "a check may not let that much time pass");
+        self.set_clock();
+    }
+
+    fn set_clock(&mut self) {
         self.subject.set_clock(self.now);
+        self.subject.snapshots().advance(self.now);
     }
 
     pub(super) fn now(&self) -> Timestamp {
@@ -225,7 +231,7 @@ impl Harness {
         assert_eq!(self.subject.snapshots().live(), 0, "a check drops its views before it reopens");
         let reopened = self.subject.reopen();
         if reopened {
-            self.subject.set_clock(self.now);
+            self.set_clock();
             self.replay(0..self.steps());
             self.subject.snapshots().publish(self.last);
         }
@@ -241,7 +247,7 @@ impl Harness {
 
     pub(super) fn view(&self) -> View {
         let guard = self.subject.snapshots().take();
-        assert_eq!(guard.seqno(), self.last, "the suite alone publishes");
+        assert_eq!((guard.seqno(), guard.now()), (self.last, self.now), "the suite alone publishes");
         View { place: self.place(), _guard: guard }
     }
 
@@ -283,10 +289,27 @@ impl Harness {
             self.check_get(place, key);
         }
         self.check_multi_get(place, &keys);
+        self.check_scan(place, &KeyRange::all(), Direction::Forward, &mut || WHOLE);
         if self.scans() == Scans::Ordered {
-            for direction in [Direction::Forward, Direction::Reverse] {
-                self.check_scan(place, &KeyRange::all(), direction, &mut || WHOLE);
-            }
+            self.check_scan(place, &KeyRange::all(), Direction::Reverse, &mut || WHOLE);
+        }
+        self.check_count(place, &KeyRange::all());
+    }
+
+    /// Counts what a scan of the range would bring.
+    pub(super) fn check_count(&self, place: Place, range: &KeyRange) {
+        let now = place.point.now;
+        let there = self.model.scan((place.commit, now), KEYSPACE, range, Direction::Forward, usize::MAX);
+        let expiries = || there.iter().filter_map(|(_, entry)| entry.expires_at);
+        let expected = Counts {
+            keys: there.len() as u64,
+            expiring: expiries().count() as u64,
+            next_expiry: expiries().min(),
+        };
+        let counts = ok("count", self.subject.engine().count(range.clone(), place.point));
+        if counts != expected {
+            let range = say_range(range);
+            fail(&format!("count of {range} at {place:?}: expected {expected:?}, found {counts:?}"));
         }
     }
 
@@ -309,7 +332,7 @@ impl Harness {
         let expected = expected.into_iter().map(|(key, _)| key.to_vec()).collect();
         let cursor = ok("scan", self.subject.engine().scan(range.clone(), direction, place.point));
         let what = format!("{direction:?} scan of {} at {place:?}", say_range(range));
-        OpenScan { cursor, place, what, expected, done: 0 }
+        OpenScan { cursor, place, what, expected, done: 0, seen: BTreeSet::new() }
     }
 
     /// Brings one batch and compares it.
@@ -330,9 +353,17 @@ impl Harness {
             fail(&format!("{what}: a batch goes on after {bytes} bytes where {} were asked", size.bytes));
         }
         for (key, found) in batch {
-            match scan.expected.get(scan.done) {
-                Some(expected) if **expected == **key => {}
-                expected => fail(&format!(
+            match (self.scans(), scan.expected.get(scan.done)) {
+                (Scans::Ordered, Some(expected)) if **expected == **key => {}
+                // Without order: any of those that are expected, and none twice.
+                (Scans::Unordered, _)
+                    if scan.expected.binary_search_by(|expected| (**expected).cmp(&**key)).is_ok() =>
+                {
+                    if !scan.seen.insert(key.to_vec()) {
+                        fail(&format!("{what}: key {} comes twice", hex(key)));
+                    }
+                }
+                (_, expected) => fail(&format!(
                     "{what}: entry {} should be {}, and is key {} with {}",
                     scan.done,
                     expected.map_or("the end".into(), |key| format!("key {}", hex(key))),
@@ -344,8 +375,10 @@ impl Harness {
             scan.done += 1;
         }
         match scan.expected.get(scan.done) {
-            Some(key) if batch.is_empty() => {
-                fail(&format!("{what}: over after {} entries, before key {}", scan.done, hex(key)))
+            Some(_) if batch.is_empty() => {
+                let mut left = scan.expected.iter().skip(if scan.seen.is_empty() { scan.done } else { 0 });
+                let missing = left.find(|key| !scan.seen.contains(*key)).map(|key| hex(key));
+                fail(&format!("{what}: over after {} entries, without key {missing:?}", scan.done))
             }
             _ if batch.is_empty() => Progress::Over,
             _ => Progress::More,
@@ -405,8 +438,11 @@ pub(super) struct OpenScan {
     cursor: Box<dyn Cursor>,
     place: Place,
     what: String,
+    /// In the order of the scan; of an engine without order, in the order of keys.
     expected: Vec<Vec<u8>>,
     done: usize,
+    /// What came already, where there is no order.
+    seen: BTreeSet<Vec<u8>>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]

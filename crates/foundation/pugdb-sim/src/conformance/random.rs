@@ -117,14 +117,13 @@ impl Walk<'_> {
             self.h.check_get(place, key);
         }
         self.h.check_multi_get(place, &keys);
-        if self.h.scans() == Scans::Ordered {
-            let (range, direction, size) = (self.range(), self.direction(), self.size());
-            self.h.check_scan(place, &range, direction, &mut || size);
-        }
+        let (range, direction, size) = (self.range(), self.direction(), self.size());
+        self.h.check_scan(place, &range, direction, &mut || size);
+        self.h.check_count(place, &range);
     }
 
     fn open_scan(&mut self) {
-        if self.h.scans() == Scans::Unordered || self.scans.len() == SCANS_MAX {
+        if self.scans.len() == SCANS_MAX {
             return;
         }
         let view = match self.h.random.usize(..=self.views.len()) {
@@ -155,6 +154,9 @@ impl Walk<'_> {
     }
 
     fn range(&mut self) -> KeyRange {
+        if self.h.scans() == Scans::Unordered {
+            return KeyRange::all();
+        }
         if self.h.random.u8(..5) == 0 {
             return KeyRange::prefix(&self.key());
         }
@@ -170,7 +172,8 @@ impl Walk<'_> {
     }
 
     fn direction(&mut self) -> Direction {
-        if self.h.random.bool() { Direction::Forward } else { Direction::Reverse }
+        let is_forward = self.h.scans() == Scans::Unordered || self.h.random.bool();
+        if is_forward { Direction::Forward } else { Direction::Reverse }
     }
 
     fn size(&mut self) -> BatchSize {

@@ -1,4 +1,4 @@
-//! The btree passes, and so does a naive engine; each way of breaking the naive one is found by the suite.
+//! The engines in memory pass, and so does a naive one; each way of breaking the naive one is found by the suite.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -7,11 +7,11 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use pugdb_core::engine::{
-    BatchSize, Capabilities, Cursor, Direction, Engine, KeyRange, Persistence, ReadPoint, Scans,
+    BatchSize, Capabilities, Counts, Cursor, Direction, Engine, KeyRange, Persistence, ReadPoint, Scans,
 };
-use pugdb_core::memory::Btree;
+use pugdb_core::memory::{Btree, Hash};
 use pugdb_core::snapshots::Snapshots;
-use pugdb_core::{Error, Found, Key, Op, Result, Seqno, Timestamp};
+use pugdb_core::{Entry, Error, Found, Key, Op, Result, Seqno, Timestamp};
 
 use super::{Subject, run};
 
@@ -40,6 +40,26 @@ fn the_btree_passes() {
     }
 }
 
+impl Subject for Memory<Hash> {
+    fn engine(&self) -> &dyn Engine {
+        &self.engine
+    }
+
+    fn snapshots(&self) -> &Arc<Snapshots> {
+        &self.snapshots
+    }
+}
+
+#[test]
+fn the_hash_passes() {
+    for seed in 1..=3 {
+        run(seed, &mut || {
+            let snapshots = Snapshots::new(Seqno::ZERO);
+            Box::new(Memory { engine: Hash::new(Arc::clone(&snapshots), seed), snapshots })
+        });
+    }
+}
+
 /// What a naive engine does wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Bug {
@@ -50,6 +70,9 @@ enum Bug {
     ReturnsExpired,
     ExpiresTooLate,
     ExpiredUncoversOlder,
+    ReclaimsUnderSnapshots,
+    ReclaimsWhatHides,
+    CountsTheDead,
     IgnoresSnapshots,
     PrunesUnderSnapshots,
     ReplaysTwice,
@@ -70,6 +93,7 @@ enum Bug {
     ScansAtTheNewest,
     ScanYieldsExpired,
     AnswersTooMuch,
+    ScansByAnOrderItLacks,
     Panics,
 }
 
@@ -171,13 +195,26 @@ impl Engine for Naive {
     }
 
     fn scan(&self, range: KeyRange, direction: Direction, point: ReadPoint) -> Result<Box<dyn Cursor>> {
-        if self.scans == Scans::Unordered && self.bug == Bug::None {
+        let is_whole = range == KeyRange::all() && direction == Direction::Forward;
+        if self.scans == Scans::Unordered && self.bug != Bug::ScansByAnOrderItLacks && !is_whole {
             return Err(Error::invalid("a hash has no order to scan in"));
         }
         let seqno = if self.bug == Bug::ScansAtTheNewest { Seqno::MAX } else { point.seqno };
         let now = if self.bug == Bug::ScanYieldsExpired { Timestamp(0) } else { point.now };
         let point = ReadPoint { seqno, now };
         Ok(Box::new(NaiveCursor { engine: self.clone(), range, direction, point, skip: 0 }))
+    }
+
+    fn count(&self, range: KeyRange, point: ReadPoint) -> Result<Counts> {
+        let size = BatchSize { entries: usize::MAX, bytes: usize::MAX };
+        let now = if self.bug == Bug::CountsTheDead { Timestamp(0) } else { point.now };
+        let mut cursor = self.scan(range, Direction::Forward, ReadPoint { now, ..point })?;
+        let (mut counts, mut out) = (Counts::default(), Vec::new());
+        cursor.fill(size, &mut out)?;
+        for (_, found) in &out {
+            counts.add(found);
+        }
+        Ok(counts)
     }
 }
 
@@ -248,6 +285,24 @@ impl Subject for Memory<Naive> {
             let mut content = self.engine.content.lock();
             content.versions.values_mut().for_each(|versions| _ = versions.drain(..versions.len() - 1));
         }
+        let is_dead = |found: &Found, now| found.entry.expires_at.is_some_and(|at| at <= now);
+        let mut content = self.engine.content.lock();
+        for versions in content.versions.values_mut() {
+            match self.engine.bug {
+                // In its place a delete, but too early.
+                Bug::ReclaimsUnderSnapshots => {
+                    let now = self.snapshots.time();
+                    let dead = versions.iter_mut().filter(|found| is_dead(found, now));
+                    dead.for_each(|found| found.entry = Entry::delete());
+                }
+                // At the right time, and nothing in its place.
+                Bug::ReclaimsWhatHides => {
+                    let now = self.snapshots.expiry_horizon();
+                    versions.retain(|found| !is_dead(found, now));
+                }
+                _ => {}
+            }
+        }
     }
 
     /// What it has applied survives, the newest operation aside, which the replay brings back.
@@ -293,6 +348,9 @@ fn every_broken_engine_is_found_and_by_the_check_that_is_meant_to() {
         (Bug::ReturnsExpired, "expiry is exact"),
         (Bug::ExpiresTooLate, "expiry is exact"),
         (Bug::ExpiredUncoversOlder, "an expired entry hides older ones"),
+        (Bug::ReclaimsUnderSnapshots, "expiry is exact"),
+        (Bug::ReclaimsWhatHides, "an expired entry hides older ones"),
+        (Bug::CountsTheDead, "expiry is exact"),
         (Bug::IgnoresSnapshots, "put, overwrite and delete"),
         (Bug::PrunesUnderSnapshots, "many keys"),
         (Bug::ReplaysTwice, "replay is a no-op"),
@@ -326,9 +384,13 @@ fn every_broken_engine_is_found_and_by_the_check_that_is_meant_to() {
 }
 
 #[test]
-fn an_unordered_engine_must_refuse_to_scan() {
-    let message = verdict(Bug::AnswersTooMuch, Scans::Unordered).unwrap();
-    assert!(message.contains("scans are refused"), "{message}");
+fn an_unordered_engine_must_refuse_what_needs_an_order_and_give_every_key_once() {
+    let message = verdict(Bug::ScansByAnOrderItLacks, Scans::Unordered).unwrap();
+    assert!(message.contains("scans by order are refused"), "{message}");
+    let message = verdict(Bug::RepeatsBetweenBatches, Scans::Unordered).unwrap();
+    assert!(message.contains("comes twice"), "{message}");
+    let message = verdict(Bug::SkipsBetweenBatches, Scans::Unordered).unwrap();
+    assert!(message.contains("without key Some"), "{message}");
 }
 
 #[test]

@@ -1,0 +1,139 @@
+//! `stats` and `verify`: what a database says about itself.
+
+use serde_json::{Map, Value, json};
+
+use crate::arguments::{StatsArguments, VerifyArguments};
+use crate::outcome::{Exit, Failure};
+use crate::output::{self, Answer, Format, answer_json};
+use crate::target::{Access, Local, Place};
+use crate::text::{count, human_bytes};
+
+pub(crate) fn stats(arguments: &StatsArguments, format: Format) -> Result<Exit, Failure> {
+    match arguments.target.open(Access::Existing)? {
+        Place::Local(local) if format == Format::Json => {
+            answer_json(&stats_object(&local, arguments.count)?)?;
+        }
+        Place::Local(local) => stats_local(&local, arguments.count)?,
+        Place::Remote(mut remote) if format == Format::Json => {
+            let mut object = info_object(&remote.info()?);
+            if arguments.count {
+                object.insert("entries".to_owned(), remote.count(&[b"DBSIZE"])?.into());
+            }
+            answer_json(&object)?;
+        }
+        Place::Remote(mut remote) => {
+            let mut stdout = Answer::new();
+            stdout.line(remote.info()?.trim_end())?;
+            if arguments.count {
+                stdout.line(&format!("entries: {}", remote.count(&[b"DBSIZE"])?))?;
+            }
+            stdout.finish()?;
+        }
+    }
+    Ok(Exit::Done)
+}
+
+fn stats_local(local: &Local, with_count: bool) -> Result<(), Failure> {
+    let mut stdout = Answer::new();
+    for [name, value] in stats_rows(local, with_count)? {
+        stdout.line(&format!("{name}: {value}"))?;
+    }
+    stdout.finish()
+}
+
+/// Names and values of what there is to say.
+pub(crate) fn stats_rows(local: &Local, with_count: bool) -> Result<Vec<[String; 2]>, Failure> {
+    let (stats, recovery) = (local.db.stats()?, local.db.recovery_report());
+    let tables = format!("{} in {} runs, {}", stats.tables, stats.runs, human_bytes(stats.table_bytes));
+    let mut rows = vec![
+        ["data".to_owned(), local.data.display().to_string()],
+        ["the last end".to_owned(), recovery.to_string()],
+        ["keyspaces".to_owned(), format!("{} ({})", stats.keyspaces, local.db.keyspaces()?.join(", "))],
+        ["tables".to_owned(), tables],
+        ["log".to_owned(), human_bytes(stats.log_bytes)],
+        ["memtables".to_owned(), human_bytes(stats.memtable_bytes as u64)],
+        ["damaged tables".to_owned(), stats.quarantined.to_string()],
+    ];
+    if with_count {
+        rows.push([format!("entries in {}", local.keyspace), local.existing()?.count()?.to_string()]);
+    }
+    Ok(rows)
+}
+
+/// What [`stats_rows`] tells, as an object.
+pub(crate) fn stats_object(local: &Local, with_count: bool) -> Result<Map<String, Value>, Failure> {
+    let (stats, recovery) = (local.db.stats()?, local.db.recovery_report());
+    let value = json!({
+        "data": local.data.display().to_string(),
+        "closed_in_good_order": recovery.clean || recovery.created,
+        "recovery": recovery.to_string(),
+        "keyspaces": local.db.keyspaces()?,
+        "tables": stats.tables,
+        "table_bytes": stats.table_bytes,
+        "runs": stats.runs,
+        "log_bytes": stats.log_bytes,
+        "memtable_bytes": stats.memtable_bytes,
+        "cache_bytes": stats.cache_bytes,
+        "damaged_tables": stats.quarantined,
+    });
+    let Value::Object(mut object) = value else { return Ok(Map::new()) };
+    if with_count {
+        object.insert("keyspace".to_owned(), local.keyspace.clone().into());
+        object.insert("entries".to_owned(), local.existing()?.count()?.into());
+    }
+    Ok(object)
+}
+
+/// The lines `name:value` of a server's `INFO`; whole numbers become numbers.
+pub(crate) fn info_object(text: &str) -> Map<String, Value> {
+    let pairs =
+        text.lines().filter(|line| !line.starts_with('#')).filter_map(|line| line.trim().split_once(':'));
+    let value = |text: &str| text.parse::<i64>().map_or_else(|_| Value::from(text), Value::from);
+    pairs.map(|(name, text)| (name.to_owned(), value(text))).collect()
+}
+
+pub(crate) fn verify(arguments: &VerifyArguments, format: Format) -> Result<Exit, Failure> {
+    arguments.target.check_local("verify")?;
+    let local = arguments.target.open_local(Access::Existing)?;
+    let report = local.db.verify()?;
+    let exit = if report.problems.is_empty() { Exit::Done } else { Exit::Partial };
+    if format == Format::Json {
+        answer_json(&json!({
+            "recovery": local.db.recovery_report().to_string(),
+            "tables": report.tables,
+            "blocks": report.blocks,
+            "entries": report.entries,
+            "records": report.records,
+            "bytes": report.bytes,
+            "problems": report.problems,
+        }))?;
+        return Ok(exit);
+    }
+    let mut stdout = Answer::new();
+    // What the open just now had to give up is part of the answer.
+    stdout.line(&format!("the last end: {}", local.db.recovery_report()))?;
+    for problem in &report.problems {
+        stdout.line(problem)?;
+    }
+    stdout.line(&format!(
+        "read {} ({}, {}, {}, {})",
+        human_bytes(report.bytes),
+        count(report.tables as u64, "table", "tables"),
+        count(report.blocks, "block", "blocks"),
+        count(report.entries, "entry", "entries"),
+        count(report.records, "log record", "log records"),
+    ))?;
+    stdout.line(&if report.problems.is_empty() {
+        "everything is as it was written".to_owned()
+    } else {
+        format!(
+            "{} found; restore what is damaged from a backup",
+            count(report.problems.len() as u64, "problem", "problems")
+        )
+    })?;
+    stdout.finish()?;
+    if let Some(failure) = local.db.failure() {
+        output::note(&format!("pugdb: {failure}"));
+    }
+    Ok(exit)
+}

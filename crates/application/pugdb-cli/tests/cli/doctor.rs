@@ -1,0 +1,65 @@
+//! `doctor`.
+
+use serde_json::Value;
+
+use crate::command::{pugdb, run};
+use crate::directory::write;
+use crate::server::program;
+
+#[test]
+fn every_check_has_a_verdict_and_bad_ones_have_advice() {
+    let dir = tempfile::tempdir().unwrap();
+    pugdb(dir.path(), &["put", "k", "v"]).gives(0, "");
+    let run = pugdb(dir.path(), &["doctor", "--json"]);
+    let lines: Vec<Value> = run.text().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let checks: Vec<&str> = lines.iter().map(|line| line["check"].as_str().unwrap()).collect();
+    let expected = [
+        "rights",
+        "lock",
+        "space",
+        "file system",
+        "sync",
+        "calendar",
+        "stopwatch",
+        "descriptors",
+        "memory",
+        "limits",
+    ];
+    assert_eq!(checks, expected);
+    for line in &lines {
+        assert_eq!(line["verdict"] == "ok", line["advice"].is_null(), "{line}");
+    }
+    let worst = |verdict: &str| lines.iter().any(|line| line["verdict"] == verdict);
+    let code = if worst("fail") {
+        4
+    } else if worst("warn") {
+        3
+    } else {
+        0
+    };
+    assert_eq!(run.code, code, "{run}");
+    let text = pugdb(dir.path(), &["doctor"]);
+    assert!(text.text().contains("  sync  ") && text.text().contains("at most 65535 bytes"), "{text}");
+    // Nothing of it stays.
+    let names = std::fs::read_dir(dir.path())
+        .unwrap()
+        .chain(std::fs::read_dir(dir.path().join("pugdb-data")).unwrap());
+    let left = names.filter(|name| name.as_ref().unwrap().file_name().to_string_lossy().contains("doctor"));
+    assert_eq!(left.count(), 0);
+}
+
+#[test]
+fn a_place_where_no_database_can_be_fails() {
+    let dir = tempfile::tempdir().unwrap();
+    write(&dir.path().join("file"), b"");
+    let doctor = pugdb(dir.path(), &["doctor", "--data", "file"]);
+    assert!(doctor.code == 4 && doctor.text().starts_with("fail  rights"), "{doctor}");
+    // A limit of 100 open files.
+    let mut command = std::process::Command::new("sh");
+    command
+        .args(["-c", "ulimit -n 100; exec \"$0\" doctor"])
+        .arg(program().get_program())
+        .current_dir(dir.path());
+    let doctor = run(command, b"");
+    assert!(doctor.code == 4 && doctor.text().contains("fail  descriptors   100 open files"), "{doctor}");
+}

@@ -1,0 +1,197 @@
+//! What a file is made of, for people who look into one: headers, records, edits, blocks. It reads only, takes no lock,
+//! and goes on behind damage where it can.
+
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use pugdb_core::env::{Access, Env, File};
+use pugdb_core::seam::{Cipher, FileKind};
+use pugdb_core::{EntryKind, Error, Found, Key, Result};
+
+use crate::file::{FORMAT_VERSION, FileHeader, OpenedHeader, name};
+use crate::{log, manifest, table};
+
+/// How much is shown.
+///
+/// ```
+/// use pugdb_lsm::inspect::Detail;
+///
+/// assert_ne!(Detail::Structure, Detail::Entries);
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Detail {
+    /// Records, edits, blocks.
+    Structure,
+    /// Also every entry in them: its seqno, its key, the length of its value. Never a value.
+    Entries,
+}
+
+/// What a part says about itself.
+///
+/// ```
+/// use pugdb_lsm::inspect::Field;
+///
+/// // Bytes of a user are not printed by accident.
+/// assert_eq!(format!("{:?}", Field::User(b"secret".as_slice().into())), "User(6 bytes)");
+/// ```
+#[derive(Clone, PartialEq, Eq)]
+pub enum Field {
+    /// A number.
+    Number(u64),
+    /// Words of PugDB's own.
+    Text(String),
+    /// A key, or the name of a keyspace.
+    User(Bytes),
+}
+
+impl fmt::Debug for Field {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Number(number) => write!(f, "Number({number})"),
+            Self::Text(text) => write!(f, "Text({text:?})"),
+            Self::User(bytes) => write!(f, "User({} bytes)", bytes.len()),
+        }
+    }
+}
+
+impl From<u64> for Field {
+    fn from(number: u64) -> Self {
+        Self::Number(number)
+    }
+}
+
+impl From<String> for Field {
+    fn from(text: String) -> Self {
+        Self::Text(text)
+    }
+}
+
+impl From<&str> for Field {
+    fn from(text: &str) -> Self {
+        Self::Text(text.to_owned())
+    }
+}
+
+impl From<Bytes> for Field {
+    fn from(bytes: Bytes) -> Self {
+        Self::User(bytes)
+    }
+}
+
+/// A part of a file.
+///
+/// ```
+/// use pugdb_lsm::inspect::{Field, Part};
+///
+/// let part = Part { offset: 96, bytes: 64, what: "record", fields: vec![("lag", Field::Number(0))] };
+/// assert_eq!(part.what, "record");
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// Where it begins in the file; of an entry, where the part begins that holds it.
+    pub offset: u64,
+    /// Its length; 0 of an entry or an edit, which are parts of parts.
+    pub bytes: u64,
+    /// `header`, `record`, `edit`, `entry`, `block`, `filter`, `index`, `properties`, `footer`, `damage`.
+    pub what: &'static str,
+    /// What it says.
+    pub fields: Vec<(&'static str, Field)>,
+}
+
+/// How far a file was read.
+///
+/// ```
+/// use pugdb_core::seam::FileKind;
+/// use pugdb_lsm::inspect::Inspected;
+///
+/// let whole = Inspected { kind: FileKind::Log, end: 4096, reason: "nothing more was written".into(), damaged: false };
+/// assert!(!whole.damaged);
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Inspected {
+    /// What the file is.
+    pub kind: FileKind,
+    /// Where reading ended.
+    pub end: u64,
+    /// Why there.
+    pub reason: String,
+    /// Some of it could not be read.
+    pub damaged: bool,
+}
+
+/// Takes the parts of a file, one after the other.
+pub type Visit<'a> = dyn FnMut(Part) -> Result<()> + 'a;
+
+/// Shows each part of a file to `visit`, whose error ends it.
+///
+/// # Errors
+/// What `visit` says; `Corrupt` when the file does not begin as one of PugDB's does, `Invalid` when it has another
+/// version, what the cipher says without the right key, what the disk says. Damage further on is a part.
+pub fn inspect(
+    env: &Env,
+    path: &Path,
+    cipher: &dyn Cipher,
+    detail: Detail,
+    visit: &mut Visit<'_>,
+) -> Result<Inspected> {
+    let doing = |error| Error::io(format!("open {}", name(path)), error);
+    let file = env.fs.open(path, Access::Read).map_err(doing)?;
+    let opened = FileHeader::read_any(&*file, cipher).map_err(|error| error.at(name(path)))?;
+    match opened.header.context.kind {
+        FileKind::Log => log::inspect(file, &opened, detail, visit),
+        FileKind::Table => table::inspect(&file, &opened, detail, visit),
+        FileKind::Manifest => manifest::inspect(file, &opened, visit),
+    }
+}
+
+/// The part every file begins with, and `more` that its kind keeps there.
+pub(crate) fn header(opened: &OpenedHeader, more: Vec<(&'static str, Field)>) -> Part {
+    let context = &opened.header.context;
+    let mut fields: Vec<(&'static str, Field)> = vec![
+        ("kind", format!("{:?}", context.kind).to_lowercase().into()),
+        ("format", u64::from(FORMAT_VERSION).into()),
+        ("database", context.database.to_string().into()),
+        ("file", context.file.to_string().into()),
+    ];
+    fields.extend(context.keyspace.map(|keyspace| ("keyspace", u64::from(keyspace.0).into())));
+    fields.extend(more);
+    Part { offset: 0, bytes: opened.bytes, what: "header", fields }
+}
+
+/// A place that cannot be read.
+pub(crate) fn damage(offset: u64, bytes: u64, reason: impl Into<String>) -> Part {
+    Part { offset, bytes, what: "damage", fields: vec![("reason", Field::Text(reason.into()))] }
+}
+
+/// One entry in the record or block at `offset`.
+pub(crate) fn entry(offset: u64, key: &Key, found: &Found) -> Part {
+    let entry = &found.entry;
+    let kind = match entry.kind {
+        EntryKind::Put => "put",
+        EntryKind::Delete => "delete",
+    };
+    let mut fields: Vec<(&'static str, Field)> = vec![
+        ("seqno", found.seqno.0.into()),
+        ("kind", kind.into()),
+        ("key", key.clone().into_bytes().into()),
+        ("value_bytes", (entry.value.len() as u64).into()),
+    ];
+    fields.extend(entry.expires_at.map(|at| ("expires_at_ms", at.0.into())));
+    if entry.meta != 0 {
+        fields.push(("meta", u64::from(entry.meta).into()));
+    }
+    Part { offset, bytes: 0, what: "entry", fields }
+}
+
+/// Reads a piece of the file; `None` when the file ends before it.
+pub(crate) fn piece(file: &Arc<dyn File>, offset: u64, bytes: u64) -> Result<Option<Vec<u8>>> {
+    let length = file.length().map_err(|error| Error::io("read a file's length", error))?;
+    if offset.checked_add(bytes).is_none_or(|end| end > length) {
+        return Ok(None);
+    }
+    let mut piece = vec![0; pugdb_core::coding::index(bytes)];
+    file.read_exact_at(&mut piece, offset).map_err(|error| Error::io("read the file", error))?;
+    Ok(Some(piece))
+}

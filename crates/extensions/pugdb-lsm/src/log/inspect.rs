@@ -1,0 +1,147 @@
+//! A log segment for people: its header, each record, each entry.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use pugdb_core::coding::Reader;
+use pugdb_core::engine::EngineKind;
+use pugdb_core::entry::Op;
+use pugdb_core::env::File;
+use pugdb_core::seam::FileKind;
+use pugdb_core::{Found, Lsn, Result, Seqno};
+
+use super::{RecordHead, RecordKind, SegmentPlace};
+use crate::file::OpenedHeader;
+use crate::frame::{Frame, FrameReader, Step, first_offset};
+use crate::inspect::{Detail, Field, Inspected, Part, Visit, damage, entry, header};
+
+/// Shows each part of a segment.
+pub(crate) fn inspect(
+    file: Arc<dyn File>,
+    opened: &OpenedHeader,
+    detail: Detail,
+    visit: &mut Visit<'_>,
+) -> Result<Inspected> {
+    let id = opened.header.context.file;
+    let place = SegmentPlace::decode(&opened.header.extra, id)?;
+    let more = vec![
+        ("stream", u64::from(place.stream.0).into()),
+        ("number", place.number.into()),
+        ("first_lsn", place.first.0.into()),
+        ("durable_lsn", place.durable.0.into()),
+    ];
+    visit(header(opened, more))?;
+    let first = first_offset(opened.bytes);
+    let mut reader = FrameReader::new(file, id, Arc::clone(&opened.cipher), u64::MAX)?;
+    let mut end = first;
+    loop {
+        let mut frame = match reader.step(end)? {
+            Step::Frame(frame) => frame,
+            Step::Blank => {
+                let reason = "nothing more was written".to_owned();
+                return Ok(Inspected { kind: FileKind::Log, end, reason, damaged: false });
+            }
+            Step::Damaged(reason) => {
+                let remains = reader.search(end)?;
+                let later = remains
+                    .first_header
+                    .map_or(String::new(), |at| format!("; a later record begins at byte {at}"));
+                visit(damage(end, remains.used_until - end, format!("{reason}{later}")))?;
+                return Ok(Inspected { kind: FileKind::Log, end, reason: reason.to_owned(), damaged: true });
+            }
+        };
+        let head = RecordHead::decode(&frame.head)?;
+        visit(record(&frame, &head, place.first.plus(end - first)))?;
+        show_sections(&reader, &mut frame, &head, detail, visit)?;
+        end = frame.next;
+    }
+}
+
+fn record(frame: &Frame, head: &RecordHead, lsn: Lsn) -> Part {
+    let kind = match head.kind {
+        RecordKind::Batch => "batch",
+        RecordKind::CreateKeyspace => "create keyspace",
+        RecordKind::DropKeyspace => "drop keyspace",
+        RecordKind::Mark => "mark",
+    };
+    let mut fields: Vec<(&'static str, Field)> =
+        vec![("kind", kind.into()), ("lsn", lsn.0.into()), ("now_ms", head.now.0.into())];
+    fields.extend(frame.lag.map(|lag| ("lag", lag.into())));
+    if head.kind != RecordKind::Mark {
+        fields.push(("first_seqno", head.first.0.into()));
+        fields.push(("last_seqno", head.last().0.into()));
+    }
+    if head.subject.0 != 0 {
+        fields.push(("keyspace", u64::from(head.subject.0).into()));
+    }
+    if !head.truncated.is_empty() {
+        let told: Vec<String> = head.truncated.iter().map(ToString::to_string).collect();
+        fields.push(("truncated", told.join(",").into()));
+    }
+    if !head.swapped.is_empty() {
+        let told: Vec<String> = head.swapped.iter().map(|(one, other)| format!("{one}:{other}")).collect();
+        fields.push(("swapped_names", told.join(",").into()));
+    }
+    if head.kind == RecordKind::Batch {
+        let sections = frame.keyspaces().zip(&head.counts);
+        let told: Vec<String> = sections.map(|(keyspace, count)| format!("{keyspace}:{count}")).collect();
+        fields.push(("operations", told.join(",").into()));
+    }
+    Part { offset: frame.offset, bytes: frame.next - frame.offset, what: "record", fields }
+}
+
+fn show_sections(
+    reader: &FrameReader,
+    frame: &mut Frame,
+    head: &RecordHead,
+    detail: Detail,
+    visit: &mut Visit<'_>,
+) -> Result<()> {
+    let offset = frame.offset;
+    let mut seqno = head.first_operation();
+    let count = frame.keyspaces().count();
+    for index in 0..count {
+        let operations = head.counts.get(index).copied().unwrap_or(0);
+        let shown = match head.kind {
+            RecordKind::Batch if detail == Detail::Entries => {
+                let section = reader.open_section(frame, index)?;
+                entries(&section, offset, operations, seqno, visit)
+            }
+            RecordKind::CreateKeyspace => {
+                let section = reader.open_section(frame, index)?;
+                visit(created(&section, offset))
+            }
+            _ => Ok(()),
+        };
+        shown?;
+        seqno = Seqno(seqno.0.saturating_add(operations));
+    }
+    Ok(())
+}
+
+fn entries(section: &[u8], offset: u64, count: u64, first: Seqno, visit: &mut Visit<'_>) -> Result<()> {
+    let mut reader = Reader::new(section);
+    for number in 0..count {
+        match Op::decode(&mut reader, &Bytes::copy_from_slice) {
+            Ok(op) => {
+                let seqno = Seqno(first.0.saturating_add(number));
+                visit(entry(offset, &op.key, &Found { seqno, entry: op.entry }))?;
+            }
+            Err(error) => return visit(damage(offset, 0, error.to_string())),
+        }
+    }
+    Ok(())
+}
+
+/// What the section of a new keyspace holds: its engine and its name.
+fn created(section: &[u8], offset: u64) -> Part {
+    let engine = section.first().copied().and_then(EngineKind::from_number);
+    let name = Bytes::copy_from_slice(section.get(1..).unwrap_or_default());
+    let engine = engine.map_or("unknown".to_owned(), |engine| format!("{engine:?}").to_lowercase());
+    Part {
+        offset,
+        bytes: 0,
+        what: "keyspace",
+        fields: vec![("engine", engine.into()), ("name", name.into())],
+    }
+}

@@ -1,0 +1,85 @@
+//! How many keys a keyspace has: counted once, and remembered until a commit or an expiry changes it.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use pugdb_core::engine::{Counts, KeyRange};
+use pugdb_core::{Result, Seqno, Timestamp};
+
+use crate::database::Inner;
+use crate::keyspace::Space;
+use crate::read::pin;
+
+/// How many keys a keyspace has, by [`Keyspace::counts`](crate::Keyspace::counts).
+///
+/// ```
+/// use pugdb::{EntryOptions, KeyCounts};
+///
+/// let db = pugdb::Database::in_memory()?;
+/// let sessions = db.keyspace("sessions")?;
+/// let in_a_minute = Some(db.now().plus_ms(60_000));
+/// sessions.put_with(b"token", b"ada", EntryOptions { expires_at: in_a_minute, ..Default::default() })?;
+/// sessions.put(b"forever", b"bob")?;
+/// assert_eq!(sessions.counts()?, KeyCounts { keys: 2, expiring: 1 });
+/// # Ok::<(), pugdb::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct KeyCounts {
+    /// Keys that have a value.
+    pub keys: u64,
+    /// How many of them have an expiry.
+    pub expiring: u64,
+}
+
+impl From<Counts> for KeyCounts {
+    fn from(counts: Counts) -> Self {
+        Self { keys: counts.keys, expiring: counts.expiring }
+    }
+}
+
+/// The last count of a keyspace.
+#[derive(Default)]
+pub(crate) struct LastCount {
+    /// Guards the count and what it is true for.
+    counted: Mutex<Option<Counted>>,
+}
+
+#[derive(Clone, Copy)]
+struct Counted {
+    /// The newest operation on the keyspace.
+    applied: Seqno,
+    /// When it was counted.
+    now: Timestamp,
+    counts: Counts,
+}
+
+impl Counted {
+    /// Nothing was written since, nothing is being written, and nothing has expired since.
+    fn is_true(&self, applied: Seqno, now: Timestamp) -> bool {
+        self.applied == applied && self.now <= now && self.counts.next_expiry.is_none_or(|next| now < next)
+    }
+}
+
+/// Counts the keys that a read now would see.
+pub(crate) fn exact(inner: &Arc<Inner>, space: &Space) -> Result<KeyCounts> {
+    let pinned = pin(inner, space, None)?;
+    let point = pinned.point;
+    // Behind the pin: all that was applied by then is seen, unless it is newer than what is seen.
+    let applied = space.applied();
+    let last = *space.last_count.counted.lock();
+    let counts = match last.filter(|last| last.is_true(applied, point.now)) {
+        Some(last) if applied <= point.seqno => last.counts,
+        _ => space.engine().count(KeyRange::all(), point)?,
+    };
+    if applied <= point.seqno {
+        *space.last_count.counted.lock() = Some(Counted { applied, now: point.now, counts });
+    }
+    Ok(counts.into())
+}
+
+/// Asks tables and memory for what they know without looking.
+pub(crate) fn approximate(inner: &Inner, space: &Space) -> Result<KeyCounts> {
+    inner.check_open()?;
+    space.check_readable(inner.snapshots.visible())?;
+    Ok(space.approximate_counts().into())
+}

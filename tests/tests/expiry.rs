@@ -1,0 +1,393 @@
+//! Expired entries give their space back: after a grace period, without a write, never to a reader's surprise, and
+//! whatever the calendar does.
+
+use std::time::Duration;
+
+use pugdb::{
+    Builder, Database, Durability, EngineKind, EntryOptions, KeyCounts, Keyspace, KeyspaceOptions, Timestamp,
+};
+use pugdb_sim::World;
+use pugdb_tests::model_setup::{DIRECTORY, table_file_bytes};
+
+const TARGET: &str = "-p pugdb-tests --test expiry";
+const HOUR: Duration = Duration::from_hours(1);
+const DAY: Duration = Duration::from_hours(24);
+const YEAR_MS: i64 = 365 * 24 * 3_600_000;
+/// Longer than the store waits for a reader that is in the way.
+const PATIENCE: Duration = Duration::from_secs(11);
+const KEYS: u32 = 200;
+const VALUE_BYTES: usize = 500;
+
+fn open_with(world: &World, adjust: impl FnOnce(Builder) -> Builder) -> Database {
+    let builder = Database::builder().env(world.env()).durability(Durability::Os).log_segment_bytes(1 << 20);
+    adjust(builder).open(DIRECTORY).expect("the disk is whole")
+}
+
+/// With the grace as a user gets it, which is an hour.
+fn open(world: &World) -> Database {
+    open_with(world, |builder| builder)
+}
+
+fn users(db: &Database) -> Keyspace {
+    db.keyspace("users").expect("the disk is whole")
+}
+
+fn key(number: u32) -> [u8; 4] {
+    number.to_be_bytes()
+}
+
+/// One batch, flushed: a table of its own.
+fn fill(
+    db: &Database,
+    space: &Keyspace,
+    keys: impl Iterator<Item = u32>,
+    expires_at: impl Into<Option<Timestamp>>,
+) {
+    let (mut batch, expires_at) = (db.batch(), expires_at.into());
+    let options = EntryOptions { expires_at, ..EntryOptions::default() };
+    keys.for_each(|number| batch.put_with(space, key(number), vec![7; VALUE_BYTES], options));
+    batch.commit().expect("the disk is whole");
+    db.flush().expect("the disk is whole");
+}
+
+fn after(db: &Database, time: Duration) -> Timestamp {
+    db.now().plus_ms(u64::try_from(time.as_millis()).expect("no test waits that long"))
+}
+
+fn pass(world: &World, time: Duration) {
+    world.advance(time);
+    world.run_until_idle();
+}
+
+/// How many of the keys have a value; reads of every kind agree.
+fn count(space: &Keyspace) -> u32 {
+    let got = (0..KEYS).filter(|&number| space.get(key(number)).expect("the disk is whole").is_some());
+    let got = u32::try_from(got.count()).expect("there are few");
+    let scanned = space.scan(..).inspect(|entry| assert!(entry.is_ok())).count();
+    assert_eq!((scanned, space.count().expect("the disk is whole")), (got as usize, u64::from(got)));
+    got
+}
+
+/// Bytes of tables, which are the bytes of their files: nothing is left behind.
+fn table_bytes(db: &Database, world: &World) -> u64 {
+    let bytes = db.stats().expect("it is open").table_bytes;
+    assert_eq!(bytes, table_file_bytes(world));
+    assert!(db.verify().expect("it is open").problems.is_empty());
+    bytes
+}
+
+#[test]
+fn an_expired_data_set_gives_its_space_back_after_the_grace_though_nothing_is_written() {
+    let world = World::new(1);
+    let db = open(&world);
+    let users = users(&db);
+    // Three runs, which share keys, and one more would be needed to merge them.
+    for _ in 0..3 {
+        fill(&db, &users, 0..KEYS, after(&db, DAY));
+    }
+    world.run_until_idle();
+    let full = table_bytes(&db, &world);
+    assert!(full > 3 * u64::from(KEYS) * VALUE_BYTES as u64 && count(&users) == KEYS);
+    pass(&world, DAY);
+    assert_eq!((count(&users), table_bytes(&db, &world)), (0, full), "hidden, and within the grace");
+    pass(&world, Duration::from_mins(58));
+    assert_eq!(table_bytes(&db, &world), full, "still within the grace");
+    pass(&world, Duration::from_mins(4));
+    assert_eq!((count(&users), table_bytes(&db, &world)), (0, 0));
+    // And there is nothing that a new life would find.
+    drop((users, db));
+    let db = open(&world);
+    assert_eq!((count(&self::users(&db)), table_bytes(&db, &world)), (0, 0));
+}
+
+#[test]
+fn what_lives_beside_expired_entries_is_kept() {
+    let world = World::new(2);
+    let db = open(&world);
+    let users = users(&db);
+    fill(&db, &users, 0..KEYS, None);
+    let lives = table_bytes(&db, &world);
+    fill(&db, &users, (KEYS..4 * KEYS).chain(0..10), after(&db, DAY));
+    pass(&world, DAY + 2 * HOUR);
+    let left = table_bytes(&db, &world);
+    assert!(left > lives / 2 && left <= lives, "{left} of {lives}");
+    assert_eq!(count(&users), KEYS - 10);
+    assert!((0..10).all(|number| !users.exists(key(number)).expect("the disk is whole")));
+}
+
+/// A table in which a third of the entries expires each day is written anew when it is worth while, and not each day.
+#[test]
+fn a_run_is_written_anew_when_half_of_it_has_expired_and_not_before() {
+    let world = World::new(3);
+    let db = open(&world);
+    let users = users(&db);
+    let mut batch = db.batch();
+    for number in 0..KEYS {
+        let expires_at = Some(after(&db, DAY * (1 + number % 10)));
+        batch.put_with(&users, key(number), [7; VALUE_BYTES], EntryOptions { expires_at, meta: 0 });
+    }
+    batch.commit().expect("the disk is whole");
+    db.flush().expect("the disk is whole");
+    pass(&world, Duration::ZERO);
+    let mut sizes = vec![table_bytes(&db, &world)];
+    for day in 1..=10 {
+        pass(&world, DAY + if day == 1 { 2 * HOUR } else { Duration::ZERO });
+        sizes.push(table_bytes(&db, &world));
+        assert_eq!(count(&users), KEYS - KEYS / 10 * day);
+        let live = sizes[0] * u64::from(10 - day) / 10;
+        assert!(*sizes.last().expect("it was pushed") <= 2 * live + sizes[0] / 10, "day {day}: {sizes:?}");
+    }
+    let rewrites = sizes.windows(2).filter(|pair| pair[0] != pair[1]).count();
+    assert!(sizes[10] == 0 && rewrites < 6, "{sizes:?}");
+}
+
+#[test]
+fn a_calendar_that_jumps_a_year_and_back_within_the_grace_loses_nothing() {
+    let world = World::new(4);
+    let db = open(&world);
+    let users = users(&db);
+    fill(&db, &users, 0..KEYS, after(&db, DAY * 30));
+    pass(&world, 2 * HOUR);
+    let full = table_bytes(&db, &world);
+    world.jump_calendar(YEAR_MS);
+    for _ in 0..5 {
+        pass(&world, Duration::from_mins(11));
+        assert_eq!((count(&users), table_bytes(&db, &world)), (0, full), "hidden, and there");
+    }
+    world.jump_calendar(-YEAR_MS);
+    pass(&world, 10 * HOUR);
+    assert_eq!(
+        (count(&users), table_bytes(&db, &world)),
+        (0, full),
+        "the time of this life does not go back"
+    );
+    // Nothing was written in the wrong year: no file has seen it, and the next life does not know it.
+    let world = world.kill();
+    drop((users, db));
+    let db = open(&world);
+    assert_eq!((count(&self::users(&db)), table_bytes(&db, &world)), (KEYS, full));
+    pass(&world, DAY * 32);
+    assert_eq!((count(&self::users(&db)), table_bytes(&db, &world)), (0, 0));
+}
+
+#[test]
+fn a_calendar_that_stays_a_year_ahead_is_believed_after_the_grace() {
+    let world = World::new(5);
+    let db = open(&world);
+    let users = users(&db);
+    fill(&db, &users, 0..KEYS, after(&db, DAY * 30));
+    pass(&world, 2 * HOUR);
+    world.jump_calendar(YEAR_MS);
+    // The store notices within ten minutes.
+    pass(&world, Duration::from_mins(11));
+    pass(&world, Duration::from_mins(59));
+    assert!(table_bytes(&db, &world) > 0);
+    pass(&world, Duration::from_mins(2));
+    assert_eq!((count(&users), table_bytes(&db, &world)), (0, 0));
+}
+
+#[test]
+fn what_was_believed_when_entries_were_given_up_is_the_past_in_every_later_life() {
+    let world = World::new(9);
+    let db = open(&world);
+    let expires_at = after(&db, DAY * 30);
+    fill(&db, &users(&db), 0..KEYS, expires_at);
+    // Nobody reads and nobody writes: the store alone sees the wrong year, and believes it. The log is at rest by then.
+    pass(&world, Duration::from_secs(1));
+    world.jump_calendar(YEAR_MS);
+    pass(&world, Duration::from_mins(11));
+    pass(&world, 2 * HOUR);
+    assert_eq!(table_file_bytes(&world), 0);
+    world.jump_calendar(-YEAR_MS);
+    let world = world.kill();
+    drop(db);
+    assert!(open(&world).now() >= expires_at);
+}
+
+#[test]
+fn a_snapshot_from_before_reads_while_compaction_runs_and_space_comes_back_after_it() {
+    let world = World::new(6);
+    let db = open_with(&world, |builder| builder.expiry_grace(Duration::ZERO));
+    let users = users(&db);
+    fill(&db, &users, 0..KEYS, after(&db, HOUR));
+    let snapshot = db.snapshot().expect("it is open");
+    let full = table_bytes(&db, &world);
+    for round in 0..6 {
+        pass(&world, HOUR);
+        // Merges come by as well.
+        fill(&db, &users, std::iter::once(KEYS + round), after(&db, Duration::ZERO));
+        world.run_until_idle();
+        let read = |number: u32| snapshot.get(&users, key(number)).expect("the disk is whole");
+        assert!((0..KEYS).all(|number| read(number).is_some_and(|value| value.len() == VALUE_BYTES)));
+        assert_eq!((snapshot.scan(&users, ..).count(), count(&users)), (KEYS as usize, 0));
+    }
+    assert!(table_bytes(&db, &world) >= full);
+    drop(snapshot);
+    pass(&world, PATIENCE);
+    assert_eq!((count(&users), table_bytes(&db, &world)), (0, 0));
+}
+
+#[test]
+fn an_expired_entry_never_lets_an_older_one_come_back() {
+    pugdb_sim::check(TARGET, "an_expired_entry_never_lets_an_older_one_come_back", 10..30, |seed| {
+        let world = World::new(seed);
+        let mut random = fastrand::Rng::with_seed(seed);
+        let db = open_with(&world, |builder| builder.expiry_grace(Duration::ZERO));
+        let users = users(&db);
+        // At the bottom a large run that lives; what hides a part of it lies above.
+        fill(&db, &users, 0..5 * KEYS, None);
+        fill(&db, &users, 0..KEYS, after(&db, HOUR));
+        for round in 0..12 {
+            match random.u8(..3) {
+                0 => fill(&db, &users, 10 * KEYS..10 * KEYS + random.u32(1..4 * KEYS), after(&db, DAY)),
+                1 => fill(&db, &users, 20 * KEYS..20 * KEYS + random.u32(1..KEYS), None),
+                _ => {}
+            }
+            pass(&world, HOUR / 2);
+            assert_eq!(db.stats().expect("it is open").quarantined, 0);
+            let there = (0..KEYS).filter(|&number| users.exists(key(number)).expect("the disk is whole"));
+            assert_eq!(there.count(), if round == 0 { KEYS as usize } else { 0 }, "round {round}");
+            assert!((KEYS..5 * KEYS).all(|number| users.exists(key(number)).expect("the disk is whole")));
+        }
+        assert!(db.stats().expect("it is open").compactions > 0);
+    });
+}
+
+/// The machine stops at every call of the reclamation in turn, by a kill or without power.
+#[test]
+fn a_crash_while_space_comes_back_loses_nothing_and_brings_nothing_back() {
+    for call in 1.. {
+        let world = World::new(call);
+        let db = open_with(&world, |builder| builder.expiry_grace(Duration::ZERO));
+        let users = users(&db).durability(Durability::Sync);
+        // One run that goes unread, one that is written anew, and one that hides entries beneath it.
+        fill(&db, &users, 0..20, None);
+        fill(&db, &users, (10..80).chain(90..100), after(&db, HOUR));
+        fill(&db, &users, 500..600, after(&db, HOUR));
+        users.put(key(80), b"lives").expect("the disk is whole");
+        world.run_until_idle();
+        world.advance(HOUR);
+        world.stop_at(world.calls() + call);
+        for _ in 0..10 {
+            pass(&world, Duration::from_secs(1));
+        }
+        let was_stopped = world.is_off();
+        let world = if call % 2 == 0 { world.kill() } else { world.power_cut() };
+        drop((users, db));
+        let db = open_with(&world, |builder| builder.expiry_grace(Duration::ZERO));
+        for _ in 0..2 {
+            let users = self::users(&db);
+            let there = (0..600).filter(|&number| users.exists(key(number)).expect("the disk is whole"));
+            assert_eq!(there.collect::<Vec<_>>(), (0..10).chain([80]).collect::<Vec<_>>(), "call {call}");
+            assert!(db.verify().expect("it is open").problems.is_empty());
+            pass(&world, DAY);
+        }
+        if !was_stopped {
+            assert!(call > 10, "the reclamation makes calls: {call}");
+            return;
+        }
+    }
+}
+
+#[test]
+fn what_nobody_can_read_in_memory_goes_though_nothing_is_written() {
+    for engine in [EngineKind::Btree, EngineKind::Hash] {
+        let world = World::new(7);
+        let in_memory = Database::builder().env(world.env()).default_engine(engine).in_memory();
+        let beside_durable = open(&world);
+        for db in [in_memory.expect("nothing is out of range"), beside_durable] {
+            let options = KeyspaceOptions { engine: Some(engine) };
+            let space = db.keyspace_with("sessions", options).expect("a new keyspace");
+            let bytes = || db.stats().expect("it is open").memtable_bytes;
+            let before = bytes();
+            let mut batch = db.batch();
+            for number in 0..20_000 {
+                let expires_at = Some(after(&db, HOUR));
+                batch.put_with(&space, key(number), [7; 100], EntryOptions { expires_at, meta: 0 });
+            }
+            batch.put(&space, b"lives", b"on");
+            batch.commit().expect("there is room");
+            let snapshot = db.snapshot().expect("it is open");
+            pass(&world, HOUR);
+            assert_eq!(space.counts().expect("it is open").keys, 1);
+            assert_eq!(snapshot.scan(&space, ..).count(), 20_001, "{engine:?}: a snapshot from before");
+            assert!(bytes() > 20_000 * 100);
+            drop(snapshot);
+            pass(&world, PATIENCE);
+            assert!(bytes() - before < 1000, "{engine:?}: {} bytes", bytes());
+            // And what a large batch deletes.
+            let mut batch = db.batch();
+            (0..20_000).for_each(|number| batch.put(&space, key(number), [7; 100]));
+            batch.commit().expect("there is room");
+            let mut batch = db.batch();
+            (0..20_000).for_each(|number| batch.delete(&space, key(number)));
+            batch.commit().expect("there is room");
+            pass(&world, PATIENCE);
+            assert!(bytes() - before < 1000, "{engine:?}: {} bytes", bytes());
+            // And what a truncation hides.
+            space.truncate().expect("it is open");
+            world.run_until_idle();
+            assert_eq!(bytes(), before, "{engine:?}");
+            db.close().expect("the disk is whole");
+        }
+    }
+}
+
+#[test]
+fn a_count_is_remembered_until_a_commit_or_an_expiry() {
+    let world = World::new(8);
+    // Without a cache: who counts has to read.
+    let db = open_with(&world, |builder| builder.cache_bytes(0));
+    let (users, others) = (users(&db), db.keyspace("others").expect("the disk is whole"));
+    fill(&db, &users, 0..KEYS, None);
+    users
+        .put_with(key(0), b"brief", EntryOptions { expires_at: Some(after(&db, HOUR)), meta: 0 })
+        .expect("it is whole");
+    let reads = |counted: u64| {
+        let before = world.calls();
+        let counts = users.counts().expect("the disk is whole");
+        assert_eq!(counts.keys, counted);
+        (world.calls() - before, counts.expiring)
+    };
+    db.flush().expect("the disk is whole");
+    world.run_until_idle();
+    let (first, expiring) = reads(KEYS.into());
+    assert!(first > 0 && expiring == 1, "{first} reads");
+    others.put(b"a", b"b").expect("the disk is whole");
+    assert_eq!(reads(KEYS.into()), (0, 1), "another keyspace's commit");
+    world.advance(HOUR);
+    let (anew, expiring) = reads(u64::from(KEYS) - 1);
+    assert!(anew > 0 && expiring == 0, "an expiry: {anew} reads");
+    users.delete(key(1)).expect("the disk is whole");
+    assert_eq!(reads(u64::from(KEYS) - 2).1, 0, "a commit");
+    users.truncate().expect("the disk is whole");
+    assert_eq!(reads(0).1, 0, "a truncation");
+    assert_eq!(users.approximate_counts().expect("it is open"), KeyCounts::default());
+}
+
+#[test]
+fn an_approximate_count_is_right_when_each_key_stands_in_one_place() {
+    let world = World::new(9);
+    let db = open(&world);
+    for engine in [EngineKind::Lsm, EngineKind::Btree, EngineKind::Hash] {
+        let name = format!("{engine:?}");
+        let space = db.keyspace_with(&name, KeyspaceOptions { engine: Some(engine) }).expect("there is room");
+        let approximate = || space.approximate_counts().expect("it is open");
+        fill(&db, &space, KEYS / 4..KEYS, None);
+        fill(&db, &space, 0..KEYS / 4, Some(after(&db, HOUR)));
+        let counts = KeyCounts { keys: KEYS.into(), expiring: (KEYS / 4).into() };
+        assert_eq!(
+            (approximate(), space.counts().expect("the disk is whole")),
+            (counts, counts),
+            "{engine:?}"
+        );
+        db.flush().expect("the disk is whole");
+        assert_eq!(approximate(), counts, "{engine:?}: in tables");
+        for number in 0..10 {
+            space.delete(key(number)).expect("there is room");
+        }
+        // The housekeeper looks once a minute at the least.
+        pass(&world, Duration::from_secs(61));
+        assert_eq!(approximate().keys, u64::from(KEYS) - 10, "{engine:?}: after deletes");
+    }
+}
