@@ -128,8 +128,8 @@ pub(crate) const WATCH_PAUSE: Duration = Duration::from_millis(5);
 /// Such pauses without a command until nobody watches any more: about a second.
 pub(crate) const WATCH_PAUSES_IDLE: u32 = 200;
 
-/// `INFO` may spend this part of the time with counting keys: a count that took a second serves for a hundred.
-pub(crate) const COUNT_TIME_SHARE: u32 = 100;
+/// `INFO` and metrics count the keys of a database up to about here, some milliseconds, and estimate larger ones.
+pub(crate) const COUNTED_KEYS_MAX: u64 = 20_000;
 
 const _: () = assert!(READ_BYTES < READ_AHEAD_BYTES && READ_AHEAD_BYTES < BUFFER_BYTES);
 const _: () = assert!(OUTPUT_BYTES < REPLY_BYTES_MAX, "a reply may be larger than where replies are sent");

@@ -16,7 +16,7 @@ use prometheus_client::registry::{Registry, Unit};
 use crate::health::{disk_free_bytes, readiness};
 use crate::limits::DATABASES;
 use crate::process;
-use crate::shared::{KEYSPACES, KeyCount, Shared};
+use crate::shared::{KEYSPACES, Shared};
 use crate::stats::{BUCKETS, CommandStats};
 
 /// How metrics are written down.
@@ -246,7 +246,7 @@ fn database(shared: &Shared, page: &mut Page<'_>) -> fmt::Result {
     page.counter("compactions", "Merges of sorted files", stats.compactions)?;
     let counts = || {
         let counts = (0..DATABASES).filter_map(|database| {
-            let count: KeyCount = shared.recent_key_count(database).ok()?;
+            let count = shared.estimate_keys(database).ok()?;
             (count.keys > 0).then_some((KEYSPACES[database], count))
         });
         counts.collect::<Vec<_>>()
@@ -258,7 +258,7 @@ fn database(shared: &Shared, page: &mut Page<'_>) -> fmt::Result {
     )?;
     page.family(
         ("expiring_keys_estimate", "Keys of a database that expire; an estimate", MetricType::Gauge),
-        counts.iter().map(|(name, count)| ([("database", *name)], count.expires)),
+        counts.iter().map(|(name, count)| ([("database", *name)], count.expiring)),
     )
 }
 

@@ -4,10 +4,8 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
 
-use parking_lot::Mutex;
-use pugdb::Database;
+use pugdb::{Database, KeyCounts};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -17,7 +15,7 @@ use crate::clients::Clients;
 use crate::cursors::Cursors;
 use crate::failure::Failure;
 use crate::gate::Gate;
-use crate::limits::{COUNT_TIME_SHARE, DATABASES};
+use crate::limits::{COUNTED_KEYS_MAX, DATABASES};
 use crate::pause::ClientPause;
 use crate::settings::Settings;
 use crate::shape::Shape;
@@ -59,22 +57,6 @@ pub(crate) struct Shared {
     pub(crate) shape: Shape,
     /// A sync has failed and its waiters know: what is read from now on is served without waiting for it.
     sync_failed: AtomicBool,
-    /// What `INFO` last counted in each database.
-    counts: Mutex<[Option<Counted>; DATABASES]>,
-}
-
-/// The keys of a database.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct KeyCount {
-    pub(crate) keys: u64,
-    pub(crate) expires: u64,
-}
-
-#[derive(Clone, Copy)]
-struct Counted {
-    count: KeyCount,
-    at: Instant,
-    took: Duration,
 }
 
 impl Shared {
@@ -106,7 +88,6 @@ impl Shared {
             shape: Shape::new(),
             db,
             sync_failed: AtomicBool::new(false),
-            counts: Mutex::new([None; DATABASES]),
             options,
         })
     }
@@ -142,33 +123,12 @@ impl Shared {
         self.errors.reset();
     }
 
-    /// The keys of a database, counted one by one. A count that took long is used again for a while.
-    pub(crate) fn recent_key_count(&self, database: usize) -> Result<KeyCount, Failure> {
-        let known = self.counts.lock().get(database).copied().flatten();
-        if let Some(known) = known.filter(|known| known.at.elapsed() < known.took * COUNT_TIME_SHARE) {
-            return Ok(known.count);
-        }
-        let start = Instant::now();
-        let count = self.count_keys(database)?;
-        if let Some(slot) = self.counts.lock().get_mut(database) {
-            let took = start.elapsed();
-            // Small databases are counted each time, for nobody waits for that.
-            *slot = (took > Duration::from_millis(20)).then(|| Counted { count, at: Instant::now(), took });
-        }
-        Ok(count)
-    }
-
-    /// The keys of a database, counted one by one.
-    pub(crate) fn count_keys(&self, database: usize) -> Result<KeyCount, Failure> {
-        let mut count = KeyCount::default();
+    /// How many keys a database has. From some size on nobody wants to wait for a count, and it is an estimate.
+    pub(crate) fn estimate_keys(&self, database: usize) -> Result<KeyCounts, Failure> {
         let name = KEYSPACES.get(database).copied().unwrap_or_default();
-        let Some(keyspace) = self.db.existing_keyspace(name)? else { return Ok(count) };
-        let mut scan = keyspace.scan(..);
-        while let Some((_, entry)) = scan.next_entry()? {
-            count.keys += 1;
-            count.expires += u64::from(entry.expires_at.is_some());
-        }
-        Ok(count)
+        let Some(keyspace) = self.db.existing_keyspace(name)? else { return Ok(KeyCounts::default()) };
+        let estimate = keyspace.approximate_counts()?;
+        if estimate.keys <= COUNTED_KEYS_MAX { Ok(keyspace.counts()?) } else { Ok(estimate) }
     }
 }
 

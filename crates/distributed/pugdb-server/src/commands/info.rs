@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
-use pugdb::Durability;
+use pugdb::{Durability, KeyCounts};
 use pugdb_wire::resp::Reply;
 
 use super::connection::REDIS_VERSION;
@@ -15,7 +15,7 @@ use crate::call::Call;
 use crate::failure::Failure;
 use crate::limits::DATABASES;
 use crate::process;
-use crate::shared::{KeyCount, Shared};
+use crate::shared::Shared;
 
 /// A section, and the words beside its name that ask for it. Without any word it is `default`.
 struct Section {
@@ -259,9 +259,9 @@ fn cluster(_: &Shared, text: &mut Text) -> Result<(), Failure> {
 
 fn keyspace(shared: &Shared, text: &mut Text) -> Result<(), Failure> {
     for database in 0..DATABASES {
-        let KeyCount { keys, expires } = shared.recent_key_count(database)?;
+        let KeyCounts { keys, expiring } = shared.estimate_keys(database)?;
         if keys > 0 {
-            let line = format_args!("keys={keys},expires={expires},avg_ttl=0,estimated=1");
+            let line = format_args!("keys={keys},expires={expiring},avg_ttl=0,estimated=1");
             text.line(format_args!("db{database}"), line);
         }
     }

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use super::harness::{Client, Running, options, request};
 use super::world::Fate;
+use crate::limits::COUNTED_KEYS_MAX;
 use crate::{Server, ServerOptions};
 
 /// Waits until a command of another connection is held up.
@@ -325,4 +326,21 @@ fn a_limit_of_clients_can_be_changed_while_it_runs() {
     );
     assert_eq!(admin.call(&["CONFIG", "SET", "maxclients", "2"]), "+OK");
     assert_eq!(server.connect().call(&["PING"]), "+PONG");
+}
+
+#[test]
+fn the_keys_of_a_large_database_are_estimated() {
+    let server = Running::on_disk();
+    let mut client = server.connect();
+    for first in (0..COUNTED_KEYS_MAX * 2).step_by(1_000) {
+        let words: Vec<String> =
+            (first..first + 1_000).flat_map(|key| [key.to_string(), "v".to_owned()]).collect();
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        assert_eq!(client.call(&[&["MSET"], words.as_slice()].concat()), "+OK");
+    }
+    assert_eq!(client.call(&["SETEX", "0", "1000", "v"]), "+OK");
+    let keys = COUNTED_KEYS_MAX * 2;
+    let info = client.call(&["INFO", "keyspace"]);
+    assert!(info.contains(&format!("db0:keys={keys},expires=1,avg_ttl=0,estimated=1")), "{info}");
+    assert_eq!(client.call(&["DBSIZE"]), format!(":{keys}"));
 }
