@@ -143,7 +143,7 @@ impl Connection {
     ) -> io::Result<Pause> {
         loop {
             let gate = Arc::clone(&self.shared.gate);
-            let pause = gate.run(|| self.run_commands());
+            let pause = gate.run(|| self.run_commands()).await;
             if pause == Pause::Killed {
                 return Err(io::ErrorKind::ConnectionAborted.into());
             }

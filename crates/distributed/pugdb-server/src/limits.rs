@@ -122,6 +122,10 @@ pub(crate) const HTTP_CONNECTIONS_MAX: usize = 64;
 /// fit.
 pub(crate) const DISK_FREE_BYTES_MIN: u64 = 128 << 20;
 
+/// Chunks of commands that may wait inside the database at the same time, each on a thread of its own. Waiting takes
+/// milliseconds, and more writers at once make the disk no faster.
+pub(crate) const HANDED_OVER_MAX: usize = 64;
+
 /// How long a command that waits inside the database may at most hold up the others.
 pub(crate) const WATCH_PAUSE: Duration = Duration::from_millis(5);
 
