@@ -124,7 +124,12 @@ pub(crate) const DISK_FREE_BYTES_MIN: u64 = 128 << 20;
 
 /// Chunks of commands that may wait inside the database at the same time, each on a thread of its own. Waiting takes
 /// milliseconds, and more writers at once make the disk no faster.
-pub(crate) const HANDED_OVER_MAX: usize = 64;
+pub(crate) const HANDED_OVER_MAX: usize = 32;
+
+/// Threads beside those that serve connections: for chunks that hand over, for pages of HTTP, and some for what is about
+/// to end. On a busy machine a thread that has nothing left to do waits for a processor before it can say so, and
+/// without a limit others are made meanwhile: hundreds.
+pub(crate) const BLOCKING_THREADS_MAX: usize = HANDED_OVER_MAX + HTTP_CONNECTIONS_MAX + 32;
 
 /// How long a command that waits inside the database may at most hold up the others.
 pub(crate) const WATCH_PAUSE: Duration = Duration::from_millis(5);

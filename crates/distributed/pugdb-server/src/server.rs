@@ -23,7 +23,7 @@ use crate::connection::Connection;
 use crate::failure::Failure;
 use crate::gate::Watchman;
 use crate::http::HttpServer;
-use crate::limits::{ACCEPT_PAUSE, BACKLOG, TICK};
+use crate::limits::{ACCEPT_PAUSE, BACKLOG, BLOCKING_THREADS_MAX, TICK};
 use crate::options::{HttpAddress, ServerOptions};
 use crate::shared::Shared;
 use crate::stream::Stream;
@@ -76,6 +76,7 @@ impl Server {
         let threads = options.threads.unwrap_or_else(default_threads).max(2);
         let runtime = Builder::new_multi_thread()
             .worker_threads(threads)
+            .max_blocking_threads(BLOCKING_THREADS_MAX)
             .thread_name("pugdb-server")
             .enable_io()
             .enable_time()
