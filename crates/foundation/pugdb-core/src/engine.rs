@@ -256,10 +256,10 @@ pub struct Counts {
 }
 
 impl Counts {
-    /// Counts a live entry.
-    pub fn add(&mut self, found: &Found) {
+    /// Counts a live entry by when it expires.
+    pub fn add(&mut self, expires_at: Option<Timestamp>) {
         self.keys += 1;
-        if let Some(at) = found.entry.expires_at {
+        if let Some(at) = expires_at {
             self.expiring += 1;
             self.next_expiry = Some(self.next_expiry.map_or(at, |next| next.min(at)));
         }
@@ -316,7 +316,7 @@ pub trait Engine: Send + Sync {
             if batch.is_empty() {
                 return Ok(counts);
             }
-            batch.drain(..).for_each(|(_, found)| counts.add(&found));
+            batch.drain(..).for_each(|(_, found)| counts.add(found.entry.expires_at));
         }
     }
 }

@@ -321,12 +321,15 @@ pub fn encode(key: &Key, entry: &Entry, out: &mut Vec<u8>) {
 pub struct RawOp<'a> {
     /// The key.
     pub key: &'a [u8],
-    kind: EntryKind,
+    /// Value or delete.
+    pub kind: EntryKind,
     meta: u8,
-    expires_at: Option<Timestamp>,
+    /// When it expires.
+    pub expires_at: Option<Timestamp>,
     seal: Option<SealId>,
     stamp: Option<Stamp>,
-    value: &'a [u8],
+    /// The value; empty for a delete.
+    pub value: &'a [u8],
 }
 
 /// Prints lengths: a user's bytes never reach a log or an error.

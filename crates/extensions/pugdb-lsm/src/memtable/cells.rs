@@ -69,6 +69,10 @@ pub(super) struct Node<'a> {
     arena: PhantomData<&'a Arena>,
 }
 
+// SAFETY: a version is a shared reference to memory that does not change.
+unsafe impl Send for Node<'_> {}
+// SAFETY: as above.
+unsafe impl Sync for Node<'_> {}
 // SAFETY: a cell is a shared reference to memory that is only written through the atomic in it.
 unsafe impl Send for Cell<'_> {}
 // SAFETY: as above.
@@ -137,12 +141,14 @@ impl<'a> Node<'a> {
         Seqno(self.head().seqno)
     }
 
-    pub(super) fn is_delete(self) -> bool {
-        self.head().flags & IS_DELETE != 0
+    pub(super) fn kind(self) -> EntryKind {
+        if self.head().flags & IS_DELETE != 0 { EntryKind::Delete } else { EntryKind::Put }
     }
 
-    pub(super) fn expires(self) -> bool {
-        self.head().flags & HAS_EXPIRY != 0
+    pub(super) fn expires_at(self) -> Option<Timestamp> {
+        let is_there = self.head().flags & HAS_EXPIRY != 0;
+        let at = || *self.rest().first_chunk().expect("it is the first of the fields");
+        is_there.then(|| Timestamp(u64::from_le_bytes(at())))
     }
 
     /// The version before it.

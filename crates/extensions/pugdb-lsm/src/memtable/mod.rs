@@ -9,11 +9,15 @@
 //! A point read costs a hash and two cache misses, whatever the size; a write puts its order off. The measurements that
 //! decided it are in `docs/adr/`.
 
-#![expect(unsafe_code, reason = "one line lends bytes of the arena; the rest is in the files below")]
+#![expect(
+    unsafe_code,
+    reason = "it leads from items to cells and lends bytes of the arena; the rest is in the files below"
+)]
 
 mod cells;
 mod index;
 mod order;
+mod scan;
 #[cfg(test)]
 mod tests;
 
@@ -23,12 +27,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use pugdb_core::engine::{BatchSize, Direction, KeyRange, Room};
-use pugdb_core::{Found, Key, Op, Seqno};
+use pugdb_core::engine::{Direction, KeyRange};
+use pugdb_core::{EntryKind, Found, Key, Op, Seqno};
 
 use cells::{Arena, Cell, Item, Node};
 use index::Index;
 use order::KeyOrder;
+pub(crate) use scan::MemtableScan;
 
 /// Values up to here are copied for their readers. A larger one is lent, and keeps the memtable in memory.
 const COPIED_BYTES_MAX: usize = 16 << 10;
@@ -117,32 +122,14 @@ impl Memtable {
         Bytes::from_owner(unsafe { cells::Lent::new(Arc::clone(self), bytes) })
     }
 
-    /// Appends the newest visible version of each key in a range, in order, until the batch is full. True when the range
-    /// goes on behind the last one.
-    pub(crate) fn collect(
+    /// The newest visible version of each key in a range, in order.
+    pub(crate) fn scan(
         self: &Arc<Self>,
         range: &KeyRange,
         direction: Direction,
         seqno: Seqno,
-        size: BatchSize,
-        out: &mut Vec<(Key, Found)>,
-    ) -> bool {
-        if range.is_empty() || self.is_empty() {
-            return false;
-        }
-        let mut room = Room::new(size);
-        let mut batch = Batch::default();
-        let mut is_full = false;
-        for cell in self.order.scan(range, direction) {
-            let Some(node) = cell.visible(seqno) else { continue };
-            is_full = !room.take_bytes(cell.key().len() + node.value().len());
-            if is_full {
-                break;
-            }
-            batch.push(cell, node);
-        }
-        batch.copy(self, out);
-        is_full
+    ) -> MemtableScan {
+        MemtableScan::new(Arc::clone(self), range, direction, seqno)
     }
 
     /// Appends every version behind a key, in the order of tables: keys ascending, versions descending. True when there are
@@ -158,20 +145,23 @@ impl Memtable {
             end: std::ops::Bound::Unbounded,
         };
         self.order.merge_all();
-        let mut batch = Batch::default();
-        let mut has_more = false;
-        for cell in self.order.scan(&range, Direction::Forward) {
-            has_more = batch.bytes >= bytes;
+        let mut keys = self.order.scan(&range, Direction::Forward);
+        let (mut entries, mut left, mut has_more) = (Vec::new(), bytes, false);
+        while let Some(item) = keys.next() {
+            has_more = left == 0;
             if has_more {
                 break;
             }
+            // SAFETY: its arena is that of this memtable.
+            let cell: Cell<'_> = unsafe { item.cell() };
             let mut version = Some(cell.newest());
             while let Some(node) = version {
-                batch.push(cell, node);
+                left = left.saturating_sub(cell.key().len() + node.value().len());
+                entries.push((cell, node));
                 version = node.older();
             }
         }
-        batch.copy(self, out);
+        out.extend(scan::copies(self, entries));
         has_more
     }
 
@@ -222,17 +212,20 @@ pub(crate) struct Tally {
 impl Tally {
     fn add(&self, newest: Node<'_>) {
         self.of(newest).fetch_add(1, Ordering::Relaxed);
-        self.expiring.fetch_add(u64::from(newest.expires()), Ordering::Relaxed);
+        self.expiring.fetch_add(u64::from(newest.expires_at().is_some()), Ordering::Relaxed);
     }
 
     /// A newer version follows.
     fn remove(&self, newest: Node<'_>) {
         self.of(newest).fetch_sub(1, Ordering::Relaxed);
-        self.expiring.fetch_sub(u64::from(newest.expires()), Ordering::Relaxed);
+        self.expiring.fetch_sub(u64::from(newest.expires_at().is_some()), Ordering::Relaxed);
     }
 
     fn of(&self, newest: Node<'_>) -> &AtomicU64 {
-        if newest.is_delete() { &self.deletes } else { &self.puts }
+        match newest.kind() {
+            EntryKind::Delete => &self.deletes,
+            EntryKind::Put => &self.puts,
+        }
     }
 
     pub(crate) fn puts(&self) -> u64 {
@@ -245,44 +238,6 @@ impl Tally {
 
     pub(crate) fn expiring(&self) -> u64 {
         self.expiring.load(Ordering::Relaxed)
-    }
-}
-
-/// Entries that leave the memtable together: small ones are copied into one piece of memory, which costs far less than a
-/// piece for each key and value.
-#[derive(Default)]
-struct Batch<'a> {
-    entries: Vec<(Cell<'a>, Node<'a>)>,
-    /// Of keys and values, the lent ones too.
-    bytes: usize,
-}
-
-impl<'a> Batch<'a> {
-    fn push(&mut self, cell: Cell<'a>, node: Node<'a>) {
-        self.bytes += cell.key().len() + node.value().len();
-        self.entries.push((cell, node));
-    }
-
-    fn copy(self, memtable: &Arc<Memtable>, out: &mut Vec<(Key, Found)>) {
-        let copied = |bytes: &[u8]| if bytes.len() <= COPIED_BYTES_MAX { bytes.len() } else { 0 };
-        let total = self.entries.iter().map(|(cell, node)| cell.key().len() + copied(node.value())).sum();
-        let mut content = Vec::with_capacity(total);
-        for (cell, node) in &self.entries {
-            content.extend_from_slice(cell.key());
-            content.extend_from_slice(&node.value()[..copied(node.value())]);
-        }
-        let content = Bytes::from(content);
-        let mut at = 0;
-        let mut take = |length: usize| {
-            at += length;
-            content.slice(at - length..at)
-        };
-        for (cell, node) in self.entries {
-            let key = Key::new(take(cell.key().len())).expect("it was a key when it was put");
-            let is_copied = node.value().len() <= COPIED_BYTES_MAX;
-            let found = node.found(|value| if is_copied { take(value.len()) } else { memtable.share(value) });
-            out.push((key, found));
-        }
     }
 }
 

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use parking_lot::RwLock;
 use pugdb_core::engine::{Direction, KeyRange};
 
-use super::cells::{Cell, Item, head_of};
+use super::cells::{Item, head_of};
 
 /// Keys that wait unsorted: what a scan may have to sort by itself, in about a microsecond.
 const TAIL_ITEMS: usize = 64;
@@ -133,13 +133,13 @@ impl KeyOrder {
     }
 
     /// The keys of a range as they are now.
-    pub(super) fn scan(&self, range: &KeyRange, direction: Direction) -> KeyScan<'_> {
+    pub(super) fn scan(&self, range: &KeyRange, direction: Direction) -> KeyScan {
         let (runs, tail) = self.snapshot();
         let sources = runs.iter().chain([&tail]).filter_map(|run| {
             let within = within(run, range);
             (within.start < within.end).then(|| Source { run: Arc::clone(run), left: within })
         });
-        KeyScan { sources: sources.collect(), direction, arena: std::marker::PhantomData }
+        KeyScan { sources: sources.collect(), direction }
     }
 }
 
@@ -195,10 +195,9 @@ fn within(run: &[Item], range: &KeyRange) -> Range<usize> {
 }
 
 /// Keys in order, from several runs.
-pub(super) struct KeyScan<'a> {
+pub(super) struct KeyScan {
     sources: Vec<Source>,
     direction: Direction,
-    arena: std::marker::PhantomData<&'a ()>,
 }
 
 struct Source {
@@ -216,10 +215,14 @@ impl Source {
     }
 }
 
-impl<'a> Iterator for KeyScan<'a> {
-    type Item = Cell<'a>;
+impl KeyScan {
+    /// One without keys.
+    pub(super) fn over() -> Self {
+        Self { sources: Vec::new(), direction: Direction::Forward }
+    }
 
-    fn next(&mut self) -> Option<Cell<'a>> {
+    /// The next key. Its cell lives as long as the order.
+    pub(super) fn next(&mut self) -> Option<Item> {
         let mut best: Option<(usize, Item)> = None;
         for (number, source) in self.sources.iter().enumerate() {
             let item = source.peek(self.direction);
@@ -241,7 +244,6 @@ impl<'a> Iterator for KeyScan<'a> {
         if left.start == left.end {
             self.sources.swap_remove(number);
         }
-        // SAFETY: the cells of these items live as long as the order.
-        Some(unsafe { item.cell() })
+        Some(item)
     }
 }

@@ -5,12 +5,10 @@ use std::ops::Bound;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use pugdb_core::engine::{BatchSize, Direction, KeyRange};
+use pugdb_core::engine::{Direction, KeyRange};
 use pugdb_core::{Entry, EntryKind, EntryOptions, Found, Key, Op, SealId, Seqno, Stamp, Timestamp, Value};
 
 use super::Memtable;
-
-const ALL: BatchSize = BatchSize { entries: usize::MAX, bytes: usize::MAX };
 
 fn put(key: &[u8], value: &[u8]) -> Op {
     Op { key: Key::copy(key).unwrap(), entry: Entry::put(Value::new(value.to_vec()).unwrap()) }
@@ -44,16 +42,29 @@ impl Model {
     }
 }
 
+/// All of a range, taken in batches of so many entries.
 fn scan(
     memtable: &Arc<Memtable>,
     range: &KeyRange,
     direction: Direction,
     seqno: Seqno,
-    size: BatchSize,
+    batch: usize,
 ) -> Vec<(Key, Found)> {
-    let (mut left, mut out) = (range.clone(), Vec::new());
-    while memtable.collect(&left, direction, seqno, size, &mut out) {
-        left = left.after(&out.last().unwrap().0, direction);
+    let (mut scan, mut out) = (memtable.scan(range, direction, seqno), Vec::new());
+    while scan.peek().is_some() {
+        let mut peeked = Vec::new();
+        while peeked.len() < batch
+            && let Some(peek) = scan.peek()
+        {
+            let entry = (peek.seqno, peek.kind, peek.expires_at, peek.value_bytes);
+            peeked.push((Key::copy(peek.key).unwrap(), entry));
+            scan.pick();
+        }
+        let taken: Vec<_> = scan.take_picked().collect();
+        let entry =
+            |Found { seqno, entry }: &Found| (*seqno, entry.kind, entry.expires_at, entry.value.len());
+        assert!(peeked.into_iter().eq(taken.iter().map(|(key, found)| (key.clone(), entry(found)))));
+        out.extend(taken);
     }
     out
 }
@@ -106,10 +117,10 @@ fn a_random_life_equals_a_sorted_map() {
             };
             let range = KeyRange { start: bound(), end: bound() };
             let seqno = Seqno(random.u64(..=count + 1));
-            let size = BatchSize { entries: [1, 7, 10_000][round % 3], bytes: 1 << 20 };
+            let batch = [1, 7, 10_000][round % 3];
             for direction in [Direction::Forward, Direction::Reverse] {
                 let (found, expected) =
-                    (scan(&memtable, &range, direction, seqno, size), model.scan(&range, direction, seqno));
+                    (scan(&memtable, &range, direction, seqno, batch), model.scan(&range, direction, seqno));
                 assert!(
                     found == expected,
                     "seed {seed}, {range:?}, {direction:?}, {seqno}: {} and {}",
@@ -191,7 +202,7 @@ fn readers_beside_the_writer_see_all_that_was_published() {
                     assert!(found.seqno.0 >= number && found.seqno.0 <= point);
                     if random.u8(..20) == 0 {
                         let direction = if random.bool() { Direction::Forward } else { Direction::Reverse };
-                        let all = scan(memtable, &KeyRange::all(), direction, Seqno(point), ALL);
+                        let all = scan(memtable, &KeyRange::all(), direction, Seqno(point), usize::MAX);
                         let ascends = all.windows(2).all(|pair| match direction {
                             Direction::Forward => pair[0].0 < pair[1].0,
                             Direction::Reverse => pair[0].0 > pair[1].0,

@@ -1,9 +1,11 @@
 //! A data block: entries in order, then the offset of each, then their count.
 
+use std::ops::Range;
+
 use bytes::Bytes;
 use pugdb_core::coding::{Reader, index};
 use pugdb_core::entry::{self, RawOp};
-use pugdb_core::{Error, Found, Key, Result, Seqno, limits};
+use pugdb_core::{EntryKind, Error, Found, Key, Result, Seqno, Timestamp, limits};
 
 /// An entry's offset, and the count at the end.
 const OFFSET_BYTES: usize = 4;
@@ -73,6 +75,17 @@ pub struct Block {
     count: usize,
 }
 
+/// Where an entry lies in a block, and what merging asks of it.
+#[derive(Clone)]
+pub(super) struct Spot {
+    pub(super) position: usize,
+    pub(super) seqno: Seqno,
+    key: Range<usize>,
+    pub(super) kind: EntryKind,
+    pub(super) expires_at: Option<Timestamp>,
+    pub(super) value_bytes: usize,
+}
+
 impl std::fmt::Debug for Block {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Block({} entries, {} bytes)", self.count, self.content.len())
@@ -109,6 +122,31 @@ impl Block {
         let seqno = Seqno(reader.u64().map_err(|_| damaged())?);
         let raw = RawOp::decode(&mut reader).map_err(|_| damaged())?;
         if reader.is_empty() { Ok((seqno, raw)) } else { Err(damaged()) }
+    }
+
+    /// Where entry number `position` lies.
+    pub(super) fn spot(&self, position: usize) -> Result<Spot> {
+        let (seqno, raw) = self.raw(position)?;
+        // The key is a part of the content.
+        let start = raw.key.as_ptr().addr() - self.content.as_ptr().addr();
+        Ok(Spot {
+            position,
+            seqno,
+            key: start..start + raw.key.len(),
+            kind: raw.kind,
+            expires_at: raw.expires_at,
+            value_bytes: raw.value.len(),
+        })
+    }
+
+    /// The key of an entry of this block.
+    pub(super) fn key(&self, spot: &Spot) -> &[u8] {
+        &self.content[spot.key.clone()]
+    }
+
+    /// The key of an entry of this block, as a view of it.
+    pub(super) fn owned_key(&self, spot: &Spot) -> Result<Key> {
+        Key::new(self.content.slice(spot.key.clone())).map_err(|_| damaged())
     }
 
     /// The entry number `position`: key and value are views of the block.

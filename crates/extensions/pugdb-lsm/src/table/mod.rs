@@ -50,7 +50,7 @@ pub(crate) use inspect::inspect;
 pub use load::{BlockRef, load_blocks};
 pub use local::LocalTables;
 pub use reader::Table;
-pub use scan::TableScan;
+pub use scan::{Peek, TableScan};
 pub use verify::TableSummary;
 pub use writer::{TableOptions, TableWriter};
 

@@ -175,7 +175,12 @@ impl Table {
 
     /// The entry with the seqno that readers see.
     pub(super) fn shown(&self, found: Found) -> Found {
-        Found { seqno: self.global_seqno.unwrap_or(found.seqno), ..found }
+        Found { seqno: self.shown_seqno(found.seqno), ..found }
+    }
+
+    /// The seqno that readers see of an entry.
+    pub(super) fn shown_seqno(&self, stored: Seqno) -> Seqno {
+        self.global_seqno.unwrap_or(stored)
     }
 
     pub(super) fn context(&self) -> &Context {

@@ -12,11 +12,8 @@ use pugdb_core::{Error, Found, Key, Result, Seqno};
 
 use super::{Tree, Version};
 use crate::file::Context;
-use crate::memtable::Memtable;
-use crate::table::{BlockCache, BlockRef, TableScan, load_blocks};
-
-/// Entries taken from a memtable at a time.
-const MEMTABLE_BATCH: BatchSize = BatchSize { entries: 64, bytes: 64 << 10 };
+use crate::memtable::MemtableScan;
+use crate::table::{BlockCache, BlockRef, Peek, TableScan, load_blocks};
 
 pub(super) struct TreeCursor {
     context: Context,
@@ -27,19 +24,21 @@ pub(super) struct TreeCursor {
     direction: Direction,
     point: ReadPoint,
     floor: Seqno,
-    /// An entry that did not fit the last batch.
-    held: Option<(Key, Found)>,
+    /// Of the key that was chosen last: the sources that hold older versions of it.
+    hidden: Vec<usize>,
 }
 
 /// Where entries come from, newest source first. Each gives the newest version at the read point, a key at a time.
 enum Source {
-    Memtable {
-        memtable: Arc<Memtable>,
-        range: Option<KeyRange>,
-        ready: VecDeque<(Key, Found)>,
-    },
+    Memtable(MemtableScan),
     /// The tables of a run, in the order of the scan; the first one is being read.
     Run(VecDeque<TableScan>),
+}
+
+/// What a batch holds: entries of tables as they came, and which memtable gives the next of those it picked.
+enum Taken {
+    Entry((Key, Found)),
+    PickedBy(usize),
 }
 
 impl TreeCursor {
@@ -50,12 +49,10 @@ impl TreeCursor {
         direction: Direction,
         point: ReadPoint,
     ) -> Result<Self> {
-        let memtables = version.memtables.iter().map(|memtable| Source::Memtable {
-            memtable: Arc::clone(memtable),
-            range: Some(range.clone()),
-            ready: VecDeque::new(),
-        });
-        let mut sources: Vec<Source> = memtables.collect();
+        let memtables = version.memtables.iter();
+        let mut sources: Vec<Source> = memtables
+            .map(|memtable| Source::Memtable(memtable.scan(range, direction, point.seqno)))
+            .collect();
         for run in &version.runs {
             let mut scans = VecDeque::new();
             for live in run.tables.iter().filter(|live| live.overlaps(range)) {
@@ -69,7 +66,7 @@ impl TreeCursor {
         }
         let floor = version.floors.at(point.seqno);
         let (context, cache) = (tree.context.clone(), Arc::clone(&tree.cache));
-        Ok(Self { context, cache, _version: version, sources, direction, point, floor, held: None })
+        Ok(Self { context, cache, _version: version, sources, direction, point, floor, hidden: Vec::new() })
     }
 
     /// Makes every source show its next entry, or be over.
@@ -77,7 +74,7 @@ impl TreeCursor {
         loop {
             let mut needs: Vec<(usize, BlockRef)> = Vec::new();
             for (number, source) in self.sources.iter_mut().enumerate() {
-                needs.extend(source.prepare(self.direction, self.point.seqno).map(|block| (number, block)));
+                needs.extend(source.prepare().map(|block| (number, block)));
             }
             if needs.is_empty() {
                 return Ok(());
@@ -95,35 +92,38 @@ impl TreeCursor {
         }
     }
 
-    /// The next key's newest version, deletes included.
-    fn next(&mut self) -> Result<Option<(Key, Found)>> {
+    /// The source that shows the newest version of the next key, deletes included.
+    fn choose(&mut self) -> Result<Option<usize>> {
         self.prepare()?;
-        let mut best: Option<usize> = None;
+        self.hidden.clear();
+        let mut best: Option<(usize, Peek<'_>)> = None;
         for (number, source) in self.sources.iter().enumerate() {
-            let Some((key, found)) = source.peek() else { continue };
-            let better =
-                best.and_then(|best| self.sources[best].peek()).is_none_or(|(best_key, best_found)| {
-                    let order = match self.direction {
-                        Direction::Forward => key.cmp(best_key),
-                        Direction::Reverse => best_key.cmp(key),
-                    };
-                    order.then(best_found.seqno.cmp(&found.seqno)) == Ordering::Less
-                });
-            if better {
-                best = Some(number);
-            }
-        }
-        let Some(best) = best else { return Ok(None) };
-        let chosen = self.sources[best].take()?;
-        // The same key's older versions in the other sources are hidden.
-        if let Some((key, _)) = &chosen {
-            for source in &mut self.sources {
-                if source.peek().is_some_and(|(other, _)| other == key) {
-                    source.take()?;
+            let Some(peek) = source.peek() else { continue };
+            let Some((best_number, best_peek)) = best else {
+                best = Some((number, peek));
+                continue;
+            };
+            let order = match self.direction {
+                Direction::Forward => peek.key.cmp(best_peek.key),
+                Direction::Reverse => best_peek.key.cmp(peek.key),
+            };
+            match order {
+                Ordering::Greater => continue,
+                Ordering::Equal if peek.seqno < best_peek.seqno => {
+                    self.hidden.push(number);
+                    continue;
                 }
+                Ordering::Equal => self.hidden.push(best_number),
+                Ordering::Less => self.hidden.clear(),
             }
+            best = Some((number, peek));
         }
-        Ok(chosen)
+        Ok(best.map(|(number, _)| number))
+    }
+
+    /// Goes on behind the key that was chosen, in the sources that hold older versions of it.
+    fn pass_hidden(&mut self) -> Result<()> {
+        self.hidden.iter().try_for_each(|&number| self.sources[number].advance())
     }
 }
 
@@ -131,79 +131,93 @@ impl TreeCursor {
     /// Counts what is left. Values stay where they are: in the cache's blocks and the memtables.
     pub(super) fn count(mut self) -> Result<Counts> {
         let mut counts = Counts::default();
-        while let Some((_, found)) = self.next()? {
-            if self.is_live(&found) {
-                counts.add(&found);
+        while let Some(number) = self.choose()? {
+            if let Some(peek) = self.live(number) {
+                counts.add(peek.expires_at);
             }
+            self.sources[number].advance()?;
+            self.pass_hidden()?;
         }
         Ok(counts)
     }
 
-    fn is_live(&self, found: &Found) -> bool {
-        found.entry.is_live(self.point.now) && found.seqno > self.floor
+    /// What a source shows, if a reader sees it.
+    fn live(&self, number: usize) -> Option<Peek<'_>> {
+        self.sources[number].peek().filter(|peek| peek.is_live(self.point.now) && peek.seqno > self.floor)
+    }
+
+    /// Takes entries until a batch is full.
+    fn take(&mut self, size: BatchSize) -> Result<Vec<Taken>> {
+        let mut room = Room::new(size);
+        let mut taken = Vec::new();
+        while let Some(number) = self.choose()? {
+            match self.live(number).map(|peek| peek.key.len() + peek.value_bytes) {
+                None => self.sources[number].advance()?,
+                Some(bytes) if !room.take_bytes(bytes) => break,
+                Some(_) => match &mut self.sources[number] {
+                    Source::Memtable(scan) => {
+                        scan.pick();
+                        taken.push(Taken::PickedBy(number));
+                    }
+                    Source::Run(scans) => {
+                        let next = scans.front_mut().map_or(Ok(None), TableScan::next)?;
+                        taken.extend(next.map(Taken::Entry));
+                    }
+                },
+            }
+            self.pass_hidden()?;
+        }
+        Ok(taken)
     }
 }
 
 impl Source {
     /// Moves on until an entry can be seen. Returns the block without which it cannot.
-    fn prepare(&mut self, direction: Direction, seqno: Seqno) -> Option<BlockRef> {
-        match self {
-            Self::Memtable { memtable, range, ready } => {
-                while ready.is_empty()
-                    && let Some(left) = range.take()
-                {
-                    let mut batch = Vec::new();
-                    let more = memtable.collect(&left, direction, seqno, MEMTABLE_BATCH, &mut batch);
-                    *range = batch.last().filter(|_| more).map(|(last, _)| left.after(last, direction));
-                    ready.extend(batch);
-                }
-                None
+    fn prepare(&mut self) -> Option<BlockRef> {
+        let Self::Run(scans) = self else { return None };
+        loop {
+            let scan = scans.front()?;
+            if scan.peek().is_some() {
+                return None;
             }
-            Self::Run(scans) => loop {
-                let scan = scans.front()?;
-                if scan.peek().is_some() {
-                    return None;
-                }
-                if let Some(block) = scan.needs() {
-                    return Some(block);
-                }
-                scans.pop_front();
-            },
+            if let Some(block) = scan.needs() {
+                return Some(block);
+            }
+            scans.pop_front();
         }
     }
 
-    fn peek(&self) -> Option<(&Key, &Found)> {
+    fn peek(&self) -> Option<Peek<'_>> {
         match self {
-            Self::Memtable { ready, .. } => ready.front().map(|(key, found)| (key, found)),
+            Self::Memtable(scan) => scan.peek(),
             Self::Run(scans) => scans.front()?.peek(),
         }
     }
 
-    fn take(&mut self) -> Result<Option<(Key, Found)>> {
+    fn advance(&mut self) -> Result<()> {
         match self {
-            Self::Memtable { ready, .. } => Ok(ready.pop_front()),
-            Self::Run(scans) => scans.front_mut().map_or(Ok(None), TableScan::next),
+            Self::Memtable(scan) => scan.advance(),
+            Self::Run(scans) => scans.front_mut().map_or(Ok(()), TableScan::advance)?,
+        }
+        Ok(())
+    }
+
+    fn take_picked(&mut self) -> Option<impl Iterator<Item = (Key, Found)> + use<>> {
+        match self {
+            Self::Memtable(scan) => Some(scan.take_picked()),
+            Self::Run(_) => None,
         }
     }
 }
 
 impl Cursor for TreeCursor {
     fn fill(&mut self, size: BatchSize, out: &mut Vec<(Key, Found)>) -> Result<()> {
-        let mut room = Room::new(size);
-        loop {
-            let next = match self.held.take() {
-                Some(held) => Some(held),
-                None => self.next()?,
-            };
-            let Some((key, found)) = next else { return Ok(()) };
-            if !self.is_live(&found) {
-                continue;
-            }
-            if !room.take(&key, &found) {
-                self.held = Some((key, found));
-                return Ok(());
-            }
-            out.push((key, found));
-        }
+        let taken = self.take(size)?;
+        let mut picked: Vec<_> = self.sources.iter_mut().map(Source::take_picked).collect();
+        out.extend(taken.into_iter().filter_map(|one| match one {
+            Taken::Entry(entry) => Some(entry),
+            Taken::PickedBy(number) => picked[number].as_mut()?.next(),
+        }));
+        Ok(())
     }
 }

@@ -220,7 +220,7 @@ impl VersionedMap {
         for (visited, (key, versions)) in state.entries.range::<[u8], _>(range.bounds()).enumerate() {
             let found = newest_at(versions, point.seqno);
             if let Some(found) = found.filter(|found| found.entry.is_live(point.now) && found.seqno > floor) {
-                counts.add(found);
+                counts.add(found.entry.expires_at);
             }
             if visited + 1 == size {
                 return Some(key.clone());

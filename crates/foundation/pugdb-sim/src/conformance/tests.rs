@@ -212,7 +212,7 @@ impl Engine for Naive {
         let (mut counts, mut out) = (Counts::default(), Vec::new());
         cursor.fill(size, &mut out)?;
         for (_, found) in &out {
-            counts.add(found);
+            counts.add(found.entry.expires_at);
         }
         Ok(counts)
     }

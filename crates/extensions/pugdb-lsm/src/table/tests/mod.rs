@@ -247,9 +247,14 @@ fn run_scan(
             scan.supply(loaded.unwrap().pop().unwrap())?;
             continue;
         }
-        let peeked = scan.peek().map(|(key, found)| (key.clone(), found.clone()));
+        let told =
+            |peek: Peek<'_>| (peek.key.to_vec(), peek.seqno, peek.kind, peek.expires_at, peek.value_bytes);
+        let peeked = scan.peek().map(told);
         let next = scan.next()?;
-        assert_eq!(peeked, next);
+        let shown = next.as_ref().map(|(key, Found { seqno, entry })| {
+            (key.to_vec(), *seqno, entry.kind, entry.expires_at, entry.value.len())
+        });
+        assert_eq!(peeked, shown);
         match next {
             Some(entry) => out.push(entry),
             None => return Ok(out),

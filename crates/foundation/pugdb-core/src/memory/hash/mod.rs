@@ -414,7 +414,7 @@ impl Engine for Hash {
     fn count(&self, range: KeyRange, point: ReadPoint) -> Result<Counts> {
         let mut walk = self.walk(&range, Direction::Forward, point)?;
         let mut counts = Counts::default();
-        while walk.visit(&self.shards, |_, found| counts.add(found)) {}
+        while walk.visit(&self.shards, |_, found| counts.add(found.entry.expires_at)) {}
         Ok(counts)
     }
 }
