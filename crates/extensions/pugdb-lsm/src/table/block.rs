@@ -1,11 +1,15 @@
 //! A data block: entries in order, then the offset of each, then their count.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use pugdb_core::coding::{Reader, index};
 use pugdb_core::entry::{self, RawOp};
 use pugdb_core::{EntryKind, Error, Found, Key, Result, Seqno, Timestamp, limits};
+
+use super::entry_order;
+use super::heads::Heads;
 
 /// An entry's offset, and the count at the end.
 const OFFSET_BYTES: usize = 4;
@@ -66,13 +70,17 @@ fn offset(value: usize) -> u32 {
 
 /// The content of a data block, verified and opened. Cheap to clone; keys and values given out are views of it.
 ///
-/// A checksum says that the bytes are what was written, not who wrote them: every structure is checked as it is used.
+/// A checksum says that the bytes are what was written, not who wrote them: each entry and their order are checked when
+/// the block is decoded.
 #[derive(Clone)]
-pub struct Block {
+pub struct Block(Arc<Decoded>);
+
+struct Decoded {
     content: Bytes,
     /// Where the entries end and their offsets begin.
     entries_end: usize,
     count: usize,
+    heads: Heads,
 }
 
 /// Where an entry lies in a block, and what merging asks of it.
@@ -88,7 +96,7 @@ pub(super) struct Spot {
 
 impl std::fmt::Debug for Block {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Block({} entries, {} bytes)", self.count, self.content.len())
+        write!(f, "Block({} entries, {} bytes)", self.0.count, self.0.content.len())
     }
 }
 
@@ -98,37 +106,41 @@ impl Block {
         let (rest, count) = content.split_last_chunk::<OFFSET_BYTES>().ok_or_else(damaged)?;
         let count = index(u64::from(u32::from_le_bytes(*count)));
         let entries_end = rest.len().checked_sub(count * OFFSET_BYTES).ok_or_else(damaged)?;
-        if count == 0 {
-            return Err(damaged());
+        let mut entries: Vec<(&[u8], Seqno)> = Vec::with_capacity(count);
+        for position in 0..count {
+            let (seqno, raw) = entry_at(&content, entries_end, count, position)?;
+            if entries.last().is_some_and(|&last| entry_order(last, (raw.key, seqno)).is_ge()) {
+                return Err(out_of_order());
+            }
+            entries.push((raw.key, seqno));
         }
-        Ok(Self { content, entries_end, count })
+        let (Some((first, _)), Some((last, _))) = (entries.first(), entries.last()) else {
+            return Err(damaged());
+        };
+        let heads = Heads::new(first, last, entries.iter().map(|(key, _)| *key));
+        Ok(Self(Arc::new(Decoded { content, entries_end, count, heads })))
     }
 
     /// How many entries it holds; at least one.
     pub fn count(&self) -> usize {
-        self.count
+        self.0.count
     }
 
     /// What it takes in memory.
     pub fn bytes(&self) -> usize {
-        self.content.len()
+        self.0.content.len() + self.0.heads.bytes()
     }
 
     /// The entry number `position`, as it lies in the block.
     pub(super) fn raw(&self, position: usize) -> Result<(Seqno, RawOp<'_>)> {
-        let start = self.offset(position)?;
-        let end = if position + 1 < self.count { self.offset(position + 1)? } else { self.entries_end };
-        let mut reader = Reader::new(self.content.get(start..end.min(self.entries_end)).ok_or_else(damaged)?);
-        let seqno = Seqno(reader.u64().map_err(|_| damaged())?);
-        let raw = RawOp::decode(&mut reader).map_err(|_| damaged())?;
-        if reader.is_empty() { Ok((seqno, raw)) } else { Err(damaged()) }
+        entry_at(&self.0.content, self.0.entries_end, self.0.count, position)
     }
 
     /// Where entry number `position` lies.
     pub(super) fn spot(&self, position: usize) -> Result<Spot> {
         let (seqno, raw) = self.raw(position)?;
         // The key is a part of the content.
-        let start = raw.key.as_ptr().addr() - self.content.as_ptr().addr();
+        let start = raw.key.as_ptr().addr() - self.0.content.as_ptr().addr();
         Ok(Spot {
             position,
             seqno,
@@ -141,29 +153,30 @@ impl Block {
 
     /// The key of an entry of this block.
     pub(super) fn key(&self, spot: &Spot) -> &[u8] {
-        &self.content[spot.key.clone()]
+        &self.0.content[spot.key.clone()]
     }
 
     /// The key of an entry of this block, as a view of it.
     pub(super) fn owned_key(&self, spot: &Spot) -> Result<Key> {
-        Key::new(self.content.slice(spot.key.clone())).map_err(|_| damaged())
+        Key::new(self.0.content.slice(spot.key.clone())).map_err(|_| damaged())
     }
 
     /// The entry number `position`: key and value are views of the block.
     pub(super) fn entry(&self, position: usize) -> Result<(Key, Found)> {
         let (seqno, raw) = self.raw(position)?;
-        let key = Key::new(self.content.slice_ref(raw.key)).map_err(|_| damaged())?;
+        let key = Key::new(self.0.content.slice_ref(raw.key)).map_err(|_| damaged())?;
         Ok((key, self.found(seqno, &raw)))
     }
 
     /// What an entry of this block says.
     pub(super) fn found<'a>(&'a self, seqno: Seqno, raw: &RawOp<'a>) -> Found {
-        Found { seqno, entry: raw.entry(&|part| self.content.slice_ref(part)) }
+        Found { seqno, entry: raw.entry(&|part| self.0.content.slice_ref(part)) }
     }
 
-    /// The number of entries for which `before` holds; it must hold for none behind one for which it does not.
-    pub(super) fn partition(&self, before: impl Fn(&[u8], Seqno) -> bool) -> Result<usize> {
-        let (mut low, mut high) = (0, self.count);
+    /// The number of entries for which `before` holds. It holds for entries of smaller keys than `near` and for none of
+    /// larger ones; among those of `near` itself it must hold for none behind one for which it does not.
+    pub(super) fn partition(&self, near: &[u8], before: impl Fn(&[u8], Seqno) -> bool) -> Result<usize> {
+        let Range { start: mut low, end: mut high } = self.0.heads.near(near);
         while low < high {
             let middle = low + (high - low) / 2;
             let (seqno, raw) = self.raw(middle)?;
@@ -175,12 +188,26 @@ impl Block {
         }
         Ok(low)
     }
+}
 
-    fn offset(&self, position: usize) -> Result<usize> {
-        let at = self.entries_end + position * OFFSET_BYTES;
-        let bytes = self.content.get(at..).and_then(|rest| rest.first_chunk::<OFFSET_BYTES>());
+/// The entry number `position` of a block's content.
+fn entry_at(content: &[u8], entries_end: usize, count: usize, position: usize) -> Result<(Seqno, RawOp<'_>)> {
+    let offset = |position: usize| {
+        let at = entries_end + position * OFFSET_BYTES;
+        let bytes = content.get(at..).and_then(|rest| rest.first_chunk::<OFFSET_BYTES>());
         bytes.map(|bytes| index(u64::from(u32::from_le_bytes(*bytes)))).ok_or_else(damaged)
-    }
+    };
+    let start = offset(position)?;
+    let end = if position + 1 < count { offset(position + 1)? } else { entries_end };
+    let mut reader = Reader::new(content.get(start..end.min(entries_end)).ok_or_else(damaged)?);
+    let seqno = Seqno(reader.u64().map_err(|_| damaged())?);
+    let raw = RawOp::decode(&mut reader).map_err(|_| damaged())?;
+    if reader.is_empty() { Ok((seqno, raw)) } else { Err(damaged()) }
+}
+
+/// Entries do not ascend.
+pub(super) fn out_of_order() -> Error {
+    Error::corrupt("the entries are not in order; restore the file from a backup")
 }
 
 fn damaged() -> Error {
@@ -191,6 +218,28 @@ fn damaged() -> Error {
 mod tests {
     use super::*;
     use pugdb_core::{Entry, Value};
+
+    #[test]
+    fn entries_that_do_not_ascend_are_corrupt() {
+        let content = |entries: [(&[u8], u64); 3]| {
+            let (mut builder, mut content) = (BlockBuilder::default(), Vec::new());
+            for (key, seqno) in entries {
+                let entry = Entry::put(Value::new(vec![0; 5]).unwrap());
+                builder.add(&mut content, &Key::copy(key).unwrap(), &Found { seqno: Seqno(seqno), entry });
+            }
+            builder.finish(&mut content);
+            Bytes::from(content)
+        };
+        assert!(Block::decode(content([(b"a", 9), (b"a", 8), (b"b", 9)])).is_ok());
+        for wrong in [
+            [(&b"a"[..], 9), (b"a", 9), (b"b", 9)],
+            [(b"a", 8), (b"a", 9), (b"b", 9)],
+            [(b"a", 1), (b"c", 1), (b"b", 1)],
+        ] {
+            let error = Block::decode(content(wrong)).unwrap_err().to_string();
+            assert!(error.contains("not in order"), "{error}");
+        }
+    }
 
     #[test]
     fn an_entry_that_does_not_fill_its_place_is_corrupt() {
@@ -206,17 +255,16 @@ mod tests {
         let second = content[offsets + 4];
         for moved in (0..=255).filter(|&moved| moved != second) {
             content[offsets + 4] = moved;
-            let block = Block::decode(content.clone().into()).unwrap();
-            assert!(block.entry(0).is_err(), "second entry at {moved}");
+            assert!(Block::decode(content.clone().into()).is_err(), "second entry at {moved}");
         }
         // The first entry takes the second one and an offset for its own.
         content[8 + 2] += second + 4;
         content[offsets + 4] = 2 * second + 4;
-        assert!(Block::decode(content.clone().into()).unwrap().entry(0).is_err());
+        assert!(Block::decode(content.clone().into()).is_err());
         content[8 + 2] -= second + 4;
         content[offsets + 4] = second;
         // The last entry takes the offsets for its own: its value is as long as if they were part of it.
         content[usize::from(second) + 8 + 2] += 8;
-        assert!(Block::decode(content.into()).unwrap().entry(1).is_err());
+        assert!(Block::decode(content.into()).is_err());
     }
 }

@@ -22,8 +22,8 @@ pub struct TableCursor {
 impl TableCursor {
     pub(super) fn new(table: Arc<Table>) -> Self {
         let (index, bounds) = (&table.tail().index, table.bounds());
-        let start = index.partition(|key, _| *key < *bounds.first);
-        let end = index.partition(|key, _| *key <= *bounds.last) + 1;
+        let start = index.partition(&bounds.first, |key, _| *key < *bounds.first);
+        let end = index.partition(&bounds.last, |key, _| *key <= *bounds.last) + 1;
         let blocks = start..end.min(index.blocks().len());
         Self { table, blocks, last: None }
     }

@@ -8,6 +8,7 @@ use pugdb_core::coding::{Reader, put_bytes, put_varint};
 use pugdb_core::{Error, Result, Seqno, limits};
 
 use super::entry_order;
+use super::heads::Heads;
 
 /// Key length, seqno, block length, count: one byte each at least.
 const HANDLE_BYTES_MIN: usize = 4;
@@ -53,6 +54,8 @@ pub(super) struct BlockHandle {
 /// The index in memory: at least one block, in order, side by side.
 pub(super) struct Index {
     blocks: Vec<BlockHandle>,
+    /// Of their last keys.
+    heads: Heads,
     bytes: usize,
 }
 
@@ -61,8 +64,12 @@ impl Index {
     pub(super) fn decode(content: &Bytes, start: u64, end: u64) -> Result<Self> {
         let blocks = parse(content, start, end);
         let blocks = blocks.ok_or_else(|| Error::corrupt("the index is damaged; run `pugdb verify`"))?;
-        let bytes = content.len() + blocks.len() * size_of::<BlockHandle>();
-        Ok(Self { blocks, bytes })
+        let heads = match blocks.as_slice() {
+            [first, .., last] => Heads::new(&first.last, &last.last, blocks.iter().map(|block| &*block.last)),
+            rest => Heads::new(&[], &[], rest.iter().map(|block| &*block.last)),
+        };
+        let bytes = content.len() + blocks.len() * size_of::<BlockHandle>() + heads.bytes();
+        Ok(Self { blocks, heads, bytes })
     }
 
     /// The blocks, in order.
@@ -70,9 +77,11 @@ impl Index {
         &self.blocks
     }
 
-    /// The number of blocks whose last entry (and so every entry) is `before`.
-    pub(super) fn partition(&self, before: impl Fn(&[u8], Seqno) -> bool) -> usize {
-        self.blocks.partition_point(|block| before(&block.last, block.last_seqno))
+    /// The number of blocks whose last entry (and so every entry) is `before`. That holds for all entries of smaller keys
+    /// than `near`, and for none of larger ones.
+    pub(super) fn partition(&self, near: &[u8], before: impl Fn(&[u8], Seqno) -> bool) -> usize {
+        let near = self.heads.near(near);
+        near.start + self.blocks[near].partition_point(|block| before(&block.last, block.last_seqno))
     }
 
     /// How many entries all blocks hold; `None` when the sum is no number of entries.
@@ -132,7 +141,7 @@ mod tests {
         let index = Index::decode(&content.into(), 30, 250).unwrap();
         assert_eq!(index.blocks().iter().map(|block| block.offset).collect::<Vec<_>>(), [30, 130, 180]);
         assert_eq!(index.entries(), Some(6));
-        assert_eq!(index.partition(|key, seqno| key < b"b".as_slice() && seqno > Seqno(4)), 1);
+        assert_eq!(index.partition(b"a", |key, seqno| key < b"b".as_slice() && seqno > Seqno(4)), 1);
     }
 
     #[test]

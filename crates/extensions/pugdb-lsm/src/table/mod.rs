@@ -27,6 +27,7 @@ mod cursor;
 mod expiry;
 mod filter;
 mod footer;
+mod heads;
 mod index;
 mod inspect;
 mod load;

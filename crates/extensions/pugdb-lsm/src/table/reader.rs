@@ -141,7 +141,8 @@ impl Table {
             return None;
         }
         // All entries of the blocks before come before (key, seqno), and this one's last entry does not.
-        let number = self.tail.index.partition(|last, last_seqno| is_before(last, last_seqno, key, seqno));
+        let number =
+            self.tail.index.partition(key, |last, last_seqno| is_before(last, last_seqno, key, seqno));
         (number < self.tail.index.blocks().len()).then_some(number)
     }
 
@@ -154,7 +155,7 @@ impl Table {
     ) -> Result<Option<Found>> {
         let Some(seqno) = self.stored_seqno(seqno) else { return Ok(None) };
         let find = || -> Result<Option<Found>> {
-            let at = block.partition(|entry, entry_seqno| is_before(entry, entry_seqno, key, seqno))?;
+            let at = block.partition(key, |entry, entry_seqno| is_before(entry, entry_seqno, key, seqno))?;
             if at == block.count() {
                 return Ok(None);
             }

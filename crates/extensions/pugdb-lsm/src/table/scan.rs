@@ -1,5 +1,6 @@
 //! A scan of one table: says which block it needs, is given it, and shows one version of each key. No I/O inside.
 
+use std::ops::Bound;
 use std::sync::Arc;
 
 use pugdb_core::engine::{Direction, KeyRange};
@@ -82,9 +83,15 @@ impl TableScan {
         let seqno = table.stored_seqno(seqno).filter(|_| !range.is_empty());
         let index = &table.tail().index;
         let last = index.blocks().len() - 1;
-        let first = match direction {
-            Direction::Forward => index.partition(|key, _| is_before(&range, key)),
-            Direction::Reverse => index.partition(|key, _| !range.ends_before(key)).min(last),
+        let first = match (direction, &range.start, &range.end) {
+            (Direction::Forward, Bound::Unbounded, _) => 0,
+            (Direction::Forward, Bound::Included(near) | Bound::Excluded(near), _) => {
+                index.partition(near, |key, _| is_before(&range, key))
+            }
+            (Direction::Reverse, _, Bound::Unbounded) => last,
+            (Direction::Reverse, _, Bound::Included(near) | Bound::Excluded(near)) => {
+                index.partition(near, |key, _| !range.ends_before(key)).min(last)
+            }
         };
         let place = if seqno.is_some() && first <= last { Place::Needs(first) } else { Place::Over };
         let seqno = seqno.unwrap_or_default();
@@ -107,9 +114,15 @@ impl TableScan {
     /// `Corrupt` when the block's content is damaged.
     pub fn supply(&mut self, block: Block) -> Result<()> {
         let Place::Needs(number) = self.place else { return Ok(()) };
-        let next = match self.direction {
-            Direction::Forward => block.partition(|key, _| is_before(&self.range, key)),
-            Direction::Reverse => block.partition(|key, _| !self.range.ends_before(key)),
+        let next = match (self.direction, &self.range.start, &self.range.end) {
+            (Direction::Forward, Bound::Unbounded, _) => Ok(0),
+            (Direction::Forward, Bound::Included(near) | Bound::Excluded(near), _) => {
+                block.partition(near, |key, _| is_before(&self.range, key))
+            }
+            (Direction::Reverse, _, Bound::Unbounded) => Ok(block.count()),
+            (Direction::Reverse, _, Bound::Included(near) | Bound::Excluded(near)) => {
+                block.partition(near, |key, _| !self.range.ends_before(key))
+            }
         };
         let next = next.map_err(|error| error.at(self.table.tail().place(number)))?;
         self.place = Place::In { number, block, next };

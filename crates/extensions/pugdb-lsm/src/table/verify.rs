@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 
 use pugdb_core::{EntryKind, Error, FileId, Key, Result, Seqno, Timestamp};
 
-use super::block::Block;
+use super::block::{Block, out_of_order};
 use super::filter::KeyHash;
 use super::tail::Tail;
 use super::{TableMeta, entry_order};
@@ -103,7 +103,7 @@ impl<'a> Check<'a> {
     fn entry(&mut self, key: &Key, seqno: Seqno) -> Result<()> {
         let before = self.last.as_ref();
         if before.is_some_and(|(last, at)| entry_order((last, *at), (key, seqno)) != Ordering::Less) {
-            return Err(Error::corrupt("the entries are not in order; restore the file from a backup"));
+            return Err(out_of_order());
         }
         if before.is_none_or(|(last, _)| last != key) {
             self.summary.keys += 1;

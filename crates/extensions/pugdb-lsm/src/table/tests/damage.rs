@@ -167,7 +167,7 @@ fn garbage_is_no_block_and_never_a_panic() {
         for position in 0..block.count() {
             drop(block.entry(position));
         }
-        drop(block.partition(|key, seqno| key < b"m".as_slice() && seqno > Seqno(1 << 60)));
+        drop(block.partition(b"m", |key, seqno| key < b"m".as_slice() && seqno > Seqno(1 << 60)));
     }
 }
 
