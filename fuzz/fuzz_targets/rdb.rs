@@ -1,12 +1,44 @@
-//! Fuzzes the strings of RDB: bytes never do harm or take more memory than allowed, and a dump that is read is written
-//! again as one that means the same.
+//! Fuzzes RDB, its strings and its files: bytes never do harm or take more memory than allowed, a dump that is read is
+//! written again as one that means the same, and a file reads the same whole and in pieces.
 
 #![no_main]
 
+use std::io::{BufRead, BufReader};
+
 use libfuzzer_sys::fuzz_target;
-use pugdb_wire::rdb::{crc64, dump_string, lzf_decompress, read_string, restore_string};
+use pugdb_wire::rdb::{
+    FileItem, FileLimits, FileReader, crc64, dump_string, lzf_decompress, read_string, restore_string,
+};
 
 const BYTES_MAX: usize = 64 << 10;
+const KEY_BYTES_MAX: usize = 64;
+
+/// The items of a file up to its end or an error, and the text of the error.
+fn items(input: impl BufRead) -> (Vec<FileItem>, Option<String>) {
+    let limits = FileLimits { key_bytes_max: KEY_BYTES_MAX, value_bytes_max: BYTES_MAX };
+    let mut items = Vec::new();
+    let mut file = match FileReader::new(input, limits) {
+        Ok(file) => file,
+        Err(error) => return (items, Some(error.to_string())),
+    };
+    loop {
+        match file.next_item() {
+            Ok(Some(item)) => items.push(item),
+            Ok(None) => return (items, None),
+            Err(error) => return (items, Some(error.to_string())),
+        }
+    }
+}
+
+fn check_file(bytes: &[u8]) {
+    let whole = items(bytes);
+    for item in &whole.0 {
+        if let FileItem::String { key, value, .. } = item {
+            assert!(key.len() <= KEY_BYTES_MAX && value.len() <= BYTES_MAX);
+        }
+    }
+    assert_eq!(items(BufReader::with_capacity(3, bytes)), whole);
+}
 
 // The first two bytes are a length, the rest is the input.
 fuzz_target!(|data: &[u8]| {
@@ -29,4 +61,10 @@ fuzz_target!(|data: &[u8]| {
     if let Ok(string) = restore_string(&dump, BYTES_MAX) {
         assert!(string.len() <= BYTES_MAX);
     }
+
+    check_file(input);
+    // The same between a beginning and an end that are right.
+    let mut file = [b"REDIS0011", input, b"\xff"].concat();
+    file.extend(crc64(0, &file).to_le_bytes());
+    check_file(&file);
 });

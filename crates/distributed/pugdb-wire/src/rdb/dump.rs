@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::fmt;
 
+use super::value::type_name;
 use super::{RdbError, crc64, read_string, write_string};
 
 /// The version of RDB that is written: that of Redis 7.2.
@@ -29,15 +30,6 @@ pub const RDB_VERSION_MAX: u16 = 12;
 /// assert_eq!(dump_string(b"1815")[0], TYPE_STRING);
 /// ```
 pub const TYPE_STRING: u8 = 0;
-
-/// Types of RDB have numbers below this.
-///
-/// ```
-/// use pugdb_wire::rdb::{TYPE_STRING, TYPES};
-///
-/// assert!(TYPE_STRING < TYPES);
-/// ```
-pub const TYPES: u8 = 26;
 
 /// Version and checksum.
 const FOOTER_BYTES: usize = 10;
@@ -113,8 +105,8 @@ pub fn restore_string(dump: &[u8], bytes_max: usize) -> Result<Vec<u8>, DumpErro
     let (kind, mut rest) = object.split_first().ok_or(DumpError::Format(RdbError::Truncated))?;
     match *kind {
         TYPE_STRING => read_string(&mut rest, bytes_max).map_err(DumpError::Format),
-        1..TYPES => Err(DumpError::Type),
-        _ => Err(DumpError::Format(RdbError::Length)),
+        number if type_name(number).is_some() => Err(DumpError::Type),
+        number => Err(DumpError::Format(RdbError::Type(number))),
     }
 }
 
@@ -147,7 +139,11 @@ mod tests {
     #[test]
     fn what_is_intact_and_no_string_says_which_it_is() {
         assert_eq!(restore_string(&sealed(b"\x01\x01\x01a", 11), 100), Err(DumpError::Type));
-        assert_eq!(restore_string(&sealed(b"\xff", 11), 100), Err(DumpError::Format(RdbError::Length)));
+        for number in [6, 8, 26, 0xff] {
+            let error = DumpError::Format(RdbError::Type(number));
+            assert_eq!(restore_string(&sealed(&[number], 11), 100), Err(error));
+        }
+        assert_eq!(restore_string(&sealed(b"\x19", 11), 100), Err(DumpError::Type));
         assert_eq!(restore_string(&sealed(b"", 11), 100), Err(DumpError::Format(RdbError::Truncated)));
         assert_eq!(
             restore_string(&sealed(b"\x00\x05a", 11), 100),

@@ -6,8 +6,12 @@
 
 use super::RdbError;
 
-/// Three bytes can stand for this many at most, so an announced length is believed only up to that.
+/// The longest copy. It takes three bytes.
 const COPY_BYTES_MAX: usize = 7 + 255 + 2;
+/// So no byte stands for more than this many.
+const GROWTH_MAX: usize = COPY_BYTES_MAX / 3;
+/// Taken at once, whatever length is announced; more comes with the bytes.
+const RESERVED_BYTES_MAX: usize = 1 << 20;
 
 /// Unpacks a string whose length is known.
 ///
@@ -22,17 +26,20 @@ const COPY_BYTES_MAX: usize = 7 + 255 + 2;
 /// # Errors
 /// [`RdbError::Lzf`] when the bytes are not LZF, or do not make a string of exactly that length.
 pub fn lzf_decompress(packed: &[u8], length: usize) -> Result<Vec<u8>, RdbError> {
-    if length / COPY_BYTES_MAX > packed.len() {
-        return Err(RdbError::Lzf);
-    }
+    let mut bytes = Vec::with_capacity(reserved_bytes(packed.len(), length)?);
+    unpack(packed, length, &mut bytes)?;
+    if bytes.len() == length { Ok(bytes) } else { Err(RdbError::Lzf) }
+}
+
+/// Appends what the packed bytes stand for, and stops before there would be more than `length` of it.
+fn unpack(packed: &[u8], length: usize, bytes: &mut Vec<u8>) -> Result<(), RdbError> {
     let mut rest = packed;
-    let mut bytes = Vec::with_capacity(length);
     while let Some(control) = next(&mut rest) {
         let high = usize::from(control >> 5);
         if high == 0 {
             let (literal, after) = rest.split_at_checked(usize::from(control) + 1).ok_or(RdbError::Lzf)?;
             rest = after;
-            check_room(&bytes, literal.len(), length)?;
+            check_room(bytes, literal.len(), length)?;
             bytes.extend_from_slice(literal);
             continue;
         }
@@ -40,11 +47,19 @@ pub fn lzf_decompress(packed: &[u8], length: usize) -> Result<Vec<u8>, RdbError>
         let low = next(&mut rest).ok_or(RdbError::Lzf)?;
         let distance = (usize::from(control & 0x1f) << 8) + usize::from(low) + 1;
         let count = high + longer + 2;
-        check_room(&bytes, count, length)?;
+        check_room(bytes, count, length)?;
         let from = bytes.len().checked_sub(distance).ok_or(RdbError::Lzf)?;
-        copy_within(&mut bytes, from, count);
+        copy_within(bytes, from, count);
     }
-    if bytes.len() == length { Ok(bytes) } else { Err(RdbError::Lzf) }
+    Ok(())
+}
+
+/// How much memory an announced length is given before a byte of it is there.
+fn reserved_bytes(packed: usize, length: usize) -> Result<usize, RdbError> {
+    if length > packed.saturating_mul(GROWTH_MAX) {
+        return Err(RdbError::Lzf);
+    }
+    Ok(length.min(RESERVED_BYTES_MAX))
 }
 
 fn next(rest: &mut &[u8]) -> Option<u8> {
@@ -113,15 +128,32 @@ mod tests {
     #[test]
     fn what_redis_packed_is_unpacked() {
         assert_eq!(lzf_decompress(b"\x01aa\xe0%\x00\x01aa", 50).unwrap(), [b'a'; 50]);
+        assert_eq!(lzf_decompress(b"\x02abc\x20\x02", 6).unwrap(), b"abcabc");
         let fox = b"the quick brown fox the quick brown fox";
         let packed = b"\x14the quick brown fox t\xe0\x07\x13\x01ox";
         assert_eq!(lzf_decompress(packed, fox.len()).unwrap(), fox);
     }
 
     #[test]
+    fn an_announced_length_is_believed_only_as_far_as_the_bytes_can_unpack() {
+        assert_eq!(reserved_bytes(3, COPY_BYTES_MAX), Ok(COPY_BYTES_MAX));
+        assert_eq!(reserved_bytes(3, COPY_BYTES_MAX + 1), Err(RdbError::Lzf));
+        assert_eq!(reserved_bytes(0, 0), Ok(0));
+        assert_eq!(reserved_bytes(0, 1), Err(RdbError::Lzf));
+        assert_eq!(reserved_bytes(1 << 30, 1 << 32), Ok(RESERVED_BYTES_MAX));
+        assert_eq!(reserved_bytes(usize::MAX, usize::MAX), Ok(RESERVED_BYTES_MAX));
+        // What is longer than that still unpacks.
+        let longest = [&b"\x00a"[..], &b"\xe0\xff\x00".repeat(5_000)].concat();
+        assert_eq!(lzf_decompress(&longest, 1 + 5_000 * COPY_BYTES_MAX).unwrap(), b"a".repeat(1_320_001));
+    }
+
+    #[test]
     fn hostile_bytes_are_refused() {
-        let cases: [(&[u8], usize); 9] = [
+        let cases: [(&[u8], usize); 12] = [
             (b"\x00a", 2),
+            (b"\x02ab", 3),
+            (b"\x02abc", 2),
+            (b"\x02abc", 4),
             (b"\x00a", 0),
             (b"\x01a", 2),
             (b"\x20\x00", 3),
@@ -134,6 +166,9 @@ mod tests {
         for (packed, length) in cases {
             assert_eq!(lzf_decompress(packed, length), Err(RdbError::Lzf), "{packed:?} {length}");
         }
+        let mut bytes = Vec::new();
+        assert_eq!(unpack(b"\x00a\xe0\xff\x00", 100, &mut bytes), Err(RdbError::Lzf));
+        assert_eq!(bytes, b"a", "not a byte of a copy that is too long");
         assert_eq!(lzf_decompress(b"", 0).unwrap(), b"");
     }
 
@@ -150,6 +185,9 @@ mod tests {
             if let Ok(bytes) = lzf_decompress(&packed, length) {
                 prop_assert_eq!(bytes.len(), length);
             }
+            let mut bytes = Vec::new();
+            let _: Result<(), RdbError> = unpack(&packed, length, &mut bytes);
+            prop_assert!(bytes.len() <= length);
         }
     }
 }

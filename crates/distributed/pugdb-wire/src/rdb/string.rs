@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::fmt;
 
-use super::lzf_decompress;
+use super::{Source, lzf_decompress};
 
 /// Bytes that are not what RDB says they should be.
 ///
@@ -23,6 +23,10 @@ pub enum RdbError {
     Lzf,
     /// A string is longer than the reader allows.
     TooLong,
+    /// A type of value that no version up to [`RDB_VERSION_MAX`](super::RDB_VERSION_MAX) has.
+    Type(u8),
+    /// What a module has written has a part of an unknown kind.
+    Module,
 }
 
 impl fmt::Display for RdbError {
@@ -32,6 +36,8 @@ impl fmt::Display for RdbError {
             Self::Length => "a length or an encoding is not one of RDB",
             Self::Lzf => "a compressed string is damaged",
             Self::TooLong => "a string is longer than allowed",
+            Self::Type(number) => return write!(f, "there is no type of value {number}"),
+            Self::Module => "a module's value has an unknown part",
         })
     }
 }
@@ -75,17 +81,28 @@ const INTEGER_DIGITS_MAX: usize = 11;
 /// ```
 ///
 /// # Errors
-/// [`RdbError::Truncated`] and [`RdbError::Length`].
-pub fn read_length(input: &mut &[u8]) -> Result<Length, RdbError> {
-    let [first] = take(input)?;
+/// [`RdbError::Truncated`] and [`RdbError::Length`], and what the source adds.
+pub fn read_length<S: Source>(source: &mut S) -> Result<Length, S::Error> {
+    let [first] = source.array()?;
     Ok(match first {
-        0x00..=0x3f => Length::Bytes(u64::from(first)),
-        0x40..=0x7f => Length::Bytes(u64::from(u16::from_be_bytes([first & 0x3f, take::<1>(input)?[0]]))),
-        LENGTH_OF_32_BITS => Length::Bytes(u64::from(u32::from_be_bytes(take(input)?))),
-        LENGTH_OF_64_BITS => Length::Bytes(u64::from_be_bytes(take(input)?)),
+        0x00..=0x3f => Length::Bytes(first.into()),
+        0x40..=0x7f => {
+            let [low] = source.array()?;
+            Length::Bytes(u16::from_be_bytes([first & 0x3f, low]).into())
+        }
+        LENGTH_OF_32_BITS => Length::Bytes(u32::from_be_bytes(source.array()?).into()),
+        LENGTH_OF_64_BITS => Length::Bytes(u64::from_be_bytes(source.array()?)),
         ENCODED.. => Length::Encoded(first & !ENCODED),
-        _ => return Err(RdbError::Length),
+        _ => return Err(RdbError::Length.into()),
     })
+}
+
+/// Takes a number that is written as a length.
+pub(super) fn read_number<S: Source>(source: &mut S) -> Result<u64, S::Error> {
+    match read_length(source)? {
+        Length::Bytes(number) => Ok(number),
+        Length::Encoded(_) => Err(RdbError::Length.into()),
+    }
 }
 
 /// Appends a length in its shortest form.
@@ -124,23 +141,88 @@ pub fn write_length(length: u64, out: &mut Vec<u8>) {
 /// ```
 ///
 /// # Errors
-/// [`RdbError`], each of them.
-pub fn read_string(input: &mut &[u8], bytes_max: usize) -> Result<Vec<u8>, RdbError> {
-    let integer = match read_length(input)? {
-        Length::Bytes(length) => return Ok(take_slice(input, bounded(length, bytes_max)?)?.to_vec()),
-        Length::Encoded(INTEGER_OF_8_BITS) => i32::from(i8::from_le_bytes(take(input)?)),
-        Length::Encoded(INTEGER_OF_16_BITS) => i32::from(i16::from_le_bytes(take(input)?)),
-        Length::Encoded(INTEGER_OF_32_BITS) => i32::from_le_bytes(take(input)?),
-        Length::Encoded(LZF) => {
-            let (packed, length) = (plain_length(input)?, plain_length(input)?);
-            let length = bounded(length, bytes_max)?;
-            // Packed bytes are here already, so they need no bound of their own.
-            return lzf_decompress(take_slice(input, bounded(packed, usize::MAX)?)?, length);
+/// [`RdbError`], but for what is about values, and what the source adds.
+pub fn read_string<S: Source>(source: &mut S, bytes_max: usize) -> Result<Vec<u8>, S::Error> {
+    let head = Head::read(source)?;
+    head.string(source, bytes_max)?.ok_or_else(|| RdbError::TooLong.into())
+}
+
+/// A string that was read, or not for want of room.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Text {
+    Bytes(Vec<u8>),
+    TooLong(u64),
+}
+
+/// Takes a string of at most `bytes_max` bytes; a longer one is passed over.
+pub(super) fn read_or_skip_string<S: Source>(source: &mut S, bytes_max: usize) -> Result<Text, S::Error> {
+    let head = Head::read(source)?;
+    if let Some(string) = head.string(source, bytes_max)? {
+        return Ok(Text::Bytes(string));
+    }
+    head.skip(source)?;
+    Ok(Text::TooLong(head.bytes()))
+}
+
+/// Passes over a string.
+pub(super) fn skip_string<S: Source>(source: &mut S) -> Result<(), S::Error> {
+    Head::read(source)?.skip(source)
+}
+
+/// What stands before the bytes of a string and announces them; all of it, when it is an integer.
+enum Head {
+    Integer(i32),
+    Plain(u64),
+    /// The lengths before and after unpacking.
+    Packed(u64, u64),
+}
+
+impl Head {
+    fn read<S: Source>(source: &mut S) -> Result<Self, S::Error> {
+        Ok(match read_length(source)? {
+            Length::Bytes(length) => Self::Plain(length),
+            Length::Encoded(INTEGER_OF_8_BITS) => Self::Integer(i8::from_le_bytes(source.array()?).into()),
+            Length::Encoded(INTEGER_OF_16_BITS) => Self::Integer(i16::from_le_bytes(source.array()?).into()),
+            Length::Encoded(INTEGER_OF_32_BITS) => Self::Integer(i32::from_le_bytes(source.array()?)),
+            Length::Encoded(LZF) => Self::Packed(read_number(source)?, read_number(source)?),
+            Length::Encoded(_) => return Err(RdbError::Length.into()),
+        })
+    }
+
+    /// The string, whose bytes come next. `None`, and nothing is taken, when more than `bytes_max` would be held:
+    /// packed bytes count too, which are fewer in all that Redis writes.
+    fn string<S: Source>(&self, source: &mut S, bytes_max: usize) -> Result<Option<Vec<u8>>, S::Error> {
+        let fits = |length: u64| usize::try_from(length).ok().filter(|length| *length <= bytes_max);
+        Ok(match *self {
+            Self::Integer(integer) => {
+                Some(integer.to_string().into_bytes()).filter(|text| text.len() <= bytes_max)
+            }
+            Self::Plain(length) => match fits(length) {
+                Some(length) => Some(source.bytes(length)?.into()),
+                None => None,
+            },
+            Self::Packed(packed, length) => match (fits(packed), fits(length)) {
+                (Some(packed), Some(length)) => Some(lzf_decompress(source.bytes(packed)?.as_ref(), length)?),
+                _ => None,
+            },
+        })
+    }
+
+    fn skip<S: Source>(&self, source: &mut S) -> Result<(), S::Error> {
+        match *self {
+            Self::Integer(_) => Ok(()),
+            Self::Plain(length) | Self::Packed(length, _) => source.skip(length),
         }
-        Length::Encoded(_) => return Err(RdbError::Length),
-    };
-    let text = integer.to_string().into_bytes();
-    if text.len() <= bytes_max { Ok(text) } else { Err(RdbError::TooLong) }
+    }
+
+    /// How much would have been held.
+    fn bytes(&self) -> u64 {
+        match *self {
+            Self::Integer(integer) => integer.to_string().len() as u64,
+            Self::Plain(length) => length,
+            Self::Packed(packed, length) => packed.max(length),
+        }
+    }
 }
 
 /// Appends a string: an integer of at most 32 bits as one, everything else as it is.
@@ -178,29 +260,6 @@ fn integer(string: &[u8]) -> Option<i32> {
     }
     let integer: i32 = std::str::from_utf8(string).ok()?.parse().ok()?;
     (integer.to_string().as_bytes() == string).then_some(integer)
-}
-
-fn plain_length(input: &mut &[u8]) -> Result<u64, RdbError> {
-    match read_length(input)? {
-        Length::Bytes(length) => Ok(length),
-        Length::Encoded(_) => Err(RdbError::Length),
-    }
-}
-
-fn bounded(length: u64, max: usize) -> Result<usize, RdbError> {
-    usize::try_from(length).ok().filter(|length| *length <= max).ok_or(RdbError::TooLong)
-}
-
-fn take_slice<'a>(input: &mut &'a [u8], count: usize) -> Result<&'a [u8], RdbError> {
-    let (taken, rest) = input.split_at_checked(count).ok_or(RdbError::Truncated)?;
-    *input = rest;
-    Ok(taken)
-}
-
-fn take<const N: usize>(input: &mut &[u8]) -> Result<[u8; N], RdbError> {
-    let (taken, rest) = input.split_first_chunk().ok_or(RdbError::Truncated)?;
-    *input = rest;
-    Ok(*taken)
 }
 
 #[cfg(test)]
@@ -274,6 +333,32 @@ mod tests {
             assert_eq!(read_string(&mut &bytes[..], MAX), Err(error), "{bytes:?}");
         }
         assert_eq!(read_string(&mut &b"\xc0\x80"[..], 3), Err(RdbError::TooLong));
+        // Packed bytes are held too. These five would be four unpacked.
+        let packed = &b"\xc3\x05\x04\x03abcd"[..];
+        assert_eq!(read_string(&mut &packed[..], 4), Err(RdbError::TooLong));
+        assert_eq!(read_string(&mut &packed[..], 5).unwrap(), b"abcd");
+    }
+
+    #[test]
+    fn a_string_over_the_bound_is_passed_over_to_its_last_byte() {
+        let cases: [(&[u8], u64); 5] = [
+            (b"\xc0\x80", 4),
+            (b"\x05abcde", 5),
+            (b"\xc3\x05\x0a\x00a\xe0\x00\x00", 10),
+            (b"\xc3\x05\x04\x03abcd", 5),
+            (b"\xc3\x04\x03\x02abc", 4),
+        ];
+        for (bytes, length) in cases {
+            let input = [bytes, b"rest"].concat();
+            let (mut read, mut skipped) = (&input[..], &input[..]);
+            assert_eq!(read_or_skip_string(&mut read, 3), Ok(Text::TooLong(length)), "{bytes:?}");
+            assert_eq!(skip_string(&mut skipped), Ok(()), "{bytes:?}");
+            assert_eq!((read, skipped), (&b"rest"[..], &b"rest"[..]), "{bytes:?}");
+            assert_eq!(
+                read_or_skip_string(&mut bytes[..bytes.len() - 1].as_ref(), 3),
+                Err(RdbError::Truncated)
+            );
+        }
     }
 
     proptest! {

@@ -1,37 +1,44 @@
-//! Dumps made by hand, byte by byte, and what is read of them.
+//! Files made by hand, byte by byte, and what is read of them.
 
-use super::decoder::{Decoder, Item};
-use super::reader::{RdbError, Reader};
-use super::{Limits, crc64};
+use std::io::BufReader;
 
-const LIMITS: Limits = Limits { key_bytes_max: 100, value_bytes_max: 10_000 };
+use proptest::prelude::*;
 
-/// A dump of this version with this content, its end and checksum.
-fn dump(version: u32, content: &[u8]) -> Vec<u8> {
+use super::stream::Stream;
+use super::{FileError, FileItem, FileLimits, FileReader};
+use crate::rdb::{RdbError, crc64, read_string};
+
+const LIMITS: FileLimits = FileLimits { key_bytes_max: 100, value_bytes_max: 10_000 };
+
+/// A file of this version with this content, its end and checksum.
+fn dump(version: u16, content: &[u8]) -> Vec<u8> {
     let mut bytes = format!("REDIS{version:04}").into_bytes();
     bytes.extend_from_slice(content);
     bytes.push(0xff);
     if version >= 5 {
-        bytes.extend_from_slice(&crc64::update(0, &bytes).to_le_bytes());
+        bytes.extend_from_slice(&crc64(0, &bytes).to_le_bytes());
     }
     bytes
 }
 
-fn read(bytes: &[u8]) -> Result<Vec<Item>, RdbError> {
+fn read(bytes: &[u8]) -> Result<Vec<FileItem>, FileError> {
     read_within(bytes, LIMITS)
 }
 
-fn read_within(mut bytes: &[u8], limits: Limits) -> Result<Vec<Item>, RdbError> {
-    let mut decoder = Decoder::new(Reader::new(&mut bytes), limits)?;
+fn read_within(bytes: &[u8], limits: FileLimits) -> Result<Vec<FileItem>, FileError> {
+    // Pieces so small that almost every number and string is cut.
+    let mut file = FileReader::new(BufReader::with_capacity(3, bytes), limits)?;
     let mut items = Vec::new();
-    while let Some(item) = decoder.next()? {
+    while let Some(item) = file.next_item()? {
         items.push(item);
     }
+    assert_eq!(file.position(), bytes.len() as u64);
+    assert!(matches!(file.next_item(), Ok(None)));
     Ok(items)
 }
 
-fn string(key: &[u8], value: &[u8], expires_at_ms: Option<u64>) -> Item {
-    Item::String { key: key.to_vec(), value: value.to_vec(), expires_at_ms }
+fn string(key: &[u8], value: &[u8], expires_at_ms: Option<u64>) -> FileItem {
+    FileItem::String { key: key.to_vec(), value: value.to_vec(), expires_at_ms }
 }
 
 #[test]
@@ -74,12 +81,12 @@ fn databases_expiry_and_what_else_stands_around_a_key() {
     ]
     .concat();
     let items = [
-        Item::Other("function library"),
-        Item::Database(0),
+        FileItem::Other("function library"),
+        FileItem::Database(0),
         string(b"a", b"1", Some(100_000_000_000)),
         string(b"b", b"2", Some(1_000)),
         string(b"c", b"3", None),
-        Item::Database(15),
+        FileItem::Database(15),
         string(b"d", b"4", Some(0)),
     ];
     assert_eq!(read(&dump(12, &content)).unwrap(), items);
@@ -144,7 +151,7 @@ fn every_other_type_is_passed_over_to_its_last_byte() {
     for (number, name, value) in cases {
         let content = [&[number, 1, b'k'][..], &value, b"\x00\x01s\x01v"].concat();
         let items = read(&dump(11, &content)).unwrap_or_else(|error| panic!("type {number}: {error}"));
-        assert_eq!(items, [Item::Other(name), string(b"s", b"v", None)], "type {number}");
+        assert_eq!(items, [FileItem::Other(name), string(b"s", b"v", None)], "type {number}");
     }
 }
 
@@ -159,13 +166,16 @@ fn a_string_over_the_limit_is_passed_over() {
         b"\x01v\x00\x01k",
         &long(10_001),
         b"\x00\x01c\xc3\x05\x80\x00\x00\x27\x11\x00a\xe0\x00\x00",
+        // So is one whose packed bytes alone are too many to hold, whatever they would unpack to.
+        &[&b"\x00\x01p\xc3\x80\x00\x00\x27\x11\x05"[..], &[b'x'; 10_001]].concat(),
         b"\x00\x01s\x01v",
     ]
     .concat();
     let items = [
-        Item::TooLong { what: "key", bytes: 101 },
-        Item::TooLong { what: "value", bytes: 10_001 },
-        Item::TooLong { what: "value", bytes: 10_001 },
+        FileItem::KeyTooLong { bytes: 101 },
+        FileItem::ValueTooLong { bytes: 10_001 },
+        FileItem::ValueTooLong { bytes: 10_001 },
+        FileItem::ValueTooLong { bytes: 10_001 },
         string(b"s", b"v", None),
     ];
     assert_eq!(read(&dump(11, &content)).unwrap(), items);
@@ -189,12 +199,10 @@ fn the_checksum_is_checked_unless_the_server_made_none() {
 #[test]
 fn what_is_no_dump_is_told_so() {
     for bytes in [&b""[..], b"REDI", b"REDIS00", b"REDISabcd", b"PugDB\x1a\r\n and more", b"REDIS+011\xff"] {
-        assert!(matches!(read(bytes), Err(RdbError::NoDump)), "{}", bytes.escape_ascii());
+        assert!(matches!(read(bytes), Err(FileError::NoDump)), "{}", bytes.escape_ascii());
     }
     for version in [0, 13, 80, 9999] {
-        assert!(
-            matches!(read(&dump(version, b"")), Err(RdbError::Version(told)) if told == u64::from(version))
-        );
+        assert!(matches!(read(&dump(version, b"")), Err(FileError::Version(told)) if told == version));
     }
 }
 
@@ -220,7 +228,7 @@ fn hostile_bytes_give_errors_and_take_no_memory() {
     for content in cases {
         let bytes = dump(11, &content);
         // Without limits only bytes that are there can take memory: a buffer of what is announced would end the test.
-        let endless = Limits { key_bytes_max: usize::MAX, value_bytes_max: usize::MAX };
+        let endless = FileLimits { key_bytes_max: usize::MAX, value_bytes_max: usize::MAX };
         for limits in [LIMITS, endless] {
             assert!(read_within(&bytes, limits).is_err(), "{}", content.escape_ascii());
         }
@@ -238,6 +246,28 @@ fn hostile_bytes_give_errors_and_take_no_memory() {
         assert!(read(&bytes).is_err() || bytes == sound);
     }
     for end in 9..sound.len() {
-        assert!(matches!(read(&sound[..end]), Err(RdbError::Short)), "{end}");
+        assert!(matches!(read(&sound[..end]), Err(FileError::Format(RdbError::Truncated))), "{end}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn a_string_reads_the_same_from_a_slice_and_a_stream(
+        first in prop_oneof![0..=u8::MAX, 0xc0..=0xc4_u8],
+        more in proptest::collection::vec(prop_oneof![0..=u8::MAX, 0..8_u8], 0..20),
+        max in 0_usize..20,
+    ) {
+        let bytes = [&[first][..], &more].concat();
+        let (mut slice, mut stream) = (&bytes[..], Stream::new(BufReader::with_capacity(3, &bytes[..])));
+        let streamed = read_string(&mut stream, max).map_err(|error| match error {
+            FileError::Format(error) => error,
+            other => panic!("{other}"),
+        });
+        let read = read_string(&mut slice, max);
+        if read.is_ok() {
+            prop_assert_eq!(stream.position(), (bytes.len() - slice.len()) as u64);
+            prop_assert_eq!(stream.crc(), crc64(0, &bytes[..bytes.len() - slice.len()]));
+        }
+        prop_assert_eq!(streamed, read);
     }
 }

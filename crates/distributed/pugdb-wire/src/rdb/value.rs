@@ -1,7 +1,8 @@
 //! Values of types that are not kept: read just far enough to know where they end. No length among them is believed, only
 //! walked.
 
-use super::reader::{RdbError, Reader};
+use super::string::{read_number, skip_string};
+use super::{RdbError, Source};
 
 /// What the value of a type is made of.
 enum Shape {
@@ -51,90 +52,95 @@ fn shape(number: u8) -> Option<(&'static str, Shape)> {
     })
 }
 
+/// The name of a type other than a string.
+pub(super) fn type_name(number: u8) -> Option<&'static str> {
+    shape(number).map(|(name, _)| name)
+}
+
 /// Passes over the value of a type other than a string; the type's name.
-pub(super) fn skip_value(reader: &mut Reader<'_>, number: u8) -> Result<&'static str, RdbError> {
+pub(super) fn skip_value<S: Source>(source: &mut S, number: u8) -> Result<&'static str, S::Error> {
     let (name, shape) = shape(number).ok_or(RdbError::Type(number))?;
-    skip(reader, &shape)?;
+    skip(source, &shape)?;
     Ok(name)
 }
 
-fn skip(reader: &mut Reader<'_>, shape: &Shape) -> Result<(), RdbError> {
+fn skip<S: Source>(source: &mut S, shape: &Shape) -> Result<(), S::Error> {
     match shape {
-        Shape::Blob => reader.skip_text(),
+        Shape::Blob => skip_string(source),
         Shape::Many(parts) => {
-            many(reader, |reader| parts.iter().try_for_each(|part| skip_part(reader, *part)))
+            many(source, |source| parts.iter().try_for_each(|part| skip_part(source, *part)))
         }
         Shape::Timed(inner) => {
-            reader.skip(8)?;
-            skip(reader, inner)
+            source.skip(8)?;
+            skip(source, inner)
         }
-        Shape::Stream { version } => skip_stream(reader, *version),
+        Shape::Stream { version } => skip_stream(source, *version),
         Shape::Module => {
-            reader.length()?;
-            skip_module(reader)
+            read_number(source)?;
+            skip_module(source)
         }
     }
 }
 
 /// A count, then so many. Each takes a byte at least, so a count that is a lie ends with the input.
-fn many(
-    reader: &mut Reader<'_>,
-    mut one: impl FnMut(&mut Reader<'_>) -> Result<(), RdbError>,
-) -> Result<(), RdbError> {
-    let count = reader.length()?;
-    (0..count).try_for_each(|_| one(reader))
+fn many<S: Source>(
+    source: &mut S,
+    mut one: impl FnMut(&mut S) -> Result<(), S::Error>,
+) -> Result<(), S::Error> {
+    let count = read_number(source)?;
+    (0..count).try_for_each(|_| one(source))
 }
 
-fn skip_part(reader: &mut Reader<'_>, part: Part) -> Result<(), RdbError> {
+fn skip_part<S: Source>(source: &mut S, part: Part) -> Result<(), S::Error> {
     match part {
-        Part::Text => reader.skip_text(),
-        Part::Double => reader.skip(8),
-        Part::Length => reader.length().map(drop),
-        Part::Decimal => match reader.u8()? {
+        Part::Text => skip_string(source),
+        Part::Double => source.skip(8),
+        Part::Length => read_number(source).map(drop),
+        Part::Decimal => match source.array::<1>()?[0] {
             // Not a number and the two infinities.
             253..=255 => Ok(()),
-            length => reader.skip(length.into()),
+            length => source.skip(length.into()),
         },
     }
 }
 
-fn skip_stream(reader: &mut Reader<'_>, version: u8) -> Result<(), RdbError> {
-    let lengths = |reader: &mut Reader<'_>, count: u8| (0..count).try_for_each(|_| reader.length().map(drop));
+fn skip_stream<S: Source>(source: &mut S, version: u8) -> Result<(), S::Error> {
+    let lengths = |source: &mut S, count: u8| (0..count).try_for_each(|_| read_number(source).map(drop));
     // Blocks of entries: the first id, then the entries.
-    many(reader, |reader| {
-        reader.skip_text()?;
-        reader.skip_text()
+    many(source, |source| {
+        skip_string(source)?;
+        skip_string(source)
     })?;
     // How many entries; the last id. Later also the first id, the largest deleted id, how many were ever added.
-    lengths(reader, if version >= 2 { 8 } else { 3 })?;
-    many(reader, |reader| {
+    lengths(source, if version >= 2 { 8 } else { 3 })?;
+    many(source, |source| {
         // A group: its name, the last id it was given, later how many it has read.
-        reader.skip_text()?;
-        lengths(reader, if version >= 2 { 3 } else { 2 })?;
+        skip_string(source)?;
+        lengths(source, if version >= 2 { 3 } else { 2 })?;
         // What is not acknowledged: id, time, count.
-        many(reader, |reader| {
-            reader.skip(16 + 8)?;
-            lengths(reader, 1)
+        many(source, |source| {
+            source.skip(16 + 8)?;
+            lengths(source, 1)
         })?;
-        many(reader, |reader| {
+        many(source, |source| {
             // A consumer: its name, when it was seen, later when it was active, the ids it has not acknowledged.
-            reader.skip_text()?;
-            reader.skip(if version >= 3 { 16 } else { 8 })?;
-            many(reader, |reader| reader.skip(16))
+            skip_string(source)?;
+            source.skip(if version >= 3 { 16 } else { 8 })?;
+            many(source, |source| source.skip(16))
         })
     })
 }
 
 /// What a module has written, behind its id: values that each say what they are.
-pub(super) fn skip_module(reader: &mut Reader<'_>) -> Result<(), RdbError> {
+pub(super) fn skip_module<S: Source>(source: &mut S) -> Result<(), S::Error> {
     loop {
-        match reader.length()? {
+        match read_number(source)? {
             0 => return Ok(()),
-            1 | 2 => reader.length().map(drop)?,
-            3 => reader.skip(4)?,
-            4 => reader.skip(8)?,
-            5 => reader.skip_text()?,
-            _ => return Err(RdbError::Spelling("a module's value has an unknown part")),
+            1 | 2 => read_number(source).map(drop)?,
+            3 => source.skip(4)?,
+            4 => source.skip(8)?,
+            5 => skip_string(source)?,
+            _ => return Err(RdbError::Module.into()),
         }
     }
 }

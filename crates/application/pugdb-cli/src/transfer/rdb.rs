@@ -1,22 +1,5 @@
-//! `import rdb`: the strings of a Redis dump. A decoder of our own, without I/O but for the reader it is given, and bounded
-//! in memory by the largest key and value whatever a dump announces.
-//!
-//! The format: `rdb.c` and `rdb.h` of Redis 7.4 (BSD until 7.2), versions 1 to 12.
-//!
-//! | file | its part |
-//! |---|---|
-//! | `reader` | numbers, lengths, strings |
-//! | `decoder` | one item after the other |
-//! | `skip` | where values of other types end |
-//! | `lzf`, `crc64` | compressed strings; the checksum |
-
-mod crc64;
-mod decoder;
-mod lzf;
-mod reader;
-mod skip;
-#[cfg(test)]
-mod tests;
+//! `import rdb`: the strings of a Redis dump, database by database into keyspaces. The format is read by `pugdb_wire::rdb`,
+//! bounded in memory by the largest key and value whatever a dump announces.
 
 use std::collections::BTreeMap;
 use std::fs::OpenOptions;
@@ -24,6 +7,7 @@ use std::io::{self, BufRead, BufReader, Seek as _};
 use std::path::Path;
 
 use pugdb::{EntryOptions, Keyspace, Timestamp, limits};
+use pugdb_wire::rdb::{FileError, FileItem, FileLimits, FileReader};
 
 use super::arguments::RdbImport;
 use super::loader::Loader;
@@ -33,18 +17,6 @@ use crate::interrupt::Interrupt;
 use crate::outcome::{Exit, Failure};
 use crate::output::{self, Format};
 use crate::target::{Access, Local};
-use decoder::{Decoder, Item};
-use reader::{RdbError, Reader};
-
-/// The newest version of the format that is read: that of Redis 7.4.
-const VERSION_MAX: u64 = 12;
-
-/// How long strings may be.
-#[derive(Clone, Copy, Debug)]
-struct Limits {
-    key_bytes_max: usize,
-    value_bytes_max: usize,
-}
 
 pub(super) fn import(arguments: &RdbImport, format: Format, interrupt: &Interrupt) -> Result<Exit, Failure> {
     arguments.target.check_local("import")?;
@@ -69,7 +41,7 @@ pub(super) fn import(arguments: &RdbImport, format: Format, interrupt: &Interrup
 
 /// Why the walk through a dump ends early.
 enum Stop {
-    Damaged(RdbError, u64),
+    Damaged(FileError, u64),
     Interrupted,
     /// The database refuses.
     Failed(Failure),
@@ -78,8 +50,8 @@ enum Stop {
 impl Stop {
     fn failure(self, name: &str, rest: &str) -> Failure {
         match self {
-            Self::Damaged(RdbError::Io(error), _) => Failure::io(format!("read {name}"), &error),
-            Self::Damaged(error @ (RdbError::NoDump | RdbError::Version(_)), _) => {
+            Self::Damaged(FileError::Io(error), _) => Failure::io(format!("read {name}"), &error),
+            Self::Damaged(error @ (FileError::NoDump | FileError::Version(_)), _) => {
                 Failure::usage(format!("{name}: {error}"))
             }
             Self::Damaged(error, position) => {
@@ -94,26 +66,27 @@ impl Stop {
 /// Walks through a dump.
 fn walk(
     input: &mut dyn BufRead,
-    limits: Limits,
+    limits: FileLimits,
     interrupt: &Interrupt,
-    mut take: impl FnMut(Item, u64) -> Result<(), Failure>,
+    mut take: impl FnMut(FileItem, u64) -> Result<(), Failure>,
 ) -> Result<(), Stop> {
-    let mut decoder = Decoder::new(Reader::new(input), limits).map_err(|error| Stop::Damaged(error, 0))?;
+    let mut file = FileReader::new(input, limits).map_err(|error| Stop::Damaged(error, 0))?;
     loop {
         if interrupt.came() {
             return Err(Stop::Interrupted);
         }
-        match decoder.next() {
-            Ok(Some(item)) => take(item, decoder.position()).map_err(Stop::Failed)?,
+        match file.next_item() {
+            Ok(Some(item)) => take(item, file.position()).map_err(Stop::Failed)?,
             Ok(None) => return Ok(()),
-            Err(error) => return Err(Stop::Damaged(error, decoder.position())),
+            Err(error) => return Err(Stop::Damaged(error, file.position())),
         }
     }
 }
 
 /// Reads all of a dump and keeps nothing.
 fn check(input: &mut dyn BufRead, interrupt: &Interrupt) -> Result<(), Stop> {
-    let limits = Limits { key_bytes_max: limits::KEY_BYTES_MAX, value_bytes_max: limits::VALUE_BYTES_MAX };
+    let limits =
+        FileLimits { key_bytes_max: limits::KEY_BYTES_MAX, value_bytes_max: limits::VALUE_BYTES_MAX };
     walk(input, limits, interrupt, |_, _| Ok(()))
 }
 
@@ -136,7 +109,7 @@ fn import_from(
         others: BTreeMap::new(),
     };
     let limits =
-        Limits { key_bytes_max: limits::KEY_BYTES_MAX, value_bytes_max: import.loader.value_bytes_max() };
+        FileLimits { key_bytes_max: limits::KEY_BYTES_MAX, value_bytes_max: import.loader.value_bytes_max() };
     let walked = walk(input, limits, interrupt, |item, position| {
         import.progress.set_position(position);
         import.take(item)
@@ -165,8 +138,8 @@ struct Import<'a> {
 }
 
 impl Import<'_> {
-    fn take(&mut self, item: Item) -> Result<(), Failure> {
-        if let Item::Database(number) = item {
+    fn take(&mut self, item: FileItem) -> Result<(), Failure> {
+        if let FileItem::Database(number) = item {
             (self.database, self.keyspace) = (number, None);
             return Ok(());
         }
@@ -174,21 +147,21 @@ impl Import<'_> {
             return Ok(());
         }
         match item {
-            Item::Database(_) => {}
-            Item::Other(name) => {
+            FileItem::Database(_) => {}
+            FileItem::Other(name) => {
                 *self.others.entry(name).or_default() += 1;
                 self.progress.leave_out_unlisted();
             }
-            Item::TooLong { what: "key", bytes } => {
+            FileItem::KeyTooLong { bytes } => {
                 let reason =
                     format!("the key has {bytes} bytes; at most {} are allowed", limits::KEY_BYTES_MAX);
                 self.progress.leave_out_place(&format!("a key of database {}", self.database), &reason);
             }
-            Item::TooLong { .. } => {
+            FileItem::ValueTooLong { .. } => {
                 let reason = self.loader.too_large();
                 self.progress.leave_out_place(&format!("a key of database {}", self.database), &reason);
             }
-            Item::String { key, value, expires_at_ms } => self.put(&key, &value, expires_at_ms)?,
+            FileItem::String { key, value, expires_at_ms } => self.put(&key, &value, expires_at_ms)?,
         }
         Ok(())
     }
