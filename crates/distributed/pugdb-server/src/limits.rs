@@ -41,6 +41,9 @@ pub(crate) const RESERVE_STEP_BYTES: usize = 16 << 10;
 /// What an argument that is queued by `MULTI` takes beside its bytes.
 pub(crate) const QUEUED_OVERHEAD_BYTES: usize = 64;
 
+/// What a key that is watched takes beside its bytes.
+pub(crate) const WATCHED_OVERHEAD_BYTES: usize = 256;
+
 /// Cursors of `SCAN`. A scan under way has two, for the last one may be asked for again: these are 10,000 scans.
 pub(crate) const CURSORS_MAX: usize = 20_000;
 

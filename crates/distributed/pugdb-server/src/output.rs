@@ -117,7 +117,7 @@ impl Output {
 }
 
 /// What a reply takes at most.
-fn encoded_bytes_max(reply: &Reply) -> usize {
+pub(crate) fn encoded_bytes_max(reply: &Reply) -> usize {
     let sum = |values: &[Reply]| values.iter().map(encoded_bytes_max).fold(0, usize::saturating_add);
     let text = match reply {
         Reply::Simple(text) | Reply::Error(text) | Reply::BigNumber(text) => text.len(),

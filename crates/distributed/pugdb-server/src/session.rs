@@ -5,11 +5,12 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
-use pugdb::CommitTicket;
+use pugdb::{CommitTicket, Keyspace};
 use pugdb_wire::resp::Protocol;
 
 use crate::clients::Client;
-use crate::commands::{Flag, Found, Transaction, Watched};
+use crate::commands::{Flag, Found, Transaction, Watches};
+use crate::failure::Failure;
 use crate::limits::DELAY_MAX;
 use crate::shared::Shared;
 use crate::slowlog;
@@ -35,7 +36,7 @@ pub(crate) struct Session {
     /// What is queued since `MULTI`.
     pub(crate) transaction: Option<Transaction>,
     /// What `WATCH` looks after.
-    watches: Vec<Watched>,
+    watches: Watches,
     /// For the writes whose replies are not sent.
     ticket: Option<CommitTicket>,
 }
@@ -57,6 +58,7 @@ pub(crate) const DEFAULT_USER: &str = "default";
 
 impl Session {
     pub(crate) fn new(shared: Arc<Shared>, client: Arc<Client>) -> Self {
+        let watches = Watches::new(shared.budget.reservation());
         Self {
             shared,
             client,
@@ -68,7 +70,7 @@ impl Session {
             delay: Duration::ZERO,
             user: DEFAULT_USER,
             transaction: None,
-            watches: Vec::new(),
+            watches,
             ticket: None,
         }
     }
@@ -89,21 +91,21 @@ impl Session {
         std::mem::replace(&mut self.transaction, transaction)
     }
 
-    pub(crate) fn watches(&self) -> &[Watched] {
-        &self.watches
-    }
-
-    pub(crate) fn add_watch(&mut self, watched: Watched) {
-        self.client.change(|state| state.watches.push(Arc::clone(&watched.watch)));
-        self.watches.push(watched);
+    /// Watches a key.
+    pub(crate) fn add_watch(&mut self, keyspace: &Keyspace, key: &[u8]) -> Result<(), Failure> {
+        if let Some(watch) = self.watches.add(keyspace, key)? {
+            self.client.change(|state| state.watches.push(Arc::clone(watch)));
+        }
+        Ok(())
     }
 
     /// Watches nothing any more.
-    pub(crate) fn take_watches(&mut self) -> Vec<Watched> {
+    pub(crate) fn take_watches(&mut self) -> Watches {
         if !self.watches.is_empty() {
-            self.client.change(|state| state.watches.clear());
+            self.client.change(|state| state.watches = Vec::new());
         }
-        std::mem::take(&mut self.watches)
+        let none = Watches::new(self.shared.budget.reservation());
+        std::mem::replace(&mut self.watches, none)
     }
 
     /// The reply to this command is sent after so long.

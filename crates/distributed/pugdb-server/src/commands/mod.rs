@@ -44,7 +44,7 @@ use table::{Command, Does};
 
 pub use reference::command_reference;
 pub(crate) use table::{Flag, TABLE};
-pub(crate) use transactions::{Transaction, Watched};
+pub(crate) use transactions::{Transaction, Watches};
 
 /// A command, and where it stands in the table.
 #[derive(Clone, Copy)]

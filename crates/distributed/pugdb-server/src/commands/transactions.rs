@@ -1,9 +1,10 @@
 //! Transactions: `MULTI` queues commands, `EXEC` runs them as one step, if nothing that was watched has changed.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use pugdb::{Keyspace, LockScope, LockedKeys, Watch};
+use pugdb::{Keyspace, KeyspaceId, LockScope, LockedKeys, Watch};
 use pugdb_wire::resp::Reply;
 
 use super::keys::named_databases;
@@ -12,7 +13,8 @@ use super::{Found, count_and_time, need_integer_in};
 use crate::budget::Reservation;
 use crate::call::Call;
 use crate::failure::Failure;
-use crate::limits::{DATABASES, QUEUED_OVERHEAD_BYTES};
+use crate::limits::{DATABASES, QUEUED_OVERHEAD_BYTES, REPLY_BYTES_MAX, WATCHED_OVERHEAD_BYTES};
+use crate::output::encoded_bytes_max;
 use crate::session::Session;
 
 /// What a connection has queued since `MULTI`.
@@ -61,11 +63,7 @@ pub(super) fn watch(call: &mut Call<'_>, arguments: &[Bytes]) -> Result<Reply, F
     // A key that is not there is watched too, so its keyspace has to be.
     let keyspace = call.keyspace_to_write()?;
     for key in arguments.iter().skip(1) {
-        let is_known = call.watches().iter().any(|watched| watched.is(&keyspace, key));
-        if !is_known {
-            let watch = Arc::new(keyspace.watch(key)?);
-            call.add_watch(Watched { keyspace: keyspace.clone(), key: Bytes::copy_from_slice(key), watch });
-        }
+        call.add_watch(&keyspace, key)?;
     }
     Ok(Reply::OK)
 }
@@ -76,17 +74,45 @@ pub(super) fn unwatch(call: &mut Call<'_>, _: &[Bytes]) -> Result<Reply, Failure
     Ok(Reply::OK)
 }
 
-/// A key that a client watches.
-pub(crate) struct Watched {
-    keyspace: Keyspace,
-    key: Bytes,
-    /// Seen by whoever lists the clients, too.
-    pub(crate) watch: Arc<Watch>,
+/// The keys that a client watches, each once.
+pub(crate) struct Watches {
+    list: Vec<Watched>,
+    known: HashSet<(KeyspaceId, Bytes)>,
+    /// For the keys.
+    reserved: Reservation,
 }
 
-impl Watched {
-    fn is(&self, keyspace: &Keyspace, key: &[u8]) -> bool {
-        self.key == key && self.keyspace.id() == keyspace.id()
+struct Watched {
+    keyspace: Keyspace,
+    key: Bytes,
+    watch: Arc<Watch>,
+}
+
+impl Watches {
+    pub(crate) fn new(reserved: Reservation) -> Self {
+        Self { list: Vec::new(), known: HashSet::new(), reserved }
+    }
+
+    /// Watches a key, too; `None` when it does already.
+    pub(crate) fn add(&mut self, keyspace: &Keyspace, key: &[u8]) -> Result<Option<&Arc<Watch>>, Failure> {
+        let key = Bytes::copy_from_slice(key);
+        if self.known.contains(&(keyspace.id(), key.clone())) {
+            return Ok(None);
+        }
+        let bytes = self.reserved.bytes() + key.len() + WATCHED_OVERHEAD_BYTES;
+        self.reserved.set(bytes).map_err(|_| Failure::OUT_OF_BUFFERS)?;
+        let watch = Arc::new(keyspace.watch(&key)?);
+        self.known.insert((keyspace.id(), key.clone()));
+        self.list.push(Watched { keyspace: keyspace.clone(), key, watch });
+        Ok(self.list.last().map(|watched| &watched.watch))
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
+    fn are_broken(&self) -> bool {
+        self.list.iter().any(|watched| watched.watch.is_broken())
     }
 }
 
@@ -144,7 +170,7 @@ pub(super) fn exec(call: &mut Call<'_>, _: &[Bytes]) -> Result<Reply, Failure> {
     }
     let Transaction { queued, .. } = transaction;
     // Refused without a look at the queue, which makes keyspaces.
-    if watches.iter().any(|watched| watched.watch.is_broken()) {
+    if watches.are_broken() {
         return Ok(Reply::NullArray);
     }
     let keys = locked_keys(call, &queued, &watches)?;
@@ -155,15 +181,14 @@ pub(super) fn exec(call: &mut Call<'_>, _: &[Bytes]) -> Result<Reply, Failure> {
     let mut fatal = None;
     let db = call.shared.db.clone();
     let outcome = db.update_keys_ticket(scope, |locked| {
-        if watches.iter().any(|watched| watched.watch.is_broken()) {
+        if watches.are_broken() {
             return Ok(Reply::NullArray);
         }
-        let replies = run_all(call, &queued, locked).map_err(|failure| {
+        run_all(call, &queued, locked).map_err(|failure| {
             fatal = Some(failure);
             // It only carries the way out: the failure itself is what counts.
             pugdb::Error::conflict("refused")
-        })?;
-        Ok(Reply::Array(replies))
+        })
     });
     match (outcome, fatal) {
         (_, Some(failure)) => Err(failure),
@@ -176,20 +201,26 @@ pub(super) fn exec(call: &mut Call<'_>, _: &[Bytes]) -> Result<Reply, Failure> {
 }
 
 /// Runs the queue. An error of one command is its reply, and the others keep their effects, as in Redis; one of the
-/// database ends it all, for then nothing may have happened.
-fn run_all(session: &mut Session, queued: &[Queued], locked: &mut LockedKeys) -> Result<Vec<Reply>, Failure> {
-    let mut replies = Vec::with_capacity(queued.len());
+/// database ends it all, for then nothing may have happened. Replies that nobody will be sent are not kept.
+fn run_all(session: &mut Session, queued: &[Queued], locked: &mut LockedKeys) -> Result<Reply, Failure> {
+    let (mut replies, mut bytes) = (Vec::new(), 0_usize);
     for Queued { found, arguments, .. } in queued {
         let ran = count_and_time(session, *found, arguments, |session| {
             found.run(&mut Call::within(session, locked), arguments)
         });
-        match ran {
-            Ok(reply) => replies.push(reply),
+        let reply = match ran {
+            Ok(reply) => reply,
             Err(failure) if failure.is_of_database() => return Err(failure),
-            Err(failure) => replies.push(failure.to_reply()),
+            Err(failure) => failure.to_reply(),
+        };
+        bytes = bytes.saturating_add(encoded_bytes_max(&reply));
+        if bytes > REPLY_BYTES_MAX {
+            replies = Vec::new();
+        } else {
+            replies.push(reply);
         }
     }
-    Ok(replies)
+    Ok(if bytes > REPLY_BYTES_MAX { Failure::REPLY_TOO_LARGE.to_reply() } else { Reply::Array(replies) })
 }
 
 type LockedKey<'a> = (Keyspace, &'a [u8]);
@@ -198,7 +229,7 @@ type LockedKey<'a> = (Keyspace, &'a [u8]);
 fn locked_keys<'a>(
     call: &Call<'_>,
     queued: &'a [Queued],
-    watches: &'a [Watched],
+    watches: &'a Watches,
 ) -> Result<Option<Vec<LockedKey<'a>>>, Failure> {
     // Made first: nobody can make one while the keys are locked, and what is read there is to be locked too.
     for Queued { found, arguments, database } in queued.iter().filter(|queued| queued.found.has(Flag::Write))
@@ -216,6 +247,6 @@ fn locked_keys<'a>(
         let Some(keyspace) = call.keyspace_of(*database)? else { continue };
         keys.extend(found.keys_of(arguments).map(|key| (keyspace.clone(), key.as_ref())));
     }
-    keys.extend(watches.iter().map(|watched| (watched.keyspace.clone(), watched.key.as_ref())));
+    keys.extend(watches.list.iter().map(|watched| (watched.keyspace.clone(), watched.key.as_ref())));
     Ok(Some(keys))
 }

@@ -8,8 +8,9 @@ use std::time::Duration;
 use pugdb::env::Clock;
 use pugdb::env::os::OsClock;
 
-use super::harness::{Client, Running, request};
+use super::harness::{Client, Running, options, request};
 use super::history::{Event, contradiction};
+use crate::ServerOptions;
 
 const CLIENTS: u64 = 32;
 const KEYS: [&str; 4] = ["a", "b", "c", "d"];
@@ -176,4 +177,40 @@ fn read_or_write(client: &mut Client, clock: &OsClock, values: &AtomicU64, act: 
         (index, Event { start, end, is_write, value })
     };
     seen.into_iter().map(event).collect()
+}
+
+#[test]
+fn very_many_watched_keys_are_bounded_by_memory_and_by_nothing_else() {
+    let keys: Vec<String> = (0..200_000).map(|number| format!("key{number}")).collect();
+    let watch: Vec<&str> = ["WATCH"].into_iter().chain(keys.iter().map(String::as_str)).collect();
+    let server = Running::in_memory();
+    let (mut client, mut other) = (server.connect(), server.connect());
+    // Looking through all of them for each would take minutes.
+    assert_eq!(client.call(&watch), "+OK");
+    assert_eq!(other.call(&["SET", "key150000", "v"]), "+OK");
+    assert_eq!(client.call(&["MULTI"]), "+OK");
+    assert_eq!(client.call(&["SET", "key1", "v"]), "+QUEUED");
+    assert_eq!(client.call(&["EXEC"]), "nil array");
+
+    let server = Running::in_memory_with(ServerOptions { buffer_bytes: 32 << 20, ..options() });
+    let mut client = server.connect();
+    let refused = client.call(&watch);
+    assert!(refused.starts_with("-OOM"), "{refused}");
+    assert_eq!(client.call(&["UNWATCH"]), "+OK");
+    server.eventually(|shared| shared.budget.used() < 1 << 20);
+}
+
+#[test]
+fn replies_of_a_transaction_that_nobody_can_be_sent_are_not_kept() {
+    let server = Running::on_disk();
+    let mut client = server.connect();
+    assert_eq!(client.call(&["SET", "large", &"v".repeat(1 << 20)]), "+OK");
+    assert_eq!(client.call(&["MULTI"]), "+OK");
+    for _ in 0..600 {
+        assert_eq!(client.call(&["GET", "large"]), "+QUEUED");
+    }
+    assert_eq!(client.call(&["INCR", "count"]), "+QUEUED");
+    let refused = client.call(&["EXEC"]);
+    assert!(refused.contains("larger than 512 MiB") && refused.contains("carried out"), "{refused}");
+    assert_eq!(client.call(&["GET", "count"]), "\"1\"");
 }
