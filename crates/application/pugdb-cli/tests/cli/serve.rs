@@ -37,18 +37,22 @@ fn a_signal_ends_it_in_good_order() {
     }
 }
 
+fn starts_again_with_all_that_was_set(data: &std::path::Path) {
+    let again = Running::start(data, &[]);
+    assert!(again.greeting.contains("it was not closed in good order"), "{}", again.greeting);
+    assert_eq!(
+        Client::connect(again.address).ask(&[b"GET", b"k"]),
+        pugdb_wire::resp::Reply::Bulk("v".into())
+    );
+}
+
 #[test]
 fn a_kill_is_told_at_the_next_start() {
     let dir = tempfile::tempdir().unwrap();
     let server = Running::start(dir.path(), &[]);
     Client::connect(server.address).ask(&[b"SET", b"k", b"v"]);
     server.kill();
-    let again = Running::start(dir.path(), &[]);
-    assert!(again.greeting.contains("it was not closed in good order"), "{}", again.greeting);
-    assert_eq!(
-        Client::connect(again.address).ask(&[b"GET", b"k"]),
-        pugdb_wire::resp::Reply::Bulk("v".into())
-    );
+    starts_again_with_all_that_was_set(dir.path());
 }
 
 #[test]
@@ -165,12 +169,7 @@ fn a_second_signal_ends_it_at_once_and_loses_nothing() {
         server.child.try_wait().unwrap()
     });
     assert_eq!(ended.expect("it ends").code(), Some(130));
-    let again = Running::start(dir.path(), &[]);
-    assert!(again.greeting.contains("it was not closed in good order"), "{}", again.greeting);
-    assert_eq!(
-        Client::connect(again.address).ask(&[b"GET", b"k"]),
-        pugdb_wire::resp::Reply::Bulk("v".into())
-    );
+    starts_again_with_all_that_was_set(dir.path());
 }
 
 #[test]
