@@ -50,7 +50,7 @@ pub(crate) struct Client {
 }
 
 /// What changes while a client is connected.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub(crate) struct ClientState {
     pub(crate) name: String,
     pub(crate) library_name: String,
@@ -82,8 +82,8 @@ impl ClientState {
 }
 
 impl Client {
-    pub(crate) fn state(&self) -> ClientState {
-        self.state.lock().clone()
+    pub(crate) fn see<R>(&self, look: impl FnOnce(&ClientState) -> R) -> R {
+        look(&self.state.lock())
     }
 
     pub(crate) fn change(&self, change: impl FnOnce(&mut ClientState)) {
@@ -135,7 +135,7 @@ impl Client {
 
     /// The line of `CLIENT LIST`, without its end.
     pub(crate) fn describe(&self, out: &mut String) {
-        let state = self.state();
+        let state = self.state.lock();
         let age = self.connected_at.elapsed().as_secs();
         let idle = self.silence().as_secs();
         let flags = state.flags(&self.address);

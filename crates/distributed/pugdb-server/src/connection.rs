@@ -255,7 +255,7 @@ impl Connection {
         let ran = catch_unwind(AssertUnwindSafe(|| commands::run(session, request.arguments(), output)));
         if ran.is_err() {
             self.shared.stats.panics.add(1);
-            report_panic(self.session.client.state().last_command);
+            report_panic(self.session.client.see(|state| state.last_command));
             self.output.push(&Failure::INTERNAL.to_reply(), Tells::Nothing, self.session.protocol);
             // Its state may be half changed.
             self.session.closing = true;

@@ -38,7 +38,7 @@ impl Slowlog {
         client: &Arc<Client>,
         entries_max: usize,
     ) {
-        let (address, client_name) = (client.address.to_string(), client.state().name);
+        let (address, client_name) = (client.address.to_string(), client.see(|state| state.name.clone()));
         let mut guard = self.entries.lock();
         let (next_id, entries) = &mut *guard;
         entries.push_front(SlowEntry { id: *next_id, at, microseconds, words, address, client_name });

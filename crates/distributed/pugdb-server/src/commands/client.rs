@@ -1,5 +1,6 @@
 //! `CLIENT`: who is connected, and what a client says of itself.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -53,7 +54,7 @@ fn checked_text(text: &Bytes) -> Option<String> {
 }
 
 fn getname(call: &mut Call<'_>, _: &[Bytes]) -> Result<Reply, Failure> {
-    let name = call.client.state().name;
+    let name = call.client.see(|state| state.name.clone());
     Ok(if name.is_empty() { Reply::Null } else { super::text(name) })
 }
 
@@ -98,7 +99,7 @@ fn list(call: &mut Call<'_>, arguments: &[Bytes]) -> Result<Reply, Failure> {
             }
         }
         [option, ids @ ..] if is(option, "id") && !ids.is_empty() => {
-            let ids: Option<Vec<u64>> = ids.iter().map(|id| client_id(id)).collect();
+            let ids: Option<HashSet<u64>> = ids.iter().map(|id| client_id(id)).collect();
             let ids = ids.ok_or(Failure::new("ERR Invalid client ID"))?;
             clients.retain(|client| ids.contains(&client.id));
         }

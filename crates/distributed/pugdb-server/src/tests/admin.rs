@@ -15,7 +15,7 @@ use crate::{Server, ServerOptions};
 /// Waits until a command of another connection is held up.
 fn wait_for_a_waiter(server: &Running, count: usize) {
     server.eventually(|shared| {
-        shared.clients.all().iter().filter(|client| client.state().is_waiting).count() == count
+        shared.clients.all().iter().filter(|client| client.see(|state| state.is_waiting)).count() == count
     });
 }
 
@@ -38,7 +38,8 @@ fn a_pause_of_writes_holds_writes_and_lets_reads_pass() {
     }
     // Nobody waits before somebody has looked.
     server.eventually(|shared| {
-        shared.clients.all().iter().filter(|client| client.state().is_waiting).count() == writers.len()
+        shared.clients.all().iter().filter(|client| client.see(|state| state.is_waiting)).count()
+            == writers.len()
     });
     assert_eq!(reader.call(&["GET", "a"]), "\"1\"");
     assert!(admin.call(&["CLIENT", "LIST"]).contains("flags=b "));

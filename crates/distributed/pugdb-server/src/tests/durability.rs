@@ -23,7 +23,7 @@ fn replies_wait_for_the_sync_and_hold_no_thread() {
     let mut reader = server.connect();
     reader.send("GET a\r\n");
     // It has run when it is among those whose last command is a GET.
-    while !server.shared.clients.all().iter().any(|client| client.state().last_command == "get") {
+    while !server.shared.clients.all().iter().any(|client| client.see(|state| state.last_command == "get")) {
         assert_eq!(bystander.call(&["PING"]), "+PONG");
     }
     for _ in 0..100 {
@@ -45,8 +45,13 @@ fn after_a_failed_sync_writes_are_refused_and_reads_go_on() {
     let mut client = server.connect();
     assert_eq!(client.call(&["MSET", "a", "1", "n", "1"]), "+OK");
 
-    server.world.syncs.set(Fate::Fail);
+    // Held until the commands have run: were the idle sync to fail before, the write would be refused at once.
+    server.world.syncs.set(Fate::Hold);
     client.send("PING\r\nGET a\r\nSET a 2\r\nECHO x\r\n");
+    server.eventually(|shared| {
+        shared.clients.all().iter().any(|client| client.see(|state| state.last_command == "echo"))
+    });
+    server.world.syncs.set(Fate::Fail);
     assert_eq!(client.text(), "+PONG");
     let (read, written) = (client.text(), client.text());
     assert!(read.starts_with("-UNAVAILABLE "), "{read}");
@@ -101,7 +106,8 @@ fn commands_that_wait_inside_the_database_do_not_hold_up_others() {
     for (number, client) in blocked.iter_mut().enumerate() {
         client.send(format!("SELECT {number}\r\nSET a 1\r\n"));
     }
-    let is_in_set = |client: &&std::sync::Arc<crate::clients::Client>| client.state().last_command == "set";
+    let is_in_set =
+        |client: &&std::sync::Arc<crate::clients::Client>| client.see(|state| state.last_command == "set");
     while server.shared.clients.all().iter().filter(is_in_set).count() < blocked.len() {
         assert_eq!(bystander.call(&["PING"]), "+PONG");
     }
