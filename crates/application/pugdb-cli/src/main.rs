@@ -1,5 +1,6 @@
 //! The command `pugdb`: reads the command line, runs one subcommand, ends with its exit code.
 
+mod allocator;
 mod arguments;
 mod bench;
 mod doctor;
@@ -29,6 +30,7 @@ use crate::output::Format;
 use crate::settings::Settings;
 
 fn main() -> ExitCode {
+    allocator::limit_arenas();
     let result = settings::read().and_then(|(arguments, settings)| run(&arguments, &settings));
     let exit = result.unwrap_or_else(|failure| {
         output::failure(&failure);
