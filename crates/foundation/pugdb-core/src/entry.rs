@@ -323,11 +323,14 @@ pub struct RawOp<'a> {
     pub key: &'a [u8],
     /// Value or delete.
     pub kind: EntryKind,
-    meta: u8,
+    /// The user's byte.
+    pub meta: u8,
     /// When it expires.
     pub expires_at: Option<Timestamp>,
-    seal: Option<SealId>,
-    stamp: Option<Stamp>,
+    /// What seals its value.
+    pub seal: Option<SealId>,
+    /// Where and when it was written.
+    pub stamp: Option<Stamp>,
     /// The value; empty for a delete.
     pub value: &'a [u8],
 }

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use pugdb_core::coding::{Reader, index};
 use pugdb_core::entry::{self, RawOp};
-use pugdb_core::{EntryKind, Error, Found, Key, Result, Seqno, Timestamp, limits};
+use pugdb_core::{
+    Entry, EntryKind, Error, Found, Key, Result, SealId, Seqno, Stamp, Timestamp, Value, limits,
+};
 
 use super::entry_order;
 use super::heads::Heads;
@@ -83,14 +85,16 @@ struct Decoded {
     heads: Heads,
 }
 
-/// Where an entry lies in a block, and what merging asks of it.
+/// An entry of a block, decoded: where its key and its value lie, and all else.
 #[derive(Clone)]
 pub(super) struct Spot {
-    pub(super) position: usize,
     pub(super) seqno: Seqno,
     key: Range<usize>,
     pub(super) kind: EntryKind,
+    meta: u8,
     pub(super) expires_at: Option<Timestamp>,
+    seal: Option<SealId>,
+    stamp: Option<Stamp>,
     pub(super) value_bytes: usize,
 }
 
@@ -142,11 +146,13 @@ impl Block {
         // The key is a part of the content.
         let start = raw.key.as_ptr().addr() - self.0.content.as_ptr().addr();
         Ok(Spot {
-            position,
             seqno,
             key: start..start + raw.key.len(),
             kind: raw.kind,
+            meta: raw.meta,
             expires_at: raw.expires_at,
+            seal: raw.seal,
+            stamp: raw.stamp,
             value_bytes: raw.value.len(),
         })
     }
@@ -156,6 +162,18 @@ impl Block {
         &self.0.content[spot.key.clone()]
     }
 
+    /// What lies at a spot of this block: key and value are views of it.
+    pub(super) fn at(&self, spot: &Spot) -> Result<(Key, Found)> {
+        let &Spot { seqno, kind, meta, expires_at, seal, stamp, .. } = spot;
+        // The value stands behind the key.
+        let value = self.0.content.slice(spot.key.end..spot.key.end + spot.value_bytes);
+        let value = Value::new(value).map_err(|_| damaged())?;
+        Ok((
+            self.owned_key(spot)?,
+            Found { seqno, entry: Entry { kind, meta, expires_at, seal, stamp, value } },
+        ))
+    }
+
     /// The key of an entry of this block, as a view of it.
     pub(super) fn owned_key(&self, spot: &Spot) -> Result<Key> {
         Key::new(self.0.content.slice(spot.key.clone())).map_err(|_| damaged())
@@ -163,9 +181,7 @@ impl Block {
 
     /// The entry number `position`: key and value are views of the block.
     pub(super) fn entry(&self, position: usize) -> Result<(Key, Found)> {
-        let (seqno, raw) = self.raw(position)?;
-        let key = Key::new(self.0.content.slice_ref(raw.key)).map_err(|_| damaged())?;
-        Ok((key, self.found(seqno, &raw)))
+        self.at(&self.spot(position)?)
     }
 
     /// What an entry of this block says.

@@ -185,7 +185,7 @@ impl TableScan {
             (Held::Owned(key, found), _) => Ok((key, found)),
             (Held::Here(spot), Place::In { number, block, .. }) => {
                 let (key, found) =
-                    block.entry(spot.position).map_err(|error| error.at(self.table.tail().place(*number)))?;
+                    block.at(&spot).map_err(|error| error.at(self.table.tail().place(*number)))?;
                 Ok((key, self.table.shown(found)))
             }
             (Held::Here(_), _) => Err(Error::internal("a scan has let go of the block that it shows")),
