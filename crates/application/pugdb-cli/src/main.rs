@@ -10,6 +10,7 @@ mod keys;
 mod manual;
 mod outcome;
 mod output;
+mod patient;
 mod remote;
 mod report;
 mod scan;
