@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::io::{Read as _, Write as _};
 use std::path::Path;
-use std::process::{Child, Output, Stdio};
+use std::process::{Child, ChildStdin, Output, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -140,11 +140,16 @@ fn ctrl_c_keeps_what_is_done_and_the_import_goes_on() {
     assert_eq!(keys(dir.path()), ROWS);
 }
 
-/// The end of a child whose stdin stays open.
-fn end_of(child: Child) -> Output {
+/// The end of a child, which has to come while its stdin is open.
+fn end_of(child: Child, stdin: ChildStdin) -> Output {
     let (sender, ended) = mpsc::channel();
-    std::thread::spawn(move || sender.send(child.wait_with_output()));
-    ended.recv_timeout(Duration::from_secs(20)).expect("it ends and does not wait for stdin").unwrap()
+    let ended = std::thread::scope(|scope| {
+        scope.spawn(move || sender.send(child.wait_with_output()));
+        let ended = ended.recv_timeout(Duration::from_secs(20));
+        drop(stdin);
+        ended
+    });
+    ended.expect("it ends and does not wait for stdin").unwrap()
 }
 
 #[test]
@@ -155,11 +160,10 @@ fn ctrl_c_ends_an_import_that_waits_for_rows() {
     stdin.write_all(rows().as_bytes()).unwrap();
     wait_for_log(dir.path(), 100_000);
     signal(&child, Signal::INT);
-    let output = end_of(child);
+    let output = end_of(child, stdin);
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(130), "{stderr}");
     assert!(stderr.contains("--resume goes on there"), "{stderr}");
-    drop(stdin);
 }
 
 #[test]
@@ -225,8 +229,7 @@ fn a_signal_ends_a_script_that_waits_for_commands() {
     // Long enough for it to wait for the next command; where it does not yet, the test is only easier to pass.
     pugdb(dir.path(), &["--version"]).fails(0, &[]);
     signal(&child, Signal::TERM);
-    assert_eq!(end_of(child).status.code(), Some(130));
-    drop(stdin);
+    assert_eq!(end_of(child, stdin).status.code(), Some(130));
 }
 
 #[test]
