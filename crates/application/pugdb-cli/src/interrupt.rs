@@ -29,6 +29,12 @@ impl Interrupt {
         Self::install_for_signals(&[])
     }
 
+    /// As if Ctrl-C had come.
+    #[cfg(test)]
+    pub(crate) fn that_came() -> Self {
+        Self(Arc::new(AtomicBool::new(true)))
+    }
+
     fn install_for_signals(signals: &[(i32, Exit)]) -> Self {
         let came = Arc::new(AtomicBool::new(false));
         for &(signal, exit) in signals {

@@ -11,6 +11,7 @@ mod keys;
 mod manual;
 mod outcome;
 mod output;
+mod patient;
 mod remote;
 mod report;
 mod scan;

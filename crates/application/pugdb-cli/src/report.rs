@@ -97,6 +97,7 @@ pub(crate) fn verify(arguments: &VerifyArguments, format: Format) -> Result<Exit
     let local = arguments.target.open_local(Access::Existing)?;
     let report = local.db.verify()?;
     let exit = if report.problems.is_empty() { Exit::Done } else { Exit::Partial };
+    let problems: Vec<&str> = report.problems.iter().map(|problem| without_advice(problem)).collect();
     if format == Format::Json {
         answer_json(&json!({
             "recovery": local.db.recovery_report().to_string(),
@@ -105,14 +106,14 @@ pub(crate) fn verify(arguments: &VerifyArguments, format: Format) -> Result<Exit
             "entries": report.entries,
             "records": report.records,
             "bytes": report.bytes,
-            "problems": report.problems,
+            "problems": problems,
         }))?;
         return Ok(exit);
     }
     let mut stdout = Answer::new();
     // What the open just now had to give up is part of the answer.
     stdout.line(&format!("the last end: {}", local.db.recovery_report()))?;
-    for problem in &report.problems {
+    for problem in &problems {
         stdout.line(problem)?;
     }
     stdout.line(&format!(
@@ -136,4 +137,9 @@ pub(crate) fn verify(arguments: &VerifyArguments, format: Format) -> Result<Exit
         output::note(&format!("pugdb: {failure}"));
     }
     Ok(exit)
+}
+
+/// A problem without the advice to do what has just been done.
+fn without_advice(problem: &str) -> &str {
+    problem.strip_suffix("; run `pugdb verify`").unwrap_or(problem)
 }

@@ -16,13 +16,10 @@ use crate::arguments::{Level, ServeArguments};
 use crate::interrupt::Interrupt;
 use crate::outcome::{Exit, Failure};
 use crate::output::{Format, status};
-use crate::target::open_database;
+use crate::target::{HTTP_DEFAULT, STOP_FIRST, open_database};
 
 /// Log, tables, listeners and what else is open.
 const FILES_OF_THE_DATABASE: u64 = 512;
-
-/// Where health and metrics are answered if nothing else is said.
-const HTTP_DEFAULT: &str = "127.0.0.1:7080";
 
 pub(crate) fn serve(arguments: &ServeArguments, format: Format) -> Result<Exit, Failure> {
     let address = resolve(&arguments.resp)?;
@@ -38,7 +35,7 @@ pub(crate) fn serve(arguments: &ServeArguments, format: Format) -> Result<Exit, 
         Level::Os => Durability::Os,
     };
     let builder = Database::builder().memory_bytes(arguments.memory).durability(durability);
-    let db = open_database(builder, &arguments.data, "stop it first")?;
+    let db = open_database(builder, &arguments.data, STOP_FIRST)?;
     let options = ServerOptions {
         addresses: vec![address],
         unix_socket: arguments.unix_socket.clone(),

@@ -11,6 +11,8 @@ use crate::remote::Remote;
 
 pub(crate) const DATA_DEFAULT: &str = "./pugdb-data";
 pub(crate) const RESP_DEFAULT: &str = "127.0.0.1:7379";
+/// Where health and metrics are answered if nothing else is said, and the address is free.
+pub(crate) const HTTP_DEFAULT: &str = "127.0.0.1:7080";
 pub(crate) const KEYSPACE_DEFAULT: &str = "db0";
 /// As `pugdb::limits` has it.
 pub(crate) const MEMORY_DEFAULT: &str = "512MiB";
@@ -21,6 +23,9 @@ pub(crate) const IMPORTS_KEYSPACE: &str = "pugdb.imports";
 const SMALL_SEGMENT_BYTES: u64 = 1 << 20;
 /// Every command that writes leaves a log segment behind. From this many on it turns them into a table.
 const SEGMENTS_KEPT_MAX: usize = 16;
+
+/// The advice on a directory that another process has, to a command that works on files only.
+pub(crate) const STOP_FIRST: &str = "stop it first";
 
 /// Whether the database has to be there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,23 +66,24 @@ impl Target {
         Ok(())
     }
 
-    /// For a command that writes much.
+    /// For a command that works on files only, and may write much.
     pub(crate) fn open_local(&self, access: Access) -> Result<Local, Failure> {
-        self.open_with(access, Database::builder())
+        self.open_with(access, Database::builder(), STOP_FIRST)
     }
 
     /// For a command that writes one key at most: it needs no log segment of full size, which is preallocated.
     fn open_small(&self, access: Access) -> Result<Local, Failure> {
-        self.open_with(access, Database::builder().log_segment_bytes(SMALL_SEGMENT_BYTES))
+        let builder = Database::builder().log_segment_bytes(SMALL_SEGMENT_BYTES);
+        self.open_with(access, builder, &format!("use --url redis://{RESP_DEFAULT}"))
     }
 
-    fn open_with(&self, access: Access, builder: Builder) -> Result<Local, Failure> {
+    fn open_with(&self, access: Access, builder: Builder, if_in_use: &str) -> Result<Local, Failure> {
         let data = self.data.clone().unwrap_or_else(|| PathBuf::from(DATA_DEFAULT));
         let mut builder = builder.create_if_missing(access == Access::Create);
         if let Some(bytes) = self.memory {
             builder = builder.memory_bytes(bytes);
         }
-        let db = open_database(builder, &data, &format!("use --url redis://{RESP_DEFAULT}"))?;
+        let db = open_database(builder, &data, if_in_use)?;
         if db.recovery_report().created {
             output::note(&format!("pugdb: a new database was made in {}", data.display()));
         }

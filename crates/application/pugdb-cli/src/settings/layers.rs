@@ -10,6 +10,7 @@ use clap::error::ErrorKind::{InvalidUtf8, InvalidValue, ValueValidation};
 use clap::{Command, CommandFactory as _};
 use toml::Value;
 
+use super::mistake::without_content;
 use super::{CONFIG_VARIABLE, PREFIX, Row, Values, map_settings, variable};
 use crate::arguments::Arguments;
 use crate::input::read_up_to;
@@ -213,7 +214,7 @@ fn check(row: &Row, values: &[OsString]) -> Result<(), String> {
         .try_get_matches_from([OsString::from("pugdb")].into_iter().chain(line));
     match tried {
         Err(error) if matches!(error.kind(), InvalidValue | ValueValidation | InvalidUtf8) => {
-            let told = error.to_string();
+            let told = without_content(error).to_string();
             let first = told.trim_start_matches("error: ").split("\n\nFor more").next().unwrap_or_default();
             Err(first.trim().replace('\n', " "))
         }

@@ -8,9 +8,11 @@
 //! | file | its part |
 //! |---|---|
 //! | `layers` | reads environment and file, refuses what is unknown |
+//! | `mistake` | keeps keys, values and passwords out of what clap says |
 //! | `show` | `config show` |
 
 mod layers;
+mod mistake;
 mod show;
 
 use std::ffi::OsString;
@@ -35,14 +37,20 @@ pub(crate) fn read() -> Result<(Arguments, Settings), Failure> {
     let rows = rows();
     let command = with_variables(Arguments::command(), &rows);
     // Help, version and mistakes of the command line come first, whatever the file says.
-    let named = command.clone().get_matches().get_one::<PathBuf>("config").cloned();
+    let named = matches_of(&command).get_one::<PathBuf>("config").cloned();
     let layers = Layers::read(&rows, named)?;
     let command = layers.beneath(command, &rows);
-    let matches = command.clone().get_matches();
+    let matches = matches_of(&command);
     let mut arguments =
         Arguments::from_arg_matches(&matches).map_err(|error| Failure::usage(error.to_string()))?;
     choose_place(&mut arguments, &matches, &layers);
     Ok((arguments, Settings { rows, layers, command }))
+}
+
+/// The command line taken apart. Help, version and a mistake end the process here.
+fn matches_of(command: &Command) -> ArgMatches {
+    let matches = command.clone().try_get_matches();
+    matches.unwrap_or_else(|error| mistake::without_content(error).exit())
 }
 
 /// What `config show` tells about.

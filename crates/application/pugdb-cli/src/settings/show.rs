@@ -7,7 +7,7 @@ use super::layers::usual_places;
 use super::{Row, Scope, Settings};
 use crate::outcome::{Exit, Failure};
 use crate::output::{Answer, Format};
-use crate::target::{DATA_DEFAULT, KEYSPACE_DEFAULT, MEMORY_DEFAULT};
+use crate::target::{DATA_DEFAULT, HTTP_DEFAULT, KEYSPACE_DEFAULT, MEMORY_DEFAULT};
 
 /// Show what is set and where
 #[derive(Args, Debug)]
@@ -89,7 +89,7 @@ fn show(row: &Row, settings: &Settings) -> Shown {
         Scope::Shell => "shell",
     };
     let value = match row.scope {
-        Scope::Serve => value(row, settings, "serve"),
+        Scope::Serve => value(row, settings, "serve").or_else(|| built_in_of_serve(&row.name)),
         Scope::Target => value(row, settings, "stats").or_else(|| built_in(&row.name)),
         Scope::Shell => value(row, settings, "shell"),
     };
@@ -108,6 +108,11 @@ fn value(row: &Row, settings: &Settings, command: &str) -> Option<String> {
     let (_, matches) = matches.subcommand()?;
     let values = matches.get_raw(row.arg.get_id().as_str())?;
     Some(values.map(|value| value.to_string_lossy()).collect::<Vec<_>>().join(", "))
+}
+
+/// It gives way to whoever has the port, so it is no default of the flag.
+fn built_in_of_serve(name: &str) -> Option<String> {
+    (name == "http").then(|| HTTP_DEFAULT.to_owned())
 }
 
 fn built_in(name: &str) -> Option<String> {

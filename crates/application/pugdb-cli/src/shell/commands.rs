@@ -399,7 +399,7 @@ fn scan(session: &mut Session, words: &Words) -> Result<(), Failure> {
     })?;
     if as_table {
         let heads = if query.keys_only { ["key", ""] } else { ["key", "value"] };
-        table::print(&mut stdout, heads, &rows)?;
+        table::print(&mut stdout, heads, &rows, &interrupt)?;
         if count > shown {
             stdout.line(&format!("… and more; `limit COUNT` shows more than {shown}"))?;
         }
@@ -567,7 +567,7 @@ fn stats(session: &mut Session, _: &Words) -> Result<(), Failure> {
     let mut rows = report::stats_rows(local, false)?;
     rows.push(["memory".to_owned(), human_bytes(local.db.memory_bytes() as u64)]);
     if session.is_interactive {
-        table::print(&mut stdout, ["what", "how much"], &rows)?;
+        table::print(&mut stdout, ["what", "how much"], &rows, &session.interrupt)?;
     } else {
         for [name, value] in rows {
             stdout.line(&format!("{name}: {value}"))?;

@@ -17,7 +17,7 @@ mod table;
 mod words;
 
 use std::cell::RefCell;
-use std::io::{self, BufRead, IsTerminal as _, Read as _};
+use std::io::{self, BufRead, BufReader, IsTerminal as _, Read as _};
 use std::path::PathBuf;
 use std::rc::Rc;
 
@@ -30,6 +30,7 @@ use crate::arguments::Target;
 use crate::interrupt::Interrupt;
 use crate::outcome::{Exit, Failure};
 use crate::output::{self, Format};
+use crate::patient::PatientStdin;
 use commands::Flow;
 use complete::ShellHelper;
 use session::Session;
@@ -71,13 +72,14 @@ pub(crate) fn shell(arguments: &ShellArguments, format: Format) -> Result<Exit, 
 
 fn script(arguments: &ShellArguments, format: Format) -> Result<Exit, Failure> {
     let mut session = Session::open(&arguments.target, format, false, Interrupt::install())?;
-    let mut input = io::stdin().lock();
+    let mut input = BufReader::new(PatientStdin::new(session.interrupt.clone()));
     let mut first_failure = None;
     let mut number = 0;
     loop {
-        // Between commands as well: `refresh` forgets it.
+        let next = next_command(&mut input, &mut number);
+        // Between commands as well: `refresh` forgets it. Behind the read: what a pipe ends with then may be half a command.
         session.check_interrupt()?;
-        let failed = match next_command(&mut input, &mut number) {
+        let failed = match next {
             Ok(None) => break,
             Ok(Some((line, words))) => match run_words(&mut session, &words) {
                 Ok(Flow::Next) => continue,

@@ -1,5 +1,6 @@
 //! A table for a person at a terminal: columns, cut off where the terminal ends.
 
+use crate::interrupt::Interrupt;
 use crate::outcome::Failure;
 use crate::output::Answer;
 
@@ -8,12 +9,18 @@ const WIDTH_DEFAULT: usize = 100;
 /// A key takes this part of the line at most.
 const FIRST_PART: usize = 2;
 
-/// Prints two columns.
-pub(super) fn print(stdout: &mut Answer, heads: [&str; 2], rows: &[[String; 2]]) -> Result<(), Failure> {
+/// Prints two columns. A terminal takes a long table slowly, so Ctrl-C is looked for between the lines.
+pub(super) fn print(
+    stdout: &mut Answer,
+    heads: [&str; 2],
+    rows: &[[String; 2]],
+    interrupt: &Interrupt,
+) -> Result<(), Failure> {
     if rows.is_empty() {
         return stdout.line("(nothing)");
     }
     for line in lines(heads, rows, terminal_width()) {
+        interrupt.check()?;
         stdout.line(&line)?;
     }
     Ok(())
@@ -53,6 +60,14 @@ fn cut(text: &str, width: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::outcome::Exit;
+
+    #[test]
+    fn ctrl_c_stops_a_table() {
+        let rows = [["a", "1"]].map(|row| row.map(str::to_owned));
+        let stopped = print(&mut Answer::new(), ["key", "value"], &rows, &Interrupt::that_came());
+        assert_eq!(stopped.unwrap_err().exit, Exit::Interrupted);
+    }
 
     #[test]
     fn columns_are_aligned_and_cut_off() {

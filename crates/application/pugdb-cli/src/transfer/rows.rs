@@ -16,6 +16,7 @@ use crate::arguments::Target;
 use crate::interrupt::Interrupt;
 use crate::outcome::{Exit, Failure};
 use crate::output::{self, Format};
+use crate::patient::PatientStdin;
 use crate::target::Access;
 
 pub(super) const BUFFER_BYTES: usize = 256 << 10;
@@ -142,7 +143,7 @@ pub(super) fn import(request: Request<'_>, rows: &mut dyn Rows) -> Result<Exit, 
     request.target.check_local("import")?;
     // Before the database is opened: a wrong path must not make one.
     if request.file == Path::new("-") {
-        let mut stdin = BufReader::with_capacity(BUFFER_BYTES, io::stdin().lock());
+        let mut stdin = BufReader::with_capacity(BUFFER_BYTES, PatientStdin::new(request.interrupt.clone()));
         return import_from(request, rows, &mut stdin, "stdin", b"-", None);
     }
     let name = request.file.display().to_string();
@@ -166,6 +167,7 @@ fn import_from(
     // Before the database is opened, too: columns that are not there must not make one.
     let mut input = Input::new(reader);
     if let Err(stop) = rows.begin(&mut input, HEADER_BYTES_MAX) {
+        let stop = if request.interrupt.came() { Stop::Interrupted } else { stop };
         return Err(failure_of(stop, name, 0));
     }
     let local = request.target.open_local(Access::Create)?;
@@ -220,8 +222,9 @@ impl Import<'_> {
             ));
             return Ok(());
         };
-        let is_same =
-            self.input.pass_up_to(place).map_err(|error| Failure::io(format!("read {name}"), &error))?;
+        let is_same = self.input.pass_up_to(place);
+        self.interrupt.check()?;
+        let is_same = is_same.map_err(|error| Failure::io(format!("read {name}"), &error))?;
         if !is_same {
             return Err(Failure::usage(format!(
                 "{name} has changed before line {}, where the import stopped; import it again without --resume",
@@ -236,11 +239,13 @@ impl Import<'_> {
     fn run(&mut self, rows: &mut dyn Rows, row_bytes_max: usize) -> Result<Option<Stop>, Failure> {
         let mut row = Vec::new();
         loop {
+            row.clear();
+            let read = rows.read(&mut self.input, &mut row, row_bytes_max);
+            // Behind the read: the same Ctrl-C ends who writes into a pipe, so an end is none, and a row may be half of one.
             if self.interrupt.came() {
                 return Ok(Some(Stop::Interrupted));
             }
-            row.clear();
-            match rows.read(&mut self.input, &mut row, row_bytes_max) {
+            match read {
                 Ok(Length::End) => return Ok(None),
                 Ok(Length::Within) => {}
                 Ok(Length::Beyond) => {

@@ -76,7 +76,11 @@ impl Columns {
             match (found.next(), found.next()) {
                 (Some((number, _)), None) => Ok(number),
                 (Some(_), Some(_)) => Err(format!("there are several columns {name:?}")),
-                _ => Err(format!("there is no column {name:?}; the columns are {names:?}")),
+                _ => Err(format!(
+                    "there is no column {name:?} among the {} that the first line names; where it names none, say \
+                     --no-header and the number of the column",
+                    names.len()
+                )),
             }
         };
         let value = arguments.value.as_ref().map(find).transpose()?;
@@ -88,8 +92,9 @@ impl Columns {
         let of_export = names.len() >= 2 && names.len() <= COLUMNS.len() && *names == COLUMNS[..names.len()];
         if !of_export {
             return Err(format!(
-                "say with --key which column is the key; the columns are {names:?} (without --key they have to be those of an \
-                 export, key,value,expires_at_ms)"
+                "say with --key which of the {} columns is the key (without --key they have to be those of an export, \
+                 key,value,expires_at_ms)",
+                names.len()
             ));
         }
         Ok(Self { key: 0, value: Some(1), expires_at_ms: (names.len() > 2).then_some(2) })

@@ -60,6 +60,19 @@ fn a_flipped_bit_is_found_and_no_wrong_value_is_given() {
     flip_bits_everywhere(dir.path(), 3_003);
 }
 
+#[test]
+fn verify_does_not_advise_to_run_verify() {
+    let dir = tempfile::tempdir().unwrap();
+    import(dir.path());
+    let tables = files(&dir.path().join("pugdb-data/tables"));
+    flip(&tables[0], 200);
+    for arguments in [&["verify"][..], &["verify", "--json"]] {
+        let run = pugdb(dir.path(), arguments);
+        assert!(run.code == 3 && run.text().contains("checksum mismatch"), "{run}");
+        assert!(!run.text().contains("mismatch; run `pugdb verify`"), "{run}");
+    }
+}
+
 fn flip_bits_everywhere(dir: &Path, entries: usize) {
     let data = dir.join("pugdb-data");
     let (copy, again) = (dir.join("copy"), dir.join("again"));

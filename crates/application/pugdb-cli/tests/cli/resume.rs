@@ -1,9 +1,11 @@
 //! Imports that are interrupted, and go on.
 
 use std::fmt::Write as _;
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::path::Path;
-use std::process::{Child, Stdio};
+use std::process::{Child, ChildStdin, Output, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
@@ -120,7 +122,7 @@ fn ctrl_c_keeps_what_is_done_and_the_import_goes_on() {
     stdin.write_all(&good.as_bytes()[..at]).unwrap();
     wait_for_log(dir.path(), 100_000);
     signal(&child, Signal::INT);
-    // It looks at the signal before it waits for another row.
+    // It looks at the signal before it takes another row.
     let _ = stdin.write_all(&good.as_bytes()[at..]);
     drop(stdin);
     let output = child.wait_with_output().unwrap();
@@ -138,14 +140,69 @@ fn ctrl_c_keeps_what_is_done_and_the_import_goes_on() {
     assert_eq!(keys(dir.path()), ROWS);
 }
 
+/// The end of a child, which has to come while its stdin is open.
+fn end_of(child: Child, stdin: ChildStdin) -> Output {
+    let (sender, ended) = mpsc::channel();
+    let ended = std::thread::scope(|scope| {
+        scope.spawn(move || sender.send(child.wait_with_output()));
+        let ended = ended.recv_timeout(Duration::from_secs(20));
+        drop(stdin);
+        ended
+    });
+    ended.expect("it ends and does not wait for stdin").unwrap()
+}
+
 #[test]
-fn a_second_ctrl_c_ends_at_once() {
+fn ctrl_c_ends_an_import_that_waits_for_rows() {
     let dir = tempfile::tempdir().unwrap();
     let mut child = start(dir.path(), &[]);
     let mut stdin = child.stdin.take().unwrap();
     stdin.write_all(rows().as_bytes()).unwrap();
     wait_for_log(dir.path(), 100_000);
-    // It waits for more rows, and the pipe stays open: nothing but a second signal ends it.
+    signal(&child, Signal::INT);
+    let output = end_of(child, stdin);
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(130), "{stderr}");
+    assert!(stderr.contains("--resume goes on there"), "{stderr}");
+}
+
+#[test]
+fn what_a_pipe_ends_with_at_ctrl_c_is_not_the_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let sheet = rows().replace("{\"key\":\"", "").replace("\",\"value\":\"", ",").replace("\"}", "");
+    let import = ["import", "csv", "-", "--no-header", "--key", "1", "--value", "2"];
+    let mut command = program();
+    command.current_dir(dir.path()).args(import);
+    let mut child =
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    stdin.write_all(sheet.as_bytes()).unwrap();
+    wait_for_log(dir.path(), 100_000);
+    signal(&child, Signal::INT);
+    // As whoever writes into the pipe does that was stopped by the same Ctrl-C.
+    let _ = stdin.write_all(b"torn,val");
+    drop(stdin);
+    let output = child.wait_with_output().unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(130), "{stderr}");
+    assert!(stderr.contains("--resume goes on there"), "{stderr}");
+    pugdb(dir.path(), &["get", "torn"]).gives(1, "");
+    let whole = format!("{sheet}torn,value\n");
+    let resume: Vec<&str> = import.iter().copied().chain(["--resume"]).collect();
+    pugdb_with(dir.path(), &resume, whole.as_bytes()).gives(0, "");
+    pugdb(dir.path(), &["get", "torn"]).gives(0, "value");
+}
+
+#[test]
+fn a_second_ctrl_c_ends_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    pugdb_with(dir.path(), &["import", "jsonl", "-"], rows().as_bytes()).gives(0, "");
+    let mut command = program();
+    command.current_dir(dir.path()).args(["export", "jsonl", "-"]);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut stdout = child.stdout.take().unwrap();
+    stdout.read_exact(&mut [0]).unwrap();
+    // The pipe is full soon, and nobody reads on: nothing but a second signal ends it.
     signal(&child, Signal::INT);
     let ended = (0..10_000_000).find_map(|_| {
         signal(&child, Signal::INT);
@@ -154,7 +211,25 @@ fn a_second_ctrl_c_ends_at_once() {
     });
     let status = ended.expect("it ends");
     assert_eq!(status.code(), Some(130));
-    drop(stdin);
+    drop(stdout);
+}
+
+#[test]
+fn a_signal_ends_a_script_that_waits_for_commands() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut command = program();
+    command.current_dir(dir.path()).arg("shell");
+    let mut child =
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    stdin.write_all(b"put a 1\nget a\n").unwrap();
+    let mut answer = [0; 2];
+    child.stdout.as_mut().unwrap().read_exact(&mut answer).unwrap();
+    assert_eq!(&answer, b"1\n");
+    // Long enough for it to wait for the next command; where it does not yet, the test is only easier to pass.
+    pugdb(dir.path(), &["--version"]).fails(0, &[]);
+    signal(&child, Signal::TERM);
+    assert_eq!(end_of(child, stdin).status.code(), Some(130));
 }
 
 #[test]

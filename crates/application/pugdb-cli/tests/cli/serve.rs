@@ -63,12 +63,24 @@ fn a_directory_belongs_to_one_process() {
     let stop = format!("{holder}stop it first");
     pugdb(dir.path(), &["serve", "--data", "data", "--resp", "127.0.0.1:0"]).gives(4, "").fails(4, &[&stop]);
     let use_url = format!("{holder}use --url redis://127.0.0.1:7379\n");
-    for command in
-        [&["get", "k"][..], &["put", "k", "v"], &["scan"], &["stats"], &["verify"], &["import", "dir", "."]]
-    {
-        let command: Vec<&str> = command.iter().copied().chain(["--data", "data"]).collect();
-        let run = pugdb(dir.path(), &command).gives(4, "").fails(4, &[&use_url]);
-        assert_eq!(run.stderr.lines().count(), 1, "{run}");
+    // Where a server cannot be asked instead, it is not advised.
+    for (advice, commands) in [
+        (&use_url, &[&["get", "k"][..], &["put", "k", "v"], &["scan"], &["stats"]][..]),
+        (
+            &stop,
+            &[
+                &["verify"],
+                &["import", "dir", "."],
+                &["import", "csv", "-", "--key", "k"],
+                &["export", "jsonl", "-"],
+            ],
+        ),
+    ] {
+        for command in commands {
+            let command: Vec<&str> = command.iter().copied().chain(["--data", "data"]).collect();
+            let run = pugdb(dir.path(), &command).gives(4, "").fails(4, &[advice]);
+            assert_eq!(run.stderr.lines().count(), 1, "{run}");
+        }
     }
 }
 

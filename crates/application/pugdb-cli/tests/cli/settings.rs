@@ -119,3 +119,40 @@ fn a_server_takes_its_settings_from_the_environment() {
     assert!(line.contains("  true  ") && line.contains("environment PUGDB_ALLOW"), "{line}");
     assert_eq!(run.text().lines().next(), Some("file: ./pugdb.toml"));
 }
+
+#[test]
+fn an_address_that_is_listened_on_is_shown() {
+    let dir = tempfile::tempdir().unwrap();
+    let http = |variables: &[(&str, &str)]| {
+        let run = with(dir.path(), variables, &["config", "show"]);
+        let line = run.text().lines().find(|line| line.starts_with("http ")).unwrap();
+        line.split_whitespace().skip(1).collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(http(&[]), "127.0.0.1:7080 default serve");
+    assert_eq!(http(&[("PUGDB_HTTP", "127.0.0.1:1")]), "127.0.0.1:1 environment PUGDB_HTTP serve");
+}
+
+#[test]
+fn what_was_typed_by_mistake_is_not_told_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let pem = "-----BEGIN PRIVATE KEY-----\ncanary\n-----END PRIVATE KEY-----";
+    let address = "redis://ada:canary@127.0.0.1";
+    let file = dir.path().join("named.toml");
+    write(&file, format!("url = \"{address}\"\n").as_bytes());
+    let no_passwords = "users and passwords are not there yet";
+    for (variables, arguments, says) in [
+        (&[][..], &["put", "key", "a", "canary"][..], "put what begins with - behind --"),
+        (&[], &["put", "key", "-canary"], "put what begins with - behind --"),
+        (&[], &["put", "key", pem], "put what begins with - behind --"),
+        (&[], &["get", "key", "canary"], "Usage: pugdb get"),
+        (&[], &["get", "key", "--kespace", "canary"], "'--keyspace'"),
+        (&[], &["get", "key", "--url", address], no_passwords),
+        (&[], &["get", "key", "--config", "named.toml"], no_passwords),
+        (&[("PUGDB_URL", address)], &["get", "key"], no_passwords),
+    ] {
+        let run = with(dir.path(), variables, arguments).gives(2, "").fails(2, &[says]);
+        for secret in ["canary", "'-c'", "PRIVATE"] {
+            assert!(!run.stderr.contains(secret), "{secret}: {run}");
+        }
+    }
+}
