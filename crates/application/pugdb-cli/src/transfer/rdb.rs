@@ -16,12 +16,13 @@ use super::rows::BUFFER_BYTES;
 use crate::interrupt::Interrupt;
 use crate::outcome::{Exit, Failure};
 use crate::output::{self, Format};
+use crate::patient::PatientStdin;
 use crate::target::{Access, Local};
 
 pub(super) fn import(arguments: &RdbImport, format: Format, interrupt: &Interrupt) -> Result<Exit, Failure> {
     arguments.target.check_local("import")?;
     if arguments.file == Path::new("-") {
-        let mut stdin = BufReader::with_capacity(BUFFER_BYTES, io::stdin().lock());
+        let mut stdin = BufReader::with_capacity(BUFFER_BYTES, PatientStdin::new(interrupt.clone()));
         return import_from(&mut stdin, None, "stdin", arguments, format, interrupt);
     }
     let name = arguments.file.display().to_string();
@@ -70,7 +71,11 @@ fn walk(
     interrupt: &Interrupt,
     mut take: impl FnMut(FileItem, u64) -> Result<(), Failure>,
 ) -> Result<(), Stop> {
-    let mut file = FileReader::new(input, limits).map_err(|error| Stop::Damaged(error, 0))?;
+    // A signal ends a wait for stdin with an error.
+    let stop = |error, position| {
+        if interrupt.came() { Stop::Interrupted } else { Stop::Damaged(error, position) }
+    };
+    let mut file = FileReader::new(input, limits).map_err(|error| stop(error, 0))?;
     loop {
         if interrupt.came() {
             return Err(Stop::Interrupted);
@@ -78,7 +83,7 @@ fn walk(
         match file.next_item() {
             Ok(Some(item)) => take(item, file.position()).map_err(Stop::Failed)?,
             Ok(None) => return Ok(()),
-            Err(error) => return Err(Stop::Damaged(error, file.position())),
+            Err(error) => return Err(stop(error, file.position())),
         }
     }
 }

@@ -167,6 +167,25 @@ fn ctrl_c_ends_an_import_that_waits_for_rows() {
 }
 
 #[test]
+fn ctrl_c_ends_an_import_that_waits_for_a_dump() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut command = program();
+    command.current_dir(dir.path()).args(["import", "rdb", "-"]);
+    let mut child =
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    stdin.write_all(b"REDIS0011").unwrap();
+    while !dir.path().join("pugdb-data/CURRENT").exists() {
+        std::thread::yield_now();
+    }
+    signal(&child, Signal::INT);
+    let output = end_of(child, stdin);
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(130), "{stderr}");
+    assert!(stderr.contains("stopped on request"), "{stderr}");
+}
+
+#[test]
 fn what_a_pipe_ends_with_at_ctrl_c_is_not_the_end() {
     let dir = tempfile::tempdir().unwrap();
     let sheet = rows().replace("{\"key\":\"", "").replace("\",\"value\":\"", ",").replace("\"}", "");
