@@ -47,7 +47,7 @@ pub fn file(
     pugdb_lsm::inspect::inspect(&Env::os(), path.as_ref(), cipher, detail, visit)
 }
 
-/// The files of a database that [`file`] can look into: manifests, log segments, tables.
+/// The files of a database that [`file()`] can look into: manifests, log segments, tables.
 ///
 /// ```
 /// # let dir = tempfile::tempdir().unwrap();

@@ -113,12 +113,16 @@ impl KeyRange {
 
     /// True when `key` lies inside.
     pub fn contains(&self, key: &[u8]) -> bool {
-        let after_start = match &self.start {
-            Bound::Included(start) => key >= start.as_slice(),
-            Bound::Excluded(start) => key > start.as_slice(),
-            Bound::Unbounded => true,
-        };
-        after_start && !self.ends_before(key)
+        !self.starts_after(key) && !self.ends_before(key)
+    }
+
+    /// True when `key` lies before the lower end.
+    pub fn starts_after(&self, key: &[u8]) -> bool {
+        match &self.start {
+            Bound::Included(start) => key < start.as_slice(),
+            Bound::Excluded(start) => key <= start.as_slice(),
+            Bound::Unbounded => false,
+        }
     }
 
     /// True when `key` lies beyond the upper end.

@@ -86,7 +86,7 @@ impl TableScan {
         let first = match (direction, &range.start, &range.end) {
             (Direction::Forward, Bound::Unbounded, _) => 0,
             (Direction::Forward, Bound::Included(near) | Bound::Excluded(near), _) => {
-                index.partition(near, |key, _| is_before(&range, key))
+                index.partition(near, |key, _| range.starts_after(key))
             }
             (Direction::Reverse, _, Bound::Unbounded) => last,
             (Direction::Reverse, _, Bound::Included(near) | Bound::Excluded(near)) => {
@@ -117,7 +117,7 @@ impl TableScan {
         let next = match (self.direction, &self.range.start, &self.range.end) {
             (Direction::Forward, Bound::Unbounded, _) => Ok(0),
             (Direction::Forward, Bound::Included(near) | Bound::Excluded(near), _) => {
-                block.partition(near, |key, _| is_before(&self.range, key))
+                block.partition(near, |key, _| self.range.starts_after(key))
             }
             (Direction::Reverse, _, Bound::Unbounded) => Ok(block.count()),
             (Direction::Reverse, _, Bound::Included(near) | Bound::Excluded(near)) => {
@@ -246,7 +246,7 @@ impl TableScan {
         let Some(at) = next.checked_sub(1) else {
             let Some(preceding) = number.checked_sub(1) else { return self.end_back() };
             let last = &self.table.tail().index.blocks()[preceding].last;
-            let is_over = is_before(&self.range, last);
+            let is_over = self.range.starts_after(last);
             // Newer versions of the candidate can only lie there when that block ends with its key.
             let is_whole = self.candidate.as_ref().is_some_and(|held| self.key_of(held) != &last[..]);
             if is_over {
@@ -264,7 +264,7 @@ impl TableScan {
             self.current = self.candidate.take();
             return Ok(());
         }
-        if is_before(&self.range, key) {
+        if self.range.starts_after(key) {
             return self.end_back();
         }
         if spot.seqno <= self.seqno {
@@ -291,9 +291,4 @@ impl TableScan {
         self.place = Place::Over;
         Ok(())
     }
-}
-
-/// True when `key` lies before the lower end of the range.
-fn is_before(range: &KeyRange, key: &[u8]) -> bool {
-    !range.ends_before(key) && !range.contains(key)
 }

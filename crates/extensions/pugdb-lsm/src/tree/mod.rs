@@ -130,11 +130,6 @@ impl LiveTable {
     pub(crate) fn table(&self) -> Result<&Arc<Table>> {
         self.table.as_ref().map_err(Clone::clone)
     }
-
-    /// True when it may hold a key of the range.
-    fn overlaps(&self, range: &KeyRange) -> bool {
-        !self.bounds.clamp(range.clone()).is_empty()
-    }
 }
 
 impl Drop for LiveTable {
@@ -156,6 +151,14 @@ impl Run {
     /// True when a table of it is damaged: it is never merged.
     pub(crate) fn is_quarantined(&self) -> bool {
         self.tables.iter().any(|live| live.quarantined.load(Ordering::Acquire))
+    }
+
+    /// The tables that can hold keys of a range.
+    fn overlapping(&self, range: &KeyRange) -> std::ops::Range<usize> {
+        let is_before = |live: &Arc<LiveTable>| range.starts_after(&live.bounds.last);
+        let start = self.tables.partition_point(is_before);
+        let rest = self.tables.get(start..).unwrap_or_default();
+        start..start + rest.partition_point(|live| !range.ends_before(&live.bounds.first))
     }
 
     /// The one table that can hold `key`.
@@ -477,11 +480,11 @@ impl Engine for Tree {
     }
 
     fn scan(&self, range: KeyRange, direction: Direction, point: ReadPoint) -> Result<Box<dyn Cursor>> {
-        Ok(Box::new(scan::TreeCursor::new(self, self.version(), &range, direction, point)?))
+        Ok(Box::new(scan::TreeCursor::new(self, &self.version(), &range, direction, point)))
     }
 
     fn count(&self, range: KeyRange, point: ReadPoint) -> Result<Counts> {
-        scan::TreeCursor::new(self, self.version(), &range, Direction::Forward, point)?.count()
+        scan::TreeCursor::new(self, &self.version(), &range, Direction::Forward, point).count()
     }
 }
 

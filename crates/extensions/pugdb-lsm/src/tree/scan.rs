@@ -3,7 +3,7 @@
 //! All blocks that several sources need next are read in one call.
 
 use std::cmp::Ordering;
-use std::collections::VecDeque;
+use std::ops::Range;
 use std::sync::Arc;
 
 use pugdb_core::engine::{BatchSize, Counts, Cursor, Direction, KeyRange, ReadPoint, Room};
@@ -18,8 +18,6 @@ use crate::table::{BlockCache, BlockRef, Peek, TableScan, load_blocks};
 pub(super) struct TreeCursor {
     context: Context,
     cache: Arc<BlockCache>,
-    /// Keeps memtables and tables alive.
-    _version: Arc<Version>,
     sources: Vec<Source>,
     direction: Direction,
     point: ReadPoint,
@@ -31,8 +29,20 @@ pub(super) struct TreeCursor {
 /// Where entries come from, newest source first. Each gives the newest version at the read point, a key at a time.
 enum Source {
     Memtable(MemtableScan),
-    /// The tables of a run, in the order of the scan; the first one is being read.
-    Run(VecDeque<TableScan>),
+    Run(Box<RunScan>),
+}
+
+/// The tables of a run, one after the other.
+struct RunScan {
+    range: KeyRange,
+    direction: Direction,
+    seqno: Seqno,
+    /// Holds the run, which has this place in it.
+    version: Arc<Version>,
+    run: usize,
+    /// The tables that are not begun. A run may have thousands, and a scan end in the first.
+    left: Range<usize>,
+    current: Option<TableScan>,
 }
 
 /// What a batch holds: entries of tables as they came, and which memtable gives the next of those it picked.
@@ -44,29 +54,29 @@ enum Taken {
 impl TreeCursor {
     pub(super) fn new(
         tree: &Tree,
-        version: Arc<Version>,
+        version: &Arc<Version>,
         range: &KeyRange,
         direction: Direction,
         point: ReadPoint,
-    ) -> Result<Self> {
+    ) -> Self {
         let memtables = version.memtables.iter();
         let mut sources: Vec<Source> = memtables
             .map(|memtable| Source::Memtable(memtable.scan(range, direction, point.seqno)))
             .collect();
-        for run in &version.runs {
-            let mut scans = VecDeque::new();
-            for live in run.tables.iter().filter(|live| live.overlaps(range)) {
-                let scan = live.table()?.scan(range.clone(), direction, point.seqno);
-                match direction {
-                    Direction::Forward => scans.push_back(scan),
-                    Direction::Reverse => scans.push_front(scan),
-                }
-            }
-            sources.push(Source::Run(scans));
-        }
+        sources.extend(version.runs.iter().enumerate().map(|(run, tables)| {
+            Source::Run(Box::new(RunScan {
+                range: range.clone(),
+                direction,
+                seqno: point.seqno,
+                version: Arc::clone(version),
+                run,
+                left: tables.overlapping(range),
+                current: None,
+            }))
+        }));
         let floor = version.floors.at(point.seqno);
         let (context, cache) = (tree.context.clone(), Arc::clone(&tree.cache));
-        Ok(Self { context, cache, _version: version, sources, direction, point, floor, hidden: Vec::new() })
+        Self { context, cache, sources, direction, point, floor, hidden: Vec::new() }
     }
 
     /// Makes every source show its next entry, or be over.
@@ -74,7 +84,7 @@ impl TreeCursor {
         loop {
             let mut needs: Vec<(usize, BlockRef)> = Vec::new();
             for (number, source) in self.sources.iter_mut().enumerate() {
-                needs.extend(source.prepare().map(|block| (number, block)));
+                needs.extend(source.prepare()?.map(|block| (number, block)));
             }
             if needs.is_empty() {
                 return Ok(());
@@ -83,8 +93,8 @@ impl TreeCursor {
             let blocks = load_blocks(&self.context, &self.cache, &refs, Wait::Always)?;
             let blocks = blocks.ok_or_else(|| Error::internal("a store that may wait did not"))?;
             for ((number, _), block) in needs.into_iter().zip(blocks) {
-                if let Source::Run(scans) = &mut self.sources[number]
-                    && let Some(scan) = scans.front_mut()
+                if let Source::Run(run) = &mut self.sources[number]
+                    && let Some(scan) = &mut run.current
                 {
                     scan.supply(block)?;
                 }
@@ -159,8 +169,8 @@ impl TreeCursor {
                         scan.pick();
                         taken.push(Taken::PickedBy(number));
                     }
-                    Source::Run(scans) => {
-                        let next = scans.front_mut().map_or(Ok(None), TableScan::next)?;
+                    Source::Run(run) => {
+                        let next = run.current.as_mut().map_or(Ok(None), TableScan::next)?;
                         taken.extend(next.map(Taken::Entry));
                     }
                 },
@@ -171,33 +181,50 @@ impl TreeCursor {
     }
 }
 
+impl RunScan {
+    /// Goes on to the next table. False when there is none.
+    fn begin_next(&mut self) -> Result<bool> {
+        let next = match self.direction {
+            Direction::Forward => self.left.next(),
+            Direction::Reverse => self.left.next_back(),
+        };
+        let tables = &self.version.runs[self.run].tables;
+        let table = next.map(|next| tables[next].table()).transpose()?;
+        self.current = table.map(|table| table.scan(self.range.clone(), self.direction, self.seqno));
+        Ok(self.current.is_some())
+    }
+}
+
 impl Source {
     /// Moves on until an entry can be seen. Returns the block without which it cannot.
-    fn prepare(&mut self) -> Option<BlockRef> {
-        let Self::Run(scans) = self else { return None };
+    fn prepare(&mut self) -> Result<Option<BlockRef>> {
+        let Self::Run(run) = self else { return Ok(None) };
         loop {
-            let scan = scans.front()?;
-            if scan.peek().is_some() {
-                return None;
+            if let Some(scan) = &run.current {
+                if scan.peek().is_some() {
+                    return Ok(None);
+                }
+                if let Some(block) = scan.needs() {
+                    return Ok(Some(block));
+                }
             }
-            if let Some(block) = scan.needs() {
-                return Some(block);
+            if !run.begin_next()? {
+                return Ok(None);
             }
-            scans.pop_front();
         }
     }
 
     fn peek(&self) -> Option<Peek<'_>> {
         match self {
             Self::Memtable(scan) => scan.peek(),
-            Self::Run(scans) => scans.front()?.peek(),
+            Self::Run(run) => run.current.as_ref()?.peek(),
         }
     }
 
     fn advance(&mut self) -> Result<()> {
         match self {
             Self::Memtable(scan) => scan.advance(),
-            Self::Run(scans) => scans.front_mut().map_or(Ok(()), TableScan::advance)?,
+            Self::Run(run) => run.current.as_mut().map_or(Ok(()), TableScan::advance)?,
         }
         Ok(())
     }
