@@ -5,6 +5,7 @@ use std::path::Path;
 
 use pugdb::{Keyspace, limits};
 
+use super::csv::BYTE_ORDER_MARK;
 use super::out::{self, Export};
 use super::progress::Progress;
 use super::row::{Row, RowRef};
@@ -44,6 +45,8 @@ impl Rows for JsonRows {
     }
 
     fn parse(&mut self, row: &[u8]) -> Result<Option<Row>, String> {
+        // At the beginning of a file, or of one that another was appended to.
+        let row = row.strip_prefix(BYTE_ORDER_MARK).unwrap_or(row);
         if row.trim_ascii().is_empty() {
             return Ok(None);
         }

@@ -52,6 +52,15 @@ fn stdin_and_stdout_are_files_as_well() {
 }
 
 #[test]
+fn a_byte_order_mark_is_no_part_of_a_row() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = "\u{feff}{\"key\":\"a\",\"value\":\"1\"}\r\n\u{feff}{\"key\":\"b\",\"value\":\"\u{feff}\"}\n";
+    pugdb_with(dir.path(), &["import", "jsonl", "-"], file.as_bytes()).gives(0, "");
+    pugdb(dir.path(), &["get", "a"]).gives(0, "1");
+    pugdb(dir.path(), &["get", "b"]).gives(0, "\u{feff}");
+}
+
+#[test]
 fn an_expiry_is_kept_and_what_has_expired_is_gone() {
     let dir = tempfile::tempdir().unwrap();
     let lines = "{\"key\":\"past\",\"value\":\"\",\"expires_at_ms\":1}\n\
