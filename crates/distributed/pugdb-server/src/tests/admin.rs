@@ -1,7 +1,7 @@
 //! What one connection does to others and to the server: pauses, kills, silence, saves and the end.
 
 use std::io::Read as _;
-use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
+use std::os::unix::fs::{FileExt as _, FileTypeExt as _, PermissionsExt as _};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::time::Duration;
 
@@ -344,4 +344,23 @@ fn the_keys_of_a_large_database_are_estimated() {
     let info = client.call(&["INFO", "keyspace"]);
     assert!(info.contains(&format!("db0:keys={keys},expires=1,avg_ttl=0,estimated=1")), "{info}");
     assert_eq!(client.call(&["DBSIZE"]), format!(":{keys}"));
+}
+
+#[test]
+fn info_goes_on_when_a_table_is_damaged() {
+    let server = Running::on_disk();
+    let mut client = server.connect();
+    assert_eq!(client.call(&["SET", "key", "value"]), "+OK");
+    assert_eq!(client.call(&["SAVE"]), "+OK");
+    for table in std::fs::read_dir(server.dir.as_ref().unwrap().path().join("data/tables")).unwrap() {
+        let path = table.unwrap().path();
+        let file = std::fs::File::options().read(true).write(true).open(path).unwrap();
+        let mut bytes = Vec::new();
+        (&file).read_to_end(&mut bytes).unwrap();
+        let value = bytes.windows(5).position(|window| window == b"value").unwrap();
+        file.write_all_at(b"V", value as u64).unwrap();
+    }
+    assert!(client.call(&["DBSIZE"]).starts_with("-CORRUPT"), "it was not damaged");
+    let info = client.call(&["INFO", "keyspace"]);
+    assert!(info.contains("db0:keys=1,expires=0,avg_ttl=0,estimated=1"), "{info}");
 }

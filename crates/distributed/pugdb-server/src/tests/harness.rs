@@ -28,7 +28,7 @@ pub(crate) struct Running {
     pub(crate) http_address: Option<SocketAddr>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
-    _dir: Option<TempDir>,
+    pub(crate) dir: Option<TempDir>,
 }
 
 /// Options for a free port.
@@ -67,7 +67,7 @@ impl Running {
             });
         };
         let thread = Builder::new().spawn(run).unwrap();
-        Self { shared, db, world, http_address, stop: Some(stop), thread: Some(thread), _dir: dir }
+        Self { shared, db, world, http_address, stop: Some(stop), thread: Some(thread), dir }
     }
 
     pub(crate) fn connect(&self) -> Client {
