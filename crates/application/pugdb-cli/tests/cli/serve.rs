@@ -173,7 +173,7 @@ fn a_second_signal_ends_it_at_once_and_loses_nothing() {
     let mut client = Client::connect(server.address);
     assert_eq!(client.ask(&[b"SET", b"k", b"v"]), pugdb_wire::resp::Reply::OK);
     // Half a command: the server would wait some seconds for the rest of it.
-    client.send_bytes(b"*2\r\n$3\r\nGET\r\n");
+    assert!(client.send_bytes(b"*2\r\n$3\r\nGET\r\n"));
     let id = Pid::from_raw(server.child.id().cast_signed()).unwrap();
     let ended = (0..10_000_000).find_map(|_| {
         kill_process(id, Signal::INT).unwrap();

@@ -99,14 +99,12 @@ impl Client {
         for request in requests {
             encode_request(request, &mut output);
         }
-        self.stream.write_all(&output).is_ok()
+        self.send_bytes(&output)
     }
 
-    /// Sends bytes as they are.
-    #[expect(clippy::allow_attributes, reason = "one of the two test programs that share this file uses it")]
-    #[allow(dead_code, reason = "one of the two test programs that share this file uses it")]
-    pub(crate) fn send_bytes(&mut self, bytes: &[u8]) {
-        self.stream.write_all(bytes).unwrap();
+    /// Sends bytes as they are; false when the connection is gone.
+    pub(crate) fn send_bytes(&mut self, bytes: &[u8]) -> bool {
+        self.stream.write_all(bytes).is_ok()
     }
 
     /// The next reply; `None` when the connection is gone.

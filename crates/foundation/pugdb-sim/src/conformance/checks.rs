@@ -5,7 +5,7 @@ use std::ops::Bound;
 use pugdb_core::engine::{BatchSize, Direction, KeyRange};
 use pugdb_core::{Entry, EntryOptions, ErrorKind, SealId, Seqno, Stamp, Timestamp, Value, limits};
 
-use super::harness::{Harness, fail};
+use super::harness::{Harness, OpenScan, Progress, fail};
 
 const DIRECTIONS: [Direction; 2] = [Direction::Forward, Direction::Reverse];
 const SIZES: [BatchSize; 5] = [
@@ -502,20 +502,30 @@ pub(super) fn a_scan_keeps_its_read_point(h: &mut Harness) {
         let from = round * 10;
         h.put_all((from..from + 10).map(key));
         (from..from + 10).step_by(4).for_each(|number| _ = h.delete(&key(number)));
-        match round {
-            10 => h.advance(100),
-            20 => _ = h.truncate(),
-            _ => {}
-        }
-        for (scan, size) in &mut scans {
-            h.continue_scan(scan, *size);
-        }
+        end_round(h, round, &mut scans);
     }
-    for (mut scan, _) in scans {
-        while h.continue_scan(&mut scan, SIZES[2]) == super::harness::Progress::More {}
-    }
+    finish(h, scans);
     h.check_all(view.place);
     h.check_all(h.place());
+}
+
+/// Time passes and a truncation comes, once each; scans go on by a batch.
+fn end_round(h: &mut Harness, round: u32, scans: &mut [(OpenScan, BatchSize)]) {
+    match round {
+        10 => h.advance(100),
+        20 => _ = h.truncate(),
+        _ => {}
+    }
+    for (scan, size) in scans {
+        h.continue_scan(scan, *size);
+    }
+}
+
+/// Scans go on to their ends.
+fn finish(h: &Harness, scans: Vec<(OpenScan, BatchSize)>) {
+    for (mut scan, _) in scans {
+        while h.continue_scan(&mut scan, SIZES[2]) == Progress::More {}
+    }
 }
 
 pub(super) fn a_walk_keeps_its_read_point(h: &mut Harness) {
@@ -537,18 +547,9 @@ pub(super) fn a_walk_keeps_its_read_point(h: &mut Harness) {
         let deletes =
             (from..from + 100).step_by(4).map(|number| Harness::op_of(&key(number), Entry::delete()));
         h.apply(deletes.collect());
-        match round {
-            10 => h.advance(100),
-            20 => _ = h.truncate(),
-            _ => {}
-        }
-        for (scan, size) in &mut scans {
-            h.continue_scan(scan, *size);
-        }
+        end_round(h, round, &mut scans);
     }
-    for (mut scan, _) in scans {
-        while h.continue_scan(&mut scan, SIZES[2]) == super::harness::Progress::More {}
-    }
+    finish(h, scans);
     for size in SIZES {
         h.check_scan(h.place(), &KeyRange::all(), Direction::Forward, &mut || size);
     }
