@@ -16,7 +16,7 @@ use pugdb_core::env::Clock;
 use pugdb_core::memory::{Btree, Hash};
 use pugdb_core::seam::{Cipher, Plain, TableStore};
 use pugdb_core::snapshots::Snapshots;
-use pugdb_core::{DatabaseId, Found, KeyspaceId, Op, Result, Seqno, Timestamp};
+use pugdb_core::{DatabaseId, Found, KeyspaceId, Ops, Result, Seqno, Timestamp};
 use pugdb_lsm::Tree;
 use pugdb_lsm::file::Context;
 use pugdb_lsm::manifest::{self, Manifest, State};
@@ -261,13 +261,13 @@ impl Engine for Writer {
         self.tree.capabilities()
     }
 
-    fn apply(&self, first: Seqno, ops: &[Op]) -> Result<()> {
+    fn apply(&self, first: Seqno, ops: &Ops) -> Result<()> {
         let counted = self.counted.load(Ordering::Relaxed);
-        let new = (first.0..).zip(ops).filter(|(seqno, _)| *seqno > counted);
+        let new = ops.behind(Seqno(counted), first);
         let bytes = new.map(|(_, op)| op.cost_bytes()).sum();
         let _room = self.store.admit(bytes)?;
         self.tree.apply(first, ops)?;
-        self.counted.fetch_max((first.0 + ops.len() as u64).saturating_sub(1), Ordering::Relaxed);
+        self.counted.fetch_max(ops.last(first).0, Ordering::Relaxed);
         self.store.applied(&self.tree, bytes);
         Ok(())
     }

@@ -3,7 +3,8 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand};
+use pugdb::Durability;
 
 use crate::doctor::DoctorArguments;
 use crate::inspect::InspectArguments;
@@ -194,9 +195,10 @@ pub(crate) struct ServeArguments {
     /// What the database may hold in memory, such as 4GiB
     #[arg(long, value_name = "BYTES", value_parser = parse_size, default_value = "1GiB")]
     pub(crate) memory: usize,
-    /// What an acknowledged write survives
-    #[arg(long, value_enum, default_value_t = Level::Sync)]
-    pub(crate) durability: Level,
+    /// What an acknowledged write survives: sync (a power cut), group:5ms (a power cut, with up to so much delay to share
+    /// a sync), periodic:1s (a kill; a power cut takes so much at most), os (a kill)
+    #[arg(long, value_name = "LEVEL", default_value_t = Durability::Sync)]
+    pub(crate) durability: Durability,
     /// A socket in the file system for Redis clients, too; only its owner may connect
     #[arg(long, value_name = "PATH")]
     pub(crate) unix_socket: Option<PathBuf>,
@@ -216,14 +218,6 @@ pub(crate) struct ServeArguments {
     /// everybody on the way
     #[arg(long)]
     pub(crate) allow_remote_without_encryption: bool,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Level {
-    /// A killed process and a power cut
-    Sync,
-    /// A killed process; after a power cut the last writes can be gone
-    Os,
 }
 
 /// Print the value of a key

@@ -9,7 +9,6 @@ use pugdb::{Database, Durability, EngineKind, KeyspaceOptions};
 use pugdb_ycsb::{Bench, Distribution, PugdbStore, Report, Settings, Workload, overhead};
 use serde::Serialize;
 
-use crate::arguments::Level;
 use crate::outcome::{Exit, Failure};
 use crate::output::{Answer, Format};
 use crate::target::open_database;
@@ -66,9 +65,9 @@ struct YcsbArguments {
     /// Which workloads, in this order [default: load,A,B,C,F,D,E; on the hash engine without E]
     #[arg(long, value_name = "NAMES", value_delimiter = ',', value_parser = |name: &str| name.parse::<Workload>())]
     workload: Vec<Workload>,
-    /// What an acknowledged write survives; engines in memory have none [default: os]
-    #[arg(long, value_enum)]
-    durability: Option<Level>,
+    /// What an acknowledged write survives: sync, group:5ms, periodic:1s or os; engines in memory have none [default: os]
+    #[arg(long, value_name = "LEVEL")]
+    durability: Option<Durability>,
     /// How popular the records are in A, B, C, E and F
     #[arg(long, value_enum, default_value_t = Popularity::Zipfian)]
     distribution: Popularity,
@@ -150,7 +149,7 @@ pub(crate) fn bench(arguments: &BenchArguments, format: Format) -> Result<Exit, 
     let keyspace = db.keyspace_with("ycsb", KeyspaceOptions { engine: Some(arguments.engine.kind()) })?;
     let mut store =
         PugdbStore::new(db.clone(), keyspace.durability(arguments.durability()), arguments.engine.scans());
-    if !arguments.engine.in_memory() && arguments.durability() == Durability::Sync {
+    if !arguments.engine.in_memory() && arguments.durability().is_synced() {
         store = store.load_batch(SYNCED_LOAD_BATCH);
     }
     run(arguments, place.path(), &store, format)?;
@@ -221,18 +220,11 @@ impl YcsbArguments {
     }
 
     fn durability(&self) -> Durability {
-        match self.durability {
-            Some(Level::Sync) => Durability::Sync,
-            Some(Level::Os) | None => Durability::Os,
-        }
+        self.durability.unwrap_or(Durability::Os)
     }
 
-    fn durability_name(&self) -> &'static str {
-        match self.durability() {
-            _ if self.engine.in_memory() => "none",
-            Durability::Sync => "sync",
-            _ => "os",
-        }
+    fn durability_name(&self) -> String {
+        if self.engine.in_memory() { "none".to_owned() } else { self.durability().to_string() }
     }
 
     fn settings(&self) -> Settings {
@@ -251,10 +243,10 @@ impl YcsbArguments {
     }
 
     fn title(&self, place: &Path) -> String {
-        let survives = match self.durability_name() {
-            "sync" => "a write survives a power cut",
-            "os" => "a write survives a kill, not a power cut",
-            _ => "a write survives nothing",
+        let survives = match self.durability() {
+            _ if self.engine.in_memory() => "a write survives nothing",
+            durability if durability.is_synced() => "a write survives a power cut",
+            _ => "a write survives a kill, not a power cut",
         };
         format!(
             "engine {}, durability {} ({survives}), {} records of {}, {} thread{}, {}, in {}",
@@ -276,7 +268,7 @@ struct Row {
     #[serde(flatten)]
     report: Report,
     engine: &'static str,
-    durability: &'static str,
+    durability: String,
     seed: u64,
     /// The part of `cpu_us_per_op` that the yardstick took itself, at most.
     yardstick_us_per_op: f64,
@@ -400,7 +392,8 @@ mod tests {
     fn head_and_cells_have_the_same_width() {
         let settings = Settings { records: 10, operations: 10, ..Settings::default() };
         let report = overhead(&settings, Workload::Load).unwrap();
-        let row = Row { report, engine: "lsm", durability: "os", seed: 1, yardstick_us_per_op: 0.1 };
+        let row =
+            Row { report, engine: "lsm", durability: "os".to_owned(), seed: 1, yardstick_us_per_op: 0.1 };
         assert_eq!(Row::head().len(), row.cells().len());
     }
 }

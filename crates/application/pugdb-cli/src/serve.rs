@@ -7,12 +7,12 @@ use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
 
-use pugdb::{Database, Durability};
+use pugdb::Database;
 use pugdb_server::{HttpAddress, Server, ServerOptions, shutdown_signal};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::json;
 
-use crate::arguments::{Level, ServeArguments};
+use crate::arguments::ServeArguments;
 use crate::interrupt::Interrupt;
 use crate::outcome::{Exit, Failure};
 use crate::output::{Format, status};
@@ -30,11 +30,7 @@ pub(crate) fn serve(arguments: &ServeArguments, format: Format) -> Result<Exit, 
             refuse_remote(address)?;
         }
     }
-    let durability = match arguments.durability {
-        Level::Sync => Durability::Sync,
-        Level::Os => Durability::Os,
-    };
-    let builder = Database::builder().memory_bytes(arguments.memory).durability(durability);
+    let builder = Database::builder().memory_bytes(arguments.memory).durability(arguments.durability);
     let db = open_database(builder, &arguments.data, STOP_FIRST)?;
     let options = ServerOptions {
         addresses: vec![address],

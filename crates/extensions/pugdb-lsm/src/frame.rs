@@ -29,12 +29,12 @@ pub fn first_offset(header_bytes: u64) -> u64 {
 }
 
 /// One section to be written: a keyspace's bytes.
-#[derive(Clone)]
-pub struct Section {
+#[derive(Clone, Copy)]
+pub struct Section<'a> {
     /// Whose bytes these are.
     pub keyspace: KeyspaceId,
     /// The bytes.
-    pub bytes: Vec<u8>,
+    pub bytes: &'a [u8],
 }
 
 /// Writes the frames of one file.
@@ -43,16 +43,21 @@ pub struct FrameEncoder {
     cipher: Arc<dyn FileCipher>,
     /// Keyspaces whose section key this file holds already.
     introduced: BTreeSet<KeyspaceId>,
+    /// The frame under way; kept, so that frames ask for no memory.
+    frame: Vec<u8>,
 }
+
+/// A frame that was large gives its memory back.
+const FRAME_BYTES_KEPT: usize = 1 << 20;
 
 impl FrameEncoder {
     /// For a new file.
     pub fn new(file: FileId, cipher: Arc<dyn FileCipher>) -> Self {
-        Self { checksum: Checksum::of(file), cipher, introduced: BTreeSet::new() }
+        Self { checksum: Checksum::of(file), cipher, introduced: BTreeSet::new(), frame: Vec::new() }
     }
 
     /// How many bytes the frame takes at most.
-    pub fn size_max(&self, head: &[u8], sections: &[Section]) -> u64 {
+    pub fn size_max(&self, head: &[u8], sections: &[Section<'_>]) -> u64 {
         // An introduction is a wrapped key: far below this.
         const SECTION_OVERHEAD: usize = 1024;
         let content: usize = sections.iter().map(|section| section.bytes.len() + SECTION_OVERHEAD).sum();
@@ -61,45 +66,28 @@ impl FrameEncoder {
 
     /// The frame's bytes for `offset`, padded to the alignment. `lag`: how many bytes before this frame were not
     /// durable yet.
-    pub fn encode(&mut self, offset: u64, lag: u64, head: &[u8], sections: &[Section]) -> Result<Vec<u8>> {
-        let mut framing = Vec::with_capacity(head.len() + 16 * sections.len() + 16);
-        put_varint(&mut framing, sections.len() as u64);
-        for section in sections {
-            put_varint(&mut framing, u64::from(section.keyspace.0));
-            put_varint(&mut framing, (section.bytes.len() + self.cipher.tag_bytes()) as u64);
-            let introduction = if self.introduced.insert(section.keyspace) {
-                self.cipher.introduce(section.keyspace)?
-            } else {
-                Vec::new()
-            };
-            put_bytes(&mut framing, &introduction);
-        }
-        put_bytes(&mut framing, head);
-
+    pub fn encode(&mut self, offset: u64, lag: u64, head: &[u8], sections: &[Section<'_>]) -> Result<&[u8]> {
+        self.frame.clear();
+        self.frame.shrink_to(FRAME_BYTES_KEPT);
+        self.frame.resize(HEADER_BYTES, 0);
+        self.put_framing(head, sections)?;
+        let frame = &mut self.frame;
         let lag = u32::try_from(lag).unwrap_or(LAG_UNKNOWN);
-        let framing_length = fits(framing.len() + self.cipher.tag_bytes())?;
-        let mut frame = vec![0; HEADER_BYTES];
+        let framing_length = fits(frame.len() - HEADER_BYTES + self.cipher.tag_bytes())?;
         frame[..4].copy_from_slice(&MAGIC);
         frame[8..12].copy_from_slice(&framing_length.to_le_bytes());
         frame[12..16].copy_from_slice(&lag.to_le_bytes());
-        frame.append(&mut framing);
         self.cipher.seal(
             Scope::Database,
             offset + HEADER_BYTES as u64,
             &framing_length.to_le_bytes(),
-            &mut frame,
+            frame,
             HEADER_BYTES,
         )?;
         for section in sections {
             let from = frame.len();
-            frame.extend_from_slice(&section.bytes);
-            self.cipher.seal(
-                Scope::Keyspace(section.keyspace),
-                offset + from as u64,
-                &[],
-                &mut frame,
-                from,
-            )?;
+            frame.extend_from_slice(section.bytes);
+            self.cipher.seal(Scope::Keyspace(section.keyspace), offset + from as u64, &[], frame, from)?;
         }
         let body_length = fits(frame.len() - HEADER_BYTES)?;
         frame[4..8].copy_from_slice(&body_length.to_le_bytes());
@@ -109,6 +97,24 @@ impl FrameEncoder {
         frame[24..32].copy_from_slice(&header_checksum.to_le_bytes());
         frame.resize(frame.len().next_multiple_of(index(ALIGNMENT)), 0);
         Ok(frame)
+    }
+
+    /// What is sealed first: which sections there are, the keys they need, the head.
+    fn put_framing(&mut self, head: &[u8], sections: &[Section<'_>]) -> Result<()> {
+        let frame = &mut self.frame;
+        put_varint(frame, sections.len() as u64);
+        for section in sections {
+            put_varint(frame, u64::from(section.keyspace.0));
+            put_varint(frame, (section.bytes.len() + self.cipher.tag_bytes()) as u64);
+            let introduction = if self.introduced.insert(section.keyspace) {
+                self.cipher.introduce(section.keyspace)?
+            } else {
+                Vec::new()
+            };
+            put_bytes(frame, &introduction);
+        }
+        put_bytes(frame, head);
+        Ok(())
     }
 }
 

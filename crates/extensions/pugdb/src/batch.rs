@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use pugdb_core::coding;
-use pugdb_core::{Entry, EntryOptions, Error, Key, Op, Result};
+use pugdb_core::{Entry, EntryKind, EntryOptions, Error, Ops, RawOp, Result};
 
 use crate::database::Inner;
 use crate::keyspace::{Keyspace, Space};
@@ -45,7 +45,7 @@ pub(crate) struct Changes {
 /// A batch's operations on one keyspace.
 pub(crate) struct Part {
     pub(crate) space: Arc<Space>,
-    pub(crate) ops: Vec<Op>,
+    pub(crate) ops: Ops,
 }
 
 impl Changes {
@@ -56,7 +56,7 @@ impl Changes {
     /// Forgets what was there before, earlier operations of these changes too.
     pub(crate) fn truncate(&mut self, space: &Arc<Space>) {
         let forgotten = self.parts.extract_if(.., |part| part.space.id == space.id);
-        self.bytes -= forgotten.map(|part| part.ops.iter().map(Op::cost_bytes).sum::<usize>()).sum::<usize>();
+        self.bytes -= forgotten.map(|part| part.ops.cost_bytes()).sum::<usize>();
         if self.truncated.iter().all(|truncated| truncated.id != space.id) {
             self.truncated.push(Arc::clone(space));
         }
@@ -138,8 +138,13 @@ impl WriteBatch {
         value: impl AsRef<[u8]>,
         options: EntryOptions,
     ) {
-        match write::put_entry(&self.inner, value.as_ref(), options) {
-            Ok(entry) => self.push(keyspace, key.as_ref(), entry),
+        let (key, value) = (key.as_ref(), value.as_ref());
+        let EntryOptions { expires_at, meta } = options;
+        match write::check_value(&self.inner, value) {
+            Ok(()) => {
+                let kind = EntryKind::Put;
+                self.push(keyspace, &RawOp { key, kind, meta, expires_at, seal: None, stamp: None, value });
+            }
             Err(error) => self.refuse(error),
         }
     }
@@ -157,7 +162,7 @@ impl WriteBatch {
     /// # Ok::<(), pugdb::Error>(())
     /// ```
     pub fn delete(&mut self, keyspace: &Keyspace, key: impl AsRef<[u8]>) {
-        self.push(keyspace, key.as_ref(), Entry::delete());
+        self.push(keyspace, &Entry::delete().raw(key.as_ref()));
     }
 
     /// Removes everything that was in the keyspace before, in this batch too.
@@ -188,15 +193,10 @@ impl WriteBatch {
         owns
     }
 
-    fn push(&mut self, keyspace: &Keyspace, key: &[u8], entry: Entry) {
+    fn push(&mut self, keyspace: &Keyspace, op: &RawOp<'_>) {
         if !self.owns(keyspace) {
             return;
         }
-        let space = &keyspace.space;
-        let op = match Key::copy(key) {
-            Ok(key) => Op { key, entry },
-            Err(error) => return self.refuse(error),
-        };
         let Changes { parts, bytes, .. } = &mut self.changes;
         *bytes = bytes.saturating_add(op.cost_bytes());
         // A single operation was held against the limits of keys and values.
@@ -206,9 +206,14 @@ impl WriteBatch {
             return self.refuse(write::batch_too_large(&self.inner));
         }
         if self.error.is_none() {
-            match parts.iter_mut().find(|part| part.space.id == space.id) {
-                Some(part) => part.ops.push(op),
-                None => parts.push(Part { space: Arc::clone(space), ops: vec![op] }),
+            let space = &keyspace.space;
+            let at = parts.iter().position(|part| part.space.id == space.id);
+            let at = at.unwrap_or_else(|| {
+                parts.push(Part { space: Arc::clone(space), ops: Ops::default() });
+                parts.len() - 1
+            });
+            if let Err(error) = parts[at].ops.push(op) {
+                self.refuse(error);
             }
         }
     }

@@ -9,42 +9,10 @@ use pugdb_core::env::Env;
 use pugdb_core::seam::{Cipher, Plain, TableStore};
 use pugdb_core::{Error, Result, limits};
 
-use crate::Database;
+use crate::{Database, Durability};
 
 /// Time enough for a clock to be set right by hand or by the network, and little against the life of most entries.
 const EXPIRY_GRACE_DEFAULT: Duration = Duration::from_hours(1);
-
-/// What a commit has survived when it returns.
-///
-/// After any crash the database holds a prefix of the commits, in the order they were made, across all keyspaces.
-///
-/// | level | survives a killed process | survives a power cut |
-/// |---|---|---|
-/// | [`Sync`](Self::Sync) | yes | yes |
-/// | [`Os`](Self::Os) | yes | no promise |
-///
-/// ```
-/// use pugdb::{Database, Durability};
-///
-/// # let dir = tempfile::tempdir().unwrap();
-/// # let path = dir.path().join("data");
-/// let db = Database::open(&path)?;
-/// let clicks = db.keyspace("clicks")?.durability(Durability::Os);
-/// clicks.put(b"ada", b"1")?; // the operating system has it
-/// db.keyspace("orders")?.put(b"1", b"paid")?; // it is on disk
-/// assert_eq!(db.durability(), Durability::Sync);
-/// # Ok::<(), pugdb::Error>(())
-/// ```
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Durability {
-    /// The log is on disk: the commit survives a power cut. One sync carries many commits.
-    #[default]
-    Sync,
-    /// The operating system has it: the commit survives the death of this process. After a power cut everything since
-    /// the last synced commit can be gone.
-    Os,
-}
 
 /// Settings of a database, and the parts it is made of. Made by [`Database::builder`].
 ///

@@ -5,6 +5,7 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
 use pugdb_core::engine::EngineKind;
@@ -591,7 +592,13 @@ impl Inner {
 
     pub(crate) fn shown_ticket(&self) -> CommitTicket {
         let end = Lsn(self.synced_commits_end.load(Ordering::Acquire));
-        self.durable.as_ref().map_or_else(CommitTicket::done, |durable| CommitTicket::at(&durable.log, end))
+        let by = match self.options.durability {
+            Durability::Group { max_delay } => self.options.env.clock.monotonic() + max_delay,
+            _ => Duration::ZERO,
+        };
+        self.durable
+            .as_ref()
+            .map_or_else(CommitTicket::done, |durable| CommitTicket::at(&durable.log, end, by))
     }
 
     fn stats(&self) -> Stats {

@@ -10,7 +10,7 @@ use pugdb_core::engine::{Engine, EngineKind};
 use pugdb_core::env::{Env, FileLock};
 use pugdb_core::memory::Housekeeper;
 use pugdb_core::snapshots::Snapshots;
-use pugdb_core::{Error, KeyspaceId, Lsn, Op, Result, Seqno, Timestamp};
+use pugdb_core::{Error, KeyspaceId, Lsn, Ops, Result, Seqno, Timestamp};
 use pugdb_lsm::Sequencer;
 use pugdb_lsm::file::Context;
 use pugdb_lsm::log::{Log, LogOptions, LogState, RecordKind, ScannedRecord, scan};
@@ -498,9 +498,9 @@ impl<'a> Replay<'a> {
             let next = first.plus(count);
             match self.keyspaces.get(&id).map(|space| &space.keeper) {
                 Some(Keeper::Lsm(tree)) if tree.flushed().plus(1) < next => {
-                    let ops = write::operations(record.section(index)?, count)?;
+                    let ops = Ops::decode(record.section(index)?, count)?;
                     tree.apply(first, &ops)?;
-                    self.store.applied(tree, ops.iter().map(Op::cost_bytes).sum());
+                    self.store.applied(tree, ops.cost_bytes());
                     self.operations += count;
                 }
                 Some(_) => {}

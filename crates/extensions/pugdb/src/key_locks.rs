@@ -31,13 +31,23 @@ impl KeyLocks {
     }
 
     /// Locks stripes, in their order, so that nobody waits in a circle.
-    pub(crate) fn stripes(&self, stripes: &Stripes) -> Result<Vec<MutexGuard<'_, ()>>> {
+    pub(crate) fn stripes(&self, stripes: &Stripes) -> Result<Held<'_>> {
         refuse_inside_update()?;
         Ok(match stripes {
-            Stripes::Some(numbers) => numbers.iter().map(|&number| self.stripes[number].lock()).collect(),
-            Stripes::All => self.stripes.iter().map(Mutex::lock).collect(),
+            Stripes::One(number) => Held::One { _guard: self.stripes[*number].lock() },
+            Stripes::Some(numbers) => {
+                let guards = numbers.iter().map(|&number| self.stripes[number].lock());
+                Held::Many { _guards: guards.collect() }
+            }
+            Stripes::All => Held::Many { _guards: self.stripes.iter().map(Mutex::lock).collect() },
         })
     }
+}
+
+/// Stripes that are locked until it is dropped.
+pub(crate) enum Held<'a> {
+    One { _guard: MutexGuard<'a, ()> },
+    Many { _guards: Vec<MutexGuard<'a, ()>> },
 }
 
 fn stripe(keyspace: KeyspaceId, key: &[u8]) -> usize {
@@ -48,6 +58,8 @@ fn stripe(keyspace: KeyspaceId, key: &[u8]) -> usize {
 /// Which stripes are to be locked.
 #[derive(Debug)]
 pub(crate) enum Stripes {
+    /// What most writes need; it asks for no memory.
+    One(usize),
     /// Ascending, each once.
     Some(Vec<usize>),
     /// For what touches a whole keyspace.
@@ -57,9 +69,14 @@ pub(crate) enum Stripes {
 impl Stripes {
     /// The stripes of these keys.
     pub(crate) fn of<'a>(keys: impl Iterator<Item = (KeyspaceId, &'a [u8])>) -> Self {
-        let mut numbers: Vec<usize> = Vec::new();
-        for (keyspace, key) in keys {
-            numbers.push(stripe(keyspace, key));
+        let mut all = keys.map(|(keyspace, key)| stripe(keyspace, key));
+        let (first, second) = (all.next(), all.next());
+        if let (Some(first), None) = (first, second) {
+            return Self::One(first);
+        }
+        let mut numbers: Vec<usize> = first.into_iter().chain(second).collect();
+        for number in all {
+            numbers.push(number);
             // A huge batch needs no more numbers than there are stripes.
             if numbers.len() == 4 * STRIPES {
                 numbers.sort_unstable();
@@ -74,6 +91,7 @@ impl Stripes {
     /// Whether this key is under a lock.
     pub(crate) fn hold(&self, keyspace: KeyspaceId, key: &[u8]) -> bool {
         match self {
+            Self::One(number) => *number == stripe(keyspace, key),
             Self::Some(numbers) => numbers.binary_search(&stripe(keyspace, key)).is_ok(),
             Self::All => true,
         }

@@ -250,7 +250,7 @@ impl LockedKeys {
         changed.truncated = true;
         let forgotten: usize = std::mem::take(&mut changed.entries)
             .into_iter()
-            .map(|(key, entry)| Op { key, entry }.cost_bytes())
+            .map(|(key, entry)| entry.raw(&key).cost_bytes())
             .sum();
         self.bytes -= forgotten;
         Ok(())
@@ -358,13 +358,13 @@ impl LockedKeys {
         if !self.stripes.hold(keyspace.space.id, key) {
             return Err(Error::invalid("a key is changed that was not locked; name it in the scope"));
         }
-        let op = Op { key: Key::copy(key)?, entry };
-        let bytes = self.bytes.saturating_add(op.cost_bytes());
+        let owned = Key::copy(key)?;
+        let bytes = self.bytes.saturating_add(entry.raw(key).cost_bytes());
         if bytes > write::batch_bytes_max(&self.inner) && self.bytes > 0 {
             return Err(write::batch_too_large(&self.inner));
         }
-        let replaced = self.changed_mut(&keyspace.space).entries.insert(op.key.clone(), op.entry);
-        let replaced = replaced.map_or(0, |entry| Op { key: op.key, entry }.cost_bytes());
+        let replaced = self.changed_mut(&keyspace.space).entries.insert(owned, entry);
+        let replaced = replaced.map_or(0, |entry| entry.raw(key).cost_bytes());
         self.bytes = bytes - replaced;
         Ok(())
     }
@@ -384,7 +384,7 @@ impl LockedKeys {
     fn check_everything(&self) -> Result<()> {
         match self.stripes {
             Stripes::All => Ok(()),
-            Stripes::Some(_) => {
+            Stripes::One(_) | Stripes::Some(_) => {
                 Err(Error::invalid("a whole keyspace is changed; lock LockScope::Everything for that"))
             }
         }

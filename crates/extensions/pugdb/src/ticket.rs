@@ -5,6 +5,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use pugdb_core::{Lsn, Result};
 use pugdb_lsm::log::Log;
@@ -27,7 +28,15 @@ use pugdb_lsm::log::Log;
 #[derive(Clone)]
 #[must_use = "the commit is durable only when the ticket is done"]
 pub struct CommitTicket {
-    pending: Option<(Arc<Log>, Lsn)>,
+    pending: Option<Pending>,
+}
+
+#[derive(Clone)]
+struct Pending {
+    log: Arc<Log>,
+    lsn: Lsn,
+    /// The moment of the stopwatch at which the sync is wanted.
+    by: Duration,
 }
 
 impl CommitTicket {
@@ -36,9 +45,9 @@ impl CommitTicket {
         Self { pending: None }
     }
 
-    /// Done when the log is durable up to `lsn`.
-    pub(crate) fn at(log: &Arc<Log>, lsn: Lsn) -> Self {
-        Self { pending: (log.durable() < lsn).then(|| (Arc::clone(log), lsn)) }
+    /// Done when the log is durable up to `lsn`. Whoever waits for it lets the moment `by` come first.
+    pub(crate) fn at(log: &Arc<Log>, lsn: Lsn, by: Duration) -> Self {
+        Self { pending: (log.durable() < lsn).then(|| Pending { log: Arc::clone(log), lsn, by }) }
     }
 
     /// True when the commit has reached its durability.
@@ -56,7 +65,7 @@ impl CommitTicket {
     /// # Ok::<(), pugdb::Error>(())
     /// ```
     pub fn is_done(&self) -> bool {
-        self.pending.as_ref().is_none_or(|(log, lsn)| log.durable() >= *lsn)
+        self.pending.as_ref().is_none_or(|pending| pending.log.durable() >= pending.lsn)
     }
 
     /// Blocks until the commit has reached its durability.
@@ -78,7 +87,7 @@ impl CommitTicket {
     /// # Errors
     /// `Unavailable` when the log could not be written or synced: whether the commit survives is unknown.
     pub fn wait(&self) -> Result<()> {
-        self.pending.as_ref().map_or(Ok(()), |(log, lsn)| log.sync_to(*lsn))
+        self.pending.as_ref().map_or(Ok(()), |pending| pending.log.sync_by(pending.lsn, pending.by))
     }
 
     /// The ticket that is done when both are.
@@ -97,8 +106,14 @@ impl CommitTicket {
     /// # Ok::<(), pugdb::Error>(())
     /// ```
     pub fn and(self, other: Self) -> Self {
-        let position = |ticket: &Self| ticket.pending.as_ref().map(|(_, lsn)| *lsn);
-        if position(&self) >= position(&other) { self } else { other }
+        match (self.pending, other.pending) {
+            (Some(one), Some(other)) => {
+                let by = one.by.min(other.by);
+                let later = if one.lsn >= other.lsn { one } else { other };
+                Self { pending: Some(Pending { by, ..later }) }
+            }
+            (one, other) => Self { pending: one.or(other) },
+        }
     }
 }
 
@@ -106,8 +121,8 @@ impl Future for CommitTicket {
     type Output = Result<()>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<()>> {
-        let Some((log, lsn)) = &self.pending else { return Poll::Ready(Ok(())) };
-        match log.poll_durable(*lsn, context.waker()) {
+        let Some(Pending { log, lsn, by }) = &self.pending else { return Poll::Ready(Ok(())) };
+        match log.poll_durable(*lsn, *by, context.waker()) {
             Ok(true) => Poll::Ready(Ok(())),
             Ok(false) => Poll::Pending,
             Err(error) => Poll::Ready(Err(error)),

@@ -128,7 +128,7 @@ impl Watches {
         let by_key = self.by_key.lock();
         for part in &changes.parts {
             let Some(keys) = by_key.get(&part.space.id) else { continue };
-            part.ops.iter().filter_map(|op| keys.get(&op.key)).for_each(|watches| break_all(watches));
+            part.ops.iter().filter_map(|op| keys.get(op.key)).for_each(|watches| break_all(watches));
         }
         for space in &changes.truncated {
             for (key, watches) in by_key.get(&space.id).into_iter().flatten() {

@@ -2,9 +2,10 @@
 
 use std::ops::Bound;
 
-use crate::entry::{Found, Key, Op, Timestamp};
+use crate::entry::{Found, Key, Timestamp};
 use crate::error::Result;
 use crate::ids::Seqno;
+use crate::ops::Ops;
 
 /// Where in history a read looks: at everything up to `seqno`, with expiry judged at `now`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -287,7 +288,7 @@ pub trait Engine: Send + Sync {
 
     /// Applies `ops` with the seqnos `first`, `first + 1`, … Operations at or below the newest applied seqno are
     /// skipped: a replay is a no-op.
-    fn apply(&self, first: Seqno, ops: &[Op]) -> Result<()>;
+    fn apply(&self, first: Seqno, ops: &Ops) -> Result<()>;
 
     /// Hides every entry with a seqno below `at` from reads at or after `at`. Older read points still see them.
     fn truncate(&self, at: Seqno) -> Result<()>;

@@ -125,14 +125,16 @@ impl Key {
     /// `Invalid` when there are more than 65,535.
     pub fn new(bytes: impl Into<Bytes>) -> Result<Self> {
         let bytes = bytes.into();
-        if bytes.len() > limits::KEY_BYTES_MAX {
-            return Err(Error::invalid(format!(
-                "the key has {} bytes; at most {} are allowed",
-                bytes.len(),
-                limits::KEY_BYTES_MAX
-            )));
-        }
+        Self::check(&bytes)?;
         Ok(Self(bytes))
+    }
+
+    /// Are these bytes within the limit?
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn check(bytes: &[u8]) -> Result<()> {
+        within(bytes, "key", limits::KEY_BYTES_MAX)
     }
 
     /// Copies the bytes.
@@ -151,15 +153,24 @@ impl Value {
     /// `Invalid` when there are more than 512 MiB.
     pub fn new(bytes: impl Into<Bytes>) -> Result<Self> {
         let bytes = bytes.into();
-        if bytes.len() > limits::VALUE_BYTES_MAX {
-            return Err(Error::invalid(format!(
-                "the value has {} bytes; at most {} are allowed",
-                bytes.len(),
-                limits::VALUE_BYTES_MAX
-            )));
-        }
+        Self::check(&bytes)?;
         Ok(Self(bytes))
     }
+
+    /// Are these bytes within the limit?
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn check(bytes: &[u8]) -> Result<()> {
+        within(bytes, "value", limits::VALUE_BYTES_MAX)
+    }
+}
+
+fn within(bytes: &[u8], what: &str, bytes_max: usize) -> Result<()> {
+    if bytes.len() <= bytes_max {
+        return Ok(());
+    }
+    Err(Error::invalid(format!("the {what} has {} bytes; at most {bytes_max} are allowed", bytes.len())))
 }
 
 /// What an entry says about its key.
@@ -217,8 +228,8 @@ pub struct Found {
 const VERSION_OVERHEAD_BYTES: usize = 176;
 
 /// Bytes a version takes up in memory, near enough for a budget.
-pub(crate) fn memory_bytes(key: &Key, entry: &Entry) -> usize {
-    key.len() + entry.value.len() + VERSION_OVERHEAD_BYTES
+pub(crate) fn memory_bytes(key: usize, value: usize) -> usize {
+    key + value + VERSION_OVERHEAD_BYTES
 }
 
 /// One operation on one key.
@@ -239,6 +250,8 @@ const HAS_EXPIRY: u8 = 1 << 3;
 const HAS_SEAL: u8 = 1 << 4;
 const HAS_STAMP: u8 = 1 << 5;
 const RESERVED: u8 = 0b1100_0000;
+/// Flags, two lengths, meta byte, expiry, seal, stamp.
+const FIELDS_BYTES_MAX: usize = 1 + 2 * 10 + 1 + 8 + 8 + 16;
 
 impl Entry {
     /// A plain put.
@@ -256,6 +269,12 @@ impl Entry {
         Self { kind: EntryKind::Delete, ..Self::put(Value::default()) }
     }
 
+    /// The operation that says this about `key`: a view.
+    pub fn raw<'a>(&'a self, key: &'a [u8]) -> RawOp<'a> {
+        let &Self { kind, meta, expires_at, seal, stamp, ref value } = self;
+        RawOp { key, kind, meta, expires_at, seal, stamp, value }
+    }
+
     /// True when a reader at `now` sees a value here: neither deleted nor expired.
     pub fn is_live(&self, now: Timestamp) -> bool {
         self.kind == EntryKind::Put && self.expires_at.is_none_or(|at| now < at)
@@ -265,12 +284,12 @@ impl Entry {
 impl Op {
     /// Bytes this operation takes up in a memtable, near enough for a budget.
     pub fn cost_bytes(&self) -> usize {
-        memory_bytes(&self.key, &self.entry)
+        self.entry.raw(&self.key).cost_bytes()
     }
 
-    /// Appends the operation: flags, key length, value length, optional fields, key, value.
+    /// Appends the operation, as [`RawOp::encode`] does.
     pub fn encode(&self, out: &mut Vec<u8>) {
-        encode(&self.key, &self.entry, out);
+        self.entry.raw(&self.key).encode(out);
     }
 
     /// Reads one operation. `share` makes a byte string of a part of the reader's slice (a copy, or a view).
@@ -283,37 +302,9 @@ impl Op {
     }
 }
 
-/// Appends key and entry, as [`Op::encode`] does, without building an [`Op`].
+/// Appends key and entry, as [`RawOp::encode`] does.
 pub fn encode(key: &Key, entry: &Entry, out: &mut Vec<u8>) {
-    let mut flags = match entry.kind {
-        EntryKind::Put => KIND_PUT,
-        EntryKind::Delete => KIND_DELETE,
-    };
-    flags |= if entry.meta == 0 { 0 } else { HAS_META };
-    flags |= entry.expires_at.map_or(0, |_| HAS_EXPIRY);
-    flags |= entry.seal.map_or(0, |_| HAS_SEAL);
-    flags |= entry.stamp.map_or(0, |_| HAS_STAMP);
-    out.push(flags);
-    put_varint(out, key.len() as u64);
-    if entry.kind == EntryKind::Put {
-        put_varint(out, entry.value.len() as u64);
-    }
-    if entry.meta != 0 {
-        out.push(entry.meta);
-    }
-    if let Some(Timestamp(at)) = entry.expires_at {
-        out.extend_from_slice(&at.to_le_bytes());
-    }
-    if let Some(SealId(id)) = entry.seal {
-        out.extend_from_slice(&id.to_le_bytes());
-    }
-    if let Some(Stamp(stamp)) = entry.stamp {
-        out.extend_from_slice(&stamp);
-    }
-    out.extend_from_slice(key);
-    if entry.kind == EntryKind::Put {
-        out.extend_from_slice(&entry.value);
-    }
+    entry.raw(key).encode(out);
 }
 
 /// An operation as it lies in a buffer: nothing copied yet.
@@ -369,6 +360,40 @@ impl<'a> RawOp<'a> {
         let key = reader.take(key_length)?;
         let value = reader.take(value_length)?;
         Ok(Self { key, kind, meta, expires_at, seal, stamp, value })
+    }
+
+    /// Appends the operation: flags, key length, value length, optional fields, key, value.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        let mut flags = match self.kind {
+            EntryKind::Put => KIND_PUT,
+            EntryKind::Delete => KIND_DELETE,
+        };
+        flags |= if self.meta == 0 { 0 } else { HAS_META };
+        flags |= self.expires_at.map_or(0, |_| HAS_EXPIRY);
+        flags |= self.seal.map_or(0, |_| HAS_SEAL);
+        flags |= self.stamp.map_or(0, |_| HAS_STAMP);
+        out.reserve(FIELDS_BYTES_MAX + self.key.len() + self.value.len());
+        out.push(flags);
+        put_varint(out, self.key.len() as u64);
+        if self.kind == EntryKind::Put {
+            put_varint(out, self.value.len() as u64);
+        }
+        if self.meta != 0 {
+            out.push(self.meta);
+        }
+        if let Some(Timestamp(at)) = self.expires_at {
+            out.extend_from_slice(&at.to_le_bytes());
+        }
+        if let Some(SealId(id)) = self.seal {
+            out.extend_from_slice(&id.to_le_bytes());
+        }
+        if let Some(Stamp(stamp)) = self.stamp {
+            out.extend_from_slice(&stamp);
+        }
+        out.extend_from_slice(self.key);
+        if self.kind == EntryKind::Put {
+            out.extend_from_slice(self.value);
+        }
     }
 
     /// The entry, its value made by `share`.

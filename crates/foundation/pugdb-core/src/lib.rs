@@ -27,9 +27,11 @@ pub mod error;
 pub mod ids;
 pub mod limits;
 pub mod memory;
+mod ops;
 pub mod seam;
 pub mod snapshots;
 
-pub use entry::{Entry, EntryKind, EntryOptions, Found, Key, Op, SealId, Stamp, Timestamp, Value};
+pub use entry::{Entry, EntryKind, EntryOptions, Found, Key, Op, RawOp, SealId, Stamp, Timestamp, Value};
 pub use error::{Error, ErrorKind, Result};
 pub use ids::{DatabaseId, FileId, KeyspaceId, Lsn, Seqno, StreamId};
+pub use ops::Ops;

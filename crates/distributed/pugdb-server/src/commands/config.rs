@@ -96,7 +96,12 @@ const SECONDS_MAX: i64 = 100 * 366 * 86_400;
 const SLOWLOG_MAX: i64 = SLOWLOG_ENTRIES_MAX as i64;
 
 fn appendfsync(shared: &Shared) -> String {
-    if shared.db.durability() == Durability::Sync { "always" } else { "no" }.into()
+    match shared.db.durability() {
+        durability if durability.is_synced() => "always",
+        Durability::Periodic { .. } => "everysec",
+        _ => "no",
+    }
+    .into()
 }
 
 fn bind(shared: &Shared) -> String {

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
-use pugdb::{Durability, KeyCounts};
+use pugdb::KeyCounts;
 use pugdb_wire::resp::Reply;
 
 use super::connection::REDIS_VERSION;
@@ -159,7 +159,7 @@ fn persistence(shared: &Shared, text: &mut Text) -> Result<(), Failure> {
     text.line("aof_last_bgrewrite_status", "ok");
     text.line("aof_last_write_status", ok_or_err(shared.db.failure().is_some()));
     text.line("aof_current_size", stats.log_bytes);
-    text.line("pugdb_durability", if shared.db.durability() == Durability::Sync { "sync" } else { "os" });
+    text.line("pugdb_durability", shared.db.durability());
     if let Some(failure) = shared.db.failure() {
         text.line("pugdb_failure", failure.to_string().replace(['\r', '\n'], " "));
     }

@@ -1,17 +1,23 @@
-//! The log's job: syncs for those who wait without a thread, and marks the durable position of an idle log.
+//! The log's job: syncs for those who do not do it themselves, makes the next segment ahead of time, closes full ones, and
+//! marks the durable position of an idle log.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use pugdb_core::env::{Job, Next};
-use pugdb_core::{Error, Lsn, Result};
+use pugdb_core::{Error, Result};
 
-use super::{Log, MARK_DELAY, RecordHead};
+use super::segment::Prepared;
+use super::{Log, MARK_DELAY, NOT_DUE, RecordHead, STREAM, micros};
 
 /// What the job has to do now. Decided here without I/O.
 #[derive(Debug, PartialEq, Eq)]
 enum Task {
-    Sync(Lsn),
+    Sync,
+    CloseFull,
+    PrepareNext,
     Mark,
     Rest(Next),
 }
@@ -28,24 +34,70 @@ impl Log {
     }
 
     fn task(&self) -> Task {
-        let durable = self.durable();
+        let now = self.context.env.clock.monotonic();
+        let due = self.sync_due.load(Ordering::Acquire);
+        let (has_full, wants_next) = {
+            let tail = self.tail.lock();
+            (!tail.full.is_empty(), tail.wants_next())
+        };
         let sync = self.sync.lock();
         if sync.closing || sync.failure.is_some() {
             return Task::Rest(if sync.closing { Next::Done } else { Next::Wait });
         }
-        if sync.wanted > durable {
-            return Task::Sync(sync.wanted);
+        if due <= micros(now) {
+            return Task::Sync;
         }
+        if has_full {
+            return Task::CloseFull;
+        }
+        if wants_next {
+            return Task::PrepareNext;
+        }
+        let due = (due != NOT_DUE).then(|| Duration::from_micros(due));
         // A record is on disk, and nothing on disk says so yet.
-        if sync.stated < sync.records_end {
-            let due = sync.last_sync + MARK_DELAY;
-            return if self.context.env.clock.monotonic() >= due {
-                Task::Mark
-            } else {
-                Task::Rest(Next::WaitUntil(due))
-            };
+        let mark = (sync.stated < sync.records_end).then(|| sync.last_sync + MARK_DELAY);
+        if mark.is_some_and(|mark| mark <= now) {
+            return Task::Mark;
         }
-        Task::Rest(Next::Wait)
+        Task::Rest(due.into_iter().chain(mark).min().map_or(Next::Wait, Next::WaitUntil))
+    }
+
+    /// Syncs for those who do not do it themselves.
+    fn sync_for_others(&self) -> Result<()> {
+        // First: who wants a sync from here on may have appended behind the end.
+        self.sync_due.store(NOT_DUE, Ordering::Release);
+        self.sync_to(self.end())
+    }
+
+    /// Closes the segments that are full.
+    pub(super) fn close_full(&self) {
+        let full = std::mem::take(&mut self.tail.lock().full);
+        for (segment, end) in full {
+            segment.close(end);
+        }
+    }
+
+    /// Makes the next segment, its name durable, so that the commit that needs it does not have to.
+    fn prepare_next(&self) -> Result<()> {
+        let number = self.tail.lock().take_number();
+        let mut next = Prepared::create(&self.context, STREAM, number, self.options.segment_bytes)?;
+        if let Err(error) = self.sync_names() {
+            // Nobody can say which names are on disk now: as after any failed sync, nothing more is written.
+            let error = self.fail(&error);
+            self.release_waiters(self.durable());
+            next.remove(&self.context);
+            return Err(error);
+        }
+        next.is_name_durable = true;
+        let mut tail = self.tail.lock();
+        let is_passed = tail.segment.as_ref().is_none_or(|segment| segment.place.number > number);
+        if is_passed || tail.next.is_some() {
+            drop(tail);
+            next.remove(&self.context);
+        } else {
+            tail.next = Some(next);
+        }
+        Ok(())
     }
 
     /// Writes a mark and makes it durable.
@@ -70,13 +122,23 @@ impl LogJob {
     fn slice(&mut self) -> Next {
         let outcome: Result<(), Error> = match self.log.task() {
             Task::Rest(next) => return next,
-            Task::Sync(lsn) => self.log.sync_to(lsn),
+            Task::Sync => self.log.sync_for_others(),
+            Task::CloseFull => {
+                self.log.close_full();
+                Ok(())
+            }
+            Task::PrepareNext => self.log.prepare_next(),
             Task::Mark => self.log.mark(),
         };
         match outcome {
             Ok(()) => Next::Again,
-            // A failure is kept in the log, and its waiters have been told. A full disk leaves the mark for later.
-            Err(_) => Next::WaitUntil(self.log.context.env.clock.monotonic() + MARK_DELAY * 10),
+            // A failure is kept in the log, and its waiters have been told. A full disk leaves mark or segment for later, and
+            // must not keep those waiting who want a sync.
+            Err(_) => {
+                let later = self.log.context.env.clock.monotonic() + MARK_DELAY * 10;
+                let due = Duration::from_micros(self.log.sync_due.load(Ordering::Acquire));
+                Next::WaitUntil(later.min(due))
+            }
         }
     }
 }

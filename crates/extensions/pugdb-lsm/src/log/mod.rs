@@ -11,7 +11,7 @@ mod recover;
 mod segment;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::Waker;
 use std::time::Duration;
 
@@ -26,12 +26,19 @@ pub use segment::SegmentPlace;
 
 use crate::file::Context;
 use crate::frame::Section;
-use segment::Segment;
+use segment::{Prepared, Segment};
 
 /// The one stream of a database that is alone.
 pub const STREAM: StreamId = StreamId(0);
 /// After the last sync, a mark of the durable position follows within this time.
 pub const MARK_DELAY: Duration = Duration::from_millis(10);
+
+/// Not even a log that nobody waits for stays unsynced for longer: an error of the disk must come to light.
+pub const SYNC_DELAY_MAX: Duration = Duration::from_secs(5);
+/// What a section takes beside its bytes, at most: a keyspace's key, wrapped, lengths and tags.
+const SECTION_OVERHEAD_BYTES: usize = 2048;
+/// No moment.
+const NOT_DUE: u64 = u64::MAX;
 
 /// How the log is laid out.
 #[derive(Clone, Copy, Debug)]
@@ -64,9 +71,13 @@ pub struct Log {
     options: LogOptions,
     /// Everything before this position is on disk. Never goes back.
     durable: AtomicU64,
+    /// A write or sync failed; what it was stands in `sync`.
+    has_failed: AtomicBool,
+    /// The moment at which a sync is due for those who do not wait for it; [`NOT_DUE`] when none is.
+    sync_due: AtomicU64,
     /// Notified when a sync ends.
     synced: Event,
-    /// The job that syncs for futures and writes marks; set once when it starts.
+    /// The job that syncs for futures, writes marks and makes segments; set once when it starts.
     job: Mutex<Option<JobHandle>>,
     /// The end of the log, and what has not been synced.
     tail: Mutex<Tail>,
@@ -76,6 +87,14 @@ pub struct Log {
 
 struct Tail {
     segment: Option<Segment>,
+    /// The segment after it, made ahead of time.
+    next: Option<Prepared>,
+    /// The job has been told that the next segment is wanted.
+    is_next_asked: bool,
+    /// Segments that are full, each with its end. The job closes them: unmapping many pages takes a while.
+    full: Vec<(Segment, Lsn)>,
+    /// The record's head under way; kept, so that records ask for no memory.
+    head: Vec<u8>,
     next_number: u64,
     end: Lsn,
     /// Files with content that is not durable, oldest first. The last one is the current segment.
@@ -97,8 +116,6 @@ struct SyncState {
     failure: Option<Error>,
     /// Futures waiting for a position.
     wakers: Vec<(Lsn, Waker)>,
-    /// The furthest position a future waits for.
-    wanted: Lsn,
     /// When the last sync ended.
     last_sync: Duration,
     /// The furthest durable position that a durable frame states.
@@ -116,10 +133,16 @@ impl Log {
             context,
             options,
             durable: AtomicU64::new(end.0),
+            has_failed: AtomicBool::new(false),
+            sync_due: AtomicU64::new(NOT_DUE),
             synced: Event::default(),
             job: Mutex::new(None),
             tail: Mutex::new(Tail {
                 segment: None,
+                next: None,
+                is_next_asked: false,
+                full: Vec::new(),
+                head: Vec::new(),
                 next_number: scan.next_segment,
                 end,
                 dirty: Vec::new(),
@@ -128,12 +151,7 @@ impl Log {
                 newest: (end, end),
                 closed: scan.segments.iter().map(|segment| (segment.place.number, segment.end)).collect(),
             }),
-            sync: Mutex::new(SyncState {
-                stated: end,
-                records_end: end,
-                wanted: end,
-                ..SyncState::default()
-            }),
+            sync: Mutex::new(SyncState { stated: end, records_end: end, ..SyncState::default() }),
         })
     }
 
@@ -158,33 +176,39 @@ impl Log {
     /// # Errors
     /// `Unavailable` when there is no room for a new segment (nothing was written; try again later), or when a write
     /// or sync failed before or now (nothing will be written until the database is opened again).
-    pub fn append(&self, head: &RecordHead, sections: &[Section]) -> Result<Appended> {
-        let appended = self.append_locked(head, sections);
-        if appended.is_err() && self.failure().is_some() {
+    pub fn append(&self, head: &RecordHead, sections: &[Section<'_>]) -> Result<Appended> {
+        let (appended, wants_next) = self.append_locked(head, sections);
+        if wants_next {
+            self.wake_job();
+        }
+        if appended.is_err() && self.has_failed.load(Ordering::Acquire) {
             // Outside the lock: nothing will become durable any more, and those who wait must hear of it.
             self.release_waiters(self.durable());
         }
         appended
     }
 
-    fn append_locked(&self, head: &RecordHead, sections: &[Section]) -> Result<Appended> {
-        let mut tail = self.tail.lock();
+    /// Also says whether the job has something to prepare.
+    fn append_locked(&self, head: &RecordHead, sections: &[Section<'_>]) -> (Result<Appended>, bool) {
+        let tail = &mut *self.tail.lock();
+        let appended = self.append_to(tail, head, sections);
+        let wants_next = !tail.is_next_asked && tail.wants_next();
+        tail.is_next_asked |= wants_next;
+        (appended, wants_next)
+    }
+
+    fn append_to(&self, tail: &mut Tail, head: &RecordHead, sections: &[Section<'_>]) -> Result<Appended> {
         if let Some(failure) = self.failure() {
             return Err(failure);
         }
-        let head_bytes = head.encode();
+        tail.head.clear();
+        head.encode(&mut tail.head);
         let durable = self.durable();
-        self.make_room(&mut tail, &head_bytes, sections, durable)?;
-        let tail = &mut *tail;
+        self.make_room(tail, sections, durable)?;
         let segment = tail.segment.as_mut().expect("make_room leaves a segment");
         let start = tail.end;
-        let offset = segment.offset(start);
-        let written =
-            segment.encoder.encode(offset, start.0 - durable.0, &head_bytes, sections).and_then(|frame| {
-                segment.file.write_at(&frame, offset).map_err(|error| Error::io("write the log", error))?;
-                Ok(frame.len() as u64)
-            });
-        let length = written.map_err(|error| self.fail(&error))?;
+        let length =
+            segment.append(start, durable, &tail.head, sections).map_err(|error| self.fail(&error))?;
         tail.end = start.plus(length);
         tail.newest = (tail.end, durable);
         if head.kind != RecordKind::Mark {
@@ -194,27 +218,33 @@ impl Log {
     }
 
     /// Goes to a new segment when the record does not fit the current one.
-    fn make_room(&self, tail: &mut Tail, head: &[u8], sections: &[Section], durable: Lsn) -> Result<()> {
-        // Any encoder knows the sizes; a fresh segment's overhead is the largest.
-        let bytes: u64 = sections.iter().map(|section| section.bytes.len() as u64).sum();
-        let need = tail.segment.as_ref().map_or(0, |segment| segment.encoder.size_max(head, sections));
-        if tail.segment.as_ref().is_some_and(|segment| segment.fits(tail.end, need)) {
+    fn make_room(&self, tail: &mut Tail, sections: &[Section<'_>], durable: Lsn) -> Result<()> {
+        if tail.segment.as_ref().is_some_and(|segment| segment.fits(tail.end, &tail.head, sections)) {
             return Ok(());
         }
-        let number = tail.next_number;
-        // A number is used once, even when making the segment fails and leaves a file behind.
-        tail.next_number += 1;
-        let place = SegmentPlace { stream: STREAM, number, first: tail.end, durable };
-        let overhead = (head.len() + 2048 * (sections.len() + 1)) as u64;
-        let room = self.options.segment_bytes.max(bytes + overhead);
-        let segment = Segment::create(&self.context, place, room)?;
+        let bytes: u64 = sections.iter().map(|section| section.bytes.len() as u64).sum();
+        let need = bytes + (tail.head.len() + SECTION_OVERHEAD_BYTES * (sections.len() + 1)) as u64;
+        let prepared = match tail.next.take() {
+            Some(next) if next.has_room(need) => next,
+            too_small => {
+                if let Some(too_small) = too_small {
+                    // Its number has passed.
+                    too_small.remove(&self.context);
+                }
+                let number = tail.take_number();
+                Prepared::create(&self.context, STREAM, number, self.options.segment_bytes.max(need))?
+            }
+        };
+        let is_name_durable = prepared.is_name_durable;
+        let segment = prepared.begin(&self.context, STREAM, tail.end, durable)?;
         if let Some(old) = tail.segment.take() {
-            old.trim_tail(tail.end);
             tail.closed.push((old.place.number, tail.end));
+            tail.full.push((old, tail.end));
         }
         tail.dirty.push(Arc::clone(&segment.file));
-        tail.names_dirty = true;
+        tail.names_dirty |= !is_name_durable;
         tail.segment = Some(segment);
+        tail.is_next_asked = false;
         Ok(())
     }
 
@@ -223,30 +253,59 @@ impl Log {
     /// # Errors
     /// `Unavailable` when a write or sync failed: whether the records are on disk is unknown.
     pub fn sync_to(&self, lsn: Lsn) -> Result<()> {
-        loop {
-            if self.durable() >= lsn {
-                return Ok(());
-            }
+        self.sync_by(lsn, Duration::ZERO)
+    }
+
+    /// Waits until everything before `lsn` is durable; at the moment `by` of the stopwatch at the latest it becomes the one
+    /// who syncs. A sync that somebody else needs earlier carries it too.
+    ///
+    /// # Errors
+    /// As [`sync_to`](Self::sync_to).
+    pub fn sync_by(&self, lsn: Lsn, by: Duration) -> Result<()> {
+        while self.durable() < lsn {
+            let is_time = by.is_zero() || self.context.env.clock.monotonic() >= by;
             {
                 let mut sync = self.sync.lock();
                 if let Some(failure) = &sync.failure {
                     return Err(failure.clone());
                 }
-                if !sync.in_flight {
+                if is_time && !sync.in_flight {
                     sync.in_flight = true;
                     drop(sync);
                     self.lead_sync();
                     continue;
                 }
             }
-            self.context.env.executor.block_until(&self.synced, None, &mut || {
-                self.durable() >= lsn || !self.sync.lock().in_flight
+            let deadline = (!is_time).then_some(by);
+            self.context.env.executor.block_until(&self.synced, deadline, &mut || {
+                self.durable() >= lsn
+                    || self.has_failed.load(Ordering::Acquire)
+                    || (is_time && !self.sync.lock().in_flight)
             });
+        }
+        Ok(())
+    }
+
+    /// Nobody waits, and a sync is to come within `delay` all the same: at most [`SYNC_DELAY_MAX`].
+    pub fn sync_within(&self, delay: Duration) {
+        // One that is due comes soon enough; the clock need not be asked.
+        if delay < SYNC_DELAY_MAX || self.sync_due.load(Ordering::Acquire) == NOT_DUE {
+            self.want_sync(self.context.env.clock.monotonic() + delay.min(SYNC_DELAY_MAX));
+        }
+    }
+
+    /// Has the job sync at the moment `by`.
+    fn want_sync(&self, by: Duration) {
+        let by = micros(by);
+        if by < self.sync_due.fetch_min(by, Ordering::AcqRel) {
+            self.wake_job();
         }
     }
 
     /// One sync for everything appended so far. `in_flight` is ours.
     fn lead_sync(&self) {
+        // First: whoever wants a sync from here on may have appended behind what this one covers.
+        self.sync_due.store(NOT_DUE, Ordering::Release);
         let (target, newest, records_end, files, names_dirty) = {
             let tail = self.tail.lock();
             (tail.end, tail.newest, tail.records_end, tail.dirty.clone(), tail.names_dirty)
@@ -296,16 +355,17 @@ impl Log {
         for file in files {
             file.sync_data().map_err(|error| Error::io("sync the log", error))?;
         }
-        if names_dirty {
-            let synced = self.context.env.fs.sync_dir(&self.context.log_dir());
-            synced.map_err(|error| Error::io("sync the log's directory", error))?;
-        }
-        Ok(())
+        if names_dirty { self.sync_names() } else { Ok(()) }
+    }
+
+    fn sync_names(&self) -> Result<()> {
+        let synced = self.context.env.fs.sync_dir(&self.context.log_dir());
+        synced.map_err(|error| Error::io("sync the log's directory", error))
     }
 
     /// The failure that ended all writing, if there was one.
     pub fn failure(&self) -> Option<Error> {
-        self.sync.lock().failure.clone()
+        if self.has_failed.load(Ordering::Acquire) { self.sync.lock().failure.clone() } else { None }
     }
 
     /// Ends all writing, and returns what every writer is told from now on.
@@ -315,14 +375,17 @@ impl Log {
              database is opened again",
             error.cause()
         ));
-        self.sync.lock().failure.get_or_insert(told).clone()
+        let failure = self.sync.lock().failure.get_or_insert(told).clone();
+        self.has_failed.store(true, Ordering::Release);
+        failure
     }
 
-    /// True when `lsn` is durable; else `waker` is woken when it is, or when it never will be.
+    /// True when `lsn` is durable; else `waker` is woken when it is, or when it never will be. The sync comes at the moment
+    /// `by` at the latest.
     ///
     /// # Errors
     /// As [`sync_to`](Self::sync_to).
-    pub fn poll_durable(&self, lsn: Lsn, waker: &Waker) -> Result<bool> {
+    pub fn poll_durable(&self, lsn: Lsn, by: Duration, waker: &Waker) -> Result<bool> {
         if self.durable() >= lsn {
             return Ok(true);
         }
@@ -337,9 +400,8 @@ impl Log {
         if !sync.wakers.iter().any(|(at, known)| *at == lsn && known.will_wake(waker)) {
             sync.wakers.push((lsn, waker.clone()));
         }
-        sync.wanted = sync.wanted.max(lsn);
         drop(sync);
-        self.wake_job();
+        self.want_sync(by);
         Ok(false)
     }
 
@@ -387,12 +449,34 @@ impl Log {
         outcome.and(joined)?;
         // The job may have written a mark since.
         self.sync_to(self.end())?;
+        self.close_full();
         let mut tail = self.tail.lock();
         let end = tail.end;
+        if let Some(next) = tail.next.take() {
+            next.remove(&self.context);
+        }
         if let Some(last) = tail.segment.take() {
-            last.trim_tail(end);
             tail.closed.push((last.place.number, end));
+            last.close(end);
         }
         Ok((tail.next_number, end))
+    }
+}
+
+fn micros(moment: Duration) -> u64 {
+    u64::try_from(moment.as_micros()).unwrap_or(NOT_DUE - 1)
+}
+
+impl Tail {
+    /// A number is used once, even when making the segment fails and leaves a file behind.
+    fn take_number(&mut self) -> u64 {
+        self.next_number += 1;
+        self.next_number - 1
+    }
+
+    /// True when it is time to make the next segment.
+    fn wants_next(&self) -> bool {
+        let is_half_full = self.segment.as_ref().is_some_and(|segment| segment.is_half_full(self.end));
+        is_half_full && self.next.is_none()
     }
 }

@@ -74,27 +74,25 @@ impl RecordHead {
         Seqno((self.first_operation().0 + self.counts.iter().sum::<u64>()).saturating_sub(1))
     }
 
-    /// The head's bytes.
-    pub fn encode(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(32);
+    /// Appends the head's bytes.
+    pub fn encode(&self, out: &mut Vec<u8>) {
         out.push(self.kind as u8);
-        put_varint(&mut out, self.now.0);
-        put_varint(&mut out, self.first.0);
-        put_varint(&mut out, u64::from(self.subject.0));
-        put_varint(&mut out, self.truncated.len() as u64);
+        put_varint(out, self.now.0);
+        put_varint(out, self.first.0);
+        put_varint(out, u64::from(self.subject.0));
+        put_varint(out, self.truncated.len() as u64);
         for keyspace in &self.truncated {
-            put_varint(&mut out, u64::from(keyspace.0));
+            put_varint(out, u64::from(keyspace.0));
         }
-        put_varint(&mut out, self.swapped.len() as u64);
+        put_varint(out, self.swapped.len() as u64);
         for (one, other) in &self.swapped {
-            put_varint(&mut out, u64::from(one.0));
-            put_varint(&mut out, u64::from(other.0));
+            put_varint(out, u64::from(one.0));
+            put_varint(out, u64::from(other.0));
         }
-        put_varint(&mut out, self.counts.len() as u64);
+        put_varint(out, self.counts.len() as u64);
         for count in &self.counts {
-            put_varint(&mut out, *count);
+            put_varint(out, *count);
         }
-        out
     }
 
     /// Reads the head's bytes.
@@ -154,7 +152,8 @@ mod tests {
                 ..RecordHead::batch(Timestamp(1), Seqno(7), vec![])
             },
         ] {
-            let bytes = head.encode();
+            let mut bytes = Vec::new();
+            head.encode(&mut bytes);
             assert_eq!(RecordHead::decode(&bytes).unwrap(), head);
             for end in 0..bytes.len() {
                 assert!(RecordHead::decode(&bytes[..end]).is_err());
@@ -173,6 +172,8 @@ mod tests {
     #[test]
     fn counts_that_overflow_are_corrupt() {
         let head = RecordHead::batch(Timestamp(0), Seqno(u64::MAX), vec![2]);
-        assert!(RecordHead::decode(&head.encode()).is_err());
+        let mut bytes = Vec::new();
+        head.encode(&mut bytes);
+        assert!(RecordHead::decode(&bytes).is_err());
     }
 }

@@ -155,48 +155,64 @@ struct Candidate {
 /// # Errors
 /// `Corrupt` when records are missing or damaged that something states to be durable.
 pub fn scan(context: &Context, state: &LogState) -> Result<Scan> {
-    let found = list(context)?;
-    let last_number = found.last().map_or(0, |(number, _)| number + 1);
+    let Listed { found, unused, next_number } = list(context)?;
     let mut walk = Walk {
         context,
         state,
         scan: Scan {
             segments: Vec::new(),
             end: state.start,
-            next_segment: state.next_segment.max(last_number).max(1),
+            next_segment: state.next_segment.max(next_number).max(1),
             records: 0,
             cut: None,
             stated_durable: state.durable,
             behind_cut: Vec::new(),
-            obsolete: Vec::new(),
+            obsolete: unused,
         },
         durable: state.durable.max(state.start),
     };
-    walk.run(found.into_iter().map(|(_, found)| found).collect())?;
+    walk.run(found)?;
     Ok(walk.scan)
 }
 
-fn list(context: &Context) -> Result<Vec<(u64, Found)>> {
+/// The stream's files.
+struct Listed {
+    /// By their numbers.
+    found: Vec<Found>,
+    /// Prepared, and never begun.
+    unused: Vec<PathBuf>,
+    /// Above every number that a file has.
+    next_number: u64,
+}
+
+fn list(context: &Context) -> Result<Listed> {
     let dir = context.log_dir();
     let names = context.env.fs.list(&dir).map_err(|error| Error::io("list the log's directory", error))?;
-    let mut found = Vec::new();
+    let (mut found, mut unused, mut next_number) = (Vec::new(), Vec::new(), 0);
     for name in names {
         let Some((_, number)) = parse_name(&name).filter(|&(stream, _)| stream == STREAM) else { continue };
         let at = |error: Error| error.at(format_args!("log segment {name}"));
-        found.push((number, open(context, dir.join(&name), &name, number).map_err(at)?));
+        next_number = next_number.max(number + 1);
+        match open(context, dir.join(&name), &name, number).map_err(at)? {
+            Some(segment) => found.push((number, segment)),
+            None => unused.push(dir.join(&name)),
+        }
     }
     found.sort_by_key(|(number, _)| *number);
-    Ok(found)
+    Ok(Listed { found: found.into_iter().map(|(_, segment)| segment).collect(), unused, next_number })
 }
 
-/// Opens the segment that should have this number.
+/// Opens the segment that should have this number. `None` when it is all zeros: it was prepared, and never begun.
 ///
 /// # Errors
 /// `Corrupt` when its header is whole and says that it is another file: no crash has left it there.
-fn open(context: &Context, path: PathBuf, name: &str, number: u64) -> Result<Found> {
+fn open(context: &Context, path: PathBuf, name: &str, number: u64) -> Result<Option<Found>> {
     let file = context.env.fs.open(&path, Access::ReadWrite).map_err(|error| Error::io("open it", error))?;
     let opened = match FileHeader::read(&*file, FileKind::Log, None, &*context.cipher) {
-        Err(error) if error.kind() == ErrorKind::Corrupt => return Ok(Found::Bad(path, name.to_owned())),
+        Err(error) if error.kind() == ErrorKind::Corrupt => {
+            let is_unused = is_zero(&*file).map_err(|error| Error::io("read it", error))?;
+            return Ok(if is_unused { None } else { Some(Found::Bad(path, name.to_owned())) });
+        }
         opened => opened?,
     };
     let OpenedHeader { header, bytes, cipher } = opened;
@@ -212,7 +228,20 @@ fn open(context: &Context, path: PathBuf, name: &str, number: u64) -> Result<Fou
         )));
     }
     let (name, content) = (name.to_owned(), first_offset(bytes));
-    Ok(Found::Good(Box::new(Candidate { place, path, name, file, id, cipher, content })))
+    Ok(Some(Found::Good(Box::new(Candidate { place, path, name, file, id, cipher, content }))))
+}
+
+/// True when the file holds nothing but zeros.
+fn is_zero(file: &dyn File) -> io::Result<bool> {
+    let length = file.length()?;
+    let mut bytes = vec![0; REWRITE_BYTES];
+    for offset in (0..length).step_by(REWRITE_BYTES) {
+        let count = file.read_at(&mut bytes, offset)?;
+        if bytes[..count].iter().any(|&byte| byte != 0) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// How many bytes a segment with a damaged header states to be durable, told by its frames alone.

@@ -1,15 +1,16 @@
 //! A log segment: one preallocated file, written once from front to back, never after a reopen.
 
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use pugdb_core::coding::Reader;
-use pugdb_core::env::File;
-use pugdb_core::seam::{FileContext, FileKind};
+use pugdb_core::env::{File, Mapping};
+use pugdb_core::seam::{FileCipher, FileContext, FileKind};
 use pugdb_core::{Error, FileId, Lsn, Result, StreamId};
 
 use crate::file::{Context, EXTRA_OFFSET, FileHeader, ID_OFFSET};
-use crate::frame::{FrameEncoder, first_offset};
+use crate::frame::{FrameEncoder, Section, first_offset};
 
 /// What a segment's header says about its place in the stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,7 +41,7 @@ impl SegmentPlace {
         out
     }
 
-    /// Reads what [`Segment::create`] wrote into the header of the file `id`.
+    /// Reads what [`Prepared::begin`] wrote into the header of the file `id`.
     pub(super) fn decode(bytes: &[u8], id: FileId) -> Result<Self> {
         let mut reader = Reader::new(bytes);
         let stream = StreamId(reader.u32()?);
@@ -69,56 +70,180 @@ pub(super) fn path(context: &Context, stream: StreamId, number: u64) -> PathBuf 
     context.log_dir().join(file_name(stream, number))
 }
 
+/// A segment file that is made and not begun: its space is taken, all of it is zeros. Made in the background, so that no
+/// commit waits for it.
+pub(super) struct Prepared {
+    /// Its number.
+    pub number: u64,
+    /// Its name survives a power cut.
+    pub is_name_durable: bool,
+    file: Arc<dyn File>,
+    mapping: Option<Box<dyn Mapping>>,
+    path: PathBuf,
+    identity: FileContext,
+    cipher_header: Vec<u8>,
+    cipher: Arc<dyn FileCipher>,
+    frames: u64,
+    capacity: u64,
+}
+
+impl Prepared {
+    /// Makes a file with room for `room` bytes of frames.
+    ///
+    /// # Errors
+    /// `Unavailable` when the disk has no room: nothing is left behind, and the caller may try again.
+    pub(super) fn create(context: &Context, stream: StreamId, number: u64, room: u64) -> Result<Self> {
+        let path = path(context, stream, number);
+        let id = FileId::random(&*context.env.random);
+        let identity =
+            FileContext { database: context.database, file: id, kind: FileKind::Log, keyspace: None };
+        let (cipher_header, cipher) = context.cipher.create(&identity)?;
+        // Where the frames begin does not depend on what the place says.
+        let place = SegmentPlace { stream, number, first: Lsn(0), durable: Lsn(0) };
+        let frames = first_offset(header(identity, place, cipher_header.clone()).len() as u64);
+        let capacity = frames + room;
+        let file = context.env.fs.create(&path).map_err(|error| creating(stream, number, error))?;
+        match file.allocate_and_map(capacity) {
+            Ok(mapping) => Ok(Self {
+                number,
+                is_name_durable: false,
+                file,
+                mapping,
+                path,
+                identity,
+                cipher_header,
+                cipher,
+                frames,
+                capacity,
+            }),
+            Err(error) => {
+                let _ = context.env.fs.remove(&path);
+                Err(creating(stream, number, error))
+            }
+        }
+    }
+
+    /// True when it has room for `bytes` of frames.
+    pub(super) fn has_room(&self, bytes: u64) -> bool {
+        self.frames + bytes <= self.capacity
+    }
+
+    /// Begins it: from here on frames can be written. Nothing of it is durable yet.
+    ///
+    /// # Errors
+    /// `Unavailable` when it cannot be written; it is removed then, and the caller may try again.
+    pub(super) fn begin(
+        self,
+        context: &Context,
+        stream: StreamId,
+        first: Lsn,
+        durable: Lsn,
+    ) -> Result<Segment> {
+        let place = SegmentPlace { stream, number: self.number, first, durable };
+        let header = header(self.identity, place, self.cipher_header);
+        let mut segment = Segment {
+            file: self.file,
+            place,
+            encoder: FrameEncoder::new(self.identity.file, self.cipher),
+            mapping: self.mapping,
+            frames: self.frames,
+            capacity: self.capacity,
+        };
+        if let Err(error) = segment.write(&header, 0) {
+            // No frame was written, so an empty segment that stays behind is skipped by recovery.
+            let _ = context.env.fs.remove(&self.path);
+            return Err(creating(stream, place.number, error));
+        }
+        Ok(segment)
+    }
+
+    /// Gives it up. What stays behind is all zeros, which recovery removes.
+    pub(super) fn remove(self, context: &Context) {
+        drop(self.mapping);
+        let _ = context.env.fs.remove(&self.path);
+    }
+}
+
+fn header(identity: FileContext, place: SegmentPlace, cipher: Vec<u8>) -> Vec<u8> {
+    FileHeader { context: identity, extra: place.encode(identity.file), cipher }.encode()
+}
+
+fn creating(stream: StreamId, number: u64, error: io::Error) -> Error {
+    Error::io(format!("create the log segment {}", file_name(stream, number)), error)
+}
+
 /// The segment that is being written.
 pub(super) struct Segment {
     /// The file.
     pub file: Arc<dyn File>,
     /// Its place in the stream.
     pub place: SegmentPlace,
-    /// What makes its frames.
-    pub encoder: FrameEncoder,
+    encoder: FrameEncoder,
+    /// The way into the file without a system call, where there is one.
+    mapping: Option<Box<dyn Mapping>>,
     /// Where the first frame begins.
     frames: u64,
     capacity: u64,
 }
 
 impl Segment {
-    /// Makes a segment with room for `room` bytes of frames. Nothing of it is durable yet.
+    /// Writes a frame at `start`; it states that everything before `durable` is durable. Returns its length.
     ///
     /// # Errors
-    /// `Unavailable` when the disk has no room: nothing is left behind, and the caller may try again.
-    pub(super) fn create(context: &Context, place: SegmentPlace, room: u64) -> Result<Self> {
-        let path = path(context, place.stream, place.number);
-        let doing = || format!("create the log segment {}", file_name(place.stream, place.number));
-        let id = FileId::random(&*context.env.random);
-        let identity =
-            FileContext { database: context.database, file: id, kind: FileKind::Log, keyspace: None };
-        let (cipher_header, cipher) = context.cipher.create(&identity)?;
-        let header =
-            FileHeader { context: identity, extra: place.encode(id), cipher: cipher_header }.encode();
-        let frames = first_offset(header.len() as u64);
-        let capacity = frames + room;
-        let file = context.env.fs.create(&path).map_err(|error| Error::io(doing(), error))?;
-        if let Err(error) = file.allocate(capacity).and_then(|()| file.write_at(&header, 0)) {
-            // No frame was written, so an empty segment that stays behind is skipped by recovery.
-            let _ = context.env.fs.remove(&path);
-            return Err(Error::io(doing(), error));
-        }
-        Ok(Self { file, place, encoder: FrameEncoder::new(id, cipher), frames, capacity })
+    /// What cipher or file system say. Whether the frame is in the file is unknown then.
+    pub(super) fn append(
+        &mut self,
+        start: Lsn,
+        durable: Lsn,
+        head: &[u8],
+        sections: &[Section<'_>],
+    ) -> Result<u64> {
+        let offset = self.offset(start);
+        let frame = self.encoder.encode(offset, start.0 - durable.0, head, sections)?;
+        let written = write(&self.file, self.mapping.as_mut(), frame, offset);
+        written.map_err(|error| Error::io("write the log", error))?;
+        Ok(frame.len() as u64)
+    }
+
+    fn write(&mut self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        write(&self.file, self.mapping.as_mut(), bytes, offset)
     }
 
     /// Gives back what was preallocated behind `end`. Best effort: it only takes space.
-    pub(super) fn trim_tail(&self, end: Lsn) {
-        let _ = self.file.truncate(self.offset(end));
+    pub(super) fn close(self, end: Lsn) {
+        let length = self.offset(end);
+        // First: pages that are mapped must not be cut off.
+        drop(self.mapping);
+        let _ = self.file.truncate(length);
     }
 
     /// Where the position lies in the file.
-    pub(super) fn offset(&self, lsn: Lsn) -> u64 {
+    fn offset(&self, lsn: Lsn) -> u64 {
         self.frames + (lsn.0 - self.place.first.0)
     }
 
-    /// True when `bytes` more fit behind `end`.
-    pub(super) fn fits(&self, end: Lsn, bytes: u64) -> bool {
-        self.offset(end) + bytes <= self.capacity
+    /// True when the record surely fits behind `end`.
+    pub(super) fn fits(&self, end: Lsn, head: &[u8], sections: &[Section<'_>]) -> bool {
+        self.offset(end) + self.encoder.size_max(head, sections) <= self.capacity
+    }
+
+    /// True when more than half of it is used: it is time to prepare the next one.
+    pub(super) fn is_half_full(&self, end: Lsn) -> bool {
+        self.offset(end) > self.capacity / 2
+    }
+}
+
+fn write(
+    file: &Arc<dyn File>,
+    mapping: Option<&mut Box<dyn Mapping>>,
+    bytes: &[u8],
+    offset: u64,
+) -> io::Result<()> {
+    match mapping {
+        Some(mapping) => {
+            mapping.write_at(bytes, offset);
+            Ok(())
+        }
+        None => file.write_at(bytes, offset),
     }
 }

@@ -113,15 +113,20 @@ const RENAME: u8 = 12;
 const HAS_GLOBAL_SEQNO: u8 = 1;
 const IS_QUARANTINED: u8 = 2;
 
-/// The head and the sections of a frame that holds `edits`.
-pub(super) fn encode(edits: &[Edit]) -> (Vec<u8>, Vec<Section>) {
+/// The head of a frame that holds `edits`, and the bytes of each keyspace's section.
+pub(super) fn encode(edits: &[Edit]) -> (Vec<u8>, BTreeMap<KeyspaceId, Vec<u8>>) {
     let mut head = Vec::new();
     let mut sections: BTreeMap<KeyspaceId, Vec<u8>> = BTreeMap::new();
     put_varint(&mut head, edits.len() as u64);
     for edit in edits {
         encode_one(edit, &mut head, &mut sections);
     }
-    (head, sections.into_iter().map(|(keyspace, bytes)| Section { keyspace, bytes }).collect())
+    (head, sections)
+}
+
+/// [`encode`]'s sections, to be written.
+pub(super) fn sections(bytes: &BTreeMap<KeyspaceId, Vec<u8>>) -> Vec<Section<'_>> {
+    bytes.iter().map(|(&keyspace, bytes)| Section { keyspace, bytes }).collect()
 }
 
 fn encode_one(edit: &Edit, head: &mut Vec<u8>, sections: &mut BTreeMap<KeyspaceId, Vec<u8>>) {

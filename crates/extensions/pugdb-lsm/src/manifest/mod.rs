@@ -220,7 +220,7 @@ impl Manifest {
         let start = first_offset(header.len() as u64);
         let mut encoder = FrameEncoder::new(id, cipher);
         let (head, sections) = edit::encode(&state.snapshot());
-        let frame = encoder.encode(start, 0, &head, &sections)?;
+        let frame = encoder.encode(start, 0, &head, &edit::sections(&sections))?;
         let end = start + frame.len() as u64;
         let allocated = end + ALLOCATE_BYTES;
 
@@ -229,7 +229,7 @@ impl Manifest {
         let file = context.env.fs.create(&path).map_err(doing)?;
         file.allocate(allocated)
             .and_then(|()| file.write_at(&header, 0))
-            .and_then(|()| file.write_at(&frame, start))
+            .and_then(|()| file.write_at(frame, start))
             .and_then(|()| file.sync_data())
             .map_err(doing)
             .and_then(|()| point_to(&context, &Pointer { number, file: id, durable: end }))?;
@@ -271,6 +271,7 @@ impl Manifest {
             return self.roll(state);
         }
         let (head, sections) = edit::encode(edits);
+        let sections = edit::sections(&sections);
         let need = self.end + self.encoder.size_max(&head, &sections);
         if need > self.allocated {
             let allocated = need + ALLOCATE_BYTES;
@@ -279,7 +280,7 @@ impl Manifest {
         }
         let end = self.end;
         let written = self.encoder.encode(end, 0, &head, &sections).and_then(|frame| {
-            let io = self.file.write_at(&frame, end).and_then(|()| self.file.sync_data());
+            let io = self.file.write_at(frame, end).and_then(|()| self.file.sync_data());
             io.map_err(|error| Error::io("write the manifest", error))?;
             Ok(frame.len() as u64)
         });

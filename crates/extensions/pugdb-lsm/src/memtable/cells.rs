@@ -25,7 +25,7 @@ use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicPtr, Ordering};
 
 use bytes::Bytes;
-use pugdb_core::{Entry, EntryKind, Found, SealId, Seqno, Stamp, Timestamp, Value};
+use pugdb_core::{Entry, EntryKind, Found, RawOp, SealId, Seqno, Stamp, Timestamp, Value};
 
 /// The first chunk; the next ones double up to the last size. An idle keyspace costs no chunk at all.
 const CHUNK_BYTES_MIN: usize = 4 << 10;
@@ -196,12 +196,12 @@ impl<'a> Node<'a> {
     }
 }
 
-fn flags_of(entry: &Entry) -> u8 {
+fn flags_of(op: &RawOp<'_>) -> u8 {
     let flag = |is_there: bool, flag: u8| if is_there { flag } else { 0 };
-    flag(entry.kind == EntryKind::Delete, IS_DELETE)
-        | flag(entry.expires_at.is_some(), HAS_EXPIRY)
-        | flag(entry.seal.is_some(), HAS_SEAL)
-        | flag(entry.stamp.is_some(), HAS_STAMP)
+    flag(op.kind == EntryKind::Delete, IS_DELETE)
+        | flag(op.expires_at.is_some(), HAS_EXPIRY)
+        | flag(op.seal.is_some(), HAS_SEAL)
+        | flag(op.stamp.is_some(), HAS_STAMP)
 }
 
 fn optional_bytes(flags: u8) -> usize {
@@ -258,9 +258,10 @@ impl Arena {
     }
 
     /// A cell for a key, with its first version.
-    pub(super) fn add_cell<'a>(&mut self, key: &[u8], seqno: Seqno, entry: &Entry) -> Cell<'a> {
+    pub(super) fn add_cell<'a>(&mut self, seqno: Seqno, op: &RawOp<'_>) -> Cell<'a> {
+        let key = op.key;
         let head = self.allocate(size_of::<CellHead>() + key.len()).cast::<CellHead>();
-        let newest = self.add_node(seqno, entry, None);
+        let newest = self.add_node(seqno, op, None);
         let key_bytes = u16::try_from(key.len()).expect("a key has at most 65,535 bytes");
         let cell = CellHead { newest: AtomicPtr::new(newest.as_ptr()), key_bytes };
         // SAFETY: there is room for a head, aligned, that nobody else knows of yet.
@@ -273,36 +274,36 @@ impl Arena {
     }
 
     /// Puts a newer version in front of a cell's others. Readers find it from here on.
-    pub(super) fn add_version(&mut self, cell: Cell<'_>, seqno: Seqno, entry: &Entry) {
-        let node = self.add_node(seqno, entry, Some(cell.newest()));
+    pub(super) fn add_version(&mut self, cell: Cell<'_>, seqno: Seqno, op: &RawOp<'_>) {
+        let node = self.add_node(seqno, op, Some(cell.newest()));
         cell.head().newest.store(node.as_ptr(), Ordering::Release);
     }
 
-    fn add_node(&mut self, seqno: Seqno, entry: &Entry, older: Option<Node<'_>>) -> NonNull<NodeHead> {
-        let flags = flags_of(entry);
-        let bytes = size_of::<NodeHead>() + optional_bytes(flags) + entry.value.len();
+    fn add_node(&mut self, seqno: Seqno, op: &RawOp<'_>, older: Option<Node<'_>>) -> NonNull<NodeHead> {
+        let flags = flags_of(op);
+        let bytes = size_of::<NodeHead>() + optional_bytes(flags) + op.value.len();
         let head = self.allocate(bytes).cast::<NodeHead>();
         let node = NodeHead {
             older: older.map_or(ptr::null(), |older| older.head.as_ptr()),
             far: older.map_or(ptr::null(), far_from),
             seqno: seqno.0,
             depth: older.map_or(0, |older| older.head().depth + 1),
-            value_bytes: u32::try_from(entry.value.len()).expect("a value has at most 512 MiB"),
+            value_bytes: u32::try_from(op.value.len()).expect("a value has at most 512 MiB"),
             flags,
-            meta: entry.meta,
+            meta: op.meta,
         };
         // SAFETY: there is room for a head, aligned, that nobody else knows of yet.
         unsafe { head.write(node) };
         // SAFETY: behind the head there is room for the rest.
         let mut end = unsafe { head.add(1) }.as_ptr().cast::<u8>();
-        let expiry = entry.expires_at.map(|Timestamp(at)| at.to_le_bytes());
-        let seal = entry.seal.map(|SealId(id)| id.to_le_bytes());
-        let stamp = entry.stamp.map(|Stamp(stamp)| stamp);
+        let expiry = op.expires_at.map(|Timestamp(at)| at.to_le_bytes());
+        let seal = op.seal.map(|SealId(id)| id.to_le_bytes());
+        let stamp = op.stamp.map(|Stamp(stamp)| stamp);
         let fields = [
             expiry.as_ref().map(<[u8; 8]>::as_slice),
             seal.as_ref().map(<[u8; 8]>::as_slice),
             stamp.as_ref().map(<[u8; 16]>::as_slice),
-            Some(&entry.value[..]),
+            Some(op.value),
         ];
         for field in fields.into_iter().flatten() {
             // SAFETY: `bytes` counts every field, so it lies within the room.

@@ -28,7 +28,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use pugdb_core::engine::{Direction, KeyRange};
-use pugdb_core::{EntryKind, Found, Key, Op, Seqno};
+use pugdb_core::{EntryKind, Found, Key, RawOp, Seqno};
 
 use cells::{Arena, Cell, Item, Node};
 use index::Index;
@@ -75,18 +75,18 @@ impl Memtable {
     }
 
     /// Adds operations, whose seqnos ascend. True when it has left the background something to merge.
-    pub(crate) fn insert<'o>(&self, ops: impl Iterator<Item = (Seqno, &'o Op)>) -> bool {
+    pub(crate) fn insert<'o>(&self, ops: impl Iterator<Item = (Seqno, RawOp<'o>)>) -> bool {
         let mut writer = self.writer.lock();
         let Writer { index, arena } = &mut *writer;
         let mut has_work = false;
         for (seqno, op) in ops {
-            let place = self.index.place(&op.key);
-            if let Some(cell) = self.index.find(place, &op.key) {
+            let place = self.index.place(op.key);
+            if let Some(cell) = self.index.find(place, op.key) {
                 self.tally.remove(cell.newest());
-                arena.add_version(cell, seqno, &op.entry);
+                arena.add_version(cell, seqno, &op);
                 self.tally.add(cell.newest());
             } else {
-                let cell = arena.add_cell(&op.key, seqno, &op.entry);
+                let cell = arena.add_cell(seqno, &op);
                 self.tally.add(cell.newest());
                 self.index.add(index, place, cell);
                 has_work |= self.order.push(Item::new(cell));

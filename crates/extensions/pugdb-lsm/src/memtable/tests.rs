@@ -15,7 +15,7 @@ fn put(key: &[u8], value: &[u8]) -> Op {
 }
 
 fn insert(memtable: &Memtable, seqno: u64, op: &Op) -> bool {
-    memtable.insert([(Seqno(seqno), op)].into_iter())
+    memtable.insert([(Seqno(seqno), op.entry.raw(&op.key))].into_iter())
 }
 
 #[derive(Default)]
@@ -175,7 +175,7 @@ fn a_large_value_outlives_its_memtable() {
 fn its_bytes_are_those_of_its_operations_and_are_forgotten_once() {
     let memtable = Memtable::new(1);
     let ops = [put(b"a", b"1"), put(b"a", b"2"), put(b"b", b"")];
-    memtable.insert((1..).map(Seqno).zip(&ops));
+    memtable.insert((1..).map(Seqno).zip(ops.iter().map(|op| op.entry.raw(&op.key))));
     let expected: usize = ops.iter().map(Op::cost_bytes).sum();
     assert_eq!((memtable.bytes(), memtable.forget(), memtable.forget()), (expected, expected, 0));
 }

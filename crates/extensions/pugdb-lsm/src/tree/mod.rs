@@ -17,7 +17,7 @@ use pugdb_core::engine::{
 };
 use pugdb_core::memory::Floors;
 use pugdb_core::seam::Wait;
-use pugdb_core::{Error, ErrorKind, FileId, Found, KeyspaceId, Op, Result, Seqno};
+use pugdb_core::{Error, ErrorKind, FileId, Found, KeyspaceId, Ops, Result, Seqno};
 
 pub(crate) use outputs::Outputs;
 pub(crate) use retention::Retention;
@@ -427,15 +427,14 @@ impl Engine for Tree {
         Capabilities { scans: Scans::Ordered, persistence: Persistence::Durable }
     }
 
-    fn apply(&self, first: Seqno, ops: &[Op]) -> Result<()> {
+    fn apply(&self, first: Seqno, ops: &Ops) -> Result<()> {
         let mut applied = self.applied.lock();
         let newest = *applied;
-        let numbered = (first.0..).map(Seqno).zip(ops).filter(|(seqno, _)| *seqno > newest);
         let active = Arc::clone(&self.version.read().memtables[0]);
-        if active.insert(numbered) {
+        if active.insert(ops.behind(newest, first)) {
             self.wants_merge.store(true, Ordering::Release);
         }
-        *applied = newest.max(Seqno((first.0 + ops.len() as u64).saturating_sub(1)));
+        *applied = newest.max(ops.last(first));
         Ok(())
     }
 

@@ -31,7 +31,7 @@ pub(crate) fn create_keyspace(
     let id = writer.take_keyspace_id()?;
     let seqno = writer.sequencer.reserve(1);
     let head = RecordHead::change(RecordKind::CreateKeyspace, inner.now(), seqno, id);
-    let section = Section { keyspace: id, bytes: encode_creation(name, engine) };
+    let section = Section { keyspace: id, bytes: &encode_creation(name, engine) };
     let end = log(inner, &mut writer, &head, &[section])?;
     let tree = match &inner.durable {
         Some(durable) => durable.store.create(id, name, engine, seqno)?,

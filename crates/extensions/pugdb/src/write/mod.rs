@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | 1 admit | limits, open database, room in memory (`admit.rs`) | nothing is reserved for a refused write |
 //! | 2 lock | the stripes of all keys ([`KeyLocks`](crate::key_locks::KeyLocks)) | a read-modify-write is one step |
-//! | 3 encode | sections serialised outside the writer lock (`encode.rs`) | |
+//! | 3 encode | the sections are what the batch has collected ([`Ops`]), outside the writer lock (`encode.rs`) | nothing is serialised twice |
 //! | 4 log | seqnos, then one record to the preallocated log | log order is seqno order |
 //! | 5 apply | memtables, in the same order | |
 //! | 6 publish | the last seqno becomes visible | a reader sees all of a batch or none of it |
@@ -19,13 +19,13 @@ mod keyspaces;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
-use pugdb_core::{Entry, Key, Lsn, Op, Result, Seqno, Value};
+use pugdb_core::{Entry, Key, Lsn, Ops, Result, Seqno, Value};
 use pugdb_lsm::frame::Section;
-use pugdb_lsm::log::RecordHead;
+use pugdb_lsm::log::{RecordHead, SYNC_DELAY_MAX};
 
 pub(crate) use admit::{batch_bytes_max, batch_too_large};
-pub(crate) use encode::operations;
 pub(crate) use keyspaces::{create_keyspace, decode_creation, drop_keyspace};
 
 use crate::batch::{Changes, Part, WriteBatch};
@@ -44,7 +44,7 @@ pub(crate) fn commit(batch: WriteBatch) -> Result<CommitTicket> {
     }
     let _room = admit::admit(&inner, &changes)?;
     let stripes = if changes.truncated.is_empty() {
-        Stripes::of(changes.parts.iter().flat_map(|part| part.ops.iter().map(|op| (part.space.id, &*op.key))))
+        Stripes::of(changes.parts.iter().flat_map(|part| part.ops.iter().map(|op| (part.space.id, op.key))))
     } else {
         // Whoever has read a key and is about to write it is through first.
         Stripes::All
@@ -61,19 +61,20 @@ pub(crate) fn update<R>(
     durability: Durability,
     decide: impl FnOnce(Option<&Entry>) -> Result<(Change, R)>,
 ) -> Result<(R, CommitTicket)> {
-    let key = Key::copy(key)?;
+    Key::check(key)?;
     inner.check_open()?;
-    let _lock = inner.locks.one(space.id, &key)?;
-    let old = read::get(inner, space, &key, None)?;
+    let _lock = inner.locks.one(space.id, key)?;
+    let old = read::get(inner, space, key, None)?;
     let (change, result) = key_locks::inside_update(|| decide(old.as_ref()))?;
     let entry = match change {
         Change::Keep => return Ok((result, inner.shown_ticket())),
         Change::Delete => Entry::delete(),
         Change::Put(value, options) => put_entry(inner, value, options)?,
     };
-    let op = Op { key, entry };
-    let bytes = op.cost_bytes();
-    let parts = vec![Part { space: Arc::clone(space), ops: vec![op] }];
+    let mut ops = Ops::default();
+    ops.push(&entry.raw(key))?;
+    let bytes = ops.cost_bytes();
+    let parts = vec![Part { space: Arc::clone(space), ops }];
     let changes = Changes { parts, bytes, ..Changes::default() };
     // Under the key lock: a flush, which makes room, needs no key lock.
     let _room = admit::admit(inner, &changes)?;
@@ -109,10 +110,16 @@ pub(crate) fn put_entry(
     options: EntryOptions,
 ) -> Result<Entry> {
     // Looked at before it is copied: a refused value costs nothing.
-    if value.as_ref().len() > inner.options.write_bytes_max() {
-        return Err(admit::value_too_large(inner, value.as_ref().len()));
-    }
+    check_value(inner, value.as_ref())?;
     Ok(Entry::put_with(Value::new(value.into())?, options))
+}
+
+/// Holds a value against the limits of this database.
+pub(crate) fn check_value(inner: &Inner, value: &[u8]) -> Result<()> {
+    if value.len() <= inner.options.write_bytes_max() {
+        return Ok(());
+    }
+    Err(admit::value_too_large(inner, value.len()))
 }
 
 /// Steps 3 to 6, with the key locks held.
@@ -141,7 +148,7 @@ fn commit_locked(inner: &Arc<Inner>, changes: &Changes, durability: Durability) 
 }
 
 /// Step 4: one record, in the operating system's hands when this returns. Returns its end.
-fn log(inner: &Inner, writer: &mut Writer, head: &RecordHead, sections: &[Section]) -> Result<Lsn> {
+fn log(inner: &Inner, writer: &mut Writer, head: &RecordHead, sections: &[Section<'_>]) -> Result<Lsn> {
     let Some(durable) = &inner.durable else { return Ok(Lsn(0)) };
     let appended = durable.log.append(head, sections)?;
     writer.sequencer.relate(head.first, appended.segment_first);
@@ -169,7 +176,7 @@ fn apply(inner: &Inner, first: Seqno, changes: &Changes, names: Option<&mut Name
         part.space.engine().apply(next, &part.ops)?;
         next = next.plus(part.ops.len() as u64);
         if let (Some(durable), Keeper::Lsm(tree)) = (&inner.durable, &part.space.keeper) {
-            durable.store.applied(tree, part.ops.iter().map(Op::cost_bytes).sum());
+            durable.store.applied(tree, part.ops.cost_bytes());
         }
     }
     Ok(())
@@ -178,7 +185,7 @@ fn apply(inner: &Inner, first: Seqno, changes: &Changes, names: Option<&mut Name
 /// Step 6: all of it becomes visible at once.
 fn publish(inner: &Inner, last: Seqno, end: Lsn, durability: Durability) {
     // First: who sees the commit must find it among those a reply has to wait for.
-    if durability == Durability::Sync {
+    if durability.is_synced() {
         inner.synced_commits_end.fetch_max(end.0, Ordering::AcqRel);
     }
     inner.snapshots.publish(last);
@@ -186,8 +193,18 @@ fn publish(inner: &Inner, last: Seqno, end: Lsn, durability: Durability) {
 
 /// Steps 7 and 8: what the caller waits for.
 fn ticket(inner: &Inner, end: Lsn, durability: Durability) -> CommitTicket {
-    match (&inner.durable, durability) {
-        (Some(durable), Durability::Sync) => CommitTicket::at(&durable.log, end),
-        _ => CommitTicket::done(),
+    let Some(durable) = &inner.durable else { return CommitTicket::done() };
+    let (log, now) = (&durable.log, || inner.options.env.clock.monotonic());
+    match durability {
+        Durability::Sync => CommitTicket::at(log, end, Duration::ZERO),
+        Durability::Group { max_delay } => CommitTicket::at(log, end, now() + max_delay),
+        Durability::Periodic { interval } => {
+            log.sync_within(interval);
+            CommitTicket::done()
+        }
+        Durability::Os => {
+            log.sync_within(SYNC_DELAY_MAX);
+            CommitTicket::done()
+        }
     }
 }

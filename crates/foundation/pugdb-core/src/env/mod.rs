@@ -12,6 +12,7 @@ use std::time::Duration;
 use crate::entry::Timestamp;
 
 mod executor;
+mod mapping;
 pub mod os;
 
 pub use executor::{Event, Executor, Job, JobControl, JobHandle, Next};
@@ -101,6 +102,12 @@ pub trait File: Send + Sync {
     /// Makes the file at least `length` bytes long, filled with zeros, its space taken.
     fn allocate(&self, length: u64) -> io::Result<()>;
 
+    /// As [`allocate`](Self::allocate), and gives a window to the file where a store into it can never fail; elsewhere
+    /// `None`, and the file is written by [`write_at`](Self::write_at).
+    fn allocate_and_map(&self, length: u64) -> io::Result<Option<Box<dyn Mapping>>> {
+        self.allocate(length).map(|()| None)
+    }
+
     /// Cuts the file off at `length`; fine when it is shorter.
     fn truncate(&self, length: u64) -> io::Result<()>;
 
@@ -118,6 +125,15 @@ pub trait File: Send + Sync {
             Err(io::ErrorKind::UnexpectedEof.into())
         }
     }
+}
+
+/// A window to all of a file. It ends with its drop, and must be gone before the file is cut.
+pub trait Mapping: Send + Sync {
+    /// Stores all of `bytes` in the file. They are in the operating system's hands as those of [`File::write_at`] are.
+    ///
+    /// # Panics
+    /// When they do not lie within the window.
+    fn write_at(&mut self, bytes: &[u8], offset: u64);
 }
 
 /// Time.

@@ -8,8 +8,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use super::mapping::OsMapping;
 use super::{
-    Access, Clock, Event, Executor, File, FileLock, FileSystem, Job, JobControl, JobHandle, Next, Random,
+    Access, Clock, Event, Executor, File, FileLock, FileSystem, Job, JobControl, JobHandle, Mapping, Next,
+    Random,
 };
 use crate::entry::Timestamp;
 
@@ -82,6 +84,42 @@ impl FileSystem for OsFileSystem {
     }
 }
 
+/// Whether a file's space is its own already.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Space {
+    Taken,
+    /// A file system without `fallocate`: space is taken as it is written.
+    AsWritten,
+}
+
+impl OsFile {
+    #[cfg(target_os = "linux")]
+    fn take_space(&self, length: u64) -> io::Result<Space> {
+        if length == 0 || self.length()? >= length {
+            return Ok(Space::AsWritten);
+        }
+        loop {
+            match rustix::fs::fallocate(&self.0, rustix::fs::FallocateFlags::empty(), 0, length) {
+                Ok(()) => return Ok(Space::Taken),
+                Err(rustix::io::Errno::INTR) => {}
+                Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => {
+                    self.0.set_len(length)?;
+                    return Ok(Space::AsWritten);
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn take_space(&self, length: u64) -> io::Result<Space> {
+        if self.length()? < length {
+            self.0.set_len(length)?;
+        }
+        Ok(Space::AsWritten)
+    }
+}
+
 impl File for OsFile {
     fn read_at(&self, mut buffer: &mut [u8], mut offset: u64) -> io::Result<usize> {
         let mut done = 0;
@@ -104,27 +142,15 @@ impl File for OsFile {
         self.0.write_all_at(bytes, offset)
     }
 
-    #[cfg(target_os = "linux")]
     fn allocate(&self, length: u64) -> io::Result<()> {
-        if length == 0 || self.length()? >= length {
-            return Ok(());
-        }
-        loop {
-            match rustix::fs::fallocate(&self.0, rustix::fs::FallocateFlags::empty(), 0, length) {
-                Ok(()) => return Ok(()),
-                Err(rustix::io::Errno::INTR) => {}
-                // A file system without fallocate: the file grows, and its space is taken as it is written.
-                Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => {
-                    return self.0.set_len(length);
-                }
-                Err(error) => return Err(error.into()),
-            }
-        }
+        self.take_space(length).map(drop)
     }
 
-    #[cfg(not(target_os = "linux"))]
-    fn allocate(&self, length: u64) -> io::Result<()> {
-        if self.length()? >= length { Ok(()) } else { self.0.set_len(length) }
+    fn allocate_and_map(&self, length: u64) -> io::Result<Option<Box<dyn Mapping>>> {
+        Ok(match self.take_space(length)? {
+            Space::Taken => OsMapping::of(&self.0)?.map(|mapping| Box::new(mapping) as Box<dyn Mapping>),
+            Space::AsWritten => None,
+        })
     }
 
     fn truncate(&self, length: u64) -> io::Result<()> {
@@ -269,6 +295,21 @@ mod tests {
         assert_eq!(file.read_at(&mut buffer, 0).unwrap(), 100);
         assert_eq!(buffer[..6], *b"\0\0pug\0");
         assert!(OsFileSystem.create(&dir.path().join("file")).is_err());
+    }
+
+    #[test]
+    fn what_is_stored_through_a_window_is_read_from_the_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = OsFileSystem.create(&dir.path().join("file")).unwrap();
+        // A file system of an unknown kind gives no window, and there is nothing to see then.
+        let Some(mut window) = file.allocate_and_map(8192).unwrap() else { return };
+        window.write_at(b"pug", 4094);
+        let mut buffer = [9; 5];
+        file.read_exact_at(&mut buffer, 4093).unwrap();
+        assert_eq!(&buffer, b"\0pug\0");
+        let behind = catch_unwind(AssertUnwindSafe(|| window.write_at(b"pug", 8190)));
+        assert!(behind.is_err(), "it would have been stored behind the end");
+        assert_eq!(file.length().unwrap(), 8192);
     }
 
     struct Countdown(u32);

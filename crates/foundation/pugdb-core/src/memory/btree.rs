@@ -5,13 +5,14 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use super::housekeeper::{Housekeeper, Tidied, Tidy};
-use super::versions::{Floors, VersionedMap, found};
+use super::versions::{Floors, VersionedMap};
 use crate::engine::{
     BatchSize, Capabilities, Counts, Cursor, Direction, Engine, KeyRange, Persistence, ReadPoint, Scans,
 };
-use crate::entry::{Found, Key, Op, Timestamp};
+use crate::entry::{Found, Key, Timestamp};
 use crate::error::Result;
 use crate::ids::Seqno;
+use crate::ops::Ops;
 use crate::snapshots::Snapshots;
 
 /// An ordered engine in memory.
@@ -25,7 +26,7 @@ use crate::snapshots::Snapshots;
 /// let snapshots = Snapshots::new(Seqno::ZERO);
 /// let engine = Btree::new(snapshots.clone());
 /// let op = Op { key: Key::copy(b"ada").unwrap(), entry: Entry::put(Value::new(b"1815".as_slice()).unwrap()) };
-/// engine.apply(Seqno(1), &[op]).unwrap();
+/// engine.apply(Seqno(1), &[op].into_iter().collect()).unwrap();
 /// snapshots.publish(Seqno(1));
 /// let point = ReadPoint { seqno: snapshots.visible(), now: Timestamp(0) };
 /// assert_eq!(engine.get(b"ada", point).unwrap().unwrap().entry.value, b"1815");
@@ -119,15 +120,15 @@ impl Engine for Btree {
         Capabilities { scans: Scans::Ordered, persistence: Persistence::Volatile }
     }
 
-    fn apply(&self, first: Seqno, ops: &[Op]) -> Result<()> {
+    fn apply(&self, first: Seqno, ops: &Ops) -> Result<()> {
         let mut state = self.state.lock();
         let applied = state.applied;
-        let numbered = (first.0..).map(Seqno).zip(ops).filter(|(seqno, _)| *seqno > applied);
-        self.map.insert(numbered.map(|(seqno, op)| (op.key.clone(), found(seqno, &op.entry))));
-        state.applied = applied.max(Seqno((first.0 + ops.len() as u64).saturating_sub(1)));
+        let entries = ops.behind(applied, first);
+        self.map.insert(entries.map(|(seqno, op)| (op.to_key(), Found { seqno, entry: op.to_entry() })));
+        state.applied = applied.max(ops.last(first));
         self.tidy(&mut state, TIDY_MIN + TIDY_PER_OP * ops.len());
         drop(state);
-        if let Some(at) = ops.iter().filter_map(|op| op.entry.expires_at).min() {
+        if let Some(at) = ops.iter().filter_map(|op| op.expires_at).min() {
             self.expect(at);
         }
         if let Some(housekeeper) = self.housekeeper.as_ref().filter(|_| self.map.garbage() > 0) {

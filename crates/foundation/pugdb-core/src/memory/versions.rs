@@ -77,7 +77,7 @@ struct State {
 }
 
 fn cost(key: &Key, found: &Found) -> usize {
-    memory_bytes(key, &found.entry)
+    memory_bytes(key.len(), found.entry.value.len())
 }
 
 impl VersionedMap {
@@ -284,10 +284,6 @@ impl State {
 }
 
 /// A version as a map keeps it.
-pub(super) fn found(seqno: Seqno, entry: &Entry) -> Found {
-    Found { seqno, entry: entry.clone() }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -298,11 +294,17 @@ mod tests {
     }
 
     fn put(seqno: u64, name: &str) -> (Key, Found) {
-        (key(name), found(Seqno(seqno), &Entry::put(Value::new(seqno.to_le_bytes().to_vec()).unwrap())))
+        (
+            key(name),
+            Found {
+                seqno: Seqno(seqno),
+                entry: Entry::put(Value::new(seqno.to_le_bytes().to_vec()).unwrap()),
+            },
+        )
     }
 
     fn delete(seqno: u64, name: &str) -> (Key, Found) {
-        (key(name), found(Seqno(seqno), &Entry::delete()))
+        (key(name), Found { seqno: Seqno(seqno), entry: Entry::delete() })
     }
 
     #[test]

@@ -178,7 +178,7 @@ impl Harness {
     fn send(&self, step: &Step) {
         let engine = self.subject.engine();
         match step {
-            Step::Apply(first, ops) => ok("apply", engine.apply(*first, ops)),
+            Step::Apply(first, ops) => ok("apply", engine.apply(*first, &ops.iter().cloned().collect())),
             Step::Truncate(at) => ok("truncate", engine.truncate(*at)),
         }
     }
@@ -207,7 +207,7 @@ impl Harness {
         let mut ops: Vec<Op> = self.written.range(first..).map(|(_, op)| op.clone()).collect();
         assert_eq!(ops.len(), old, "a check overlaps operations without gaps between them");
         ops.extend(new.iter().cloned());
-        ok("apply", self.subject.engine().apply(first, &ops));
+        ok("apply", self.subject.engine().apply(first, &ops.into_iter().collect()));
         self.apply(new);
     }
 

@@ -11,7 +11,7 @@ use pugdb_core::engine::{
 };
 use pugdb_core::memory::{Btree, Hash};
 use pugdb_core::snapshots::Snapshots;
-use pugdb_core::{Entry, Error, Found, Key, Op, Result, Seqno, Timestamp};
+use pugdb_core::{Entry, Error, Found, Key, Ops, Result, Seqno, Timestamp};
 
 use super::{Subject, run};
 
@@ -146,10 +146,10 @@ impl Engine for Naive {
         Capabilities { scans: self.scans, persistence: Persistence::Volatile }
     }
 
-    fn apply(&self, first: Seqno, ops: &[Op]) -> Result<()> {
+    fn apply(&self, first: Seqno, ops: &Ops) -> Result<()> {
         let mut content = self.content.lock();
         let applied = content.applied;
-        let mut numbered: Vec<_> = (first.0..).map(Seqno).zip(ops).collect();
+        let mut numbered: Vec<_> = (first.0..).map(Seqno).zip(ops.iter()).collect();
         if self.bug == Bug::FirstOfAnApplyWins {
             numbered.reverse();
         }
@@ -159,8 +159,8 @@ impl Engine for Naive {
             }
             assert!(self.bug != Bug::Panics || op.key.len() < 1000, "the engine broke");
             if seqno > applied || self.bug == Bug::ReplaysTwice {
-                let found = Found { seqno, entry: op.entry.clone() };
-                content.versions.entry(op.key.clone()).or_default().push(found);
+                let found = Found { seqno, entry: op.to_entry() };
+                content.versions.entry(op.to_key()).or_default().push(found);
                 content.applied = content.applied.max(seqno);
             }
         }

@@ -22,13 +22,14 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::expiry::ExpiryQueue;
 use super::housekeeper::{Housekeeper, Tidied, Tidy};
-use super::versions::{Floors, found};
+use super::versions::Floors;
 use crate::engine::{
     BatchSize, Capabilities, Counts, Cursor, Direction, Engine, KeyRange, Persistence, ReadPoint, Room, Scans,
 };
-use crate::entry::{Entry, EntryKind, Found, Key, Op, Timestamp};
+use crate::entry::{Entry, EntryKind, Found, Key, RawOp, Timestamp};
 use crate::error::{Error, Result};
 use crate::ids::Seqno;
+use crate::ops::Ops;
 use crate::snapshots::Snapshots;
 use slot::Slot;
 
@@ -60,7 +61,7 @@ const CAPACITY_MIN: usize = 64;
 /// let snapshots = Snapshots::new(Seqno::ZERO);
 /// let engine = Hash::new(snapshots.clone(), 4711);
 /// let op = Op { key: Key::copy(b"ada").unwrap(), entry: Entry::put(Value::new(b"1815".as_slice()).unwrap()) };
-/// engine.apply(Seqno(1), &[op]).unwrap();
+/// engine.apply(Seqno(1), &[op].into_iter().collect()).unwrap();
 /// snapshots.publish(Seqno(1));
 /// let point = ReadPoint { seqno: snapshots.visible(), now: Timestamp(0) };
 /// assert_eq!(engine.get(b"ada", point).unwrap().unwrap().entry.value, b"1815");
@@ -233,12 +234,12 @@ impl State {
         self.count_out(slot, std::slice::from_ref(slot.newest()));
     }
 
-    fn put(&mut self, shards: &Shards, seqno: Seqno, op: &Op) {
-        let hash = shards.hash(&op.key);
-        let found = found(seqno, &op.entry);
+    fn put(&mut self, shards: &Shards, seqno: Seqno, op: &RawOp<'_>) {
+        let hash = shards.hash(op.key);
+        let found = Found { seqno, entry: op.to_entry() };
         let cost = op.cost_bytes();
         let mut slots = shards.shard(hash).write();
-        match slots.entry(hash, |slot| slot.key == op.key, |slot| slot.hash) {
+        match slots.entry(hash, |slot| slot.key == *op.key, |slot| slot.hash) {
             Place::Occupied(mut place) => {
                 self.expiring.add(&found, || hash);
                 place.get_mut().push(found);
@@ -249,7 +250,7 @@ impl State {
             Place::Vacant(_) if found.entry.kind == EntryKind::Delete => {}
             Place::Vacant(place) => {
                 self.expiring.add(&found, || hash);
-                place.insert(Slot::new(hash, op.key.clone(), found));
+                place.insert(Slot::new(hash, op.to_key(), found));
                 self.count_in(cost);
                 self.keys += 1;
             }
@@ -365,16 +366,15 @@ impl Engine for Hash {
         Capabilities { scans: Scans::Unordered, persistence: Persistence::Volatile }
     }
 
-    fn apply(&self, first: Seqno, ops: &[Op]) -> Result<()> {
+    fn apply(&self, first: Seqno, ops: &Ops) -> Result<()> {
         let mut state = self.state.lock();
         let applied = state.applied;
         let mut first_expiry: Option<Timestamp> = None;
-        for (seqno, op) in (first.0..).map(Seqno).zip(ops).filter(|(seqno, _)| *seqno > applied) {
-            state.put(&self.shards, seqno, op);
-            let expires_at = op.entry.expires_at;
-            first_expiry = first_expiry.into_iter().chain(expires_at).min();
+        for (seqno, op) in ops.behind(applied, first) {
+            state.put(&self.shards, seqno, &op);
+            first_expiry = first_expiry.into_iter().chain(op.expires_at).min();
         }
-        state.applied = applied.max(Seqno((first.0 + ops.len() as u64).saturating_sub(1)));
+        state.applied = applied.max(ops.last(first));
         state.tidy(&self.shards, &self.snapshots, TIDY_MIN + TIDY_PER_OP * ops.len());
         let leftovers = state.garbage.len();
         drop(state);

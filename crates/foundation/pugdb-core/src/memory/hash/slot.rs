@@ -33,7 +33,7 @@ impl Slot {
 
     /// What a version of this key costs, near enough for a budget.
     pub(super) fn cost(&self, found: &Found) -> usize {
-        memory_bytes(&self.key, &found.entry)
+        memory_bytes(self.key.len(), found.entry.value.len())
     }
 
     /// Takes the next version in.

@@ -1,7 +1,7 @@
 //! What the hash engine gives back and when, and that a walk gives every key once.
 
 use super::*;
-use crate::entry::{EntryOptions, Value};
+use crate::entry::{EntryOptions, Op, Value};
 
 /// An engine with the one who writes to it.
 struct Writer {
@@ -18,7 +18,7 @@ impl Writer {
 
     fn apply(&mut self, ops: impl IntoIterator<Item = (u32, Entry)>) {
         let op = |(number, entry)| Op { key: key(number), entry };
-        let ops: Vec<Op> = ops.into_iter().map(op).collect();
+        let ops: Ops = ops.into_iter().map(op).collect();
         self.engine.apply(self.last.plus(1), &ops).unwrap();
         self.last = self.last.plus(ops.len() as u64);
         self.snapshots.publish(self.last);
