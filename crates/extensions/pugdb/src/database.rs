@@ -57,7 +57,7 @@ pub(crate) struct Inner {
     /// The keyspaces that exist.
     pub(crate) names: RwLock<Names>,
     pub(crate) watches: Watches,
-    /// Guards the order of changes: seqnos, log positions and memtables agree on it. Held across one write(2) to the
+    /// Guards the order of changes: seqnos, log positions and memtables agree on it. Held across one store into the
     /// preallocated log and never across a sync.
     pub(crate) writer: Arc<Mutex<Writer>>,
 }

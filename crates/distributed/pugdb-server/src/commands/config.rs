@@ -54,7 +54,7 @@ const YES_OR_NO: &[&str] = &["yes", "no"];
 #[rustfmt::skip]
 pub(crate) static SETTINGS: &[Setting] = &[
     Setting { name: "activedefrag", get: |_| "no".into(), set: Set::NoEffect(YES_OR_NO), about: "Memory is not defragmented." },
-    Setting { name: "appendfsync", get: appendfsync, set: Set::Fixed("the durability is chosen when the server starts, by --durability"), about: "`always` for the durability `sync`, `no` for `os`." },
+    Setting { name: "appendfsync", get: appendfsync, set: Set::Fixed("the durability is chosen when the server starts, by --durability"), about: "`always` for the durabilities `sync` and `group`, `everysec` for `periodic`, `no` for `os`." },
     Setting { name: "appendonly", get: |_| "yes".into(), set: Set::NoEffect(YES_OR_NO), about: "The log is always written." },
     Setting { name: "bind", get: bind, set: Set::Fixed(AT_THE_START), about: "Where it listens." },
     Setting { name: "databases", get: |_| DATABASES.to_string(), set: Set::Fixed("there are always as many"), about: "The databases of `SELECT`." },

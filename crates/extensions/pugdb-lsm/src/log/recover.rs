@@ -167,7 +167,7 @@ pub fn scan(context: &Context, state: &LogState) -> Result<Scan> {
             cut: None,
             stated_durable: state.durable,
             behind_cut: Vec::new(),
-            obsolete: unused,
+            obsolete: unused.into_iter().collect(),
         },
         durable: state.durable.max(state.start),
     };
@@ -179,8 +179,8 @@ pub fn scan(context: &Context, state: &LogState) -> Result<Scan> {
 struct Listed {
     /// By their numbers.
     found: Vec<Found>,
-    /// Prepared, and never begun.
-    unused: Vec<PathBuf>,
+    /// The last one, when it was made ahead of time and never begun.
+    unused: Option<PathBuf>,
     /// Above every number that a file has.
     next_number: u64,
 }
@@ -188,30 +188,28 @@ struct Listed {
 fn list(context: &Context) -> Result<Listed> {
     let dir = context.log_dir();
     let names = context.env.fs.list(&dir).map_err(|error| Error::io("list the log's directory", error))?;
-    let (mut found, mut unused, mut next_number) = (Vec::new(), Vec::new(), 0);
+    let (mut found, mut next_number) = (Vec::new(), 0);
     for name in names {
         let Some((_, number)) = parse_name(&name).filter(|&(stream, _)| stream == STREAM) else { continue };
         let at = |error: Error| error.at(format_args!("log segment {name}"));
         next_number = next_number.max(number + 1);
-        match open(context, dir.join(&name), &name, number).map_err(at)? {
-            Some(segment) => found.push((number, segment)),
-            None => unused.push(dir.join(&name)),
-        }
+        found.push((number, open(context, dir.join(&name), &name, number).map_err(at)?));
     }
     found.sort_by_key(|(number, _)| *number);
-    Ok(Listed { found: found.into_iter().map(|(_, segment)| segment).collect(), unused, next_number })
+    let mut found: Vec<Found> = found.into_iter().map(|(_, segment)| segment).collect();
+    let unused = found.pop_if(|last| matches!(last, Found::Bad(path, _) if is_unused(context, path)));
+    Ok(Listed { found, unused: unused.map(|last| last.path().clone()), next_number })
 }
 
-/// Opens the segment that should have this number. `None` when it is all zeros: it was prepared, and never begun.
+/// Opens the segment that should have this number.
 ///
 /// # Errors
 /// `Corrupt` when its header is whole and says that it is another file: no crash has left it there.
-fn open(context: &Context, path: PathBuf, name: &str, number: u64) -> Result<Option<Found>> {
+fn open(context: &Context, path: PathBuf, name: &str, number: u64) -> Result<Found> {
     let file = context.env.fs.open(&path, Access::ReadWrite).map_err(|error| Error::io("open it", error))?;
     let opened = match FileHeader::read(&*file, FileKind::Log, None, &*context.cipher) {
         Err(error) if error.kind() == ErrorKind::Corrupt => {
-            let is_unused = is_zero(&*file).map_err(|error| Error::io("read it", error))?;
-            return Ok(if is_unused { None } else { Some(Found::Bad(path, name.to_owned())) });
+            return Ok(Found::Bad(path, name.to_owned()));
         }
         opened => opened?,
     };
@@ -228,20 +226,24 @@ fn open(context: &Context, path: PathBuf, name: &str, number: u64) -> Result<Opt
         )));
     }
     let (name, content) = (name.to_owned(), first_offset(bytes));
-    Ok(Some(Found::Good(Box::new(Candidate { place, path, name, file, id, cipher, content }))))
+    Ok(Found::Good(Box::new(Candidate { place, path, name, file, id, cipher, content })))
 }
 
-/// True when the file holds nothing but zeros.
-fn is_zero(file: &dyn File) -> io::Result<bool> {
-    let length = file.length()?;
-    let mut bytes = vec![0; REWRITE_BYTES];
-    for offset in (0..length).step_by(REWRITE_BYTES) {
-        let count = file.read_at(&mut bytes, offset)?;
-        if bytes[..count].iter().any(|&byte| byte != 0) {
-            return Ok(false);
+/// True when the file has a length and holds nothing but zeros. One that cannot be read is not known to.
+fn is_unused(context: &Context, path: &Path) -> bool {
+    let read = || -> io::Result<bool> {
+        let file = context.env.fs.open(path, Access::Read)?;
+        let length = file.length()?;
+        let mut bytes = vec![0; REWRITE_BYTES];
+        for offset in (0..length).step_by(REWRITE_BYTES) {
+            let count = file.read_at(&mut bytes, offset)?;
+            if bytes[..count].iter().any(|&byte| byte != 0) {
+                return Ok(false);
+            }
         }
-    }
-    Ok(true)
+        Ok(length > 0)
+    };
+    read().unwrap_or(false)
 }
 
 /// How many bytes a segment with a damaged header states to be durable, told by its frames alone.
