@@ -18,8 +18,8 @@ fn builder(world: &World) -> Builder {
 }
 
 fn open(world: &World, durability: Durability) -> (Database, Keyspace) {
-    let db = builder(world).durability(durability).open("db").unwrap();
-    let keys = db.keyspace("keys").unwrap();
+    let db = builder(world).durability(durability).open("db").expect("a new database");
+    let keys = db.keyspace("keys").expect("a new keyspace");
     // The mark of the durable position is through, too: nothing wants a sync any more.
     for _ in 0..2 {
         world.advance(Duration::from_millis(10));
@@ -30,13 +30,14 @@ fn open(world: &World, durability: Durability) -> (Database, Keyspace) {
 
 /// Writes `count` values of 1,000 bytes.
 fn write(keys: &Keyspace, from: u64, count: u64) {
-    (from..from + count).for_each(|number| keys.put(number.to_be_bytes(), vec![7; 1000]).unwrap());
+    (from..from + count)
+        .for_each(|number| keys.put(number.to_be_bytes(), vec![7; 1000]).expect("there is room"));
 }
 
 fn segments(world: &World) -> Vec<String> {
     let files = world.files().into_iter();
     let names = files.filter(|(path, _)| path.starts_with("db/log"));
-    names.map(|(path, _)| path.file_name().unwrap().to_string_lossy().into_owned()).collect()
+    names.map(|(path, _)| path.file_name().unwrap_or_default().to_string_lossy().into_owned()).collect()
 }
 
 /// Counts the calls of a kind to the log from now on.
@@ -132,7 +133,7 @@ fn after_its_name_could_not_be_synced_ahead_of_time_nothing_is_written() {
 fn is_ready(ticket: &CommitTicket) -> bool {
     let mut ticket = std::pin::pin!(ticket.clone());
     match ticket.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(outcome) => outcome.map(|()| true).unwrap(),
+        Poll::Ready(outcome) => outcome.map(|()| true).expect("the disk is well"),
         Poll::Pending => false,
     }
 }
@@ -140,7 +141,7 @@ fn is_ready(ticket: &CommitTicket) -> bool {
 fn ticket(db: &Database, keys: &Keyspace, number: u64) -> CommitTicket {
     let mut batch = db.batch();
     batch.put(keys, number.to_be_bytes(), b"v");
-    batch.commit_ticket().unwrap()
+    batch.commit_ticket().expect("there is room")
 }
 
 #[test]

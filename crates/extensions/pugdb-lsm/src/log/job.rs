@@ -130,15 +130,13 @@ impl LogJob {
             Task::PrepareNext => self.log.prepare_next(),
             Task::Mark => self.log.mark(),
         };
-        match outcome {
-            Ok(()) => Next::Again,
-            // A failure is kept in the log, and its waiters have been told. A full disk leaves mark or segment for later, and
-            // must not keep those waiting who want a sync.
-            Err(_) => {
-                let later = self.log.context.env.clock.monotonic() + MARK_DELAY * 10;
-                let due = Duration::from_micros(self.log.sync_due.load(Ordering::Acquire));
-                Next::WaitUntil(later.min(due))
-            }
+        if outcome.is_ok() {
+            return Next::Again;
         }
+        // A failure is kept in the log, and its waiters have been told. A full disk leaves mark or segment for later, and
+        // must not keep those waiting who want a sync.
+        let later = self.log.context.env.clock.monotonic() + MARK_DELAY * 10;
+        let due = Duration::from_micros(self.log.sync_due.load(Ordering::Acquire));
+        Next::WaitUntil(later.min(due))
     }
 }
