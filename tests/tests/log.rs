@@ -218,3 +218,37 @@ fn nothing_stays_unsynced_for_longer_than_five_seconds() {
     world.run_until_idle();
     assert!(db.failure().is_some(), "nobody has looked");
 }
+
+#[test]
+fn the_mark_comes_in_time_though_the_job_has_something_due_much_later() {
+    let world = World::new(10);
+    let (_db, keys) = open(&world, Durability::Os);
+    write(&keys, 0, 1);
+    world.run_until_idle();
+    let synced = count(&world, CallKind::SyncData);
+    keys.durability(Durability::Sync).put(b"k", b"v").unwrap();
+    world.advance(Duration::from_millis(10));
+    world.run_until_idle();
+    assert_eq!(synced.load(Ordering::Acquire), 2, "the commit and its mark");
+}
+
+#[test]
+fn threads_that_commit_at_once_share_syncs_and_none_is_left_asleep() {
+    const THREADS: u64 = 16;
+    let dir = tempfile::tempdir().unwrap();
+    let db = Database::open(dir.path().join("db")).unwrap();
+    let keys = db.keyspace("keys").unwrap();
+    std::thread::scope(|scope| {
+        for thread in 0..THREADS {
+            let keys = match thread % 4 {
+                0 => keys.durability(Durability::Group { max_delay: Duration::from_millis(1) }),
+                1 => keys.durability(Durability::Os),
+                _ => keys.clone(),
+            };
+            scope.spawn(move || {
+                (0..50).for_each(|number| keys.put((thread * 50 + number).to_be_bytes(), b"v").unwrap());
+            });
+        }
+    });
+    assert_eq!(keys.count().unwrap(), THREADS * 50);
+}

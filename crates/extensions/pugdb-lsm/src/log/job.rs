@@ -34,6 +34,8 @@ impl Log {
     }
 
     fn task(&self) -> Task {
+        // First: a sync that ends from here on wakes the job.
+        self.is_job_watching.store(false, Ordering::Release);
         let now = self.context.env.clock.monotonic();
         let due = self.sync_due.load(Ordering::Acquire);
         let (has_full, wants_next) = {
@@ -121,7 +123,12 @@ impl Job for LogJob {
 impl LogJob {
     fn slice(&mut self) -> Next {
         let outcome: Result<(), Error> = match self.log.task() {
-            Task::Rest(next) => return next,
+            Task::Rest(next) => {
+                let soon = self.log.context.env.clock.monotonic() + MARK_DELAY;
+                let is_watching = matches!(next, Next::WaitUntil(at) if at <= soon);
+                self.log.is_job_watching.store(is_watching, Ordering::Release);
+                return next;
+            }
             Task::Sync => self.log.sync_for_others(),
             Task::CloseFull => {
                 self.log.close_full();

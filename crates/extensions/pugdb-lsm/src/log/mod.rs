@@ -73,9 +73,14 @@ pub struct Log {
     durable: AtomicU64,
     /// A write or sync failed; what it was stands in `sync`.
     has_failed: AtomicBool,
+    /// The job looks by itself before a mark could be due.
+    is_job_watching: AtomicBool,
     /// The moment at which a sync is due for those who do not wait for it; [`NOT_DUE`] when none is.
     sync_due: AtomicU64,
-    /// Notified when a sync ends.
+    /// Threads that wait for a sync, by the parity of its round: when one ends, those are woken whom it has made durable, and
+    /// one of those who wait for the next, to lead it.
+    rounds: [Event; 2],
+    /// Notified when a sync ends, for those who do not lead one yet.
     synced: Event,
     /// The job that syncs for futures, writes marks and makes segments; set once when it starts.
     job: Mutex<Option<JobHandle>>,
@@ -112,6 +117,10 @@ struct Tail {
 #[derive(Default)]
 struct SyncState {
     in_flight: bool,
+    /// Syncs begun so far.
+    round: usize,
+    /// What the sync in flight makes durable; `None` until it has looked.
+    target: Option<Lsn>,
     /// The first write or sync that failed. Nothing is written after it.
     failure: Option<Error>,
     /// Futures waiting for a position.
@@ -134,7 +143,9 @@ impl Log {
             options,
             durable: AtomicU64::new(end.0),
             has_failed: AtomicBool::new(false),
+            is_job_watching: AtomicBool::new(false),
             sync_due: AtomicU64::new(NOT_DUE),
+            rounds: [Event::default(), Event::default()],
             synced: Event::default(),
             job: Mutex::new(None),
             tail: Mutex::new(Tail {
@@ -264,20 +275,25 @@ impl Log {
     pub fn sync_by(&self, lsn: Lsn, by: Duration) -> Result<()> {
         while self.durable() < lsn {
             let is_time = by.is_zero() || self.context.env.clock.monotonic() >= by;
-            {
-                let mut sync = self.sync.lock();
-                if let Some(failure) = &sync.failure {
-                    return Err(failure.clone());
-                }
-                if is_time && !sync.in_flight {
-                    sync.in_flight = true;
-                    drop(sync);
-                    self.lead_sync();
-                    continue;
-                }
+            let mut sync = self.sync.lock();
+            if let Some(failure) = &sync.failure {
+                return Err(failure.clone());
             }
-            let deadline = (!is_time).then_some(by);
-            self.context.env.executor.block_until(&self.synced, deadline, &mut || {
+            if is_time && !sync.in_flight {
+                sync.in_flight = true;
+                sync.round += 1;
+                sync.target = None;
+                drop(sync);
+                self.lead_sync();
+                continue;
+            }
+            // Who looks before the sync has looked is covered by it: what is waited for was appended before.
+            let is_covered = sync.target.is_none_or(|target| lsn <= target);
+            let round = sync.round + usize::from(!is_covered);
+            drop(sync);
+            let (event, deadline) =
+                if is_time { (&self.rounds[round % 2], None) } else { (&self.synced, Some(by)) };
+            self.context.env.executor.block_until(event, deadline, &mut || {
                 self.durable() >= lsn
                     || self.has_failed.load(Ordering::Acquire)
                     || (is_time && !self.sync.lock().in_flight)
@@ -310,6 +326,7 @@ impl Log {
             let tail = self.tail.lock();
             (tail.end, tail.newest, tail.records_end, tail.dirty.clone(), tail.names_dirty)
         };
+        self.sync.lock().target = Some(target);
         let outcome = self.sync_files(&files, names_dirty);
         if outcome.is_ok() {
             let mut tail = self.tail.lock();
@@ -326,6 +343,7 @@ impl Log {
         }
         let mut sync = self.sync.lock();
         sync.in_flight = false;
+        let round = sync.round;
         if outcome.is_ok() {
             sync.last_sync = self.context.env.clock.monotonic();
             sync.stated = sync.stated.max(newest.1);
@@ -333,10 +351,15 @@ impl Log {
         }
         drop(sync);
         self.release_waiters(target);
-        self.wake_job();
+        self.rounds[round % 2].notify();
+        self.rounds[(round + 1) % 2].notify_one();
+        // A mark will be due. A job that looks by itself soon sees that, and most commits need not wake it.
+        if !self.is_job_watching.load(Ordering::Acquire) {
+            self.wake_job();
+        }
     }
 
-    /// Wakes everybody who waits for a position up to `durable`, or everybody after a failure.
+    /// Wakes the futures that wait for a position up to `durable`, and everybody after a failure.
     fn release_waiters(&self, durable: Lsn) {
         let mut sync = self.sync.lock();
         let failed = sync.failure.is_some();
@@ -346,6 +369,9 @@ impl Log {
         sync.wakers = waiting;
         drop(sync);
         self.synced.notify();
+        if failed {
+            self.rounds.iter().for_each(Event::notify);
+        }
         for (_, waker) in woken {
             waker.wake();
         }

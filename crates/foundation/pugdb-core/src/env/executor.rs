@@ -54,6 +54,12 @@ impl Event {
         self.condvar.notify_all();
     }
 
+    /// Makes one waiter look again, if there is one: enough where it does what all of them wait for.
+    pub fn notify_one(&self) {
+        drop(self.mutex.lock());
+        self.condvar.notify_one();
+    }
+
     /// Blocks this thread until `ready`, at most `timeout`. For real executors; callers use
     /// [`Executor::block_until`].
     pub fn wait_on_thread(
