@@ -20,7 +20,7 @@ use pugdb_core::{DatabaseId, Found, KeyspaceId, Ops, Result, Seqno, Timestamp};
 use pugdb_lsm::Tree;
 use pugdb_lsm::file::Context;
 use pugdb_lsm::manifest::{self, Manifest, State};
-use pugdb_lsm::store::{Store, StoreOptions};
+use pugdb_lsm::store::{CompactionPolicy, Store, StoreOptions};
 use pugdb_lsm::table::{LocalTables, TableOptions};
 use pugdb_sim::conformance::{self, Subject};
 use pugdb_sim::{SlowStore, TestCipher, World};
@@ -36,6 +36,8 @@ const ROOMY: StoreOptions = StoreOptions {
     unflushed_bytes_max: 256 << 10,
     cache_bytes: 256 << 10,
     expiry_grace: Duration::from_secs(5),
+    policy: CompactionPolicy::LazyLeveled,
+    table_bytes: 32 << 10,
     table: TableOptions { block_bytes: 4 << 10 },
 };
 const SMALL: StoreOptions = StoreOptions {
@@ -43,6 +45,8 @@ const SMALL: StoreOptions = StoreOptions {
     unflushed_bytes_max: 128 << 10,
     cache_bytes: 16 << 10,
     expiry_grace: Duration::ZERO,
+    policy: CompactionPolicy::LazyLeveled,
+    table_bytes: 8 << 10,
     table: TableOptions { block_bytes: 512 },
 };
 const TINY: StoreOptions = StoreOptions {
@@ -50,6 +54,8 @@ const TINY: StoreOptions = StoreOptions {
     unflushed_bytes_max: 16 << 10,
     cache_bytes: 0,
     expiry_grace: Duration::ZERO,
+    policy: CompactionPolicy::LazyLeveled,
+    table_bytes: 1 << 10,
     table: TableOptions { block_bytes: 64 },
 };
 

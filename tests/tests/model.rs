@@ -250,6 +250,9 @@ fn make_compaction_worth_while(db: &Database, world: &World) -> u64 {
         db.flush().expect("the disk is whole");
         world.run_until_idle();
     }
+    // When it is quiet, what is old goes.
+    world.advance(Duration::from_mins(1));
+    world.run_until_idle();
     u64::from(KEYS) * LARGE as u64
 }
 
@@ -280,7 +283,7 @@ fn what_only_an_old_snapshot_saw_gives_its_space_back_when_it_is_dropped() {
         });
         let [(live, bytes, file_bytes), (_, bytes_held, _)] = sizes;
         assert!(file_bytes == bytes, "{fate:?}: {file_bytes} bytes of files for {bytes} of tables");
-        assert!(bytes < live * 5, "{fate:?}: {bytes} bytes for {live} that live");
+        assert!(bytes < live * 11 / 10, "{fate:?}: {bytes} bytes for {live} that live");
         assert!(bytes_held > 2 * bytes, "{fate:?}: {bytes} without the snapshot and {bytes_held} with it");
     }
 }

@@ -9,6 +9,8 @@ use pugdb_core::env::Env;
 use pugdb_core::seam::{Cipher, Plain, TableStore};
 use pugdb_core::{Error, Result, limits};
 
+use pugdb_lsm::store::CompactionPolicy;
+
 use crate::{Database, Durability};
 
 /// Time enough for a clock to be set right by hand or by the network, and little against the life of most entries.
@@ -38,6 +40,7 @@ pub struct Builder {
     pub(crate) durability: Durability,
     pub(crate) default_engine: Option<EngineKind>,
     pub(crate) expiry_grace: Duration,
+    pub(crate) compaction: CompactionPolicy,
     pub(crate) create: bool,
     pub(crate) env: Env,
     pub(crate) cipher: Arc<dyn Cipher>,
@@ -54,6 +57,7 @@ impl Default for Builder {
             durability: Durability::default(),
             default_engine: None,
             expiry_grace: EXPIRY_GRACE_DEFAULT,
+            compaction: CompactionPolicy::default(),
             create: true,
             env: Env::os(),
             cipher: Arc::new(Plain),
@@ -198,6 +202,26 @@ impl Builder {
     #[must_use]
     pub fn expiry_grace(mut self, grace: Duration) -> Self {
         self.expiry_grace = grace;
+        self
+    }
+
+    /// Which sorted runs are merged in the background, and when. Default [`CompactionPolicy::LazyLeveled`]. Nothing on
+    /// disk depends on it: the next open may choose another one.
+    ///
+    /// ```
+    /// use pugdb::{CompactionPolicy, Database};
+    ///
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let path = dir.path().join("data");
+    /// // Events that expire in the order in which they come: tables go whole, and are hardly ever written anew.
+    /// let db = Database::builder().compaction(CompactionPolicy::Fifo).open(&path)?;
+    /// db.keyspace("events")?.put(b"1", b"login")?;
+    /// assert_eq!(db.keyspace("events")?.get(b"1")?.as_deref(), Some(&b"login"[..]));
+    /// # Ok::<(), pugdb::Error>(())
+    /// ```
+    #[must_use]
+    pub fn compaction(mut self, policy: CompactionPolicy) -> Self {
+        self.compaction = policy;
         self
     }
 

@@ -27,6 +27,8 @@ use crate::write;
 /// A tree whose memtable keeps more log than this alive is flushed: a quiet keyspace must not pin the log.
 const LOG_SEGMENTS_MAX: u64 = 4;
 const MEMTABLE_BYTES_MAX: usize = 64 << 20;
+/// A file of this size is read and written at a disk's best pace; a merge takes in about as much at a time.
+const TABLE_BYTES_MAX: u64 = 64 << 20;
 const LOCK: &str = "LOCK";
 
 /// The parts of a database on disk.
@@ -383,11 +385,14 @@ impl Opening {
 
     fn store_options(&self) -> StoreOptions {
         let memory = self.options.memory_bytes;
+        let memtable_bytes = self.options.memtable_bytes.unwrap_or((memory / 8).min(MEMTABLE_BYTES_MAX));
         StoreOptions {
-            memtable_bytes: self.options.memtable_bytes.unwrap_or((memory / 8).min(MEMTABLE_BYTES_MAX)),
+            memtable_bytes,
             unflushed_bytes_max: memory / 2,
             cache_bytes: self.options.cache_bytes.unwrap_or(memory / 4),
             expiry_grace: self.options.expiry_grace,
+            policy: self.options.compaction,
+            table_bytes: (2 * memtable_bytes as u64).min(TABLE_BYTES_MAX),
             table: TableOptions::default(),
         }
     }

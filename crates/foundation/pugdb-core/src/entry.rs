@@ -308,7 +308,7 @@ pub fn encode(key: &Key, entry: &Entry, out: &mut Vec<u8>) {
 }
 
 /// An operation as it lies in a buffer: nothing copied yet.
-#[derive(Clone)]
+#[derive(Clone, Copy)]
 pub struct RawOp<'a> {
     /// The key.
     pub key: &'a [u8],

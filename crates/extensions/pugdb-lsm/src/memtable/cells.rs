@@ -176,6 +176,14 @@ impl<'a> Node<'a> {
 
     /// The entry, with the value as `share` makes it.
     pub(super) fn found(self, share: impl FnOnce(&'a [u8]) -> Bytes) -> Found {
+        let op = self.raw(&[]);
+        let value = Value::new(share(op.value)).expect("it was a value when it was put");
+        let RawOp { kind, meta, expires_at, seal, stamp, .. } = op;
+        Found { seqno: self.seqno(), entry: Entry { kind, meta, expires_at, seal, stamp, value } }
+    }
+
+    /// What it says about `key`, where it lies.
+    pub(super) fn raw(self, key: &'a [u8]) -> RawOp<'a> {
         let head = self.head();
         let mut rest = self.rest();
         let mut take = |flag: u8, bytes: usize| {
@@ -191,8 +199,7 @@ impl<'a> Node<'a> {
         let stamp =
             take(HAS_STAMP, 16).map(|field| Stamp(field.try_into().expect("sixteen bytes were taken")));
         let kind = if head.flags & IS_DELETE == 0 { EntryKind::Put } else { EntryKind::Delete };
-        let value = Value::new(share(rest)).expect("it was a value when it was put");
-        Found { seqno: self.seqno(), entry: Entry { kind, meta: head.meta, expires_at, seal, stamp, value } }
+        RawOp { key, kind, meta: head.meta, expires_at, seal, stamp, value: rest }
     }
 }
 

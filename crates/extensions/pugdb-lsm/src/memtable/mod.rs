@@ -22,13 +22,14 @@ mod scan;
 mod tests;
 
 use std::fmt;
+use std::ops::Bound;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
 use pugdb_core::engine::{Direction, KeyRange};
-use pugdb_core::{EntryKind, Found, Key, RawOp, Seqno};
+use pugdb_core::{EntryKind, Found, RawOp, Result, Seqno};
 
 use cells::{Arena, Cell, Item, Node};
 use index::Index;
@@ -37,6 +38,9 @@ pub(crate) use scan::MemtableScan;
 
 /// Values up to here are copied for their readers. A larger one is lent, and keeps the memtable in memory.
 const COPIED_BYTES_MAX: usize = 16 << 10;
+
+/// Keys that a flush asks the memory for together.
+const VISITED_TOGETHER: usize = 32;
 
 /// Entries in memory. One writer at a time, any number of readers; sealed when a newer memtable takes its place.
 pub(crate) struct Memtable {
@@ -132,37 +136,47 @@ impl Memtable {
         MemtableScan::new(Arc::clone(self), range, direction, seqno)
     }
 
-    /// Appends every version behind a key, in the order of tables: keys ascending, versions descending. True when there are
-    /// more after about `bytes`. For a memtable that is sealed.
-    pub(crate) fn collect_versions(
-        self: &Arc<Self>,
-        after: Option<&Key>,
+    /// Shows every version behind a key where it lies, in the order of tables: keys ascending, versions descending. Ends
+    /// after about `bytes`, and then says behind which key to go on. For a memtable that is sealed.
+    pub(crate) fn visit_versions(
+        &self,
+        after: Option<&[u8]>,
         bytes: usize,
-        out: &mut Vec<(Key, Found)>,
-    ) -> bool {
+        visit: &mut dyn FnMut(Seqno, &RawOp<'_>) -> Result<()>,
+    ) -> Result<Option<Vec<u8>>> {
         let range = KeyRange {
-            start: after.map_or(std::ops::Bound::Unbounded, |key| std::ops::Bound::Excluded(key.to_vec())),
-            end: std::ops::Bound::Unbounded,
+            start: after.map_or(Bound::Unbounded, |key| Bound::Excluded(key.to_vec())),
+            end: Bound::Unbounded,
         };
         self.order.merge_all();
         let mut keys = self.order.scan(&range, Direction::Forward);
-        let (mut entries, mut left, mut has_more) = (Vec::new(), bytes, false);
-        while let Some(item) = keys.next() {
-            has_more = left == 0;
-            if has_more {
-                break;
+        let mut left = bytes;
+        // Keys that are neighbours lie anywhere in memory. A loop that looks at many and does little else lets the processor
+        // wait for all of them at once.
+        let mut together: Vec<(Node<'_>, RawOp<'_>)> = Vec::with_capacity(VISITED_TOGETHER);
+        loop {
+            together.clear();
+            together.extend(std::iter::from_fn(|| keys.next()).take(VISITED_TOGETHER).map(|item| {
+                // SAFETY: its arena is that of this memtable.
+                let cell: Cell<'_> = unsafe { item.cell() };
+                (cell.newest(), cell.newest().raw(cell.key()))
+            }));
+            for (newest, op) in &together {
+                visit(newest.seqno(), op)?;
+                left = left.saturating_sub(op.key.len() + op.value.len());
+                let mut older = newest.older();
+                while let Some(node) = older {
+                    visit(node.seqno(), &node.raw(op.key))?;
+                    left = left.saturating_sub(op.key.len() + node.value().len());
+                    older = node.older();
+                }
             }
-            // SAFETY: its arena is that of this memtable.
-            let cell: Cell<'_> = unsafe { item.cell() };
-            let mut version = Some(cell.newest());
-            while let Some(node) = version {
-                left = left.saturating_sub(cell.key().len() + node.value().len());
-                entries.push((cell, node));
-                version = node.older();
+            match together.last() {
+                Some((_, last)) if left == 0 => return Ok(Some(last.key.to_vec())),
+                Some(_) => {}
+                None => return Ok(None),
             }
         }
-        out.extend(scan::copies(self, entries));
-        has_more
     }
 
     /// Merges a little of what scans would have to. False when there is nothing to do.

@@ -5,6 +5,8 @@ use std::ops::Bound;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use bytes::Bytes;
+use pugdb_core::RawOp;
 use pugdb_core::engine::{Direction, KeyRange};
 use pugdb_core::{Entry, EntryKind, EntryOptions, Found, Key, Op, SealId, Seqno, Stamp, Timestamp, Value};
 
@@ -130,9 +132,15 @@ fn a_random_life_equals_a_sorted_map() {
             }
         }
         let mut versions = Vec::new();
-        let mut after = None;
-        while memtable.collect_versions(after.as_ref(), 10_000, &mut versions) {
-            after = versions.last().map(|(key, _)| Key::clone(key));
+        let (mut after, mut is_over) = (None, false);
+        while !is_over {
+            let mut visit = |seqno, op: &RawOp<'_>| {
+                let entry = op.entry(&|value| Bytes::copy_from_slice(value));
+                versions.push((Key::copy(op.key)?, Found { seqno, entry }));
+                Ok(())
+            };
+            after = memtable.visit_versions(after.as_deref(), 10_000, &mut visit).unwrap();
+            is_over = after.is_none();
         }
         let expected: Vec<_> = model
             .0

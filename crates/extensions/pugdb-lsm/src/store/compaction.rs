@@ -1,20 +1,21 @@
-//! The compaction job: merges runs, a slice at a time. Inputs go only when the outputs were read again and recorded.
-//! It wakes by itself when entries have expired that nobody can read any more.
+//! The compaction job: merges runs, a piece at a time and a slice at a time. Inputs go only when the outputs were read
+//! again and recorded. It wakes by itself when entries have expired that nobody can read any more, and when it has grown
+//! quiet.
 
-use std::collections::VecDeque;
-use std::ops::Range;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use pugdb_core::env::{Job, Next};
-use pugdb_core::{Error, ErrorKind, FileId, Found, Key, Result, Timestamp};
+use pugdb_core::{ErrorKind, FileId, KeyspaceId, Result, Timestamp};
 
-use super::pick::{RunView, TableView, Work, next_moment, pick};
+use super::merge::{Damage, Merge};
+use super::pick::{Piece, Place, Round, RunView, Situation, TableView, Work, next_moment, pick};
 use super::{Change, Store};
 use crate::manifest::Edit;
-use crate::table::{Expiries, TableCursor};
-use crate::tree::{LiveTable, Outputs, Retention, Run, Tree, Version};
+use crate::table::Expiries;
+use crate::tree::{LiveTable, Outputs, Retention, Run, TableChange, Tree, Version};
 
 /// Entries merged in one slice.
 const SLICE_ENTRIES: usize = 2048;
@@ -23,19 +24,20 @@ const BACK_OFF: Duration = Duration::from_millis(500);
 
 pub(super) struct CompactionJob {
     store: Arc<Store>,
-    task: Option<Box<Merge>>,
+    task: Option<Box<Task>>,
+    /// Merges under way that go on with another piece, each of newer runs than those before it.
+    rounds: BTreeMap<KeyspaceId, Vec<Round>>,
 }
 
-enum Task {
-    Merge(Box<Merge>),
-    /// These tables go, unread.
-    Remove(Arc<Tree>, Vec<Arc<LiveTable>>),
-}
-
-struct Merge {
+/// A piece of a merge.
+struct Task {
     tree: Arc<Tree>,
-    inputs: Vec<Run>,
-    sources: Vec<Input>,
+    inputs: Vec<Arc<LiveTable>>,
+    /// What becomes of tables, without what is written.
+    tables: TableChange,
+    /// The number of the run that takes in what is written.
+    target: u64,
+    merge: Merge,
     outputs: Outputs,
     stage: Stage,
 }
@@ -44,57 +46,6 @@ enum Stage {
     Write,
     Check,
     Record,
-}
-
-/// A run being merged: its tables one after the other.
-struct Input {
-    cursors: VecDeque<(FileId, TableCursor)>,
-    ready: VecDeque<(Key, Found)>,
-}
-
-/// What went wrong, and in which input, if it was in one.
-struct Damage {
-    file: Option<FileId>,
-    error: Error,
-}
-
-impl Input {
-    fn new(run: &Run) -> Result<Self> {
-        let cursor = |live: &Arc<LiveTable>| Ok((live.id(), live.table()?.cursor()));
-        let cursors = run.tables.iter().map(cursor).collect::<Result<_>>()?;
-        Ok(Self { cursors, ready: VecDeque::new() })
-    }
-
-    /// The next version; `None` at the end.
-    fn peek(&mut self) -> Result<Option<&(Key, Found)>, Damage> {
-        while self.ready.is_empty()
-            && let Some((file, cursor)) = self.cursors.front_mut()
-        {
-            let mut versions = Vec::new();
-            cursor.next_versions(&mut versions).map_err(|error| Damage { file: Some(*file), error })?;
-            if versions.is_empty() {
-                self.cursors.pop_front();
-            }
-            self.ready.extend(versions);
-        }
-        Ok(self.ready.front())
-    }
-}
-
-/// The next version of all inputs: smallest key, newest first.
-fn next_version(inputs: &mut [Input]) -> Result<Option<(Key, Found)>, Damage> {
-    let mut best: Option<(usize, Key, Found)> = None;
-    for (number, input) in inputs.iter_mut().enumerate() {
-        let Some((key, found)) = input.peek()? else { continue };
-        let is_first = best.as_ref().is_none_or(|(_, best_key, best_found)| {
-            key.cmp(best_key).then(best_found.seqno.cmp(&found.seqno)).is_lt()
-        });
-        if is_first {
-            best = Some((number, key.clone(), found.clone()));
-        }
-    }
-    let Some((number, ..)) = best else { return Ok(None) };
-    Ok(inputs[number].ready.pop_front())
 }
 
 /// What the picker is told of a run.
@@ -106,27 +57,32 @@ fn view(run: &Run) -> RunView {
         let last = expiries.and_then(Expiries::last);
         TableView {
             bytes: live.meta.bytes,
+            entries: live.meta.entries,
+            deletes: live.meta.deletes,
             bounds: live.bounds().clone(),
             is_quarantined: live.quarantined.load(Ordering::Acquire),
             dead_at: is_dead.then(|| last.unwrap_or_default()),
             expiries: expiries.map_or_else(Vec::new, |expiries| expiries.steps().to_vec()),
         }
     };
-    RunView { tables: run.tables.iter().map(table).collect() }
+    RunView { number: run.number, tables: run.tables.iter().map(table).collect() }
+}
+
+fn live((run, table): Place, version: &Version) -> Arc<LiveTable> {
+    Arc::clone(&version.runs[run].tables[table])
 }
 
 impl CompactionJob {
     pub(super) fn new(store: Arc<Store>) -> Self {
-        Self { store, task: None }
+        Self { store, task: None, rounds: BTreeMap::new() }
     }
 
     /// Does one slice. Says when to look again if there is nothing to do.
     fn step(&mut self) -> Result<Next> {
         let mut task = match self.task.take() {
             Some(task) => task,
-            None => match self.next_task() {
-                Ok(Task::Merge(task)) => task,
-                Ok(Task::Remove(tree, tables)) => return self.remove(&tree, &tables),
+            None => match self.next_task()? {
+                Ok(task) => task,
                 Err(next) => return Ok(next),
             },
         };
@@ -149,7 +105,7 @@ impl CompactionJob {
                 task.stage = Stage::Record;
             }
             Stage::Record => {
-                self.record(task)?;
+                self.record(*task)?;
                 return Ok(Next::Again);
             }
         }
@@ -158,71 +114,93 @@ impl CompactionJob {
     }
 
     /// What to do next; if there is nothing, when to look again though nothing is written.
-    fn next_task(&self) -> Result<Task, Next> {
-        let store = &self.store;
-        let expired = store.expired();
-        let mut next: Option<Timestamp> = None;
-        for tree in store.trees.read().values() {
+    fn next_task(&mut self) -> Result<Result<Box<Task>, Next>> {
+        let store = Arc::clone(&self.store);
+        let (expired, quiet_at) = (store.expired(), store.quiet_at());
+        let is_quiet = quiet_at <= store.context.env.clock.monotonic();
+        let (mut moment, mut waits_for_quiet) = (None::<Timestamp>, false);
+        let trees: Vec<Arc<Tree>> = store.trees.read().values().cloned().collect();
+        self.rounds.retain(|id, _| trees.iter().any(|tree| tree.id() == *id));
+        for tree in trees {
             let version = tree.version();
             let runs: Vec<RunView> = version.runs.iter().map(view).collect();
-            let task = pick(&runs, expired).and_then(|work| match work {
-                Work::Merge(window) => self.merge(tree, &version, window, expired),
-                Work::Remove(tables) => {
-                    let live = |(run, table): (usize, usize)| Arc::clone(&version.runs[run].tables[table]);
-                    Some(Task::Remove(Arc::clone(tree), tables.into_iter().map(live).collect()))
+            let rounds = self.rounds.entry(tree.id()).or_default();
+            rounds.retain(|round| !round.is_over(&runs));
+            let (policy, table_bytes) = (store.options.policy, store.options.table_bytes);
+            let situation = Situation { policy, runs: &runs, table_bytes, expired, is_quiet, rounds };
+            match pick(&situation) {
+                Some(Work::Merge(round, piece)) => {
+                    if rounds.last() != Some(&round) {
+                        rounds.push(round);
+                    }
+                    let is_bottom = version.runs.last().is_some_and(|run| run.number == round.oldest);
+                    return self.task(&tree, &version, &piece, expired, is_bottom).map(Ok);
                 }
-            });
-            if let Some(task) = task {
-                return Ok(task);
+                Some(Work::Rewrite(piece)) => {
+                    let is_bottom = piece.target + 1 == version.runs.len();
+                    return self.task(&tree, &version, &piece, expired, is_bottom).map(Ok);
+                }
+                Some(Work::Remove(places)) => {
+                    let removed = places.into_iter().map(|place| live(place, &version)).collect();
+                    self.commit(&tree, TableChange { removed, added: Vec::new() }, None)?;
+                    return Ok(Err(Next::Again));
+                }
+                None => {}
             }
-            next = next.into_iter().chain(next_moment(&runs, expired)).min();
+            moment = moment.into_iter().chain(next_moment(&runs, expired)).min();
+            waits_for_quiet |= !is_quiet && pick(&Situation { is_quiet: true, ..situation }).is_some();
         }
-        Err(next.map_or(Next::Wait, |moment| Next::WaitUntil(store.look_again(moment))))
+        let look_again = moment.map(|moment| store.look_again(moment));
+        let next = look_again.into_iter().chain(waits_for_quiet.then_some(quiet_at)).min();
+        Ok(Err(next.map_or(Next::Wait, Next::WaitUntil)))
     }
 
-    fn merge(
+    fn task(
         &self,
         tree: &Arc<Tree>,
         version: &Version,
-        window: Range<usize>,
+        piece: &Piece,
         expired: Timestamp,
-    ) -> Option<Task> {
+        is_bottom: bool,
+    ) -> Result<Box<Task>> {
         let store = &self.store;
-        let inputs = version.runs[window.clone()].to_vec();
-        // A run with a table that cannot be read is quarantined, and none of those is picked.
-        let sources = inputs.iter().map(Input::new).collect::<Result<_>>().ok()?;
-        let horizon = store.snapshots.horizon();
-        let is_bottom = window.end == version.runs.len();
-        let retention = Retention::new(horizon, version.floors.at(horizon), expired, is_bottom);
-        let outputs = Outputs::new(&store.context, &store.cache, tree.id(), store.options.table, retention);
-        let tree = Arc::clone(tree);
-        Some(Task::Merge(Box::new(Merge { tree, sources, inputs, outputs, stage: Stage::Write })))
-    }
-
-    fn remove(&self, tree: &Arc<Tree>, tables: &[Arc<LiveTable>]) -> Result<Next> {
-        let keyspace = tree.id();
-        let edits = tables.iter().map(|live| Edit::RemoveTable { keyspace, file: live.id() }).collect();
-        let install = || tree.install_removal(tables);
-        if self.store.commit(Some(&Change { tree, edits, flushed: None, install: &install }))? {
-            self.store.compactions.fetch_add(1, Ordering::Relaxed);
-            self.store.count_runs();
+        let numbered = |place: &Place| (version.runs[place.0].number, live(*place, version));
+        let inputs: Vec<(u64, Arc<LiveTable>)> = piece.inputs.iter().map(numbered).collect();
+        let (target, before) = (version.runs[piece.target].number, piece.before.as_ref());
+        let mut tables = TableChange::default();
+        for (run, live) in &inputs {
+            let rest = before.filter(|before| **before <= live.bounds().last).map(|before| live.from(before));
+            tables.removed.push(Arc::clone(live));
+            tables.added.extend(rest.map(|rest| (*run, rest)));
         }
-        Ok(Next::Again)
+        for place in &piece.moved {
+            let moved = live(*place, version);
+            tables.removed.push(Arc::clone(&moved));
+            tables.added.push((target, moved));
+        }
+        let merge = Merge::new(&runs(&inputs), before)?;
+        let horizon = store.snapshots.horizon();
+        let retention = Retention::new(horizon, version.floors.at(horizon), expired, is_bottom);
+        let outputs = store.outputs(tree.id(), retention, piece.guards.clone());
+        let inputs = inputs.into_iter().map(|(_, live)| live).collect();
+        let tree = Arc::clone(tree);
+        Ok(Box::new(Task { tree, inputs, tables, target, merge, outputs, stage: Stage::Write }))
     }
 
-    fn record(&self, task: Box<Merge>) -> Result<()> {
-        let Merge { tree, inputs, outputs, .. } = *task;
-        let keyspace = tree.id();
-        // The output is as new as its newest input: younger runs stay in front of it, older ones behind.
-        let number = inputs.iter().map(|run| run.number).max().unwrap_or_default();
-        let entries = outputs.entries(number);
-        let old = inputs.iter().flat_map(|run| &run.tables);
-        let mut edits: Vec<Edit> = old.map(|live| Edit::RemoveTable { keyspace, file: live.id() }).collect();
-        edits.extend(entries.iter().map(|table| Edit::AddTable { table: table.clone() }));
-        let runs = tree.open_tables(&entries)?;
-        let install = || tree.install_compaction(&inputs, &runs);
-        let change = Change { tree: &tree, edits, flushed: None, install: &install };
-        if self.store.commit_tables(&change, outputs)? {
+    fn record(&self, task: Task) -> Result<()> {
+        let Task { tree, mut tables, target, outputs, .. } = task;
+        tables.added.extend(tree.open_tables(&outputs.entries(target))?);
+        self.commit(&tree, tables, Some(outputs))
+    }
+
+    fn commit(&self, tree: &Arc<Tree>, tables: TableChange, outputs: Option<Outputs>) -> Result<()> {
+        let install = || tree.install_tables(&tables);
+        let change = Change { tree, edits: tables.edits(tree.id()), flushed: None, install: &install };
+        let is_recorded = match outputs {
+            Some(outputs) => self.store.commit_tables(&change, outputs)?,
+            None => self.store.commit(Some(&change))?,
+        };
+        if is_recorded {
             self.store.compactions.fetch_add(1, Ordering::Relaxed);
             self.store.count_runs();
         }
@@ -230,10 +208,10 @@ impl CompactionJob {
     }
 
     /// A damaged input is never picked again, and never deleted: what is whole in it can still be read.
-    fn quarantine(&self, task: &Merge, file: FileId) -> Result<()> {
+    fn quarantine(&self, task: &Task, file: FileId) -> Result<()> {
         let edits = vec![Edit::Quarantine { keyspace: task.tree.id(), file }];
         let install = || {
-            for live in task.inputs.iter().flat_map(|run| &run.tables).filter(|live| live.id() == file) {
+            for live in task.inputs.iter().filter(|live| live.id() == file) {
                 live.quarantined.store(true, Ordering::Release);
             }
         };
@@ -242,12 +220,24 @@ impl CompactionJob {
     }
 }
 
-impl Merge {
+/// The runs that these tables come from, their tables in key order.
+fn runs(inputs: &[(u64, Arc<LiveTable>)]) -> Vec<Vec<Arc<LiveTable>>> {
+    let mut runs: BTreeMap<u64, Vec<Arc<LiveTable>>> = BTreeMap::new();
+    for (run, live) in inputs {
+        runs.entry(*run).or_default().push(Arc::clone(live));
+    }
+    for tables in runs.values_mut() {
+        tables.sort_by(|one, other| one.bounds().first.cmp(&other.bounds().first));
+    }
+    runs.into_values().collect()
+}
+
+impl Task {
     /// Merges a slice; false at the end.
     fn merge_slice(&mut self) -> Result<bool, Damage> {
         for _ in 0..SLICE_ENTRIES {
-            let Some((key, found)) = next_version(&mut self.sources)? else { return Ok(false) };
-            self.outputs.add(&key, &found).map_err(|error| Damage { file: None, error })?;
+            let Some((seqno, op)) = self.merge.next()? else { return Ok(false) };
+            self.outputs.add(seqno, &op).map_err(|error| Damage { file: None, error })?;
         }
         Ok(true)
     }

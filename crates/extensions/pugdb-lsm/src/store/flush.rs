@@ -4,15 +4,16 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use pugdb_core::RawOp;
 use pugdb_core::env::{Job, Next};
-use pugdb_core::{Error, Key, Result, Seqno};
+use pugdb_core::{Error, Result, Seqno};
 
 use super::{Change, Store};
 use crate::manifest::Edit;
 use crate::memtable::Memtable;
-use crate::tree::{Outputs, Retention, Tree};
+use crate::tree::{Outputs, Retention, TableChange, Tree};
 
-/// Entries written in one slice.
+/// Bytes of entries written in one slice.
 const SLICE_BYTES: usize = 256 << 10;
 /// After trouble the flush is begun anew this much later.
 const BACK_OFF: Duration = Duration::from_millis(200);
@@ -30,7 +31,7 @@ struct Task {
 }
 
 enum Stage {
-    Write { after: Option<Key> },
+    Write { after: Option<Vec<u8>> },
     Check,
     Record,
 }
@@ -50,15 +51,11 @@ impl FlushJob {
         }
         match &mut task.stage {
             Stage::Write { after } => {
-                let mut versions = Vec::new();
-                let more = task.memtable.collect_versions(after.as_ref(), SLICE_BYTES, &mut versions);
-                versions.iter().try_for_each(|(key, found)| task.outputs.add(key, found))?;
-                match versions.pop() {
-                    Some((last, _)) if more => *after = Some(last),
-                    _ => {
-                        task.outputs.finish()?;
-                        task.stage = Stage::Check;
-                    }
+                let mut add = |seqno, op: &RawOp<'_>| task.outputs.add(seqno, op);
+                *after = task.memtable.visit_versions(after.as_deref(), SLICE_BYTES, &mut add)?;
+                if after.is_none() {
+                    task.outputs.finish()?;
+                    task.stage = Stage::Check;
                 }
             }
             Stage::Check => {
@@ -83,7 +80,7 @@ impl FlushJob {
         let version = tree.version();
         let is_bottom = version.runs.is_empty();
         let retention = Retention::new(horizon, version.floors.at(horizon), store.expired(), is_bottom);
-        let outputs = Outputs::new(&store.context, &store.cache, tree.id(), store.options.table, retention);
+        let outputs = store.outputs(tree.id(), retention, Vec::new());
         Some(Task { tree: Arc::clone(tree), memtable, outputs, stage: Stage::Write { after: None } })
     }
 
@@ -91,15 +88,15 @@ impl FlushJob {
         let Task { tree, memtable, outputs, .. } = task;
         let (keyspace, seqno): (_, Seqno) = (tree.id(), memtable.last());
         let entries = outputs.entries(tree.take_run_number());
-        let mut edits: Vec<Edit> =
-            entries.iter().map(|table| Edit::AddTable { table: table.clone() }).collect();
+        let tables = TableChange { removed: Vec::new(), added: tree.open_tables(&entries)? };
+        let mut edits = tables.edits(keyspace);
         edits.push(Edit::Flushed { keyspace, seqno });
-        let runs = tree.open_tables(&entries)?;
-        let install = || tree.install_flush(&memtable, &runs);
+        let install = || tree.install_flush(&memtable, &tables);
         let change = Change { tree: &tree, edits, flushed: Some(&memtable), install: &install };
         if self.store.commit_tables(&change, outputs)? {
             self.store.forget_bytes(memtable.forget());
             self.store.flushes.fetch_add(1, Ordering::Relaxed);
+            self.store.quiet.lock().flushed(self.store.context.env.clock.monotonic());
             self.store.count_runs();
         }
         self.store.settled(None);

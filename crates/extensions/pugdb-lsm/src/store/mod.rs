@@ -11,8 +11,10 @@
 mod compaction;
 mod flush;
 mod grace;
+mod merge;
 mod order;
 mod pick;
+mod quiet;
 mod verify;
 
 use std::collections::BTreeMap;
@@ -25,17 +27,19 @@ use parking_lot::{Mutex, RwLock};
 use pugdb_core::engine::{Engine, EngineKind};
 use pugdb_core::env::{Event, JobHandle, Next};
 use pugdb_core::snapshots::Snapshots;
-use pugdb_core::{Error, FileId, KeyspaceId, Result, Seqno, Timestamp};
+use pugdb_core::{Error, FileId, Key, KeyspaceId, Result, Seqno, Timestamp};
 
+pub use pick::CompactionPolicy;
 pub use verify::StoreVerify;
 
 use self::grace::Grace;
+use self::quiet::Quiet;
 use crate::file::Context;
 use crate::log::LogState;
 use crate::manifest::{Edit, KeyspaceState, Manifest, State};
 use crate::memtable::Memtable;
 use crate::table::{self, BlockCache, TableOptions};
-use crate::tree::{Outputs, Tree};
+use crate::tree::{Outputs, Retention, Tree};
 
 /// Sizes of a store.
 #[derive(Clone, Copy, Debug)]
@@ -48,6 +52,10 @@ pub struct StoreOptions {
     pub cache_bytes: usize,
     /// How long an expired entry stays in its table, so that a calendar can be set right.
     pub expiry_grace: Duration,
+    /// Which runs are merged, and when.
+    pub policy: CompactionPolicy,
+    /// About how large a table is, and how much one piece of a merge reads.
+    pub table_bytes: u64,
     /// How tables are laid out.
     pub table: TableOptions,
 }
@@ -92,6 +100,8 @@ pub struct Store {
     jobs: Mutex<Vec<JobHandle>>,
     /// What is known of the clocks. `None` before the jobs are started: then nothing counts as expired.
     grace: Mutex<Option<Grace>>,
+    /// When little is written.
+    quiet: Mutex<Quiet>,
     closing: AtomicBool,
     /// Notified when a flush or compaction has ended, well or not.
     progress: Event,
@@ -162,6 +172,7 @@ impl Store {
             dropped: Mutex::default(),
             jobs: Mutex::default(),
             grace: Mutex::default(),
+            quiet: Mutex::default(),
             closing: AtomicBool::new(false),
             progress: Event::default(),
             failure: Mutex::default(),
@@ -180,6 +191,7 @@ impl Store {
         *self.gate.write() = gate;
         let stopwatch = self.context.env.clock.monotonic();
         *self.grace.lock() = Some(Grace::new(self.options.expiry_grace, stopwatch, self.snapshots.time()));
+        self.quiet.lock().flushed(stopwatch);
         let executor = &self.context.env.executor;
         let flush = executor.spawn("flush", Box::new(flush::FlushJob::new(Arc::clone(self))));
         let compaction =
@@ -208,6 +220,11 @@ impl Store {
         let due = self.grace.lock().as_ref().map_or(now, |grace| grace.when(moment));
         // It is due, and a reader from before is in the way.
         if due <= now { now + HELD_RETRY } else { due.min(now + SLEEP_MAX) }
+    }
+
+    /// From when on it counts as quiet, if nothing is flushed until then.
+    fn quiet_at(&self) -> Duration {
+        self.quiet.lock().since()
     }
 
     /// The tree of a keyspace.
@@ -411,6 +428,12 @@ impl Store {
     pub fn is_flushed(&self) -> bool {
         self.pending.lock().is_empty()
             && self.trees.read().values().all(|tree| tree.first_unflushed().is_none())
+    }
+
+    /// Where a job writes tables.
+    fn outputs(&self, keyspace: KeyspaceId, retention: Retention, guards: Vec<Key>) -> Outputs {
+        let sizes = (self.options.table, self.options.table_bytes);
+        Outputs::new(&self.context, &self.cache, keyspace, sizes, retention, guards)
     }
 
     fn has_unopened_tables(&self) -> bool {

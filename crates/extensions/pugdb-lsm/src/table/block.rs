@@ -4,8 +4,8 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use pugdb_core::RawOp;
 use pugdb_core::coding::{Reader, index};
-use pugdb_core::entry::{self, RawOp};
 use pugdb_core::{
     Entry, EntryKind, Error, Found, Key, Result, SealId, Seqno, Stamp, Timestamp, Value, limits,
 };
@@ -40,19 +40,19 @@ impl BlockBuilder {
     }
 
     /// True when the entry would make the block larger than `bytes`.
-    pub(super) fn is_full(&self, buffer: &[u8], key: &Key, found: &Found, bytes: usize) -> bool {
+    pub(super) fn is_full(&self, buffer: &[u8], op: &RawOp<'_>, bytes: usize) -> bool {
         let size = buffer.len() - self.start + self.offsets.len() * OFFSET_BYTES;
-        size + key.len() + found.entry.value.len() + ENTRY_OVERHEAD_BYTES > bytes
+        size + op.key.len() + op.value.len() + ENTRY_OVERHEAD_BYTES > bytes
     }
 
     /// Appends an entry. The first one says where the block begins.
-    pub(super) fn add(&mut self, buffer: &mut Vec<u8>, key: &Key, found: &Found) {
+    pub(super) fn add(&mut self, buffer: &mut Vec<u8>, seqno: Seqno, op: &RawOp<'_>) {
         if self.offsets.is_empty() {
             self.start = buffer.len();
         }
         self.offsets.push(offset(buffer.len() - self.start));
-        buffer.extend_from_slice(&found.seqno.0.to_le_bytes());
-        entry::encode(key, &found.entry, buffer);
+        buffer.extend_from_slice(&seqno.0.to_le_bytes());
+        op.encode(buffer);
     }
 
     /// Ends the block, gets ready for the next one, and returns where in the buffer the content begins.
@@ -162,6 +162,15 @@ impl Block {
         &self.0.content[spot.key.clone()]
     }
 
+    /// What lies at a spot of this block, where it lies.
+    pub(super) fn raw_at(&self, spot: &Spot) -> (Seqno, RawOp<'_>) {
+        let &Spot { seqno, kind, meta, expires_at, seal, stamp, .. } = spot;
+        // The value stands behind the key.
+        let (key, value) =
+            self.0.content[spot.key.start..][..spot.key.len() + spot.value_bytes].split_at(spot.key.len());
+        (seqno, RawOp { key, kind, meta, expires_at, seal, stamp, value })
+    }
+
     /// What lies at a spot of this block: key and value are views of it.
     pub(super) fn at(&self, spot: &Spot) -> Result<(Key, Found)> {
         let &Spot { seqno, kind, meta, expires_at, seal, stamp, .. } = spot;
@@ -241,7 +250,7 @@ mod tests {
             let (mut builder, mut content) = (BlockBuilder::default(), Vec::new());
             for (key, seqno) in entries {
                 let entry = Entry::put(Value::new(vec![0; 5]).unwrap());
-                builder.add(&mut content, &Key::copy(key).unwrap(), &Found { seqno: Seqno(seqno), entry });
+                builder.add(&mut content, Seqno(seqno), &entry.raw(key));
             }
             builder.finish(&mut content);
             Bytes::from(content)
@@ -262,7 +271,7 @@ mod tests {
         let (mut builder, mut content) = (BlockBuilder::default(), Vec::new());
         for (seqno, name) in [(1, b"a"), (2, b"b")] {
             let entry = Entry::put(Value::new(vec![0; 50]).unwrap());
-            builder.add(&mut content, &Key::copy(name).unwrap(), &Found { seqno: Seqno(seqno), entry });
+            builder.add(&mut content, Seqno(seqno), &entry.raw(name));
         }
         assert_eq!(builder.finish(&mut content), 0);
         let sound = Block::decode(content.clone().into()).unwrap();

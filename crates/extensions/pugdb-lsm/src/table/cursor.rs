@@ -1,64 +1,102 @@
-//! A walk over every version of a table, in order and past the cache: what compaction reads.
+//! A walk over every version of a table, in order and past the cache: what compaction reads. It shows each version where
+//! it lies.
 
+use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
 
-use pugdb_core::{Found, Key, Result};
+use pugdb_core::RawOp;
+use pugdb_core::{Key, Result, Seqno};
 
+use super::block::{Block, Spot};
 use super::reader::Table;
 
 /// Read at once: large enough for a disk's best pace, small enough for a bounded slice of work.
 const READ_AHEAD_BYTES: usize = 256 << 10;
 
-/// A walk under way.
+/// A walk under way. It begins before the first version: [`advance`](Self::advance) comes first.
 pub struct TableCursor {
     table: Arc<Table>,
+    /// It shows keys before this one.
+    before: Option<Key>,
     /// The blocks still to be read.
     blocks: Range<usize>,
+    /// Blocks that were read, the first one being walked, whose number this is.
+    ready: VecDeque<Block>,
+    number: usize,
+    /// The next entry of that block.
+    next: usize,
+    current: Option<Spot>,
     /// With a global seqno: the key whose older versions are passed over.
     last: Option<Key>,
 }
 
 impl TableCursor {
-    pub(super) fn new(table: Arc<Table>) -> Self {
+    pub(super) fn new(table: Arc<Table>, before: Option<Key>) -> Self {
         let (index, bounds) = (&table.tail().index, table.bounds());
         let start = index.partition(&bounds.first, |key, _| *key < *bounds.first);
-        let end = index.partition(&bounds.last, |key, _| *key <= *bounds.last) + 1;
+        let last = before.as_ref().map_or(&bounds.last, |before| before.min(&bounds.last));
+        let end = index.partition(last, |key, _| *key <= **last) + 1;
         let blocks = start..end.min(index.blocks().len());
-        Self { table, blocks, last: None }
+        Self {
+            table,
+            before,
+            number: start,
+            blocks,
+            ready: VecDeque::new(),
+            next: 0,
+            current: None,
+            last: None,
+        }
     }
 
-    /// Appends the next versions, of several blocks read in one call: by key, and newest first within a key.
-    /// Appending nothing means the walk is over. A key's versions may go on in the next call.
+    /// The version it is at: by key, and newest first within a key. `None` before the first and behind the last.
+    pub fn current(&self) -> Option<(Seqno, RawOp<'_>)> {
+        let (seqno, op) = self.ready.front()?.raw_at(self.current.as_ref()?);
+        Some((self.table.shown_seqno(seqno), op))
+    }
+
+    /// Goes on to the next version. False when there is none. Several blocks are read in one call.
     ///
     /// # Errors
     /// `Corrupt` when a block is damaged, what the store says when one cannot be read.
-    pub fn next_versions(&mut self, out: &mut Vec<(Key, Found)>) -> Result<()> {
-        let before = out.len();
-        while out.len() == before && !self.blocks.is_empty() {
-            let tail = self.table.tail();
-            let run = tail.next_run(self.blocks.clone(), READ_AHEAD_BYTES);
-            let blocks = tail.read_run(&*self.table.context().tables, run.clone())?;
-            for (number, block) in run.clone().zip(blocks) {
-                for position in 0..block.count() {
-                    let entry = block.entry(position);
-                    let (key, found) = entry.map_err(|error| error.at(self.table.tail().place(number)))?;
-                    if self.table.bounds().contains(&key) && self.is_shown(&key) {
-                        out.push((key, self.table.shown(found)));
-                    }
+    pub fn advance(&mut self) -> Result<bool> {
+        loop {
+            let Some(block) = self.ready.front() else {
+                if self.blocks.is_empty() {
+                    self.current = None;
+                    return Ok(false);
                 }
+                self.read()?;
+                continue;
+            };
+            if self.next == block.count() {
+                self.ready.pop_front();
+                (self.number, self.next, self.current) = (self.number + 1, 0, None);
+                continue;
             }
-            self.blocks.start = run.end;
+            let spot =
+                block.spot(self.next).map_err(|error| error.at(self.table.tail().place(self.number)))?;
+            self.next += 1;
+            let key = block.key(&spot);
+            let is_shown = self.table.bounds().contains(key)
+                && self.before.as_ref().is_none_or(|before| *key < **before)
+                && (self.table.global_seqno().is_none() || self.last.as_deref() != Some(key));
+            if is_shown {
+                if self.table.global_seqno().is_some() {
+                    self.last = Some(block.owned_key(&spot)?);
+                }
+                self.current = Some(spot);
+                return Ok(true);
+            }
         }
-        Ok(())
     }
 
-    fn is_shown(&mut self, key: &Key) -> bool {
-        if self.table.global_seqno().is_none() {
-            return true;
-        }
-        let new = self.last.as_ref() != Some(key);
-        self.last = Some(key.clone());
-        new
+    fn read(&mut self) -> Result<()> {
+        let tail = self.table.tail();
+        let run = tail.next_run(self.blocks.clone(), READ_AHEAD_BYTES);
+        self.ready = tail.read_run(&*self.table.context().tables, run.clone())?.into();
+        (self.number, self.blocks.start) = (run.start, run.end);
+        Ok(())
     }
 }

@@ -1,7 +1,8 @@
 //! When how much of a table expires: what tells the picker that a table is worth writing anew, without reading it.
 
+use pugdb_core::RawOp;
 use pugdb_core::coding::{Reader, put_varint};
-use pugdb_core::{EntryKind, Error, Found, Key, Result, Timestamp};
+use pugdb_core::{EntryKind, Error, Result, Timestamp};
 
 /// At most so many steps are kept with a table.
 const STEPS_MAX: usize = 16;
@@ -66,9 +67,9 @@ pub(super) struct ExpirySketch {
 }
 
 impl ExpirySketch {
-    pub(super) fn add(&mut self, key: &Key, found: &Found) {
-        let Some(at) = found.entry.expires_at.filter(|_| found.entry.kind == EntryKind::Put) else { return };
-        let bytes = key.len() as u64 + found.entry.value.len() as u64 + ENTRY_OVERHEAD;
+    pub(super) fn add(&mut self, op: &RawOp<'_>) {
+        let Some(at) = op.expires_at.filter(|_| op.kind == EntryKind::Put) else { return };
+        let bytes = (op.key.len() + op.value.len()) as u64 + ENTRY_OVERHEAD;
         self.entries += 1;
         self.remembered.push((at, bytes));
         if self.remembered.len() == REMEMBERED_MAX {
@@ -102,14 +103,14 @@ impl ExpirySketch {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use pugdb_core::{Entry, EntryOptions, Seqno, Value};
+    use pugdb_core::{Entry, EntryOptions, Value};
 
     fn sketch(moments: impl Iterator<Item = u64>) -> Expiries {
         let mut sketch = ExpirySketch::default();
         for at in moments {
             let options = EntryOptions { expires_at: Some(Timestamp(at)), ..EntryOptions::default() };
             let entry = Entry::put_with(Value::new(vec![0; 72]).unwrap(), options);
-            sketch.add(&Key::copy(b"four").unwrap(), &Found { seqno: Seqno(1), entry });
+            sketch.add(&entry.raw(b"four"));
         }
         sketch.finish()
     }
@@ -142,7 +143,7 @@ mod tests {
     fn a_table_without_expiry_has_no_steps() {
         let mut sketch = ExpirySketch::default();
         let delete = Entry { expires_at: Some(Timestamp(1)), ..Entry::delete() };
-        sketch.add(&Key::default(), &Found { seqno: Seqno(1), entry: delete });
+        sketch.add(&delete.raw(b""));
         assert_eq!(sketch.finish(), Expiries::default());
     }
 

@@ -40,8 +40,8 @@ impl Heads {
     }
 }
 
-/// Zeros stand for missing bytes, so equal heads say nothing yet.
-fn head_of(key: &[u8]) -> u64 {
+/// The first eight bytes as a number in the same order. Zeros stand for missing bytes, so equal heads say nothing yet.
+pub(crate) fn head_of(key: &[u8]) -> u64 {
     if let Some(head) = key.first_chunk::<8>() {
         return u64::from_be_bytes(*head);
     }

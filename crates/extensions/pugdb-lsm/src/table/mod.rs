@@ -47,6 +47,7 @@ pub use cache::BlockCache;
 pub use cursor::TableCursor;
 pub use expiry::Expiries;
 pub use filter::KeyHash;
+pub(crate) use heads::head_of;
 pub(crate) use inspect::inspect;
 pub use load::{BlockRef, load_blocks};
 pub use local::LocalTables;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use pugdb_core::engine::{Direction, KeyRange};
 use pugdb_core::seam::Wait;
-use pugdb_core::{Found, Result, Seqno};
+use pugdb_core::{Found, Key, Result, Seqno};
 
 use super::block::Block;
 use super::cache::BlockCache;
@@ -28,7 +28,7 @@ pub struct Table {
     bounds: Bounds,
     /// Takes the place of every entry's seqno, for a file that was made elsewhere and ingested.
     global_seqno: Option<Seqno>,
-    tail: Tail,
+    tail: Arc<Tail>,
 }
 
 impl std::fmt::Debug for Table {
@@ -51,8 +51,22 @@ impl Table {
         bounds: Bounds,
         global_seqno: Option<Seqno>,
     ) -> Result<Arc<Self>> {
-        let tail = Tail::read(context, &meta)?;
+        let tail = Arc::new(Tail::read(context, &meta)?);
         Ok(Arc::new(Self { context: context.clone(), cache, meta, bounds, global_seqno, tail }))
+    }
+
+    /// The same table, of which only keys within `bounds` are seen.
+    #[must_use]
+    pub fn within(&self, bounds: Bounds) -> Arc<Self> {
+        let (context, cache, tail) = (self.context.clone(), Arc::clone(&self.cache), Arc::clone(&self.tail));
+        Arc::new(Self {
+            context,
+            cache,
+            meta: self.meta.clone(),
+            bounds,
+            global_seqno: self.global_seqno,
+            tail,
+        })
     }
 
     /// What the manifest keeps of it.
@@ -122,9 +136,9 @@ impl Table {
         TableScan::new(Arc::clone(self), range, direction, seqno)
     }
 
-    /// A walk over all versions within the bounds, past the cache.
-    pub fn cursor(self: &Arc<Self>) -> TableCursor {
-        TableCursor::new(Arc::clone(self))
+    /// A walk over all versions within the table's bounds, of keys before `before`, past the cache.
+    pub fn cursor(self: &Arc<Self>, before: Option<Key>) -> TableCursor {
+        TableCursor::new(Arc::clone(self), before)
     }
 
     /// Reads the whole file again, past the cache, and checks every byte and every promise of the format.

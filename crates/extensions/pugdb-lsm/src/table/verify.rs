@@ -4,10 +4,10 @@ use std::cmp::Ordering;
 
 use pugdb_core::{EntryKind, Error, FileId, Key, Result, Seqno, Timestamp};
 
+use super::TableMeta;
 use super::block::{Block, out_of_order};
 use super::filter::KeyHash;
 use super::tail::Tail;
-use super::{TableMeta, entry_order};
 use crate::file::Context;
 
 /// Read at once.
@@ -76,23 +76,23 @@ impl<'a> Check<'a> {
     }
 
     fn block(&mut self, number: usize, block: &Block) -> Result<()> {
+        let before = self.last.take();
+        let mut last = before.as_ref().map(|(key, seqno)| (&**key, *seqno));
         for position in 0..block.count() {
-            let (key, found) = block.entry(position)?;
-            self.entry(&key, found.seqno)?;
-            let is_delete = found.entry.kind == EntryKind::Delete;
+            let (seqno, op) = block.raw(position)?;
+            self.entry(last, seqno, op.key)?;
+            let is_delete = op.kind == EntryKind::Delete;
             self.summary.deletes += u64::from(is_delete);
-            if let Some(at) = found.entry.expires_at.filter(|_| !is_delete) {
+            if let Some(at) = op.expires_at.filter(|_| !is_delete) {
                 self.summary.expiring += 1;
                 self.last_expiry = self.last_expiry.max(Some(at));
             }
-            self.last = Some((key, found.seqno));
+            last = Some((op.key, seqno));
         }
         self.summary.blocks += 1;
         let handle = &self.tail.index.blocks()[number];
-        let ends_alike = self
-            .last
-            .as_ref()
-            .is_some_and(|(key, seqno)| *key == handle.last[..] && *seqno == handle.last_seqno);
+        let ends_alike = last == Some((&handle.last[..], handle.last_seqno));
+        self.last = last.map(|(key, seqno)| Ok::<_, Error>((Key::copy(key)?, seqno))).transpose()?;
         if ends_alike && handle.entries == block.count() as u64 {
             Ok(())
         } else {
@@ -100,18 +100,21 @@ impl<'a> Check<'a> {
         }
     }
 
-    fn entry(&mut self, key: &Key, seqno: Seqno) -> Result<()> {
-        let before = self.last.as_ref();
-        if before.is_some_and(|(last, at)| entry_order((last, *at), (key, seqno)) != Ordering::Less) {
+    fn entry(&mut self, before: Option<(&[u8], Seqno)>, seqno: Seqno, key: &[u8]) -> Result<()> {
+        let order = before.map_or(Ordering::Less, |(last, _)| last.cmp(key));
+        if order == Ordering::Greater || order == Ordering::Equal && before.is_some_and(|(_, at)| at <= seqno)
+        {
             return Err(out_of_order());
         }
-        if before.is_none_or(|(last, _)| last != key) {
+        if order == Ordering::Less {
             self.summary.keys += 1;
             if !self.tail.filter.may_contain(KeyHash::of(key)) {
                 return Err(Error::corrupt("the filter misses a key; restore the file from a backup"));
             }
         }
-        self.first.get_or_insert_with(|| key.clone());
+        if self.first.is_none() {
+            self.first = Some(Key::copy(key)?);
+        }
         let summary = &mut self.summary;
         summary.entries += 1;
         summary.min_seqno = summary.min_seqno.min(seqno);

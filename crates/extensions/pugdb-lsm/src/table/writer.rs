@@ -4,9 +4,10 @@ use std::cmp::Ordering;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use pugdb_core::RawOp;
 use pugdb_core::env::{File, FileSystem};
 use pugdb_core::seam::{FileContext, FileKind};
-use pugdb_core::{EntryKind, Error, FileId, Found, Key, KeyspaceId, Result, Seqno};
+use pugdb_core::{EntryKind, Error, FileId, Key, KeyspaceId, Result, Seqno};
 
 use super::block::{BLOCK_BYTES_MAX, BlockBuilder};
 use super::expiry::ExpirySketch;
@@ -15,7 +16,7 @@ use super::footer::Footer;
 use super::index::IndexBuilder;
 use super::piece::{PieceKind, Pieces};
 use super::properties::Properties;
-use super::{TableMeta, entry_order, path};
+use super::{TableMeta, path};
 use crate::file::{Context, FileHeader};
 
 /// Bytes collected before they are written: few system calls, little memory.
@@ -63,7 +64,7 @@ struct Totals {
     min_seqno: Seqno,
     max_seqno: Seqno,
     first: Key,
-    last: Key,
+    last: Vec<u8>,
     last_seqno: Seqno,
 }
 
@@ -133,8 +134,8 @@ impl TableWriter {
     /// # Errors
     /// `Internal` when the entry is out of order, what the file system says when a write fails. The table cannot be
     /// finished after an error.
-    pub fn add(&mut self, key: &Key, found: &Found) -> Result<()> {
-        self.step(|writer| writer.add_entry(key, found))
+    pub fn add(&mut self, seqno: Seqno, op: &RawOp<'_>) -> Result<()> {
+        self.step(|writer| writer.add_entry(seqno, op))
     }
 
     /// Writes the tail and makes the file's content durable. The name is durable once the caller has synced the
@@ -171,45 +172,51 @@ impl TableWriter {
         result
     }
 
-    fn add_entry(&mut self, key: &Key, found: &Found) -> Result<()> {
-        let new_key = self.check_order(key, found.seqno)?;
-        if self.block.count() > 0 && self.block.is_full(&self.buffer, key, found, self.block_bytes) {
+    fn add_entry(&mut self, seqno: Seqno, op: &RawOp<'_>) -> Result<()> {
+        let is_new_key = self.check_order(seqno, op.key)?;
+        if self.block.count() > 0 && self.block.is_full(&self.buffer, op, self.block_bytes) {
             self.finish_block()?;
         }
-        self.block.add(&mut self.buffer, key, found);
-        if new_key {
-            self.hashes.push(KeyHash::of(key));
+        self.block.add(&mut self.buffer, seqno, op);
+        if is_new_key {
+            self.hashes.push(KeyHash::of(op.key));
         }
-        self.expiries.add(key, found);
-        self.count(key, found);
-        Ok(())
+        self.expiries.add(op);
+        self.count(seqno, op)
     }
 
     /// True when the key is another one than before. It guards data: an entry out of order would not be found.
-    fn check_order(&self, key: &Key, seqno: Seqno) -> Result<bool> {
+    fn check_order(&self, seqno: Seqno, key: &[u8]) -> Result<bool> {
         let Some(totals) = &self.totals else { return Ok(true) };
-        if entry_order((&totals.last, totals.last_seqno), (key, seqno)) != Ordering::Less {
-            return Err(Error::internal("entries were given to a table out of order; please report it"));
+        match totals.last[..].cmp(key) {
+            Ordering::Less => Ok(true),
+            Ordering::Equal if seqno < totals.last_seqno => Ok(false),
+            _ => Err(Error::internal("entries were given to a table out of order; please report it")),
         }
-        Ok(totals.last != *key)
     }
 
-    fn count(&mut self, key: &Key, found: &Found) {
-        let totals = self.totals.get_or_insert_with(|| Totals {
-            entries: 0,
-            deletes: 0,
-            min_seqno: Seqno::MAX,
-            max_seqno: Seqno::ZERO,
-            first: key.clone(),
-            last: key.clone(),
-            last_seqno: found.seqno,
-        });
-        totals.entries += 1;
-        totals.deletes += u64::from(found.entry.kind == EntryKind::Delete);
-        totals.min_seqno = totals.min_seqno.min(found.seqno);
-        totals.max_seqno = totals.max_seqno.max(found.seqno);
-        totals.last = key.clone();
-        totals.last_seqno = found.seqno;
+    fn count(&mut self, seqno: Seqno, op: &RawOp<'_>) -> Result<()> {
+        if self.totals.is_none() {
+            self.totals = Some(Totals {
+                entries: 0,
+                deletes: 0,
+                min_seqno: Seqno::MAX,
+                max_seqno: Seqno::ZERO,
+                first: Key::copy(op.key)?,
+                last: Vec::new(),
+                last_seqno: seqno,
+            });
+        }
+        if let Some(totals) = &mut self.totals {
+            totals.entries += 1;
+            totals.deletes += u64::from(op.kind == EntryKind::Delete);
+            totals.min_seqno = totals.min_seqno.min(seqno);
+            totals.max_seqno = totals.max_seqno.max(seqno);
+            totals.last.clear();
+            totals.last.extend_from_slice(op.key);
+            totals.last_seqno = seqno;
+        }
+        Ok(())
     }
 
     fn finish_block(&mut self) -> Result<()> {
@@ -238,7 +245,7 @@ impl TableWriter {
             min_seqno: totals.min_seqno,
             max_seqno: totals.max_seqno,
             first: totals.first,
-            last: totals.last,
+            last: Key::new(totals.last)?,
             data_bytes: tail_offset - self.header_bytes,
             block_bytes: self.block_bytes as u64,
             filter_bits_per_key: FILTER_BITS_PER_KEY,

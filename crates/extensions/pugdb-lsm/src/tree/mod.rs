@@ -17,13 +17,13 @@ use pugdb_core::engine::{
 };
 use pugdb_core::memory::Floors;
 use pugdb_core::seam::Wait;
-use pugdb_core::{Error, ErrorKind, FileId, Found, KeyspaceId, Ops, Result, Seqno};
+use pugdb_core::{Error, ErrorKind, FileId, Found, Key, KeyspaceId, Ops, Result, Seqno};
 
 pub(crate) use outputs::Outputs;
 pub(crate) use retention::Retention;
 
 use crate::file::Context;
-use crate::manifest::{KeyspaceState, TableEntry};
+use crate::manifest::{Edit, KeyspaceState, TableEntry};
 use crate::memtable::Memtable;
 use crate::table::{self, BlockCache, BlockRef, Bounds, KeyHash, Table, TableMeta, load_blocks};
 
@@ -64,16 +64,23 @@ pub(crate) struct Run {
     pub(crate) tables: Vec<Arc<LiveTable>>,
 }
 
-/// A table that takes part in reads. When it is doomed, its file goes with its last reader.
+/// A table that takes part in reads.
 pub(crate) struct LiveTable {
     pub(crate) meta: TableMeta,
     bounds: Bounds,
     /// A table that cannot be opened keeps its place: a read within its bounds is an error, never the older version
     /// beneath.
     table: Result<Arc<Table>>,
+    pub(crate) quarantined: AtomicBool,
+    file: Arc<TableFile>,
+}
+
+/// A table's file, of which several tables may show a part each, to readers of older and newer versions. When it is
+/// doomed, it goes with the last of them.
+struct TableFile {
     context: Context,
     cache: Arc<BlockCache>,
-    pub(crate) quarantined: AtomicBool,
+    id: FileId,
     doomed: AtomicBool,
 }
 
@@ -108,10 +115,36 @@ impl LiveTable {
             bounds,
             quarantined: AtomicBool::new(entry.quarantined || table.is_err()),
             table,
-            context: context.clone(),
-            cache: Arc::clone(cache),
-            doomed: AtomicBool::new(false),
+            file: Arc::new(TableFile {
+                context: context.clone(),
+                cache: Arc::clone(cache),
+                id: entry.meta.id,
+                doomed: AtomicBool::new(false),
+            }),
         }))
+    }
+
+    /// The same table, of which only keys from `first` on are seen.
+    pub(crate) fn from(&self, first: &Key) -> Arc<Self> {
+        let bounds = Bounds { first: first.clone(), last: self.bounds.last.clone() };
+        Arc::new(Self {
+            meta: self.meta.clone(),
+            table: self.table.as_ref().map(|table| table.within(bounds.clone())).map_err(Clone::clone),
+            bounds,
+            quarantined: AtomicBool::new(self.quarantined.load(Ordering::Acquire)),
+            file: Arc::clone(&self.file),
+        })
+    }
+
+    /// The table as the manifest knows it, in the run with this number.
+    pub(crate) fn entry(&self, run: u64) -> TableEntry {
+        TableEntry {
+            meta: self.meta.clone(),
+            run,
+            global_seqno: self.table.as_ref().ok().and_then(|table| table.global_seqno()),
+            bounds: (self.bounds.first.clone(), self.bounds.last.clone()),
+            quarantined: self.quarantined.load(Ordering::Acquire),
+        }
     }
 
     pub(crate) fn id(&self) -> FileId {
@@ -132,10 +165,10 @@ impl LiveTable {
     }
 }
 
-impl Drop for LiveTable {
+impl Drop for TableFile {
     fn drop(&mut self) {
         if self.doomed.load(Ordering::Acquire) {
-            remove_table(&self.context, &self.cache, self.id());
+            remove_table(&self.context, &self.cache, self.id);
         }
     }
 }
@@ -169,26 +202,12 @@ impl Run {
     }
 }
 
-/// The runs that these tables form, newest first.
-fn runs_of(
-    context: &Context,
-    cache: &Arc<BlockCache>,
-    entries: &[TableEntry],
-    damaged: Damaged,
-) -> Result<Vec<Run>> {
-    let mut runs: Vec<Run> = Vec::new();
-    for entry in entries {
-        let live = LiveTable::open(context, cache, entry, damaged)?;
-        match runs.iter_mut().find(|run| run.number == entry.run) {
-            Some(run) => run.tables.push(live),
-            None => runs.push(Run { number: entry.run, tables: vec![live] }),
-        }
-    }
-    for run in &mut runs {
-        run.tables.sort_by(|a, b| a.bounds.first.cmp(&b.bounds.first));
-    }
-    runs.sort_by_key(|run| std::cmp::Reverse(run.number));
-    Ok(runs)
+/// The runs that these tables form, newest first. A table that is damaged or gone is quarantined.
+fn runs_of(context: &Context, cache: &Arc<BlockCache>, entries: &[TableEntry]) -> Result<Vec<Run>> {
+    let open =
+        |entry: &TableEntry| Ok((entry.run, LiveTable::open(context, cache, entry, Damaged::Quarantined)?));
+    let added = entries.iter().map(open).collect::<Result<_>>()?;
+    Ok(TableChange { removed: Vec::new(), added }.applied_to(&[]))
 }
 
 impl Tree {
@@ -204,7 +223,7 @@ impl Tree {
         id: KeyspaceId,
         state: &KeyspaceState,
     ) -> Result<Arc<Self>> {
-        let runs = runs_of(context, cache, &state.tables, Damaged::Quarantined)?;
+        let runs = runs_of(context, cache, &state.tables)?;
         let mut seed = [0; 8];
         context.env.random.fill(&mut seed);
         let memtable_seed = u64::from_le_bytes(seed);
@@ -349,7 +368,7 @@ impl Tree {
     pub(crate) fn doom_all(&self) {
         for run in &self.version().runs {
             for live in &run.tables {
-                live.doomed.store(true, Ordering::Release);
+                live.file.doomed.store(true, Ordering::Release);
             }
         }
     }
@@ -359,12 +378,15 @@ impl Tree {
     }
 
     /// Opens tables that are about to take part in reads: what can fail, fails before they are recorded.
-    pub(crate) fn open_tables(&self, tables: &[TableEntry]) -> Result<Vec<Run>> {
-        runs_of(&self.context, &self.cache, tables, Damaged::Refused)
+    pub(crate) fn open_tables(&self, tables: &[TableEntry]) -> Result<Vec<(u64, Arc<LiveTable>)>> {
+        let open = |entry: &TableEntry| {
+            Ok((entry.run, LiveTable::open(&self.context, &self.cache, entry, Damaged::Refused)?))
+        };
+        tables.iter().map(open).collect()
     }
 
-    /// The oldest memtable is in these runs now.
-    pub(crate) fn install_flush(&self, memtable: &Arc<Memtable>, runs: &[Run]) {
+    /// The oldest memtable is in these tables now.
+    pub(crate) fn install_flush(&self, memtable: &Arc<Memtable>, change: &TableChange) {
         self.install(|version| Version {
             memtables: version
                 .memtables
@@ -372,43 +394,65 @@ impl Tree {
                 .filter(|kept| !Arc::ptr_eq(kept, memtable))
                 .cloned()
                 .collect(),
-            runs: runs.iter().chain(&version.runs).cloned().collect(),
+            runs: change.applied_to(&version.runs),
             flushed: version.flushed.max(memtable.last()),
             floors: version.floors.clone(),
         });
     }
 
-    /// These runs are merged into those now. The old files go with their last reader.
-    pub(crate) fn install_compaction(&self, inputs: &[Run], outputs: &[Run]) {
-        self.install(|version| {
-            let is_input = |run: &&Run| inputs.iter().any(|input| input.number == run.number);
-            let kept = version.runs.iter().filter(|run| !is_input(run));
-            let mut runs: Vec<Run> = kept.chain(outputs).cloned().collect();
-            runs.sort_by_key(|run| std::cmp::Reverse(run.number));
-            Version { runs, ..version.clone() }
-        });
-        for live in inputs.iter().flat_map(|run| &run.tables) {
-            live.doomed.store(true, Ordering::Release);
+    /// These tables take the place of those now. Files that no table shows any more go with their last reader.
+    pub(crate) fn install_tables(&self, change: &TableChange) {
+        self.install(|version| Version { runs: change.applied_to(&version.runs), ..version.clone() });
+        for gone in &change.removed {
+            if !change.added.iter().any(|(_, live)| live.id() == gone.id()) {
+                gone.file.doomed.store(true, Ordering::Release);
+            }
         }
     }
 }
 
-impl Tree {
-    /// These tables take no part any more: nothing in them is alive for anybody. Their files go with their last reader.
-    pub(crate) fn install_removal(&self, tables: &[Arc<LiveTable>]) {
-        let is_gone = |live: &Arc<LiveTable>| tables.iter().any(|gone| Arc::ptr_eq(gone, live));
-        self.install(|version| {
-            let kept = |run: &Run| Run {
-                number: run.number,
-                tables: run.tables.iter().filter(|live| !is_gone(live)).cloned().collect(),
-            };
-            let runs = version.runs.iter().map(kept).filter(|run| !run.tables.is_empty()).collect();
-            Version { runs, ..version.clone() }
-        });
-        for live in tables {
-            live.doomed.store(true, Ordering::Release);
-        }
+/// What becomes of tables in one step. A table that is removed and added again, in another run or with other bounds, keeps
+/// its file.
+#[derive(Default)]
+pub(crate) struct TableChange {
+    pub(crate) removed: Vec<Arc<LiveTable>>,
+    /// With the numbers of their runs.
+    pub(crate) added: Vec<(u64, Arc<LiveTable>)>,
+}
+
+impl TableChange {
+    /// What the manifest is told.
+    pub(crate) fn edits(&self, keyspace: KeyspaceId) -> Vec<Edit> {
+        let removed = self.removed.iter().map(|live| Edit::RemoveTable { keyspace, file: live.id() });
+        let added = self.added.iter().map(|(run, live)| Edit::AddTable { table: live.entry(*run) });
+        removed.chain(added).collect()
     }
+
+    fn applied_to(&self, runs: &[Run]) -> Vec<Run> {
+        let is_gone = |live: &Arc<LiveTable>| self.removed.iter().any(|gone| Arc::ptr_eq(gone, live));
+        let kept = |run: &Run| Run {
+            number: run.number,
+            tables: run.tables.iter().filter(|live| !is_gone(live)).cloned().collect(),
+        };
+        let mut runs: Vec<Run> = runs.iter().map(kept).collect();
+        for (number, live) in &self.added {
+            match runs.iter_mut().find(|run| run.number == *number) {
+                Some(run) => run.tables.push(Arc::clone(live)),
+                None => runs.push(Run { number: *number, tables: vec![Arc::clone(live)] }),
+            }
+        }
+        ordered(runs)
+    }
+}
+
+/// Runs newest first, their tables in key order.
+fn ordered(mut runs: Vec<Run>) -> Vec<Run> {
+    runs.retain(|run| !run.tables.is_empty());
+    for run in &mut runs {
+        run.tables.sort_by(|a, b| a.bounds.first.cmp(&b.bounds.first));
+    }
+    runs.sort_by_key(|run| std::cmp::Reverse(run.number));
+    runs
 }
 
 impl Clone for Version {

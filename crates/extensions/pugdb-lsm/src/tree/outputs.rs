@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use pugdb_core::{Entry, Error, Found, Key, KeyspaceId, Result};
+use pugdb_core::RawOp;
+use pugdb_core::{EntryKind, Error, Key, KeyspaceId, Result, Seqno};
 
 use super::remove_table;
 use super::retention::{Fate, Retention};
@@ -10,17 +11,20 @@ use crate::file::Context;
 use crate::manifest::TableEntry;
 use crate::table::{BlockCache, Table, TableMeta, TableOptions, TableWriter};
 
-/// A table is cut at this size: compactions of a part of a run become possible, and no file grows without bound.
-const TABLE_BYTES: u64 = 64 << 20;
-
 pub(crate) struct Outputs {
     context: Context,
     cache: Arc<BlockCache>,
     keyspace: KeyspaceId,
     options: TableOptions,
+    /// A table is cut at this size: compactions of a part of a run become possible, and no file grows without bound.
+    table_bytes: u64,
     retention: Retention,
+    /// A table ends before each of these keys, the next one last.
+    guards: Vec<Key>,
     writer: Option<TableWriter>,
-    last: Option<Key>,
+    /// The key at hand, and whether a version of it was written.
+    last: Option<Vec<u8>>,
+    is_begun: bool,
     /// Finished tables. They are removed with this value unless they were [released](Self::release).
     finished: Vec<TableMeta>,
     kept: u64,
@@ -31,46 +35,64 @@ impl Outputs {
         context: &Context,
         cache: &Arc<BlockCache>,
         keyspace: KeyspaceId,
-        options: TableOptions,
+        (options, table_bytes): (TableOptions, u64),
         retention: Retention,
+        mut guards: Vec<Key>,
     ) -> Self {
+        guards.sort_unstable_by(|one, other| other.cmp(one));
         Self {
             context: context.clone(),
             cache: Arc::clone(cache),
             keyspace,
             options,
+            table_bytes,
             retention,
+            guards,
             writer: None,
             last: None,
+            is_begun: false,
             finished: Vec::new(),
             kept: 0,
         }
     }
 
     /// Takes the next version: keys in order, newest first within a key.
-    pub(crate) fn add(&mut self, key: &Key, found: &Found) -> Result<()> {
-        let emptied;
-        let found = match self.retention.fate(key, found) {
-            Fate::Kept => found,
+    pub(crate) fn add(&mut self, seqno: Seqno, op: &RawOp<'_>) -> Result<()> {
+        if self.last.as_deref() != Some(op.key) {
+            let last = self.last.get_or_insert_default();
+            last.clear();
+            last.extend_from_slice(op.key);
+            self.is_begun = false;
+            self.retention.begin_key();
+        }
+        let op = match self.retention.fate(seqno, op) {
+            Fate::Kept => *op,
             Fate::Emptied => {
-                let entry = Entry { stamp: found.entry.stamp, ..Entry::delete() };
-                emptied = Found { entry, ..*found };
-                &emptied
+                RawOp { kind: EntryKind::Delete, meta: 0, expires_at: None, seal: None, value: &[], ..*op }
             }
             Fate::Forgotten => return Ok(()),
         };
         // All versions of a key stay in one table: the tables of a run do not overlap.
-        if self.last.as_ref() != Some(key) {
-            if self.writer.as_ref().is_some_and(|writer| writer.bytes_written() >= TABLE_BYTES) {
+        if !self.is_begun {
+            let is_full =
+                self.writer.as_ref().is_some_and(|writer| writer.bytes_written() >= self.table_bytes);
+            if self.pass_guards(op.key) || is_full {
                 self.finish_table()?;
             }
-            self.last = Some(key.clone());
         }
         if self.writer.is_none() {
             self.writer = Some(TableWriter::create(&self.context, self.keyspace, self.options)?);
         }
+        self.is_begun = true;
         self.kept += 1;
-        self.writer.as_mut().map_or(Ok(()), |writer| writer.add(key, found))
+        self.writer.as_mut().map_or(Ok(()), |writer| writer.add(seqno, &op))
+    }
+
+    /// True when a table has to end before `key`.
+    fn pass_guards(&mut self, key: &[u8]) -> bool {
+        let guards = self.guards.len();
+        while self.guards.pop_if(|guard| **guard <= *key).is_some() {}
+        self.guards.len() < guards
     }
 
     fn finish_table(&mut self) -> Result<()> {

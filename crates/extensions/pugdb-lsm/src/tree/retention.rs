@@ -1,6 +1,7 @@
 //! Which versions go on living when entries are written anew. Pure.
 
-use pugdb_core::{EntryKind, Found, Key, Seqno, Timestamp};
+use pugdb_core::RawOp;
+use pugdb_core::{EntryKind, Seqno, Timestamp};
 
 /// What becomes of a version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,28 +27,28 @@ pub(crate) struct Retention {
     expired: Timestamp,
     /// Nothing older than the input exists in this tree.
     is_bottom: bool,
-    key: Option<Key>,
     /// A version of the key at or below the horizon has been seen: the rest is invisible.
     is_settled: bool,
 }
 
 impl Retention {
     pub(crate) fn new(horizon: Seqno, floor: Seqno, expired: Timestamp, is_bottom: bool) -> Self {
-        Self { horizon, floor, expired, is_bottom, key: None, is_settled: false }
+        Self { horizon, floor, expired, is_bottom, is_settled: false }
     }
 
-    /// What becomes of the next version.
-    pub(crate) fn fate(&mut self, key: &Key, found: &Found) -> Fate {
-        if self.key.as_ref() != Some(key) {
-            self.key = Some(key.clone());
-            self.is_settled = false;
-        }
-        if self.is_settled || found.seqno <= self.floor {
+    /// What follows is about another key.
+    pub(crate) fn begin_key(&mut self) {
+        self.is_settled = false;
+    }
+
+    /// What becomes of the key's next version.
+    pub(crate) fn fate(&mut self, seqno: Seqno, op: &RawOp<'_>) -> Fate {
+        if self.is_settled || seqno <= self.floor {
             return Fate::Forgotten;
         }
-        let is_expired = found.entry.expires_at.is_some_and(|at| at <= self.expired);
-        let is_delete = is_expired || found.entry.kind == EntryKind::Delete;
-        let is_newest = found.seqno <= self.horizon;
+        let is_expired = op.expires_at.is_some_and(|at| at <= self.expired);
+        let is_delete = is_expired || op.kind == EntryKind::Delete;
+        let is_newest = seqno <= self.horizon;
         self.is_settled = is_newest;
         match (is_newest && self.is_bottom && is_delete, is_expired) {
             (true, _) => Fate::Forgotten,
@@ -73,15 +74,18 @@ mod tests {
 
     /// The seqnos that are written; of those that are emptied, the negative.
     fn written(retention: &mut Retention, versions: &[(&str, i64, Said)]) -> Vec<i64> {
-        let mut written = Vec::new();
+        let (mut written, mut last) = (Vec::new(), "");
         for &(name, seqno, said) in versions {
             let entry = match said {
                 Put => Entry::put(Value::default()),
                 Delete => Entry::delete(),
                 Until(at) => Entry { expires_at: Some(Timestamp(at)), ..Entry::put(Value::default()) },
             };
-            let key = Key::copy(name.as_bytes()).unwrap();
-            match retention.fate(&key, &Found { seqno: Seqno(seqno.unsigned_abs()), entry }) {
+            if name != last {
+                retention.begin_key();
+                last = name;
+            }
+            match retention.fate(Seqno(seqno.unsigned_abs()), &entry.raw(name.as_bytes())) {
                 Fate::Kept => written.push(seqno),
                 Fate::Emptied => written.push(-seqno),
                 Fate::Forgotten => {}

@@ -53,7 +53,7 @@ impl Kit {
     fn write(&self, block_bytes: usize, entries: &[(Key, Found)]) -> TableMeta {
         let mut writer = TableWriter::create(&self.context, KEYSPACE, TableOptions { block_bytes }).unwrap();
         for (key, found) in entries {
-            writer.add(key, found).unwrap();
+            writer.add(found.seqno, &found.entry.raw(key)).unwrap();
         }
         assert_eq!(writer.entries(), entries.len() as u64);
         writer.finish().unwrap()
@@ -263,14 +263,14 @@ fn run_scan(
 }
 
 fn walk(table: &Arc<Table>) -> Result<Vec<(Key, Found)>> {
-    let (mut cursor, mut out) = (table.cursor(), Vec::new());
-    loop {
-        let before = out.len();
-        cursor.next_versions(&mut out)?;
-        if out.len() == before {
-            return Ok(out);
-        }
+    let (mut cursor, mut out) = (table.cursor(None), Vec::new());
+    while cursor.advance()? {
+        let (seqno, op) = cursor.current().expect("it has advanced");
+        let entry = op.entry(&|value| Bytes::copy_from_slice(value));
+        out.push((key(op.key), Found { seqno, entry }));
     }
+    assert!(cursor.current().is_none() && !cursor.advance()?);
+    Ok(out)
 }
 
 /// Every range whose ends are among `keys`.

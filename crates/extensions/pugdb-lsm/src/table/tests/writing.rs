@@ -9,6 +9,10 @@ use pugdb_core::env::{Access, File, FileLock, FileSystem};
 
 use super::*;
 
+fn add(writer: &mut TableWriter, key: &[u8], found: &Found) -> Result<()> {
+    writer.add(found.seqno, &found.entry.raw(key))
+}
+
 fn files(kit: &Kit) -> Vec<String> {
     kit.context.env.fs.list(&kit.context.table_dir()).unwrap()
 }
@@ -19,8 +23,8 @@ fn entries_out_of_order_are_refused_and_the_file_is_removed() {
     for [(first, first_seqno), (second, second_seqno)] in cases {
         let kit = Kit::plain();
         let mut writer = TableWriter::create(&kit.context, KEYSPACE, TableOptions::default()).unwrap();
-        writer.add(&key(first), &put(first_seqno, "")).unwrap();
-        let error = writer.add(&key(second), &put(second_seqno, "")).unwrap_err();
+        add(&mut writer, first, &put(first_seqno, "")).unwrap();
+        let error = add(&mut writer, second, &put(second_seqno, "")).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Internal);
         assert_eq!(files(&kit).len(), 1);
         assert_eq!(
@@ -38,7 +42,7 @@ fn an_empty_and_an_abandoned_table_leave_no_file() {
     let create = || TableWriter::create(&kit.context, KEYSPACE, TableOptions::default()).unwrap();
     assert_eq!(create().finish().unwrap_err().kind(), ErrorKind::Internal);
     let mut writer = create();
-    writer.add(&key(b"a"), &put(1, vec![0; 1 << 20])).unwrap();
+    add(&mut writer, b"a", &put(1, vec![0; 1 << 20])).unwrap();
     writer.abandon();
     drop(create());
     assert_eq!(files(&kit), [""; 0]);
@@ -129,7 +133,7 @@ fn a_full_disk_says_so_and_leaves_no_file() {
         kit.context.env.fs = Arc::new(SmallDisk(disk_bytes));
         let mut writer = TableWriter::create(&kit.context, KEYSPACE, TableOptions::default()).unwrap();
         let added: Result<()> =
-            (0..100_u32).try_for_each(|name| writer.add(&key(&name.to_be_bytes()), &put(1, vec![0; 5000])));
+            (0..100_u32).try_for_each(|name| add(&mut writer, &name.to_be_bytes(), &put(1, vec![0; 5000])));
         match added.and_then(|()| writer.finish()) {
             Ok(_) => assert_eq!(files(&kit).len(), 1),
             Err(error) => assert!(error.is_disk_full() && files(&kit).is_empty(), "{error}"),

@@ -1,0 +1,192 @@
+//! What to compact. Pure: sizes, bounds and expiries in, a piece of work out.
+//!
+//! `policy` says which runs become one, `piece` how far one piece of that goes: never more than some tables at a time, so
+//! that a merge of any size needs little room and stands in nobody's way. A merge that is under way is a [`Round`].
+//!
+//! Expiry: a table in which nothing lives is removed unread, and a run of which a large part has expired is written anew,
+//! also when nothing is written any more.
+
+mod piece;
+mod policy;
+#[cfg(test)]
+mod tests;
+
+use std::ops::Range;
+
+use pugdb_core::{Key, Timestamp};
+
+pub(super) use piece::Piece;
+pub use policy::CompactionPolicy;
+
+use crate::table::Bounds;
+
+/// A run as the picker sees it.
+#[derive(Clone, Debug)]
+pub(super) struct RunView {
+    pub(super) number: u64,
+    pub(super) tables: Vec<TableView>,
+}
+
+/// A table as the picker sees it.
+#[derive(Clone, Debug)]
+pub(super) struct TableView {
+    pub(super) bytes: u64,
+    pub(super) entries: u64,
+    pub(super) deletes: u64,
+    pub(super) bounds: Bounds,
+    /// It is damaged: its run is left alone, and it is never removed.
+    pub(super) is_quarantined: bool,
+    /// From this moment on all that it holds is deleted or expired.
+    pub(super) dead_at: Option<Timestamp>,
+    /// At each moment so many bytes more have expired; ascending.
+    pub(super) expiries: Vec<(Timestamp, u64)>,
+}
+
+/// A table's place: the number of its run among the runs, and its own in the run.
+pub(super) type Place = (usize, usize);
+
+/// A merge of several runs that goes on, piece by piece, until only the oldest of them is left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Round {
+    /// The numbers of the runs at its ends.
+    pub(super) newest: u64,
+    pub(super) oldest: u64,
+}
+
+/// What is to be done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Work {
+    /// A piece of the merge of several runs into the oldest of them.
+    Merge(Round, Piece),
+    /// Tables of one run are written anew, without what has expired.
+    Rewrite(Piece),
+    /// These tables go, unread.
+    Remove(Vec<Place>),
+}
+
+/// All that a decision rests on.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Situation<'a> {
+    pub(super) policy: CompactionPolicy,
+    /// Newest first.
+    pub(super) runs: &'a [RunView],
+    /// The size of a table that is written.
+    pub(super) table_bytes: u64,
+    /// What had expired at this moment may be given up.
+    pub(super) expired: Timestamp,
+    /// Little is written: time to make space.
+    pub(super) is_quiet: bool,
+    /// Merges under way, each of newer runs than those before it.
+    pub(super) rounds: &'a [Round],
+}
+
+/// A run is written anew when one part in so many of its bytes has expired: a byte is written for each that comes back,
+/// and what has expired never takes more room than what lives.
+const EXPIRED_PART: u64 = 2;
+
+impl RunView {
+    fn bytes(&self) -> u64 {
+        self.tables.iter().map(|table| table.bytes).sum()
+    }
+
+    fn is_quarantined(&self) -> bool {
+        self.tables.iter().any(|table| table.is_quarantined)
+    }
+
+    fn expired_bytes(&self, expired: Timestamp) -> u64 {
+        self.tables.iter().map(|table| table.expired_bytes(expired)).sum()
+    }
+
+    fn is_worth_rewriting(&self, expired: Timestamp) -> bool {
+        let bytes = self.expired_bytes(expired);
+        bytes > 0 && bytes >= self.bytes() / EXPIRED_PART && !self.is_quarantined()
+    }
+}
+
+impl TableView {
+    fn first(&self) -> &Key {
+        &self.bounds.first
+    }
+
+    fn overlaps(&self, other: &Self) -> bool {
+        *self.bounds.first <= *other.bounds.last && *other.bounds.first <= *self.bounds.last
+    }
+
+    fn expired_bytes(&self, expired: Timestamp) -> u64 {
+        self.expiries.iter().filter(|(at, _)| *at <= expired).map(|(_, bytes)| bytes).sum()
+    }
+}
+
+impl Round {
+    /// The runs it is about. Fewer than two: it is over.
+    fn window(&self, runs: &[RunView]) -> Range<usize> {
+        let start = runs.partition_point(|run| run.number > self.newest);
+        start..runs.partition_point(|run| run.number >= self.oldest)
+    }
+
+    /// True when nothing is left to do, or a part of it is damaged.
+    pub(super) fn is_over(&self, runs: &[RunView]) -> bool {
+        let window = self.window(runs);
+        window.len() < 2 || runs[window].iter().any(RunView::is_quarantined)
+    }
+}
+
+/// What to do next. Rounds that are over are no part of the situation.
+pub(super) fn pick(situation: &Situation<'_>) -> Option<Work> {
+    let &Situation { policy, runs, table_bytes, expired, is_quiet, rounds } = situation;
+    let dead = dead_tables(runs, expired);
+    if !dead.is_empty() {
+        return Some(Work::Remove(dead));
+    }
+    // What is newer than all that is under way may be merged meanwhile: a long round must not let young runs pile up.
+    let merge = |window: Range<usize>| {
+        let round = Round { newest: runs[window.start].number, oldest: runs[window.end - 1].number };
+        Work::Merge(round, piece::merge(runs, window, table_bytes))
+    };
+    if let Some(round) = rounds.last() {
+        let window = round.window(runs);
+        let young = policy::young(policy, &runs[..window.start]).map(merge);
+        return young.or_else(|| Some(Work::Merge(*round, piece::merge(runs, window, table_bytes))));
+    }
+    policy::wanted(policy, runs, table_bytes, is_quiet).map(merge).or_else(|| {
+        // The oldest first, and with it what lies beneath and is no larger: at the bottom an expired entry leaves nothing.
+        let worth = (0..runs.len()).rev().find(|&run| runs[run].is_worth_rewriting(expired))?;
+        let window = policy::alike(runs, worth);
+        Some(if window.len() > 1 {
+            merge(window)
+        } else {
+            Work::Rewrite(piece::rewrite(runs, worth, expired, table_bytes))
+        })
+    })
+}
+
+/// The first moment after `expired` at which there may be something to do though nothing is written.
+pub(super) fn next_moment(runs: &[RunView], expired: Timestamp) -> Option<Timestamp> {
+    let dead = runs.iter().flat_map(|run| &run.tables).filter_map(|table| table.dead_at);
+    let worth = runs.iter().filter_map(|run| {
+        let steps = run.tables.iter().flat_map(|table| &table.expiries).map(|(at, _)| *at);
+        steps.filter(|at| *at > expired && run.is_worth_rewriting(*at)).min()
+    });
+    dead.filter(|at| *at > expired).chain(worth).min()
+}
+
+/// The tables in which nothing lives and that hide nothing: no older table that stays shares their keys.
+fn dead_tables(runs: &[RunView], expired: Timestamp) -> Vec<Place> {
+    let (mut dead, mut older): (Vec<Place>, Vec<&TableView>) = Default::default();
+    let is_dead = |table: &TableView| !table.is_quarantined && table.dead_at.is_some_and(|at| at <= expired);
+    if !runs.iter().flat_map(|run| &run.tables).any(is_dead) {
+        return dead;
+    }
+    for (number, run) in runs.iter().enumerate().rev() {
+        let mut staying = Vec::new();
+        for (position, table) in run.tables.iter().enumerate() {
+            if is_dead(table) && !older.iter().any(|older| older.overlaps(table)) {
+                dead.push((number, position));
+            } else {
+                staying.push(table);
+            }
+        }
+        older.append(&mut staying);
+    }
+    dead
+}
