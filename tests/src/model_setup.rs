@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use pugdb::{Builder, Database, Durability, EngineKind, ErrorKind, Result};
+use pugdb::{Builder, CompactionPolicy, Database, Durability, EngineKind, ErrorKind, Result};
 use pugdb_core::seam::TableStore;
 use pugdb_lsm::table::LocalTables;
 use pugdb_sim::{Model, ModelEntry, ModelState, SlowStore, TestCipher, World};
@@ -140,8 +140,19 @@ impl Sizes {
                 .memory_bytes(1 << 20)
                 .cache_bytes((16 << 10) << (grow % 2))
                 .memtable_bytes((4 << 10) << grow)
+                .compaction(policy(seed / 5))
                 .log_segment_bytes((4 << 10) << (3 - grow.min(3))),
         }
+    }
+}
+
+/// One of all policies.
+pub fn policy(seed: u64) -> CompactionPolicy {
+    match seed % 4 {
+        0 => CompactionPolicy::Leveled,
+        1 => CompactionPolicy::Tiered,
+        2 => CompactionPolicy::Fifo,
+        _ => CompactionPolicy::LazyLeveled,
     }
 }
 

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use pugdb::{Database, Durability, EngineKind, EntryOptions, Keyspace};
+use pugdb::{Builder, CompactionPolicy, Database, Durability, EngineKind, EntryOptions, Keyspace};
 use pugdb_sim::World;
 use pugdb_tests::model_setup::{Company, Place, Reads, Sealing, Setup, Sizes, table_file_bytes};
 use pugdb_tests::model_walk::{Tally, Walk};
@@ -263,7 +263,10 @@ fn what_only_an_old_snapshot_saw_gives_its_space_back_when_it_is_dropped() {
         let sizes = [false, true].map(|is_held| {
             let world = World::new(200 + fate as u64);
             let setup = Setup { sizes: Sizes::Small, ..Setup::PLAIN };
-            let db = setup.open(&world, Durability::Os).expect("a new database").db;
+            let lazy = |builder: Builder| {
+                builder.durability(Durability::Os).compaction(CompactionPolicy::LazyLeveled)
+            };
+            let db = setup.open_with(&world, lazy).expect("a new database").db;
             let mut users = db.keyspace("users").expect("a new keyspace");
             fill(&db, &users, 0xff, VALUE_BYTES);
             let snapshot = db.snapshot().expect("it is open");

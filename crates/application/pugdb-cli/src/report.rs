@@ -71,6 +71,7 @@ pub(crate) fn stats_object(local: &Local, with_count: bool) -> Result<Map<String
         "tables": stats.tables,
         "table_bytes": stats.table_bytes,
         "runs": stats.runs,
+        "run_bytes": stats.run_bytes,
         "log_bytes": stats.log_bytes,
         "memtable_bytes": stats.memtable_bytes,
         "cache_bytes": stats.cache_bytes,

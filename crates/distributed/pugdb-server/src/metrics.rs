@@ -243,7 +243,11 @@ fn database(shared: &Shared, page: &mut Page<'_>) -> fmt::Result {
     page.bytes("cache", "Memory of blocks that were read", stats.cache_bytes as u64)?;
     page.bytes("log", "Size of the log", stats.log_bytes)?;
     page.counter("flushes", "Memtables that were written to files", stats.flushes)?;
+    page.counter_of_bytes("flushed", "Bytes of sorted files that flushes wrote", stats.flushed_bytes)?;
     page.counter("compactions", "Merges of sorted files", stats.compactions)?;
+    page.counter_of_bytes("compacted", "Bytes of sorted files that merges wrote", stats.compacted_bytes)?;
+    page.counter("write_stalls", "Waits of writers for flushes and merges", stats.stalls)?;
+    page.counter("write_stall_us", "How long writers waited, in microseconds", stats.stall_us)?;
     let counts = || {
         let counts = (0..DATABASES).filter_map(|database| {
             let count = shared.estimate_keys(database).ok()?;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
-use pugdb_core::engine::{Engine, EngineKind};
+use pugdb_core::engine::{Engine, EngineKind, KeyRange};
 use pugdb_core::env::{Env, FileLock};
 use pugdb_core::memory::Housekeeper;
 use pugdb_core::snapshots::Snapshots;
@@ -59,6 +59,10 @@ impl Durable {
         self.store.flush()
     }
 
+    pub(crate) fn compact_range(&self, keyspace: KeyspaceId, range: KeyRange) -> Result<()> {
+        self.store.compact_range(keyspace, range)
+    }
+
     /// Write path, beside step 4: a log that has grown long is kept alive by somebody's old memtable.
     pub(crate) fn watch_log_size(&self, end: Lsn) {
         let counted_from = self.gate.start().0.max(self.asked_at.load(Ordering::Acquire));
@@ -81,11 +85,16 @@ impl Durable {
             tables: store.tables,
             table_bytes: store.table_bytes,
             runs: store.runs,
+            run_bytes: store.run_bytes,
             memtable_bytes: store.memtable_bytes,
             cache_bytes: store.cache_bytes,
             log_bytes: self.log.live_bytes(self.gate.start()),
             flushes: store.flushes,
+            flushed_bytes: store.flushed_bytes,
             compactions: store.compactions,
+            compacted_bytes: store.compacted_bytes,
+            stalls: store.stalls,
+            stall_us: store.stall_us,
             quarantined: store.quarantined,
         }
     }

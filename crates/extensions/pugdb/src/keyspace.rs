@@ -533,6 +533,35 @@ impl Keyspace {
         self.batch_of(|batch| batch.truncate(self)).commit_ticket()
     }
 
+    /// Merges everything on disk in a range of keys, and waits for it: old versions, deletes and expired entries (after
+    /// their [grace](crate::Builder::expiry_grace)) take no room there any more, but for those that a snapshot needs. Keys
+    /// before the range may be merged along. It happens by itself, sooner or later; to ask for it is worth while after
+    /// large deletes, and before many scans. How it goes is seen in [`Stats::compacted_bytes`](crate::Stats). A keyspace
+    /// in memory has nothing to merge.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let path = dir.path().join("data");
+    /// let db = pugdb::Database::open(&path)?;
+    /// let users = db.keyspace("users")?;
+    /// users.put(b"ada", vec![7; 10_000])?;
+    /// db.flush()?;
+    /// users.delete(b"ada")?;
+    /// users.compact_range(..)?;
+    /// assert_eq!(db.stats()?.table_bytes, 0);
+    /// # Ok::<(), pugdb::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// `Unavailable` when the disk is full or failed, `Closed`.
+    pub fn compact_range(&self, range: impl Into<KeyRange>) -> Result<()> {
+        self.inner.check_open()?;
+        match &self.inner.durable {
+            Some(durable) => durable.compact_range(self.id(), range.into()),
+            None => Ok(()),
+        }
+    }
+
     /// The entries in a range of keys, in order, as they are now.
     ///
     /// The hash engine has no order: it gives the whole keyspace (`..`), each entry once, and its first `next` is

@@ -126,6 +126,8 @@ pub struct Stats {
     pub table_bytes: u64,
     /// Sorted runs, over all keyspaces.
     pub runs: usize,
+    /// The bytes of each of them: a keyspace after the other, newest first.
+    pub run_bytes: Vec<u64>,
     /// Entries in memory: memtables, and memory keyspaces.
     pub memtable_bytes: usize,
     /// Blocks in the cache.
@@ -134,10 +136,38 @@ pub struct Stats {
     pub log_bytes: u64,
     /// Flushes since the open.
     pub flushes: u64,
-    /// Compactions since the open.
+    /// Bytes of the tables that they wrote.
+    pub flushed_bytes: u64,
+    /// Compactions since the open, each a piece of a merge.
     pub compactions: u64,
+    /// Bytes of the tables that they wrote.
+    pub compacted_bytes: u64,
+    /// How often a writer waited since the open, because flushes or compactions were behind.
+    pub stalls: u64,
+    /// How long, all waits together.
+    pub stall_us: u64,
     /// Tables with damaged parts: readable where they are whole.
     pub quarantined: usize,
+}
+
+impl Stats {
+    /// How many bytes of tables were written since the open for each byte that was flushed; 0 before the first flush.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let path = dir.path().join("data");
+    /// let db = pugdb::Database::open(&path)?;
+    /// assert_eq!(db.stats()?.write_amplification(), 0.0);
+    /// db.keyspace("users")?.put(b"ada", b"1815")?;
+    /// db.flush()?;
+    /// assert_eq!(db.stats()?.write_amplification(), 1.0); // nothing was written a second time
+    /// # Ok::<(), pugdb::Error>(())
+    /// ```
+    #[expect(clippy::cast_precision_loss, reason = "a figure for people")]
+    pub fn write_amplification(&self) -> f64 {
+        let written = self.flushed_bytes + self.compacted_bytes;
+        if self.flushed_bytes == 0 { 0.0 } else { written as f64 / self.flushed_bytes as f64 }
+    }
 }
 
 /// What a walk through every byte found.

@@ -168,7 +168,12 @@ fn persistence(shared: &Shared, text: &mut Text) -> Result<(), Failure> {
     text.line("pugdb_table_bytes", stats.table_bytes);
     text.line("pugdb_quarantined_tables", stats.quarantined);
     text.line("pugdb_flushes", stats.flushes);
+    text.line("pugdb_flushed_bytes", stats.flushed_bytes);
     text.line("pugdb_compactions", stats.compactions);
+    text.line("pugdb_compacted_bytes", stats.compacted_bytes);
+    text.line("pugdb_write_amplification", format_args!("{:.2}", stats.write_amplification()));
+    text.line("pugdb_write_stalls", stats.stalls);
+    text.line("pugdb_write_stall_us", stats.stall_us);
     Ok(())
 }
 

@@ -10,6 +10,7 @@ use std::time::Duration;
 use pugdb_core::env::{Job, Next};
 use pugdb_core::{ErrorKind, FileId, KeyspaceId, Result, Timestamp};
 
+use super::manual::Manual;
 use super::merge::{Damage, Merge};
 use super::pick::{Piece, Place, Round, RunView, Situation, TableView, Work, next_moment, pick};
 use super::{Change, Store};
@@ -27,6 +28,8 @@ pub(super) struct CompactionJob {
     task: Option<Box<Task>>,
     /// Merges under way that go on with another piece, each of newer runs than those before it.
     rounds: BTreeMap<KeyspaceId, Vec<Round>>,
+    /// What somebody waits for.
+    manual: Option<Manual>,
 }
 
 /// A piece of a merge.
@@ -74,7 +77,7 @@ fn live((run, table): Place, version: &Version) -> Arc<LiveTable> {
 
 impl CompactionJob {
     pub(super) fn new(store: Arc<Store>) -> Self {
-        Self { store, task: None, rounds: BTreeMap::new() }
+        Self { store, task: None, rounds: BTreeMap::new(), manual: None }
     }
 
     /// Does one slice. Says when to look again if there is nothing to do.
@@ -115,6 +118,9 @@ impl CompactionJob {
 
     /// What to do next; if there is nothing, when to look again though nothing is written.
     fn next_task(&mut self) -> Result<Result<Box<Task>, Next>> {
+        if let Some(task) = self.manual_task()? {
+            return Ok(Ok(task));
+        }
         let store = Arc::clone(&self.store);
         let (expired, quiet_at) = (store.expired(), store.quiet_at());
         let is_quiet = quiet_at <= store.context.env.clock.monotonic();
@@ -142,7 +148,7 @@ impl CompactionJob {
                 }
                 Some(Work::Remove(places)) => {
                     let removed = places.into_iter().map(|place| live(place, &version)).collect();
-                    self.commit(&tree, TableChange { removed, added: Vec::new() }, None)?;
+                    self.commit(&tree, &TableChange { removed, added: Vec::new() }, None)?;
                     return Ok(Err(Next::Again));
                 }
                 None => {}
@@ -153,6 +159,34 @@ impl CompactionJob {
         let look_again = moment.map(|moment| store.look_again(moment));
         let next = look_again.into_iter().chain(waits_for_quiet.then_some(quiet_at)).min();
         Ok(Err(next.map_or(Next::Wait, Next::WaitUntil)))
+    }
+
+    /// The next piece of what somebody waits for.
+    fn manual_task(&mut self) -> Result<Option<Box<Task>>> {
+        let store = Arc::clone(&self.store);
+        while let Some(request) = store.request() {
+            let tree = store.tree(request.keyspace());
+            let version = tree.as_ref().map(|tree| tree.version());
+            let (Some(tree), Some(version)) = (tree, version) else {
+                store.finish(&request);
+                continue;
+            };
+            let runs: Vec<RunView> = version.runs.iter().map(view).collect();
+            let manual = match self.manual.take() {
+                Some(manual) if Arc::ptr_eq(manual.request(), &request) => manual,
+                _ => Manual::begin(Arc::clone(&request), &runs),
+            };
+            let manual = self.manual.insert(manual);
+            let expired = store.expired();
+            let Some(piece) = manual.next(&version, &runs, expired, store.options.table_bytes) else {
+                self.manual = None;
+                store.finish(&request);
+                continue;
+            };
+            let is_bottom = piece.target + 1 == version.runs.len();
+            return self.task(&tree, &version, &piece, expired, is_bottom).map(Some);
+        }
+        Ok(None)
     }
 
     fn task(
@@ -190,18 +224,21 @@ impl CompactionJob {
     fn record(&self, task: Task) -> Result<()> {
         let Task { tree, mut tables, target, outputs, .. } = task;
         tables.added.extend(tree.open_tables(&outputs.entries(target))?);
-        self.commit(&tree, tables, Some(outputs))
+        self.commit(&tree, &tables, Some(outputs))
     }
 
-    fn commit(&self, tree: &Arc<Tree>, tables: TableChange, outputs: Option<Outputs>) -> Result<()> {
-        let install = || tree.install_tables(&tables);
+    fn commit(&self, tree: &Arc<Tree>, tables: &TableChange, outputs: Option<Outputs>) -> Result<()> {
+        let install = || tree.install_tables(tables);
         let change = Change { tree, edits: tables.edits(tree.id()), flushed: None, install: &install };
+        let written = outputs.as_ref().map_or(0, Outputs::bytes);
         let is_recorded = match outputs {
             Some(outputs) => self.store.commit_tables(&change, outputs)?,
             None => self.store.commit(Some(&change))?,
         };
         if is_recorded {
-            self.store.compactions.fetch_add(1, Ordering::Relaxed);
+            let counters = &self.store.counters;
+            counters.compactions.fetch_add(1, Ordering::Relaxed);
+            counters.compacted_bytes.fetch_add(written, Ordering::Relaxed);
             self.store.count_runs();
         }
         Ok(())

@@ -93,9 +93,11 @@ impl FlushJob {
         edits.push(Edit::Flushed { keyspace, seqno });
         let install = || tree.install_flush(&memtable, &tables);
         let change = Change { tree: &tree, edits, flushed: Some(&memtable), install: &install };
+        let written = outputs.bytes();
         if self.store.commit_tables(&change, outputs)? {
             self.store.forget_bytes(memtable.forget());
-            self.store.flushes.fetch_add(1, Ordering::Relaxed);
+            self.store.counters.flushes.fetch_add(1, Ordering::Relaxed);
+            self.store.counters.flushed_bytes.fetch_add(written, Ordering::Relaxed);
             self.store.quiet.lock().flushed(self.store.context.env.clock.monotonic());
             self.store.count_runs();
         }

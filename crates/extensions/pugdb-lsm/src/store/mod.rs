@@ -11,13 +11,15 @@
 mod compaction;
 mod flush;
 mod grace;
+mod manual;
 mod merge;
 mod order;
+mod pace;
 mod pick;
 mod quiet;
 mod verify;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -33,13 +35,16 @@ pub use pick::CompactionPolicy;
 pub use verify::StoreVerify;
 
 use self::grace::Grace;
+use self::manual::Request;
+use self::pace::{Account, Behind};
+use self::pick::runs_behind;
 use self::quiet::Quiet;
 use crate::file::Context;
 use crate::log::LogState;
 use crate::manifest::{Edit, KeyspaceState, Manifest, State};
 use crate::memtable::Memtable;
 use crate::table::{self, BlockCache, TableOptions};
-use crate::tree::{Outputs, Retention, Tree};
+use crate::tree::{Outputs, Retention, Run, Tree};
 
 /// Sizes of a store.
 #[derive(Clone, Copy, Debug)]
@@ -116,12 +121,27 @@ pub struct Store {
     /// Bytes of writes that were let in and are not applied yet.
     reserved: AtomicUsize,
     runs_max: AtomicUsize,
+    /// Never notified: who pays for what is behind sleeps on it.
+    pause: Event,
+    account: Account,
+    counters: Counters,
+    /// Ranges that somebody wants compacted now, and waits for.
+    requests: Mutex<VecDeque<Arc<Request>>>,
+}
+
+/// What has happened since the open.
+#[derive(Default)]
+struct Counters {
     flushes: AtomicU64,
+    flushed_bytes: AtomicU64,
     compactions: AtomicU64,
+    compacted_bytes: AtomicU64,
+    stalls: AtomicU64,
+    stall_us: AtomicU64,
 }
 
 /// Sizes and counts.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct StoreStats {
     /// Tables that take part in reads.
     pub tables: usize,
@@ -129,14 +149,24 @@ pub struct StoreStats {
     pub table_bytes: u64,
     /// Sorted runs.
     pub runs: usize,
+    /// The bytes of each of them: a keyspace after the other, newest first.
+    pub run_bytes: Vec<u64>,
     /// Entries in memtables.
     pub memtable_bytes: usize,
     /// Blocks in the cache.
     pub cache_bytes: usize,
     /// Flushes since the open.
     pub flushes: u64,
-    /// Compactions since the open.
+    /// Bytes of the tables that they wrote.
+    pub flushed_bytes: u64,
+    /// Compactions since the open, each a piece of a merge.
     pub compactions: u64,
+    /// Bytes of the tables that they wrote.
+    pub compacted_bytes: u64,
+    /// How often a writer waited since the open, because flushes or compactions were behind.
+    pub stalls: u64,
+    /// How long, all waits together.
+    pub stall_us: u64,
     /// Tables with damaged parts.
     pub quarantined: usize,
 }
@@ -181,8 +211,10 @@ impl Store {
             unflushed: AtomicUsize::new(0),
             reserved: AtomicUsize::new(0),
             runs_max: AtomicUsize::new(runs_max),
-            flushes: AtomicU64::new(0),
-            compactions: AtomicU64::new(0),
+            pause: Event::default(),
+            account: Account::default(),
+            counters: Counters::default(),
+            requests: Mutex::default(),
         }))
     }
 
@@ -307,10 +339,12 @@ impl Store {
             return Err(failure);
         }
         if self.try_reserve(bytes) {
+            self.pay(bytes);
             return Ok(Admission { store: self, bytes });
         }
         self.wake();
         let mut is_admitted = false;
+        let begun = self.context.env.clock.monotonic();
         self.context.env.executor.block_until(&self.progress, None, &mut || {
             is_admitted = self.try_reserve(bytes);
             let is_over = is_admitted || self.closing.load(Ordering::Acquire) || self.obstacle().is_some();
@@ -320,11 +354,41 @@ impl Store {
             }
             is_over
         });
+        self.count_stall(begun);
         if is_admitted {
             Ok(Admission { store: self, bytes })
         } else {
             Err(self.obstacle().unwrap_or_else(closing))
         }
+    }
+
+    /// Waits a little when flushes or compactions are behind, the longer the more they are: who is slowed down in time
+    /// is not stopped.
+    fn pay(&self, bytes: usize) {
+        let taken = self.reserved.load(Ordering::Relaxed) + self.unflushed.load(Ordering::Relaxed);
+        let behind = Behind {
+            unflushed: taken as u64,
+            unflushed_max: self.options.unflushed_bytes_max as u64,
+            runs: self.runs_max.load(Ordering::Relaxed) as u64,
+            runs_many: runs_behind(self.options.policy) as u64,
+            runs_max: RUNS_MAX as u64,
+        };
+        let price = behind.price(bytes as u64);
+        if price == 0 {
+            return self.account.forgive();
+        }
+        if let Some(pause) = self.account.charge(price) {
+            let begun = self.context.env.clock.monotonic();
+            self.context.env.executor.block_until(&self.pause, Some(begun + pause), &mut || false);
+            self.count_stall(begun);
+        }
+    }
+
+    fn count_stall(&self, begun: Duration) {
+        let stalled = self.context.env.clock.monotonic().saturating_sub(begun);
+        let us = u64::try_from(stalled.as_micros()).unwrap_or(u64::MAX);
+        self.counters.stalls.fetch_add(1, Ordering::Relaxed);
+        self.counters.stall_us.fetch_add(us, Ordering::Relaxed);
     }
 
     fn try_reserve(&self, bytes: usize) -> bool {
@@ -597,16 +661,23 @@ impl Store {
 
     /// Sizes and counts.
     pub fn stats(&self) -> StoreStats {
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let mut stats = StoreStats {
             cache_bytes: self.cache.bytes(),
-            flushes: self.flushes.load(Ordering::Relaxed),
-            compactions: self.compactions.load(Ordering::Relaxed),
+            flushes: count(&self.counters.flushes),
+            flushed_bytes: count(&self.counters.flushed_bytes),
+            compactions: count(&self.counters.compactions),
+            compacted_bytes: count(&self.counters.compacted_bytes),
+            stalls: count(&self.counters.stalls),
+            stall_us: count(&self.counters.stall_us),
             ..StoreStats::default()
         };
         for tree in self.trees.read().values() {
             let version = tree.version();
             stats.memtable_bytes += version.memtables.iter().map(|memtable| memtable.bytes()).sum::<usize>();
             stats.runs += version.runs.len();
+            let bytes = |run: &Run| run.tables.iter().map(|live| live.meta.bytes).sum::<u64>();
+            stats.run_bytes.extend(version.runs.iter().map(bytes));
             for live in version.runs.iter().flat_map(|run| &run.tables) {
                 stats.tables += 1;
                 stats.table_bytes += live.meta.bytes;

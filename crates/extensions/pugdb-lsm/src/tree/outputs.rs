@@ -128,6 +128,11 @@ impl Outputs {
         Ok(())
     }
 
+    /// What was written so far, in finished tables.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.finished.iter().map(|meta| meta.bytes).sum()
+    }
+
     /// The tables as the manifest will know them.
     pub(crate) fn entries(&self, run: u64) -> Vec<TableEntry> {
         let entry = |meta: &TableMeta| TableEntry {

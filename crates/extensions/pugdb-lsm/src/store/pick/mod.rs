@@ -13,10 +13,12 @@ mod tests;
 
 use std::ops::Range;
 
+use pugdb_core::engine::KeyRange;
 use pugdb_core::{Key, Timestamp};
 
-pub(super) use piece::Piece;
+pub(super) use piece::{Piece, rewrite as rewrite_some};
 pub use policy::CompactionPolicy;
+pub(super) use policy::runs_behind;
 
 use crate::table::Bounds;
 
@@ -112,6 +114,12 @@ impl TableView {
         *self.bounds.first <= *other.bounds.last && *other.bounds.first <= *self.bounds.last
     }
 
+    /// Whether writing it anew, at the bottom of the tree, may make something in `range` go.
+    pub(super) fn can_shrink(&self, range: &KeyRange, expired: Timestamp) -> bool {
+        let is_in = !range.starts_after(&self.bounds.last) && !range.ends_before(self.first());
+        is_in && !self.is_quarantined && (self.deletes > 0 || self.expired_bytes(expired) > 0)
+    }
+
     fn expired_bytes(&self, expired: Timestamp) -> u64 {
         self.expiries.iter().filter(|(at, _)| *at <= expired).map(|(_, bytes)| bytes).sum()
     }
@@ -152,12 +160,32 @@ pub(super) fn pick(situation: &Situation<'_>) -> Option<Work> {
         // The oldest first, and with it what lies beneath and is no larger: at the bottom an expired entry leaves nothing.
         let worth = (0..runs.len()).rev().find(|&run| runs[run].is_worth_rewriting(expired))?;
         let window = policy::alike(runs, worth);
-        Some(if window.len() > 1 {
-            merge(window)
-        } else {
-            Work::Rewrite(piece::rewrite(runs, worth, expired, table_bytes))
-        })
+        if window.len() > 1 {
+            return Some(merge(window));
+        }
+        let has_expired = |table: usize| runs[worth].tables[table].expired_bytes(expired) > 0;
+        piece::rewrite(runs, worth, table_bytes, has_expired).map(Work::Rewrite)
     })
+}
+
+/// The next piece of a merge of all runs up to the one with the number `newest`, as long as a part of `range` lies in
+/// several of them. Damaged runs part the others.
+pub(super) fn merge_range(
+    runs: &[RunView],
+    newest: u64,
+    range: &KeyRange,
+    table_bytes: u64,
+) -> Option<Piece> {
+    let is_in =
+        |table: &TableView| !range.starts_after(&table.bounds.last) && !range.ends_before(table.first());
+    let mut windows = policy::sound_windows(runs).map(|window| {
+        let window = window.start.max(runs.partition_point(|run| run.number > newest))..window.end;
+        policy::oldest(window)
+    });
+    let wanted = windows.find(|window| {
+        window.len() > 1 && runs[window.start..window.end - 1].iter().flat_map(|run| &run.tables).any(is_in)
+    });
+    wanted.map(|window| piece::merge(runs, window, table_bytes))
 }
 
 /// The first moment after `expired` at which there may be something to do though nothing is written.

@@ -15,7 +15,7 @@
 
 use std::ops::Range;
 
-use pugdb_core::{Key, Timestamp};
+use pugdb_core::Key;
 
 use super::policy::MOVED_PART;
 use super::{Place, RunView, TableView};
@@ -64,41 +64,53 @@ pub(super) fn merge(runs: &[RunView], window: Range<usize>, table_bytes: u64) ->
     }
 }
 
-/// Tables of the run in which something has expired, about as many as make a piece.
-pub(super) fn rewrite(runs: &[RunView], run: usize, expired: Timestamp, table_bytes: u64) -> Piece {
+/// Tables of the run that are worth it, about as many as make a piece.
+pub(in crate::store) fn rewrite(
+    runs: &[RunView],
+    run: usize,
+    table_bytes: u64,
+    is_worth: impl Fn(usize) -> bool,
+) -> Option<Piece> {
     let (mut inputs, mut guards, mut bytes) = (Vec::new(), Vec::new(), 0);
     for (place, table) in places(runs, run) {
-        if bytes < table_bytes && table.expired_bytes(expired) > 0 {
+        if bytes < table_bytes && is_worth(place.1) {
             bytes += table.bytes;
             inputs.push(place);
         } else {
             guards.push(table.first().clone());
         }
     }
-    Piece { target: run, inputs, moved: Vec::new(), before: None, guards }
+    (!inputs.is_empty()).then_some(Piece { target: run, inputs, moved: Vec::new(), before: None, guards })
 }
 
 fn places(runs: &[RunView], run: usize) -> impl Iterator<Item = (Place, &TableView)> {
     runs[run].tables.iter().enumerate().map(move |(table, view)| ((run, table), view))
 }
 
-/// The key before which the piece ends: where a table of the target begins, when it has taken in as much as a table
-/// holds, or where any does, when it is twice as much. That is what it needs of room, and what is lost when it is given up.
+/// The key before which the piece ends: where a table of the target begins, when tables of about one table's size are
+/// used up, or where any does, when it is twice as much. That is what it needs of room, and what is lost when it is given
+/// up. A table that goes on behind the end counts for nothing: a small part of it is read.
 fn end_of_piece(upper: &[(Place, &TableView)], target: &[TableView], table_bytes: u64) -> Option<Key> {
     let start = upper.iter().map(|(_, table)| table.first()).min()?;
-    let beneath = target.iter().filter(|table| table.bounds.last >= *start);
-    let mut tables: Vec<(&Key, bool, u64)> =
-        beneath.map(|table| (table.first(), true, table.bytes)).collect();
-    tables.extend(upper.iter().map(|(_, table)| (table.first(), false, table.bytes)));
-    tables.sort_unstable();
-    let mut bytes = 0;
-    for (first, is_target, size) in tables {
+    let beneath = target.iter().filter(|table| table.bounds.last >= *start).map(|table| (table, true));
+    let tables: Vec<(&TableView, bool)> =
+        beneath.chain(upper.iter().map(|&(_, table)| (table, false))).collect();
+    let mut ends: Vec<(&Key, u64)> =
+        tables.iter().map(|(table, _)| (&table.bounds.last, table.bytes)).collect();
+    let mut starts: Vec<(&Key, bool)> =
+        tables.iter().map(|&(table, is_target)| (table.first(), is_target)).collect();
+    ends.sort_unstable();
+    starts.sort_unstable();
+    let (mut used, mut ends) = (0, ends.into_iter().peekable());
+    for (first, is_target) in starts {
+        while let Some((_, bytes)) = ends.next_if(|(last, _)| *last < first) {
+            used += bytes;
+        }
         // Behind the smallest key of all, so that something is done.
-        let is_end = bytes >= table_bytes.saturating_mul(2) || bytes >= table_bytes && is_target;
+        let is_end = used >= table_bytes.saturating_mul(2) || used >= table_bytes && is_target;
         if is_end && first > start {
             return Some(first.clone());
         }
-        bytes += size;
     }
     None
 }

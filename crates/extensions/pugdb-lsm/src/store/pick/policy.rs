@@ -54,18 +54,34 @@ pub(super) fn wanted(
     table_bytes: u64,
     is_quiet: bool,
 ) -> Option<Range<usize>> {
-    // A damaged run is left alone: it parts those above it from those beneath.
+    sound_windows(runs).find_map(|window| {
+        let found = wanted_within(policy, &runs[window.clone()], table_bytes, is_quiet)?;
+        Some(window.start + found.start..window.start + found.end)
+    })
+}
+
+/// A damaged run is left alone: it parts those above it from those beneath. Newest first; some are empty.
+pub(super) fn sound_windows(runs: &[RunView]) -> impl Iterator<Item = Range<usize>> {
     let mut start = 0;
-    let mut segments = runs.split(RunView::is_quarantined).map(|segment| {
-        let segment = start..start + segment.len();
-        start = segment.end + 1;
-        segment
-    });
-    let within = |segment: Range<usize>| {
-        let found = wanted_within(policy, &runs[segment.clone()], table_bytes, is_quiet)?;
-        Some(segment.start + found.start..segment.start + found.end)
-    };
-    segments.find_map(within)
+    runs.split(RunView::is_quarantined).map(move |window| {
+        let window = start..start + window.len();
+        start = window.end + 1;
+        window
+    })
+}
+
+/// The oldest runs of a window, as many as are merged at once.
+pub(super) fn oldest(window: Range<usize>) -> Range<usize> {
+    window.start.max(window.end.saturating_sub(WIDTH_MAX))..window.end
+}
+
+/// With more runs than this compaction is behind.
+pub(in crate::store) fn runs_behind(policy: CompactionPolicy) -> usize {
+    runs_many(policy) + RUNS_MANY / 3
+}
+
+fn runs_many(policy: CompactionPolicy) -> usize {
+    if policy == CompactionPolicy::Fifo { RUNS_MANY_FIFO } else { RUNS_MANY }
 }
 
 fn wanted_within(
@@ -83,7 +99,7 @@ fn wanted_within(
             };
             let bytes: u64 = upper.iter().map(RunView::bytes).sum();
             if !upper.is_empty() && many(bytes) && weight(upper, last).saturating_mul(part) >= last.bytes() {
-                Some(runs.len().saturating_sub(WIDTH_MAX)..runs.len())
+                Some(oldest(0..runs.len()))
             } else {
                 tier(upper)
             }
@@ -154,6 +170,5 @@ fn share_keys(one: &[TableView], other: &[TableView]) -> bool {
 
 /// The youngest runs, when there are too many.
 fn crowd(policy: CompactionPolicy, runs: &[RunView]) -> Option<Range<usize>> {
-    let many = if policy == CompactionPolicy::Fifo { RUNS_MANY_FIFO } else { RUNS_MANY };
-    (runs.len() > many).then(|| 0..runs.len().min(WIDTH_MAX))
+    (runs.len() > runs_many(policy)).then(|| 0..runs.len().min(WIDTH_MAX))
 }

@@ -53,7 +53,8 @@ fn merged(policy: CompactionPolicy, sizes: &[u64], is_quiet: bool) -> Option<Ran
 
 #[test]
 fn each_policy_has_its_own_idea_of_which_runs_become_one() {
-    let cases: &[(CompactionPolicy, &[u64], Option<Range<usize>>)] = &[
+    type Case = (CompactionPolicy, &'static [u64], Option<Range<usize>>);
+    let cases: &[Case] = &[
         (LazyLeveled, &[], None),
         (LazyLeveled, &[5], None),
         (LazyLeveled, &[5, 5, 5, 5, 5, 5], None),
@@ -149,15 +150,16 @@ fn a_piece_takes_whole_tables_of_the_target_and_leaves_the_rest_of_the_upper_one
         vec![table(80, "b", "d"), table(90, "e", "f"), table(70, "g", "n"), table(90, "p", "z")],
     ]);
     let first = piece::merge(&runs, 0..2, TABLE_BYTES);
-    assert_eq!(first.inputs, [(0, 0), (1, 0)]);
-    assert_eq!((first.before.clone(), first.target), (Some(key("e")), 1));
+    assert_eq!(first.inputs, [(0, 0), (1, 0), (1, 1)]);
+    assert_eq!((first.before.clone(), first.target), (Some(key("g")), 1));
     // The rest of the upper one: what is before it in the target is not read again.
-    let rest = numbered([vec![table(20, "e", "y")], runs[1].tables.clone()]);
-    let second = piece::merge(&rest, 0..2, TABLE_BYTES);
-    assert_eq!((second.inputs, second.before), (vec![(0, 0), (1, 1)], Some(key("g"))));
     let rest = numbered([vec![table(20, "g", "y")], runs[1].tables.clone()]);
     let last = piece::merge(&rest, 0..2, TABLE_BYTES);
     assert_eq!((last.inputs, last.before), (vec![(0, 0), (1, 2), (1, 3)], None));
+    // Where the target has no tables, a piece ends at any.
+    let upper = ["a", "d", "g", "k", "p"].map(|first| table(90, first, &format!("{first}z")));
+    let runs = numbered([upper.to_vec(), vec![table(10, "a", "z")]]);
+    assert_eq!(piece::merge(&runs, 0..2, TABLE_BYTES).before, Some(key("k")));
 }
 
 #[test]

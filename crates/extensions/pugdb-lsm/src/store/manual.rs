@@ -1,0 +1,109 @@
+//! A range that somebody wants compacted now: everything that was there becomes one run, without what is old in it.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use pugdb_core::engine::KeyRange;
+use pugdb_core::{FileId, KeyspaceId, Result, Timestamp};
+
+use super::pick::{self, Piece, RunView};
+use super::{Store, closing};
+use crate::tree::Version;
+
+/// What is wanted, and whether it is done.
+pub(super) struct Request {
+    keyspace: KeyspaceId,
+    range: KeyRange,
+    is_done: AtomicBool,
+}
+
+/// A request that the job is at.
+pub(super) struct Manual {
+    request: Arc<Request>,
+    /// Younger runs are none of its business, or it would never end.
+    newest: u64,
+    /// When all is one run: tables of it that hold what can go.
+    rewritten: Option<BTreeSet<FileId>>,
+}
+
+impl Request {
+    pub(super) fn keyspace(&self) -> KeyspaceId {
+        self.keyspace
+    }
+}
+
+impl Manual {
+    pub(super) fn begin(request: Arc<Request>, runs: &[RunView]) -> Self {
+        Self { request, newest: runs.first().map_or(0, |run| run.number), rewritten: None }
+    }
+
+    pub(super) fn request(&self) -> &Arc<Request> {
+        &self.request
+    }
+
+    /// The next piece of it.
+    pub(super) fn next(
+        &mut self,
+        version: &Version,
+        runs: &[RunView],
+        expired: Timestamp,
+        table_bytes: u64,
+    ) -> Option<Piece> {
+        let range = &self.request.range;
+        if self.rewritten.is_none()
+            && let Some(piece) = pick::merge_range(runs, self.newest, range, table_bytes)
+        {
+            return Some(piece);
+        }
+        let bottom = runs.len().checked_sub(1)?;
+        let id = |table: usize| version.runs[bottom].tables[table].id();
+        let wanted = self.rewritten.get_or_insert_with(|| {
+            let tables = runs[bottom].tables.iter().enumerate();
+            tables.filter(|(_, table)| table.can_shrink(range, expired)).map(|(table, _)| id(table)).collect()
+        });
+        let piece = pick::rewrite_some(runs, bottom, table_bytes, |table| wanted.contains(&id(table)))?;
+        for (_, table) in &piece.inputs {
+            wanted.remove(&id(*table));
+        }
+        Some(piece)
+    }
+}
+
+impl Store {
+    /// Merges all that a keyspace holds in a range, and waits for it: no version is left there that nobody can see, no
+    /// delete and no expired entry whose grace is over, but for those that a snapshot needs. Keys before the range may
+    /// be merged along. Damaged tables are left alone.
+    ///
+    /// # Errors
+    /// `Unavailable` when the disk is full or failed, `Closed` when the database is closed meanwhile.
+    pub fn compact_range(&self, keyspace: KeyspaceId, range: KeyRange) -> Result<()> {
+        self.flush()?;
+        let request = Arc::new(Request { keyspace, range, is_done: AtomicBool::new(false) });
+        self.requests.lock().push_back(Arc::clone(&request));
+        *self.compaction_trouble.lock() = None;
+        self.wake();
+        let is_done = || request.is_done.load(Ordering::Acquire);
+        let trouble = || self.failure().or_else(|| self.compaction_trouble.lock().clone());
+        self.context.env.executor.block_until(&self.progress, None, &mut || {
+            is_done() || self.closing.load(Ordering::Acquire) || trouble().is_some()
+        });
+        if is_done() {
+            return Ok(());
+        }
+        self.requests.lock().retain(|other| !Arc::ptr_eq(other, &request));
+        Err(trouble().unwrap_or_else(closing))
+    }
+
+    /// It is done, or its keyspace is gone.
+    pub(super) fn finish(&self, request: &Arc<Request>) {
+        self.requests.lock().retain(|other| !Arc::ptr_eq(other, request));
+        request.is_done.store(true, Ordering::Release);
+        self.progress.notify();
+    }
+
+    /// What the compaction job is asked for next.
+    pub(super) fn request(&self) -> Option<Arc<Request>> {
+        self.requests.lock().front().cloned()
+    }
+}
