@@ -99,6 +99,34 @@ fn live_bytes(model: &Model) -> u64 {
 }
 
 #[test]
+fn a_scan_reads_on_though_all_that_it_reads_is_merged_meanwhile() {
+    pugdb_sim::check(TARGET, "a_scan_reads_on", 0..8, |seed| {
+        let world = World::new(seed);
+        let db = open(&world, policy(seed));
+        let (users, mut model) = (db.keyspace("users").expect("the disk is whole"), Model::new());
+        let mut random = fastrand::Rng::with_seed(seed);
+        for round in 0..12 {
+            change(&world, &users, &mut model, &mut random, round);
+            db.flush().expect("the disk is whole");
+            (0..random.usize(..30)).for_each(|_| {
+                world.step();
+            });
+        }
+        let (seen, mut scan) = (model.clone(), users.scan(..));
+        let mut scanned: Vec<_> = scan.by_ref().take(20).map(|entry| entry.expect("it is there").0).collect();
+        for round in 0..4 {
+            change(&world, &users, &mut model, &mut random, round);
+            users.compact_range(..).expect("the disk is whole");
+        }
+        let files = table_file_bytes(&world);
+        scanned.extend(scan.by_ref().map(|entry| entry.expect("it is still there").0));
+        assert!(scanned.iter().map(|key| &**key).eq(seen.keys().map(Vec::as_slice)));
+        drop(scan);
+        assert!(read(&users) == model && table_file_bytes(&world) < files, "what was read last is left over");
+    });
+}
+
+#[test]
 fn at_rest_the_disk_holds_little_more_than_what_lives() {
     let world = World::new(7);
     let db = open(&world, CompactionPolicy::LazyLeveled);

@@ -89,6 +89,14 @@ impl Table {
         self.tail.properties.keys
     }
 
+    /// What part of its entries readers see, near enough: how many of how many blocks.
+    pub fn shown_part(&self) -> (u64, u64) {
+        let index = &self.tail.index;
+        let before = index.partition(&self.bounds.first, |key, _| *key < *self.bounds.first);
+        let upto = index.partition(&self.bounds.last, |key, _| *key < *self.bounds.last) + 1;
+        (upto.saturating_sub(before) as u64, index.blocks().len() as u64)
+    }
+
     /// When how much of it expires; `None` when that was not counted.
     pub fn expiries(&self) -> Option<&Expiries> {
         self.tail.properties.expiries.as_ref()

@@ -272,9 +272,11 @@ impl Tree {
         for live in version.runs.iter().flat_map(|run| &run.tables).filter(|live| live.meta.max_seqno > floor)
         {
             let Ok(table) = live.table() else { continue };
-            puts += table.keys().saturating_sub(live.meta.deletes);
-            deletes += live.meta.deletes;
-            expiring += table.expiries().map_or(0, |expiries| expiries.entries);
+            let (shown, whole) = table.shown_part();
+            let part = |count: u64| count.saturating_mul(shown) / whole.max(1);
+            puts += part(table.keys().saturating_sub(live.meta.deletes));
+            deletes += part(live.meta.deletes);
+            expiring += part(table.expiries().map_or(0, |expiries| expiries.entries));
         }
         let keys = puts.saturating_sub(deletes);
         Counts { keys, expiring: expiring.min(keys), next_expiry: None }
