@@ -62,6 +62,7 @@ fn view(run: &Run) -> RunView {
             bytes: live.meta.bytes,
             entries: live.meta.entries,
             deletes: live.meta.deletes,
+            older: live.meta.entries.saturating_sub(live.table().map_or(0, |table| table.keys())),
             bounds: live.bounds().clone(),
             is_quarantined: live.quarantined.load(Ordering::Acquire),
             dead_at: is_dead.then(|| last.unwrap_or_default()),

@@ -35,6 +35,8 @@ pub(super) struct TableView {
     pub(super) bytes: u64,
     pub(super) entries: u64,
     pub(super) deletes: u64,
+    /// Versions beneath newer ones of the same key.
+    pub(super) older: u64,
     pub(super) bounds: Bounds,
     /// It is damaged: its run is left alone, and it is never removed.
     pub(super) is_quarantined: bool,
@@ -117,7 +119,9 @@ impl TableView {
     /// Whether writing it anew, at the bottom of the tree, may make something in `range` go.
     pub(super) fn can_shrink(&self, range: &KeyRange, expired: Timestamp) -> bool {
         let is_in = !range.starts_after(&self.bounds.last) && !range.ends_before(self.first());
-        is_in && !self.is_quarantined && (self.deletes > 0 || self.expired_bytes(expired) > 0)
+        is_in
+            && !self.is_quarantined
+            && (self.deletes > 0 || self.older > 0 || self.expired_bytes(expired) > 0)
     }
 
     fn expired_bytes(&self, expired: Timestamp) -> u64 {

@@ -17,6 +17,7 @@ fn table(bytes: u64, first: &str, last: &str) -> TableView {
         bytes,
         entries: bytes,
         deletes: 0,
+        older: 0,
         bounds: Bounds { first: key(first), last: key(last) },
         is_quarantined: false,
         dead_at: None,
