@@ -118,10 +118,12 @@ fn a_scan_reads_on_though_all_that_it_reads_is_merged_meanwhile() {
             change(&world, &users, &mut model, &mut random, round);
             users.compact_range(..).expect("the disk is whole");
         }
+        world.run_until_idle();
         let files = table_file_bytes(&world);
         scanned.extend(scan.by_ref().map(|entry| entry.expect("it is still there").0));
         assert!(scanned.iter().map(|key| &**key).eq(seen.keys().map(Vec::as_slice)));
         drop(scan);
+        world.run_until_idle();
         assert!(read(&users) == model && table_file_bytes(&world) < files, "what was read last is left over");
     });
 }
@@ -181,6 +183,7 @@ fn a_range_that_is_compacted_holds_nothing_that_nobody_can_see() {
         // What it kept lies in the one run that is left, under nothing.
         drop(snapshot);
         users.compact_range(..).expect("the disk is whole");
+        world.run_until_idle();
         assert!(read(&users) == left);
         let stats = db.stats().expect("it is open");
         let bytes = table_file_bytes(&world);

@@ -1,4 +1,4 @@
-//! The store: every tree of a database, the manifest they share, and the two jobs that work for them.
+//! The store: every tree of a database, the manifest they share, and the jobs that work for them.
 //!
 //! ```text
 //! apply -> active memtable -> (full) sealed memtable -> flush job -> table, newest run -> compaction job -> fewer runs
@@ -17,6 +17,7 @@ mod order;
 mod pace;
 mod pick;
 mod quiet;
+mod unlink;
 mod verify;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -44,7 +45,7 @@ use crate::log::LogState;
 use crate::manifest::{Edit, KeyspaceState, Manifest, State};
 use crate::memtable::Memtable;
 use crate::table::{self, BlockCache, TableOptions};
-use crate::tree::{Outputs, Retention, Run, Tree};
+use crate::tree::{Graveyard, Outputs, Retention, Run, Tree};
 
 /// Sizes of a store.
 #[derive(Clone, Copy, Debug)]
@@ -93,6 +94,7 @@ pub struct Store {
     options: StoreOptions,
     snapshots: Arc<Snapshots>,
     cache: Arc<BlockCache>,
+    graveyard: Arc<Graveyard>,
     /// The log; absent while it is replayed, and in a store without one.
     gate: RwLock<Option<Arc<dyn Gate>>>,
     trees: RwLock<BTreeMap<KeyspaceId, Arc<Tree>>>,
@@ -183,11 +185,12 @@ impl Store {
         manifest: Manifest,
     ) -> Result<Arc<Self>> {
         let cache = Arc::new(BlockCache::new(options.cache_bytes));
+        let graveyard = Graveyard::new(&context, &cache);
         let mut trees = BTreeMap::new();
         for (&id, state) in
             manifest.state().keyspaces.iter().filter(|(_, state)| state.engine == EngineKind::Lsm)
         {
-            trees.insert(id, Tree::open(&context, &cache, id, state)?);
+            trees.insert(id, Tree::open(&context, &cache, &graveyard, id, state)?);
         }
         let runs_max = trees.values().map(|tree| tree.version().mergeable_runs()).max().unwrap_or(0);
         Ok(Arc::new(Self {
@@ -195,6 +198,7 @@ impl Store {
             options,
             snapshots,
             cache,
+            graveyard,
             gate: RwLock::new(None),
             trees: RwLock::new(trees),
             pending: Mutex::default(),
@@ -229,7 +233,9 @@ impl Store {
         let compaction =
             executor.spawn("compaction", Box::new(compaction::CompactionJob::new(Arc::clone(self))));
         let order = executor.spawn("order", Box::new(order::OrderJob::new(Arc::clone(self))));
-        *self.jobs.lock() = vec![flush, compaction, order];
+        let unlink = executor.spawn("unlink", Box::new(unlink::UnlinkJob::new(Arc::clone(self))));
+        self.graveyard.employ(unlink.clone());
+        *self.jobs.lock() = vec![flush, compaction, order, unlink];
     }
 
     /// What has expired at this moment can be given up: no reader is before it, now or later, and it has been the past
@@ -284,7 +290,7 @@ impl Store {
         let tree = match engine {
             EngineKind::Lsm => {
                 let state = KeyspaceState::empty(name, engine, at);
-                let tree = Tree::open(&self.context, &self.cache, id, &state)?;
+                let tree = Tree::open(&self.context, &self.cache, &self.graveyard, id, &state)?;
                 self.trees.write().insert(id, Arc::clone(&tree));
                 Some(tree)
             }
@@ -531,10 +537,14 @@ impl Store {
         self.progress.notify();
     }
 
+    fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::Acquire)
+    }
+
     /// What a job is to do when there is nothing more to write: end, or rest after a failure. What it was at is
     /// written in vain.
     fn ended(&self) -> Option<Next> {
-        if self.closing.load(Ordering::Acquire) {
+        if self.is_closing() {
             return Some(Next::Done);
         }
         self.failure().map(|_| {
@@ -697,6 +707,7 @@ impl Store {
         self.wake();
         let jobs = std::mem::take(&mut *self.jobs.lock());
         let ended: Vec<Result<()>> = jobs.iter().map(|job| job.join(&*self.context.env.executor)).collect();
+        self.graveyard.retire();
         // The jobs are gone: nothing calls the log through the gate any more.
         *self.gate.write() = None;
         ended.into_iter().collect()

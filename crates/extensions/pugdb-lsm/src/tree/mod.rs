@@ -4,6 +4,7 @@
 //! Reads look at a [`Version`] that does not change: memtables, then runs, newest first. Writes go to the active
 //! memtable; flush and compaction make tables and install a new version.
 
+mod graveyard;
 mod outputs;
 mod retention;
 mod scan;
@@ -19,6 +20,7 @@ use pugdb_core::memory::Floors;
 use pugdb_core::seam::Wait;
 use pugdb_core::{Error, ErrorKind, FileId, Found, Key, KeyspaceId, Ops, Result, Seqno};
 
+pub(crate) use graveyard::Graveyard;
 pub(crate) use outputs::Outputs;
 pub(crate) use retention::Retention;
 
@@ -31,6 +33,7 @@ use crate::table::{self, BlockCache, BlockRef, Bounds, KeyHash, Table, TableMeta
 pub struct Tree {
     pub(crate) context: Context,
     pub(crate) cache: Arc<BlockCache>,
+    graveyard: Arc<Graveyard>,
     id: KeyspaceId,
     /// Set when the keyspace is dropped. Nothing is written for it any more; readers with older snapshots go on.
     dropped: AtomicBool,
@@ -78,8 +81,7 @@ pub(crate) struct LiveTable {
 /// A table's file, of which several tables may show a part each, to readers of older and newer versions. When it is
 /// doomed, it goes with the last of them.
 struct TableFile {
-    context: Context,
-    cache: Arc<BlockCache>,
+    graveyard: Arc<Graveyard>,
     id: FileId,
     doomed: AtomicBool,
 }
@@ -97,6 +99,7 @@ impl LiveTable {
     fn open(
         context: &Context,
         cache: &Arc<BlockCache>,
+        graveyard: &Arc<Graveyard>,
         entry: &TableEntry,
         damaged: Damaged,
     ) -> Result<Arc<Self>> {
@@ -116,8 +119,7 @@ impl LiveTable {
             quarantined: AtomicBool::new(entry.quarantined || table.is_err()),
             table,
             file: Arc::new(TableFile {
-                context: context.clone(),
-                cache: Arc::clone(cache),
+                graveyard: Arc::clone(graveyard),
                 id: entry.meta.id,
                 doomed: AtomicBool::new(false),
             }),
@@ -168,7 +170,7 @@ impl LiveTable {
 impl Drop for TableFile {
     fn drop(&mut self) {
         if self.doomed.load(Ordering::Acquire) {
-            remove_table(&self.context, &self.cache, self.id);
+            self.graveyard.bury(self.id);
         }
     }
 }
@@ -202,14 +204,6 @@ impl Run {
     }
 }
 
-/// The runs that these tables form, newest first. A table that is damaged or gone is quarantined.
-fn runs_of(context: &Context, cache: &Arc<BlockCache>, entries: &[TableEntry]) -> Result<Vec<Run>> {
-    let open =
-        |entry: &TableEntry| Ok((entry.run, LiveTable::open(context, cache, entry, Damaged::Quarantined)?));
-    let added = entries.iter().map(open).collect::<Result<_>>()?;
-    Ok(TableChange { removed: Vec::new(), added }.applied_to(&[]))
-}
-
 impl Tree {
     /// Opens the tree of a keyspace: its tables as the manifest knows them, and an empty memtable.
     ///
@@ -220,10 +214,15 @@ impl Tree {
     pub(crate) fn open(
         context: &Context,
         cache: &Arc<BlockCache>,
+        graveyard: &Arc<Graveyard>,
         id: KeyspaceId,
         state: &KeyspaceState,
     ) -> Result<Arc<Self>> {
-        let runs = runs_of(context, cache, &state.tables)?;
+        let open = |entry: &TableEntry| {
+            Ok((entry.run, LiveTable::open(context, cache, graveyard, entry, Damaged::Quarantined)?))
+        };
+        let added = state.tables.iter().map(open).collect::<Result<_>>()?;
+        let runs = TableChange { removed: Vec::new(), added }.applied_to(&[]);
         let mut seed = [0; 8];
         context.env.random.fill(&mut seed);
         let memtable_seed = u64::from_le_bytes(seed);
@@ -237,6 +236,7 @@ impl Tree {
         Ok(Arc::new(Self {
             context: context.clone(),
             cache: Arc::clone(cache),
+            graveyard: Arc::clone(graveyard),
             id,
             dropped: AtomicBool::new(false),
             memtable_seed,
@@ -382,7 +382,10 @@ impl Tree {
     /// Opens tables that are about to take part in reads: what can fail, fails before they are recorded.
     pub(crate) fn open_tables(&self, tables: &[TableEntry]) -> Result<Vec<(u64, Arc<LiveTable>)>> {
         let open = |entry: &TableEntry| {
-            Ok((entry.run, LiveTable::open(&self.context, &self.cache, entry, Damaged::Refused)?))
+            Ok((
+                entry.run,
+                LiveTable::open(&self.context, &self.cache, &self.graveyard, entry, Damaged::Refused)?,
+            ))
         };
         tables.iter().map(open).collect()
     }

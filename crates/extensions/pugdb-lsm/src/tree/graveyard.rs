@@ -1,0 +1,56 @@
+//! Tables that nobody reads any more, on their way out. To unlink a large file takes the system many milliseconds, which
+//! the reader that was its last must not wait for: a job does it.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use pugdb_core::FileId;
+use pugdb_core::env::JobHandle;
+
+use super::remove_table;
+use crate::file::Context;
+use crate::table::BlockCache;
+
+/// Files to be removed. Best effort: the next open removes what nothing names.
+pub(crate) struct Graveyard {
+    context: Context,
+    cache: Arc<BlockCache>,
+    files: Mutex<VecDeque<FileId>>,
+    /// Who removes them. While there is nobody, a file is removed by the one who brings it.
+    job: Mutex<Option<JobHandle>>,
+}
+
+impl Graveyard {
+    pub(crate) fn new(context: &Context, cache: &Arc<BlockCache>) -> Arc<Self> {
+        let (files, job) = (Mutex::default(), Mutex::default());
+        Arc::new(Self { context: context.clone(), cache: Arc::clone(cache), files, job })
+    }
+
+    /// From here on a job removes files.
+    pub(crate) fn employ(&self, job: JobHandle) {
+        *self.job.lock() = Some(job);
+    }
+
+    /// The job is over. What is left is removed here.
+    pub(crate) fn retire(&self) {
+        *self.job.lock() = None;
+        while self.remove_next() {}
+    }
+
+    /// Nobody reads this table any more.
+    pub(super) fn bury(&self, file: FileId) {
+        let job = self.job.lock().clone();
+        self.files.lock().push_back(file);
+        match job {
+            Some(job) => job.wake(),
+            None => while self.remove_next() {},
+        }
+    }
+
+    /// Removes a file. False when there is none.
+    pub(crate) fn remove_next(&self) -> bool {
+        let next = self.files.lock().pop_front();
+        next.map(|file| remove_table(&self.context, &self.cache, file)).is_some()
+    }
+}
