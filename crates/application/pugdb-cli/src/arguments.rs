@@ -64,6 +64,7 @@ pub(crate) enum Command {
     Scan(ScanArguments),
     Stats(StatsArguments),
     Verify(VerifyArguments),
+    Compact(CompactArguments),
     Import(ImportArguments),
     Export(ExportArguments),
     Bench(crate::bench::BenchArguments),
@@ -86,6 +87,7 @@ impl Command {
             Self::Scan(arguments) => Some(&mut arguments.target),
             Self::Stats(arguments) => Some(&mut arguments.target),
             Self::Verify(arguments) => Some(&mut arguments.target),
+            Self::Compact(arguments) => Some(&mut arguments.target),
             Self::Import(arguments) => Some(arguments.target_mut()),
             Self::Export(arguments) => Some(arguments.target_mut()),
             Self::Serve(_)
@@ -100,7 +102,7 @@ impl Command {
 
     /// True when it works on files only and never through a server.
     pub(crate) fn is_local(&self) -> bool {
-        matches!(self, Self::Verify(_) | Self::Import(_) | Self::Export(_))
+        matches!(self, Self::Verify(_) | Self::Compact(_) | Self::Import(_) | Self::Export(_))
     }
 }
 
@@ -370,6 +372,19 @@ Examples:
   pugdb verify
   pugdb verify --data /var/lib/pugdb --json")]
 pub(crate) struct VerifyArguments {
+    #[command(flatten)]
+    pub(crate) target: Target,
+}
+
+/// Merge what a keyspace has on disk: nothing that is old or deleted takes room after it
+#[derive(Args, Debug)]
+#[command(after_help = "\
+It happens by itself, sooner or later; this does it now, and waits. It needs --data, and no server may run on it.
+
+Examples:
+  pugdb compact
+  pugdb compact --data /var/lib/pugdb --keyspace users --json")]
+pub(crate) struct CompactArguments {
     #[command(flatten)]
     pub(crate) target: Target,
 }

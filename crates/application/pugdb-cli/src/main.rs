@@ -3,6 +3,7 @@
 mod allocator;
 mod arguments;
 mod bench;
+mod compact;
 mod doctor;
 mod input;
 mod inspect;
@@ -52,6 +53,7 @@ fn run(arguments: &Arguments, settings: &Settings) -> Result<Exit, Failure> {
         Command::Scan(arguments) => scan::scan(arguments, format),
         Command::Stats(arguments) => report::stats(arguments, format),
         Command::Verify(arguments) => report::verify(arguments, format),
+        Command::Compact(arguments) => compact::compact(arguments, format),
         Command::Import(arguments) => transfer::import(arguments, format),
         Command::Export(arguments) => transfer::export(arguments, format),
         Command::Bench(arguments) => bench::bench(arguments, format),

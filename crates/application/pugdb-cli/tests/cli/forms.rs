@@ -72,6 +72,12 @@ fn reports_are_objects() {
         (&Value::Array(Vec::new()), &Value::from(2)),
         "{verify}"
     );
+    pugdb(dir.path(), &["put", "k", "v"]).gives(0, "");
+    let compact = object(&pugdb(dir.path(), &["compact", "--json"]));
+    let bytes = |name: &str| compact[name].as_u64().unwrap();
+    assert!(bytes("table_bytes") > 0 && bytes("table_bytes") <= bytes("table_bytes_before"), "{compact}");
+    pugdb(dir.path(), &["compact", "--keyspace", "none"]).fails(1, &["none"]);
+    assert!(pugdb(dir.path(), &["compact"]).text().starts_with("tables took "));
     let export = object(&pugdb(dir.path(), &["export", "jsonl", "out", "--json"]));
     assert_eq!((&export["exported"], &export["left_out"]), (&1.into(), &0.into()), "{export}");
     let import = object(&pugdb(dir.path(), &["import", "jsonl", "out", "--json"]));

@@ -226,9 +226,13 @@ fn a_wrong_command_line_is_explained() {
     wrong(&["get", "k", "--url", "127.0.0.1:7379"], &["redis://127.0.0.1:7379"]);
     wrong(&["get", "k", "--url", "redis://127.0.0.1", "--keyspace", "users"], &["db0 to db15"]);
     wrong(&["get", "k", "--url", "redis://127.0.0.1/1", "--keyspace", "db2"], &["different databases"]);
-    for command in
-        [&["verify"][..], &["import", "dir", "."], &["import", "jsonl", "-"], &["export", "dir", "d"]]
-    {
+    for command in [
+        &["verify"][..],
+        &["compact"],
+        &["import", "dir", "."],
+        &["import", "jsonl", "-"],
+        &["export", "dir", "d"],
+    ] {
         let command: Vec<&str> = command.iter().copied().chain(["--url", "redis://127.0.0.1"]).collect();
         wrong(&command, &["does not work through a server yet", "--data"]);
     }

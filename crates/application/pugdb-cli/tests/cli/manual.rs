@@ -3,7 +3,7 @@
 use crate::command::pugdb;
 use crate::directory::read;
 
-const COMMANDS: [&str; 16] = [
+const COMMANDS: [&str; 17] = [
     "serve",
     "shell",
     "get",
@@ -13,6 +13,7 @@ const COMMANDS: [&str; 16] = [
     "scan",
     "stats",
     "verify",
+    "compact",
     "import",
     "export",
     "inspect",
