@@ -127,19 +127,25 @@ impl CompactionJob {
         let is_quiet = quiet_at <= store.context.env.clock.monotonic();
         let (mut moment, mut waits_for_quiet) = (None::<Timestamp>, false);
         let trees: Vec<Arc<Tree>> = store.trees.read().values().cloned().collect();
-        self.rounds.retain(|id, _| trees.iter().any(|tree| tree.id() == *id));
+        self.rounds.retain(|id, _| store.tree(*id).is_some());
         for tree in trees {
             let version = tree.version();
+            // Most of many keyspaces: there must be no cost to them.
+            if version.runs.is_empty() {
+                continue;
+            }
             let runs: Vec<RunView> = version.runs.iter().map(view).collect();
-            let rounds = self.rounds.entry(tree.id()).or_default();
+            let mut rounds = self.rounds.remove(&tree.id()).unwrap_or_default();
             rounds.retain(|round| !round.is_over(&runs));
             let (policy, table_bytes) = (store.options.policy, store.options.table_bytes);
-            let situation = Situation { policy, runs: &runs, table_bytes, expired, is_quiet, rounds };
+            let situation =
+                Situation { policy, runs: &runs, table_bytes, expired, is_quiet, rounds: &rounds };
             match pick(&situation) {
                 Some(Work::Merge(round, piece)) => {
                     if rounds.last() != Some(&round) {
                         rounds.push(round);
                     }
+                    self.rounds.insert(tree.id(), rounds);
                     let is_bottom = version.runs.last().is_some_and(|run| run.number == round.oldest);
                     return self.task(&tree, &version, &piece, expired, is_bottom).map(Ok);
                 }
@@ -148,6 +154,7 @@ impl CompactionJob {
                     return self.task(&tree, &version, &piece, expired, is_bottom).map(Ok);
                 }
                 Some(Work::Remove(places)) => {
+                    self.rounds.insert(tree.id(), rounds);
                     let removed = places.into_iter().map(|place| live(place, &version)).collect();
                     self.commit(&tree, &TableChange { removed, added: Vec::new() }, None)?;
                     return Ok(Err(Next::Again));
