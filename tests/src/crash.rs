@@ -22,7 +22,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use pugdb::{Builder, CommitTicket, Database, Durability, Error, ErrorKind, Result};
+use pugdb::{
+    Builder, CommitTicket, Compression, Database, Durability, Error, ErrorKind, KeyspaceOptions, Result,
+};
 use pugdb_core::seam::{Cipher, Plain};
 use pugdb_sim::{Model, ModelEntry, ModelOp, ModelState, TestCipher, World, diff};
 
@@ -57,6 +59,12 @@ fn builder() -> Builder {
         .cache_bytes(64 << 10)
         .memtable_bytes(4 << 10)
         .log_segment_bytes(8 << 10)
+        .default_options(KeyspaceOptions {
+            upper_compression: Some(Compression::Lz4),
+            bottom_compression: Some(Compression::ZSTD),
+            block_bytes: Some(1 << 10),
+            ..KeyspaceOptions::default()
+        })
 }
 
 /// A run of a script in one life of the machine.

@@ -4,7 +4,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use pugdb::{Builder, CompactionPolicy, Database, Durability, EngineKind, ErrorKind, Result};
+use pugdb::{
+    Builder, CompactionPolicy, Compression, Database, Durability, EngineKind, ErrorKind, KeyspaceOptions,
+    Result,
+};
+use pugdb_core::coding::index;
 use pugdb_core::seam::TableStore;
 use pugdb_lsm::table::LocalTables;
 use pugdb_sim::{Model, ModelEntry, ModelState, SlowStore, TestCipher, World};
@@ -128,6 +132,14 @@ impl Setup {
     }
 }
 
+const CODECS: [Compression; 5] = [
+    Compression::None,
+    Compression::Lz4,
+    Compression::Snappy,
+    Compression::Zstd { level: 3 },
+    Compression::Gzip { level: 1 },
+];
+
 impl Sizes {
     /// The same seed always has the same sizes, as one database has.
     fn apply(self, builder: Builder, seed: u64) -> Builder {
@@ -141,7 +153,14 @@ impl Sizes {
                 .cache_bytes((16 << 10) << (grow % 2))
                 .memtable_bytes((4 << 10) << grow)
                 .compaction(policy(seed / 5))
-                .log_segment_bytes((4 << 10) << (3 - grow.min(3))),
+                .log_segment_bytes((4 << 10) << (3 - grow.min(3)))
+                .default_options(KeyspaceOptions {
+                    upper_compression: Some(CODECS[index(seed % 5)]),
+                    bottom_compression: Some(CODECS[index(seed / 5 % 5)]),
+                    block_bytes: Some(256 << grow),
+                    filter_bits: Some([0, 10, 20][index(seed % 3)]),
+                    ..KeyspaceOptions::default()
+                }),
         }
     }
 }

@@ -17,11 +17,11 @@ use pugdb_core::memory::{Btree, Hash};
 use pugdb_core::seam::{Cipher, Plain, TableStore};
 use pugdb_core::snapshots::Snapshots;
 use pugdb_core::{DatabaseId, Found, KeyspaceId, Ops, Result, Seqno, Timestamp};
-use pugdb_lsm::Tree;
 use pugdb_lsm::file::Context;
 use pugdb_lsm::manifest::{self, Manifest, State};
 use pugdb_lsm::store::{CompactionPolicy, Store, StoreOptions};
-use pugdb_lsm::table::{LocalTables, TableOptions};
+use pugdb_lsm::table::{Compression, LocalTables};
+use pugdb_lsm::{Tree, TreeOptions};
 use pugdb_sim::conformance::{self, Subject};
 use pugdb_sim::{SlowStore, TestCipher, World};
 
@@ -38,7 +38,6 @@ const ROOMY: StoreOptions = StoreOptions {
     expiry_grace: Duration::from_secs(5),
     policy: CompactionPolicy::LazyLeveled,
     table_bytes: 32 << 10,
-    table: TableOptions { block_bytes: 4 << 10 },
 };
 const SMALL: StoreOptions = StoreOptions {
     memtable_bytes: 32 << 10,
@@ -47,7 +46,6 @@ const SMALL: StoreOptions = StoreOptions {
     expiry_grace: Duration::ZERO,
     policy: CompactionPolicy::LazyLeveled,
     table_bytes: 8 << 10,
-    table: TableOptions { block_bytes: 512 },
 };
 const TINY: StoreOptions = StoreOptions {
     memtable_bytes: 4 << 10,
@@ -56,13 +54,24 @@ const TINY: StoreOptions = StoreOptions {
     expiry_grace: Duration::ZERO,
     policy: CompactionPolicy::LazyLeveled,
     table_bytes: 1 << 10,
-    table: TableOptions { block_bytes: 64 },
+};
+
+const COARSE: TreeOptions =
+    TreeOptions { upper: Compression::None, bottom: Compression::Lz4, block_bytes: 4 << 10, filter_bits: 10 };
+const FINE: TreeOptions =
+    TreeOptions { upper: Compression::Snappy, bottom: Compression::ZSTD, block_bytes: 512, filter_bits: 4 };
+const FINEST: TreeOptions = TreeOptions {
+    upper: Compression::Zstd { level: 3 },
+    bottom: Compression::Gzip { level: 1 },
+    block_bytes: 64,
+    filter_bits: 0,
 };
 
 /// What a tree wears.
 #[derive(Clone, Copy)]
 struct Dress {
     options: StoreOptions,
+    tables: TreeOptions,
     sealing: Sealing,
     speed: Speed,
 }
@@ -81,7 +90,7 @@ enum Speed {
     Slow,
 }
 
-const PLAIN: Dress = Dress { options: ROOMY, sealing: Sealing::Plain, speed: Speed::NoTime };
+const PLAIN: Dress = Dress { options: ROOMY, tables: COARSE, sealing: Sealing::Plain, speed: Speed::NoTime };
 
 /// What all subjects of a run did: a suite that never reached a table would prove nothing.
 #[derive(Debug, Default)]
@@ -173,7 +182,7 @@ impl Life {
         let tree = match store.tree(KEYSPACE) {
             Some(tree) => tree,
             None => store
-                .create(KEYSPACE, "engine", EngineKind::Lsm, CREATION)?
+                .create(KEYSPACE, "engine", EngineKind::Lsm, dress.tables, CREATION)?
                 .expect("an lsm keyspace has a tree"),
         };
         let counted = AtomicU64::new(tree.flushed().0);
@@ -356,7 +365,7 @@ fn a_plain_tree_conforms() {
 #[test]
 fn a_tree_under_a_cipher_conforms() {
     pugdb_sim::check(TARGET, "a_tree_under_a_cipher_conforms", 11..=14, |seed| {
-        let totals = run(Dress { options: SMALL, sealing: Sealing::TestCipher, ..PLAIN }, seed);
+        let totals = run(Dress { options: SMALL, tables: FINE, sealing: Sealing::TestCipher, ..PLAIN }, seed);
         assert!(totals.seals > 10_000 && totals.opens > 10_000, "{totals:?}");
     });
 }
@@ -364,7 +373,7 @@ fn a_tree_under_a_cipher_conforms() {
 #[test]
 fn a_tree_on_a_slow_store_conforms() {
     pugdb_sim::check(TARGET, "a_tree_on_a_slow_store_conforms", 21..=24, |seed| {
-        let totals = run(Dress { options: SMALL, speed: Speed::Slow, ..PLAIN }, seed);
+        let totals = run(Dress { options: SMALL, tables: FINE, speed: Speed::Slow, ..PLAIN }, seed);
         assert!(totals.slow_reads > 10_000, "{totals:?}");
     });
 }
@@ -372,7 +381,10 @@ fn a_tree_on_a_slow_store_conforms() {
 #[test]
 fn a_tree_under_a_cipher_on_a_slow_store_conforms() {
     pugdb_sim::check(TARGET, "a_tree_under_a_cipher_on_a_slow_store_conforms", 31..=34, |seed| {
-        let totals = run(Dress { options: SMALL, sealing: Sealing::TestCipher, speed: Speed::Slow }, seed);
+        let totals = run(
+            Dress { options: SMALL, tables: FINE, sealing: Sealing::TestCipher, speed: Speed::Slow },
+            seed,
+        );
         assert!(totals.seals > 10_000 && totals.opens > 10_000, "{totals:?}");
         assert!(totals.slow_reads > 10_000, "{totals:?}");
     });
@@ -385,7 +397,7 @@ fn a_tree_of_tiny_memtables_and_blocks_without_a_cache_conforms() {
         "a_tree_of_tiny_memtables_and_blocks_without_a_cache_conforms",
         41..=43,
         |seed| {
-            run(Dress { options: TINY, ..PLAIN }, seed);
+            run(Dress { options: TINY, tables: FINEST, ..PLAIN }, seed);
         },
     );
 }

@@ -165,7 +165,7 @@ fn keyspaces_of_memory_and_disk_are_not_mixed() {
     let world = World::new(1);
     let db = Database::builder().env(world.env()).open("/data").unwrap();
     let kept = db.keyspace("kept").unwrap();
-    let options = pugdb::KeyspaceOptions { engine: Some(pugdb::EngineKind::Btree) };
+    let options = pugdb::KeyspaceOptions { engine: Some(pugdb::EngineKind::Btree), ..Default::default() };
     let volatile = db.keyspace_with("volatile", options).unwrap();
     let mixed = db.update_keys(LockScope::Everything, |locked| {
         locked.put(&kept, b"a", b"")?;

@@ -5,7 +5,10 @@
 
 use std::time::Duration;
 
-use pugdb::{Builder, CompactionPolicy, Database, Durability, EngineKind, EntryOptions, Keyspace};
+use pugdb::{
+    Builder, CompactionPolicy, Compression, Database, Durability, EngineKind, EntryOptions, Keyspace,
+    KeyspaceOptions,
+};
 use pugdb_sim::World;
 use pugdb_tests::model_setup::{Company, Place, Reads, Sealing, Setup, Sizes, table_file_bytes};
 use pugdb_tests::model_walk::{Tally, Walk};
@@ -263,8 +266,15 @@ fn what_only_an_old_snapshot_saw_gives_its_space_back_when_it_is_dropped() {
         let sizes = [false, true].map(|is_held| {
             let world = World::new(200 + fate as u64);
             let setup = Setup { sizes: Sizes::Small, ..Setup::PLAIN };
+            // Sizes of files are to tell what is in them.
+            let plain = KeyspaceOptions {
+                upper_compression: Some(Compression::None),
+                bottom_compression: Some(Compression::None),
+                ..KeyspaceOptions::default()
+            };
             let lazy = |builder: Builder| {
-                builder.durability(Durability::Os).compaction(CompactionPolicy::LazyLeveled)
+                let builder = builder.durability(Durability::Os).default_options(plain);
+                builder.compaction(CompactionPolicy::LazyLeveled)
             };
             let db = setup.open_with(&world, lazy).expect("a new database").db;
             let mut users = db.keyspace("users").expect("a new keyspace");

@@ -183,7 +183,7 @@ impl Walk {
             return handle.keyspace.clone();
         }
         let keyspace = if self.is_volatile(name) {
-            let options = KeyspaceOptions { engine: Some(self.setup.volatile) };
+            let options = KeyspaceOptions { engine: Some(self.setup.volatile), ..Default::default() };
             self.db().keyspace_with(name, options)
         } else {
             self.db().keyspace(name)

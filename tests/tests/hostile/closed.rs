@@ -149,7 +149,7 @@ fn keyspaces_on_disk_and_in_memory_do_not_mix() {
     let world = World::new(73);
     let db = open(&world, Seal::Plain).unwrap();
     let durable = filled(&db, "durable", 1);
-    let options = KeyspaceOptions { engine: Some(EngineKind::Btree) };
+    let options = KeyspaceOptions { engine: Some(EngineKind::Btree), ..Default::default() };
     let volatile = db.keyspace_with(&name("volatile"), options).unwrap();
     let mut batch = db.batch();
     batch.put(&durable, key("000"), b"changed");
@@ -158,7 +158,7 @@ fn keyspaces_on_disk_and_in_memory_do_not_mix() {
     assert_eq!(durable.get(key("000")).unwrap().unwrap(), value("v", 10)[..]);
     assert_eq!(volatile.get(key("000")).unwrap(), None);
     fails(ErrorKind::Conflict, "another engine", db.keyspace_with(&durable.name(), options));
-    let lsm = KeyspaceOptions { engine: Some(EngineKind::Lsm) };
+    let lsm = KeyspaceOptions { engine: Some(EngineKind::Lsm), ..Default::default() };
     fails(ErrorKind::Invalid, "tables in memory", Database::in_memory().unwrap().keyspace_with("lsm", lsm));
     volatile.put(key("000"), b"v").unwrap();
     let next = world.kill();

@@ -8,6 +8,7 @@ use pugdb::Durability;
 
 use crate::doctor::DoctorArguments;
 use crate::inspect::InspectArguments;
+use crate::keyspace::KeyspaceArguments;
 use crate::manual::{CompletionsArguments, ManArguments};
 use crate::settings::ConfigArguments;
 use crate::shell::ShellArguments;
@@ -63,6 +64,7 @@ pub(crate) enum Command {
     Exists(ExistsArguments),
     Scan(ScanArguments),
     Stats(StatsArguments),
+    Keyspace(KeyspaceArguments),
     Verify(VerifyArguments),
     Compact(CompactArguments),
     Import(ImportArguments),
@@ -86,6 +88,7 @@ impl Command {
             Self::Exists(arguments) => Some(&mut arguments.target),
             Self::Scan(arguments) => Some(&mut arguments.target),
             Self::Stats(arguments) => Some(&mut arguments.target),
+            Self::Keyspace(arguments) => Some(arguments.target_mut()),
             Self::Verify(arguments) => Some(&mut arguments.target),
             Self::Compact(arguments) => Some(&mut arguments.target),
             Self::Import(arguments) => Some(arguments.target_mut()),
@@ -102,7 +105,10 @@ impl Command {
 
     /// True when it works on files only and never through a server.
     pub(crate) fn is_local(&self) -> bool {
-        matches!(self, Self::Verify(_) | Self::Compact(_) | Self::Import(_) | Self::Export(_))
+        matches!(
+            self,
+            Self::Keyspace(_) | Self::Verify(_) | Self::Compact(_) | Self::Import(_) | Self::Export(_)
+        )
     }
 }
 

@@ -5,10 +5,11 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand, ValueEnum};
-use pugdb::{Database, Durability, EngineKind, KeyspaceOptions};
+use pugdb::{Database, Durability, EngineKind};
 use pugdb_ycsb::{Bench, Distribution, PugdbStore, Report, Settings, Workload, overhead};
 use serde::Serialize;
 
+use crate::keyspace::TableArguments;
 use crate::outcome::{Exit, Failure};
 use crate::output::{Answer, Format};
 use crate::target::open_database;
@@ -77,6 +78,8 @@ struct YcsbArguments {
     /// What the database may hold in memory, such as 4GiB; a quarter of it keeps blocks of tables
     #[arg(long, value_name = "BYTES", value_parser = parse_size, default_value = "1GiB")]
     memory: usize,
+    #[command(flatten)]
+    tables: TableArguments,
     /// A directory instead of a temporary one: empty, or made; it is kept
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
@@ -146,7 +149,7 @@ pub(crate) fn bench(arguments: &BenchArguments, format: Format) -> Result<Exit, 
     let place = Place::prepare(arguments.data.as_deref())?;
     let builder = Database::builder().memory_bytes(arguments.memory);
     let db = open_database(builder, place.path(), "choose another directory")?;
-    let keyspace = db.keyspace_with("ycsb", KeyspaceOptions { engine: Some(arguments.engine.kind()) })?;
+    let keyspace = db.keyspace_with("ycsb", arguments.tables.options(arguments.engine.kind()))?;
     let mut store =
         PugdbStore::new(db.clone(), keyspace.durability(arguments.durability()), arguments.engine.scans());
     if !arguments.engine.in_memory() && arguments.durability().is_synced() {

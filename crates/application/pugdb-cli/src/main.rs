@@ -9,6 +9,7 @@ mod input;
 mod inspect;
 mod interrupt;
 mod keys;
+mod keyspace;
 mod manual;
 mod outcome;
 mod output;
@@ -52,6 +53,7 @@ fn run(arguments: &Arguments, settings: &Settings) -> Result<Exit, Failure> {
         Command::Exists(arguments) => keys::exists(arguments, format),
         Command::Scan(arguments) => scan::scan(arguments, format),
         Command::Stats(arguments) => report::stats(arguments, format),
+        Command::Keyspace(arguments) => keyspace::keyspace(arguments, format),
         Command::Verify(arguments) => report::verify(arguments, format),
         Command::Compact(arguments) => compact::compact(arguments, format),
         Command::Import(arguments) => transfer::import(arguments, format),

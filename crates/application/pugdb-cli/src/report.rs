@@ -1,5 +1,6 @@
 //! `stats` and `verify`: what a database says about itself.
 
+use pugdb::Stats;
 use serde_json::{Map, Value, json};
 
 use crate::arguments::{StatsArguments, VerifyArguments};
@@ -44,7 +45,13 @@ fn stats_local(local: &Local, with_count: bool) -> Result<(), Failure> {
 /// Names and values of what there is to say.
 pub(crate) fn stats_rows(local: &Local, with_count: bool) -> Result<Vec<[String; 2]>, Failure> {
     let (stats, recovery) = (local.db.stats()?, local.db.recovery_report());
-    let tables = format!("{} in {} runs, {}", stats.tables, stats.runs, human_bytes(stats.table_bytes));
+    let tables = format!(
+        "{} in {} runs, {} (compressed {:.2} to 1)",
+        stats.tables,
+        stats.runs,
+        human_bytes(stats.table_bytes),
+        compression_ratio(&stats),
+    );
     let mut rows = vec![
         ["data".to_owned(), local.data.display().to_string()],
         ["the last end".to_owned(), recovery.to_string()],
@@ -60,6 +67,13 @@ pub(crate) fn stats_rows(local: &Local, with_count: bool) -> Result<Vec<[String;
     Ok(rows)
 }
 
+/// How many times larger the tables would be if nothing in them were compressed.
+#[expect(clippy::cast_precision_loss, reason = "it is printed with two digits")]
+fn compression_ratio(stats: &Stats) -> f64 {
+    let bytes = |bytes: u64| bytes.max(1) as f64;
+    bytes(stats.table_bytes_uncompressed) / bytes(stats.table_bytes)
+}
+
 /// What [`stats_rows`] tells, as an object.
 pub(crate) fn stats_object(local: &Local, with_count: bool) -> Result<Map<String, Value>, Failure> {
     let (stats, recovery) = (local.db.stats()?, local.db.recovery_report());
@@ -70,6 +84,7 @@ pub(crate) fn stats_object(local: &Local, with_count: bool) -> Result<Map<String
         "keyspaces": local.db.keyspaces()?,
         "tables": stats.tables,
         "table_bytes": stats.table_bytes,
+        "table_bytes_uncompressed": stats.table_bytes_uncompressed,
         "runs": stats.runs,
         "run_bytes": stats.run_bytes,
         "log_bytes": stats.log_bytes,

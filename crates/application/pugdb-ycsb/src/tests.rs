@@ -26,7 +26,8 @@ fn every_workload_runs_on_every_engine_and_checks_what_it_reads() {
     let dir = tempfile::tempdir().unwrap();
     let db = Database::builder().memory_bytes(4 << 20).open(dir.path().join("data")).unwrap();
     for (name, engine) in [("lsm", EngineKind::Lsm), ("btree", EngineKind::Btree)] {
-        let keyspace = db.keyspace_with(name, KeyspaceOptions { engine: Some(engine) }).unwrap();
+        let keyspace =
+            db.keyspace_with(name, KeyspaceOptions { engine: Some(engine), ..Default::default() }).unwrap();
         let keyspace = keyspace.durability(pugdb::Durability::Os);
         for report in run_all(&PugdbStore::new(db.clone(), keyspace, true).load_batch(64), small()) {
             let name = report.workload.name();

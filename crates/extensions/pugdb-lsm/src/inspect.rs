@@ -10,6 +10,7 @@ use pugdb_core::env::{Access, Env, File};
 use pugdb_core::seam::{Cipher, FileKind};
 use pugdb_core::{EntryKind, Error, Found, Key, Result};
 
+use crate::TreeOptions;
 use crate::file::{FORMAT_VERSION, FileHeader, OpenedHeader, name};
 use crate::{log, manifest, table};
 
@@ -183,6 +184,16 @@ pub(crate) fn entry(offset: u64, key: &Key, found: &Found) -> Part {
         fields.push(("meta", u64::from(entry.meta).into()));
     }
     Part { offset, bytes: 0, what: "entry", fields }
+}
+
+/// How the tables of a keyspace are made.
+pub(crate) fn option_fields(options: &TreeOptions) -> Vec<(&'static str, Field)> {
+    vec![
+        ("upper_compression", options.upper.to_string().into()),
+        ("bottom_compression", options.bottom.to_string().into()),
+        ("block_bytes", (options.block_bytes as u64).into()),
+        ("filter_bits", u64::from(options.filter_bits).into()),
+    ]
 }
 
 /// Reads a piece of the file; `None` when the file ends before it.

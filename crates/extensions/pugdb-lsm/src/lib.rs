@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`log`] | appends records, makes them durable, reads them back after a crash |
 //! | [`Sequencer`] | gives every operation its seqno |
+//! | [`TreeOptions`] | how a keyspace's tables are made |
 //! | [`Tree`] | one keyspace: memtables and sorted runs |
 //! | [`store`] | all trees, their manifest, flush and compaction |
 //! | [`table`] | sorted tables: blocks, index, filter |
@@ -20,10 +21,12 @@ pub mod inspect;
 pub mod log;
 pub mod manifest;
 mod memtable;
+mod options;
 mod sequencer;
 pub mod store;
 pub mod table;
 mod tree;
 
+pub use options::{Level, TreeOptions};
 pub use sequencer::Sequencer;
 pub use tree::Tree;

@@ -8,10 +8,11 @@ use pugdb_core::engine::EngineKind;
 use pugdb_core::env::Env;
 use pugdb_core::seam::{Cipher, Plain, TableStore};
 use pugdb_core::{Error, Result, limits};
+use pugdb_lsm::TreeOptions;
 
 use pugdb_lsm::store::CompactionPolicy;
 
-use crate::{Database, Durability};
+use crate::{Database, Durability, KeyspaceOptions};
 
 /// Time enough for a clock to be set right by hand or by the network, and little against the life of most entries.
 const EXPIRY_GRACE_DEFAULT: Duration = Duration::from_hours(1);
@@ -38,7 +39,7 @@ pub struct Builder {
     pub(crate) memtable_bytes: Option<usize>,
     pub(crate) log_segment_bytes: Option<u64>,
     pub(crate) durability: Durability,
-    pub(crate) default_engine: Option<EngineKind>,
+    pub(crate) default_options: KeyspaceOptions,
     pub(crate) expiry_grace: Duration,
     pub(crate) compaction: CompactionPolicy,
     pub(crate) create: bool,
@@ -55,7 +56,7 @@ impl Default for Builder {
             memtable_bytes: None,
             log_segment_bytes: None,
             durability: Durability::default(),
-            default_engine: None,
+            default_options: KeyspaceOptions::default(),
             expiry_grace: EXPIRY_GRACE_DEFAULT,
             compaction: CompactionPolicy::default(),
             create: true,
@@ -174,7 +175,26 @@ impl Builder {
     /// ```
     #[must_use]
     pub fn default_engine(mut self, engine: EngineKind) -> Self {
-        self.default_engine = Some(engine);
+        self.default_options.engine = Some(engine);
+        self
+    }
+
+    /// How keyspaces are made when they are made without options, or with some only. Keyspaces that exist stay as they
+    /// are.
+    ///
+    /// ```
+    /// use pugdb::{Compression, Database, KeyspaceOptions};
+    ///
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let path = dir.path().join("data");
+    /// let small = KeyspaceOptions { bottom_compression: Some(Compression::ZSTD), ..Default::default() };
+    /// let db = Database::builder().default_options(small).open(&path)?;
+    /// assert_eq!(db.keyspace("users")?.options().bottom_compression, Some(Compression::ZSTD));
+    /// # Ok::<(), pugdb::Error>(())
+    /// ```
+    #[must_use]
+    pub fn default_options(mut self, options: KeyspaceOptions) -> Self {
+        self.default_options = options.or(self.default_options);
         self
     }
 
@@ -371,7 +391,7 @@ impl Builder {
     /// `Invalid` when a setting is out of range.
     pub fn in_memory(self) -> Result<Database> {
         self.check()?;
-        if self.default_engine == Some(EngineKind::Lsm) {
+        if self.default_options.engine == Some(EngineKind::Lsm) {
             return Err(Error::invalid(
                 "a database in memory has no tables on disk; choose the btree or the hash engine as default",
             ));
@@ -395,6 +415,7 @@ impl Builder {
                 self.memory_bytes
             )));
         }
+        self.default_options.tables(TreeOptions::default())?;
         if let Some(bytes) = self.log_segment_bytes.filter(|&bytes| bytes > limits::LOG_SEGMENT_BYTES_MAX) {
             return Err(Error::invalid(format!(
                 "log_segment_bytes is {bytes}; at most {} are allowed",

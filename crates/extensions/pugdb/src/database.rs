@@ -12,11 +12,12 @@ use pugdb_core::engine::EngineKind;
 use pugdb_core::memory::Housekeeper;
 use pugdb_core::snapshots::Snapshots;
 use pugdb_core::{Error, KeyspaceId, Lsn, Result, Seqno, Timestamp, limits};
-use pugdb_lsm::Sequencer;
+use pugdb_lsm::{Sequencer, TreeOptions};
 
 use crate::durable::Durable;
 use crate::key_locks::{KeyLocks, refuse_inside_update};
-use crate::keyspace::{Keyspace, KeyspaceOptions, Space};
+use crate::keyspace::{Keyspace, Space};
+use crate::options::KeyspaceOptions;
 use crate::report::{RecoveryReport, Stats, VerifyReport};
 use crate::snapshot::Snapshot;
 use crate::watch::Watches;
@@ -166,28 +167,35 @@ impl Database {
     /// # let path = dir.path().join("data");
     /// let db = Database::open(&path)?;
     /// // Volatile: never logged, empty when the database is opened again.
-    /// let sessions = db.keyspace_with("sessions", KeyspaceOptions { engine: Some(EngineKind::Btree) })?;
+    /// let sessions = db.keyspace_with("sessions", KeyspaceOptions { engine: Some(EngineKind::Btree), ..Default::default() })?;
     /// assert_eq!(sessions.engine(), EngineKind::Btree);
     /// # Ok::<(), pugdb::Error>(())
     /// ```
     ///
     /// # Errors
-    /// As [`keyspace`](Self::keyspace), and `Conflict` when it exists with another engine.
+    /// As [`keyspace`](Self::keyspace); `Conflict` when it exists with other options than these;
+    /// `Invalid` when an option is out of range, or of tables and the engine has none.
     pub fn keyspace_with(&self, name: &str, options: KeyspaceOptions) -> Result<Keyspace> {
         self.inner.check_open()?;
         check_name(name)?;
         let engine = options.engine.unwrap_or(self.inner.default_engine());
+        options.check_for(engine)?;
+        let tables = options.or(self.inner.options.default_options).tables(TreeOptions::default())?;
         if engine == EngineKind::Lsm && self.inner.durable.is_none() {
             return Err(Error::invalid(
                 "a database in memory has no tables on disk; choose the btree or the hash engine",
             ));
         }
-        let (space, ticket) = write::create_keyspace(&self.inner, name, engine)?;
+        let (space, ticket) = write::create_keyspace(&self.inner, name, engine, tables)?;
         ticket.wait()?;
-        if space.kind != engine && options.engine.is_some() {
+        let exists = space.options();
+        if options.engine.is_some_and(|engine| exists.engine != Some(engine)) {
             return Err(Error::conflict(
                 "the keyspace exists with another engine; drop it or choose another name",
             ));
+        }
+        if !options.agree_with(exists) {
+            return Err(Error::conflict("the keyspace exists with other options; alter it, or ask for none"));
         }
         Ok(Keyspace::new(&self.inner, space))
     }
@@ -582,7 +590,7 @@ impl Inner {
 
     pub(crate) fn default_engine(&self) -> EngineKind {
         let usual = if self.durable.is_some() { EngineKind::Lsm } else { EngineKind::Btree };
-        self.options.default_engine.unwrap_or(usual)
+        self.options.default_options.engine.unwrap_or(usual)
     }
 
     /// The clock, never behind a time it has shown before.

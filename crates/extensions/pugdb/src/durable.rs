@@ -6,23 +6,23 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
+use pugdb_core::coding::Reader;
 use pugdb_core::engine::{Engine, EngineKind, KeyRange};
 use pugdb_core::env::{Env, FileLock};
 use pugdb_core::memory::Housekeeper;
 use pugdb_core::snapshots::Snapshots;
 use pugdb_core::{Error, KeyspaceId, Lsn, Ops, Result, Seqno, Timestamp};
-use pugdb_lsm::Sequencer;
 use pugdb_lsm::file::Context;
-use pugdb_lsm::log::{Log, LogOptions, LogState, RecordKind, ScannedRecord, scan};
+use pugdb_lsm::log::{Creation, Log, LogOptions, LogState, RecordKind, ScannedRecord, scan};
 use pugdb_lsm::manifest::{self, Manifest, State};
 use pugdb_lsm::store::{Gate, Store, StoreOptions};
-use pugdb_lsm::table::{LocalTables, TableOptions};
+use pugdb_lsm::table::LocalTables;
+use pugdb_lsm::{Sequencer, TreeOptions};
 
 use crate::Builder;
 use crate::database::{Inner, Writer};
 use crate::keyspace::{Keeper, Space};
 use crate::report::{LogCut, RecoveryReport, Stats, VerifyReport};
-use crate::write;
 
 /// A tree whose memtable keeps more log than this alive is flushed: a quiet keyspace must not pin the log.
 const LOG_SEGMENTS_MAX: u64 = 4;
@@ -84,6 +84,7 @@ impl Durable {
             snapshots: 0,
             tables: store.tables,
             table_bytes: store.table_bytes,
+            table_bytes_uncompressed: store.table_bytes_uncompressed,
             runs: store.runs,
             run_bytes: store.run_bytes,
             memtable_bytes: store.memtable_bytes,
@@ -402,7 +403,6 @@ impl Opening {
             expiry_grace: self.options.expiry_grace,
             policy: self.options.compaction,
             table_bytes: (2 * memtable_bytes as u64).min(TABLE_BYTES_MAX),
-            table: TableOptions::default(),
         }
     }
 }
@@ -460,6 +460,7 @@ impl<'a> Replay<'a> {
             RecordKind::Mark => return Ok(()),
             RecordKind::Batch => self.batch(record)?,
             RecordKind::CreateKeyspace => self.create(record)?,
+            RecordKind::AlterKeyspace => self.alter(record)?,
             RecordKind::DropKeyspace => {
                 if self.keyspaces.remove(&head.subject).is_some() {
                     self.store.drop_keyspace(head.subject, head.first);
@@ -481,10 +482,19 @@ impl<'a> Replay<'a> {
         if id.0 < self.next_keyspace {
             return Ok(());
         }
-        let (engine, name) = write::decode_creation(&record.section(0)?)?;
-        let tree = self.store.create(id, &name, engine, at)?;
+        let Creation { engine, options, name } = Creation::decode(&record.section(0)?)?;
+        let tree = self.store.create(id, &name, engine, options, at)?;
         self.add(id, (&name, at), engine, tree.map(Keeper::Lsm));
         self.next_keyspace = id.0 + 1;
+        Ok(())
+    }
+
+    fn alter(&mut self, record: &mut ScannedRecord<'_>) -> Result<()> {
+        // One that is gone was dropped later. What the manifest knows already ends as it knows it: later changes follow.
+        if let Some(Keeper::Lsm(tree)) = self.keyspaces.get(&record.head.subject).map(|space| &space.keeper) {
+            let options = TreeOptions::decode(&mut Reader::new(&record.section(0)?))?;
+            self.store.alter(tree, options, record.head.first);
+        }
         Ok(())
     }
 

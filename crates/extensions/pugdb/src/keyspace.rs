@@ -16,19 +16,7 @@ use crate::count::{self, KeyCounts, LastCount};
 use crate::database::Inner;
 use crate::scan::Scan;
 use crate::snapshot::Snapshot;
-use crate::{CommitTicket, Durability, Watch, WriteBatch, read, write};
-
-/// How a keyspace is made.
-///
-/// ```
-/// assert_eq!(pugdb::KeyspaceOptions::default().engine, None);
-/// ```
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct KeyspaceOptions {
-    /// What keeps the entries. The default is the builder's
-    /// [`default_engine`](crate::Builder::default_engine): the lsm engine on disk and the btree in memory.
-    pub engine: Option<EngineKind>,
-}
+use crate::{CommitTicket, Durability, KeyspaceOptions, Watch, WriteBatch, read, write};
 
 /// A keyspace as all its handles share it.
 pub(crate) struct Space {
@@ -99,6 +87,14 @@ impl Space {
             Keeper::Hash(engine) => &**engine,
             Keeper::Lsm(tree) => &**tree,
         }
+    }
+
+    pub(crate) fn options(&self) -> KeyspaceOptions {
+        let tables = match &self.keeper {
+            Keeper::Lsm(tree) => Some(tree.options()),
+            Keeper::Btree(_) | Keeper::Hash(_) => None,
+        };
+        KeyspaceOptions::of(self.kind, tables)
     }
 
     pub(crate) fn volatile_bytes(&self) -> usize {
@@ -271,6 +267,48 @@ impl Keyspace {
     /// ```
     pub fn engine(&self) -> EngineKind {
         self.space.kind
+    }
+
+    /// How it is made: everything that counts for it.
+    ///
+    /// ```
+    /// use pugdb::{Compression, Database, EngineKind};
+    ///
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let path = dir.path().join("data");
+    /// let options = Database::open(&path)?.keyspace("users")?.options();
+    /// assert_eq!(options.upper_compression, Some(Compression::None));
+    /// assert_eq!(options.bottom_compression, Some(Compression::Lz4));
+    /// assert_eq!((options.engine, options.block_bytes), (Some(EngineKind::Lsm), Some(8192)));
+    /// // A keyspace in memory has no tables.
+    /// assert_eq!(Database::in_memory()?.keyspace("users")?.options().block_bytes, None);
+    /// # Ok::<(), pugdb::Error>(())
+    /// ```
+    pub fn options(&self) -> KeyspaceOptions {
+        self.space.options()
+    }
+
+    /// Changes how its tables are made from now on. Those that there are stay as they are until they are merged.
+    ///
+    /// ```
+    /// use pugdb::{Compression, Database, KeyspaceOptions};
+    ///
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let path = dir.path().join("data");
+    /// let db = Database::open(&path)?;
+    /// let users = db.keyspace("users")?;
+    /// users.alter(KeyspaceOptions { upper_compression: Some(Compression::Lz4), ..Default::default() })?;
+    /// users.put(b"ada", vec![b'a'; 100_000])?;
+    /// db.flush()?;
+    /// assert!(db.stats()?.table_bytes < 10_000);
+    /// # Ok::<(), pugdb::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// `Invalid` when an option is out of range, names another engine, or is of tables and the keyspace is in memory;
+    /// `NotFound` when the keyspace was dropped; `Closed`; `Unavailable` when the disk is full or failed.
+    pub fn alter(&self, options: KeyspaceOptions) -> Result<()> {
+        write::alter_keyspace(&self.inner, &self.space, options)?.wait()
     }
 
     fn batch_of(&self, fill: impl FnOnce(&mut WriteBatch)) -> WriteBatch {

@@ -124,6 +124,8 @@ pub struct Stats {
     pub tables: usize,
     /// Their bytes.
     pub table_bytes: u64,
+    /// What they would take if nothing in them were compressed.
+    pub table_bytes_uncompressed: u64,
     /// Sorted runs, over all keyspaces.
     pub runs: usize,
     /// The bytes of each of them: a keyspace after the other, newest first.

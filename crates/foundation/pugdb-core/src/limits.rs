@@ -16,7 +16,14 @@ pub const MEMORY_BYTES_MIN: usize = 1 << 20;
 pub const LOG_SEGMENT_BYTES_MAX: u64 = 64 << 30;
 /// Longest name of a keyspace: it appears in messages and file listings.
 pub const KEYSPACE_NAME_BYTES_MAX: usize = 255;
+/// Smallest block of a table that can be asked for: a cache line.
+pub const BLOCK_BYTES_MIN: usize = 64;
+/// Largest block of a table that can be asked for: a point read verifies and decompresses all of one.
+pub const BLOCK_BYTES_MAX: usize = 1 << 20;
+/// Most bits of filter for a key that can be asked for: with 20 already one absent key in thousands passes.
+pub const FILTER_BITS_MAX: u8 = 20;
 
+const _: () = assert!(BLOCK_BYTES_MIN < BLOCK_BYTES_MAX);
 const _: () = assert!(KEY_BYTES_MAX <= u16::MAX as usize);
 const _: () = assert!(VALUE_BYTES_MAX < BATCH_BYTES_MAX);
 const _: () = assert!(BATCH_BYTES_MAX < u32::MAX as usize / 2);

@@ -12,6 +12,7 @@ mod forms;
 mod inspect;
 mod jsonl;
 mod keys;
+mod keyspace;
 mod manual;
 mod rdb;
 mod resume;

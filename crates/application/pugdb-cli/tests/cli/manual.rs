@@ -11,6 +11,7 @@ const COMMANDS: [&str; 17] = [
     "delete",
     "exists",
     "scan",
+    "keyspace",
     "stats",
     "verify",
     "compact",

@@ -4,16 +4,16 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use pugdb_core::coding::Reader;
-use pugdb_core::engine::EngineKind;
 use pugdb_core::entry::Op;
 use pugdb_core::env::File;
 use pugdb_core::seam::FileKind;
 use pugdb_core::{Found, Lsn, Result, Seqno};
 
-use super::{RecordHead, RecordKind, SegmentPlace};
+use super::{Creation, RecordHead, RecordKind, SegmentPlace};
+use crate::TreeOptions;
 use crate::file::OpenedHeader;
 use crate::frame::{Frame, FrameReader, Step, first_offset};
-use crate::inspect::{Detail, Field, Inspected, Part, Visit, damage, entry, header};
+use crate::inspect::{Detail, Field, Inspected, Part, Visit, damage, entry, header, option_fields};
 
 /// Shows each part of a segment.
 pub(crate) fn inspect(
@@ -62,6 +62,7 @@ fn record(frame: &Frame, head: &RecordHead, lsn: Lsn) -> Part {
         RecordKind::Batch => "batch",
         RecordKind::CreateKeyspace => "create keyspace",
         RecordKind::DropKeyspace => "drop keyspace",
+        RecordKind::AlterKeyspace => "alter keyspace",
         RecordKind::Mark => "mark",
     };
     let mut fields: Vec<(&'static str, Field)> =
@@ -109,7 +110,11 @@ fn show_sections(
             }
             RecordKind::CreateKeyspace => {
                 let section = reader.open_section(frame, index)?;
-                visit(created(&section, offset))
+                visit(keyspace(&section, offset, created))
+            }
+            RecordKind::AlterKeyspace => {
+                let section = reader.open_section(frame, index)?;
+                visit(keyspace(&section, offset, altered))
             }
             _ => Ok(()),
         };
@@ -133,15 +138,24 @@ fn entries(section: &[u8], offset: u64, count: u64, first: Seqno, visit: &mut Vi
     Ok(())
 }
 
-/// What the section of a new keyspace holds: its engine and its name.
-fn created(section: &[u8], offset: u64) -> Part {
-    let engine = section.first().copied().and_then(EngineKind::from_number);
-    let name = Bytes::copy_from_slice(section.get(1..).unwrap_or_default());
-    let engine = engine.map_or("unknown".to_owned(), |engine| format!("{engine:?}").to_lowercase());
-    Part {
-        offset,
-        bytes: 0,
-        what: "keyspace",
-        fields: vec![("engine", engine.into()), ("name", name.into())],
+type Fields = Vec<(&'static str, Field)>;
+
+/// What the section of a keyspace's creation or change holds.
+fn keyspace(section: &[u8], offset: u64, decode: impl FnOnce(&[u8]) -> Result<Fields>) -> Part {
+    match decode(section) {
+        Ok(fields) => Part { offset, bytes: 0, what: "keyspace", fields },
+        Err(error) => damage(offset, 0, error.to_string()),
     }
+}
+
+fn created(section: &[u8]) -> Result<Fields> {
+    let Creation { engine, options, name } = Creation::decode(section)?;
+    let mut fields: Fields = vec![("engine", format!("{engine:?}").to_lowercase().into())];
+    fields.extend(option_fields(&options));
+    fields.push(("name", Field::User(name.into_bytes().into())));
+    Ok(fields)
+}
+
+fn altered(section: &[u8]) -> Result<Fields> {
+    TreeOptions::decode(&mut Reader::new(section)).map(|options| option_fields(&options))
 }

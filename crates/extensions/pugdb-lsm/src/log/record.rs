@@ -12,6 +12,8 @@ pub enum RecordKind {
     CreateKeyspace = 2,
     /// A keyspace ends.
     DropKeyspace = 3,
+    /// A keyspace's new tables are made otherwise; its section holds how.
+    AlterKeyspace = 5,
     /// Nothing but the durable position in the frame's header, and the time.
     Mark = 4,
 }
@@ -100,10 +102,10 @@ impl RecordHead {
     /// # Errors
     /// `Corrupt` when they are no head.
     pub fn decode(bytes: &[u8]) -> Result<Self> {
-        use RecordKind::{Batch, CreateKeyspace, DropKeyspace, Mark};
+        use RecordKind::{AlterKeyspace, Batch, CreateKeyspace, DropKeyspace, Mark};
         let mut reader = Reader::new(bytes);
         let number = reader.u8()?;
-        let kind = [Batch, CreateKeyspace, DropKeyspace, Mark]
+        let kind = [Batch, CreateKeyspace, DropKeyspace, Mark, AlterKeyspace]
             .into_iter()
             .find(|kind| *kind as u8 == number)
             .ok_or_else(|| Error::corrupt("a log record has a kind this version does not know"))?;

@@ -7,6 +7,7 @@ use pugdb_core::coding::{Reader, put_bytes, put_varint};
 use pugdb_core::engine::EngineKind;
 use pugdb_core::{Error, FileId, Key, KeyspaceId, Lsn, Result, Seqno, Timestamp};
 
+use crate::TreeOptions;
 use crate::frame::Section;
 use crate::log::LogState;
 use crate::table::TableMeta;
@@ -47,6 +48,15 @@ pub enum Edit {
         engine: EngineKind,
         /// When.
         at: Seqno,
+        /// How its tables are made.
+        options: TreeOptions,
+    },
+    /// A keyspace's new tables are made like this.
+    Options {
+        /// Its number.
+        keyspace: KeyspaceId,
+        /// How.
+        options: TreeOptions,
     },
     /// A keyspace has this name from `at` on.
     Rename {
@@ -109,6 +119,7 @@ const REMOVE_TABLE: u8 = 9;
 const QUARANTINE: u8 = 10;
 const NEXT_KEYSPACE: u8 = 11;
 const RENAME: u8 = 12;
+const OPTIONS: u8 = 13;
 
 const HAS_GLOBAL_SEQNO: u8 = 1;
 const IS_QUARANTINED: u8 = 2;
@@ -151,9 +162,14 @@ fn encode_one(edit: &Edit, head: &mut Vec<u8>, sections: &mut BTreeMap<KeyspaceI
         Edit::LastSeqno(seqno) => numbers(LAST_SEQNO, &[seqno.0]),
         Edit::Time(time) => numbers(TIME, &[time.0]),
         Edit::NextKeyspace(next) => numbers(NEXT_KEYSPACE, &[u64::from(*next)]),
-        Edit::Create { keyspace, name, engine, at } => {
+        Edit::Create { keyspace, name, engine, at, options } => {
             numbers(CREATE, &[u64::from(keyspace.0), at.0, u64::from(*engine as u8)]);
+            options.encode(head);
             put_bytes(sections.entry(*keyspace).or_default(), name.as_bytes());
+        }
+        Edit::Options { keyspace, options } => {
+            numbers(OPTIONS, &[u64::from(keyspace.0)]);
+            options.encode(head);
         }
         Edit::Rename { keyspace, name, at } => {
             numbers(RENAME, &[u64::from(keyspace.0), at.0]);
@@ -227,7 +243,12 @@ fn decode_one(head: &mut Reader<'_>, sections: &mut BTreeMap<KeyspaceId, Reader<
             let engine = u8::try_from(head.varint()?).ok().and_then(EngineKind::from_number);
             let engine = engine
                 .ok_or_else(|| Error::corrupt("a keyspace has an engine this version does not know"))?;
-            Edit::Create { keyspace, name: name(sections, keyspace)?, engine, at }
+            let options = TreeOptions::decode(head)?;
+            Edit::Create { keyspace, name: name(sections, keyspace)?, engine, at, options }
+        }
+        OPTIONS => {
+            let keyspace = KeyspaceId(head.varint_u32()?);
+            Edit::Options { keyspace, options: TreeOptions::decode(head)? }
         }
         RENAME => {
             let (keyspace, at) = (KeyspaceId(head.varint_u32()?), Seqno(head.varint()?));

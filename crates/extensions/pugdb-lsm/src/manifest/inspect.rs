@@ -10,7 +10,7 @@ use pugdb_core::{Key, Result};
 use super::edit::{self, Edit, TableEntry};
 use crate::file::OpenedHeader;
 use crate::frame::{FrameReader, Step, first_offset};
-use crate::inspect::{Field, Inspected, Part, Visit, damage, header};
+use crate::inspect::{Field, Inspected, Part, Visit, damage, header, option_fields};
 
 type Fields = Vec<(&'static str, Field)>;
 
@@ -74,15 +74,19 @@ fn fields_of(edit: &Edit) -> Fields {
         Edit::LastSeqno(seqno) => ("last seqno", vec![("seqno", seqno.0.into())]),
         Edit::Time(time) => ("time", vec![("now_ms", time.0.into())]),
         Edit::NextKeyspace(next) => ("next keyspace", vec![("number", u64::from(*next).into())]),
-        Edit::Create { keyspace: id, name, engine, at } => (
-            "create keyspace",
-            vec![
+        Edit::Create { keyspace: id, name, engine, at, options } => {
+            let mut fields = vec![
                 keyspace(*id),
                 ("engine", format!("{engine:?}").to_lowercase().into()),
                 ("seqno", at.0.into()),
-                ("name", Field::User(name.clone().into_bytes().into())),
-            ],
-        ),
+            ];
+            fields.extend(option_fields(options));
+            fields.push(("name", Field::User(name.clone().into_bytes().into())));
+            ("create keyspace", fields)
+        }
+        Edit::Options { keyspace: id, options } => {
+            ("alter keyspace", [vec![keyspace(*id)], option_fields(options)].concat())
+        }
         Edit::Rename { keyspace: id, name, at } => (
             "rename keyspace",
             vec![

@@ -7,6 +7,7 @@ use pugdb_core::memory::Floors;
 use pugdb_core::{DatabaseId, Error, FileId, KeyspaceId, Result, Seqno, Timestamp};
 
 use super::edit::{Edit, TableEntry};
+use crate::TreeOptions;
 use crate::log::LogState;
 
 /// What the manifest knows of a keyspace.
@@ -16,6 +17,8 @@ pub struct KeyspaceState {
     pub name: String,
     /// What keeps its entries.
     pub engine: EngineKind,
+    /// How its new tables are made.
+    pub options: TreeOptions,
     /// When it came into being.
     pub created: Seqno,
     /// Since when it has its name.
@@ -30,10 +33,11 @@ pub struct KeyspaceState {
 
 impl KeyspaceState {
     /// A new keyspace.
-    pub fn empty(name: &str, engine: EngineKind, created: Seqno) -> Self {
+    pub fn empty(name: &str, engine: EngineKind, created: Seqno, options: TreeOptions) -> Self {
         Self {
             name: name.to_owned(),
             engine,
+            options,
             created,
             named: created,
             flushed: Seqno::ZERO,
@@ -83,12 +87,13 @@ impl State {
             Edit::LastSeqno(seqno) => self.last_seqno = self.last_seqno.max(*seqno),
             Edit::Time(time) => self.time = self.time.max(*time),
             Edit::NextKeyspace(next) => self.next_keyspace = self.next_keyspace.max(*next),
-            Edit::Create { keyspace, name, engine, at } => {
+            Edit::Create { keyspace, name, engine, at, options } => {
                 if keyspace.0 >= self.next_keyspace {
                     self.next_keyspace = keyspace.0 + 1;
-                    self.keyspaces.insert(*keyspace, KeyspaceState::empty(name, *engine, *at));
+                    self.keyspaces.insert(*keyspace, KeyspaceState::empty(name, *engine, *at, *options));
                 }
             }
+            Edit::Options { keyspace, options } => self.keyspace(*keyspace)?.options = *options,
             Edit::Rename { keyspace, name, at } => {
                 let state = self.keyspace(*keyspace)?;
                 (state.name, state.named) = (name.clone(), *at);
@@ -139,7 +144,7 @@ impl State {
             vec![Edit::Log(self.log.clone()), Edit::LastSeqno(self.last_seqno), Edit::Time(self.time)];
         for (&keyspace, state) in &self.keyspaces {
             let (name, engine, at) = (state.name.clone(), state.engine, state.created);
-            edits.push(Edit::Create { keyspace, name: name.clone(), engine, at });
+            edits.push(Edit::Create { keyspace, name: name.clone(), engine, at, options: state.options });
             if state.named > at {
                 edits.push(Edit::Rename { keyspace, name, at: state.named });
             }

@@ -14,8 +14,9 @@ use super::manual::Manual;
 use super::merge::{Damage, Merge};
 use super::pick::{Piece, Place, Round, RunView, Situation, TableView, Work, next_moment, pick};
 use super::{Change, Store};
+use crate::Level;
 use crate::manifest::Edit;
-use crate::table::Expiries;
+use crate::table::{Expiries, Table};
 use crate::tree::{LiveTable, Outputs, Retention, Run, TableChange, Tree, Version};
 
 /// Entries merged in one slice.
@@ -54,7 +55,8 @@ enum Stage {
 /// What the picker is told of a run.
 fn view(run: &Run) -> RunView {
     let table = |live: &Arc<LiveTable>| {
-        let expiries = live.table().ok().and_then(|table| table.expiries());
+        let table = live.table().ok();
+        let expiries = table.and_then(|table| table.expiries());
         let expiring = expiries.map_or(0, |expiries| expiries.entries);
         let is_dead = live.meta.entries == live.meta.deletes.saturating_add(expiring);
         let last = expiries.and_then(Expiries::last);
@@ -66,7 +68,7 @@ fn view(run: &Run) -> RunView {
             bounds: live.bounds().clone(),
             is_quarantined: live.quarantined.load(Ordering::Acquire),
             dead_at: is_dead.then(|| last.unwrap_or_default()),
-            expiries: expiries.map_or_else(Vec::new, |expiries| expiries.steps().to_vec()),
+            expiries: table.map_or_else(Vec::new, |table| stored_expiries(table)),
         }
     };
     RunView { number: run.number, tables: run.tables.iter().map(table).collect() }
@@ -74,6 +76,12 @@ fn view(run: &Run) -> RunView {
 
 fn live((run, table): Place, version: &Version) -> Arc<LiveTable> {
     Arc::clone(&version.runs[run].tables[table])
+}
+
+/// When how much of the file expires: it is weighed against lengths of files, which may be compressed.
+fn stored_expiries(table: &Table) -> Vec<(Timestamp, u64)> {
+    let steps = table.expiries().map(Expiries::steps).unwrap_or_default();
+    steps.iter().map(|&(at, bytes)| (at, table.stored_part(bytes))).collect()
 }
 
 impl CompactionJob {
@@ -223,7 +231,8 @@ impl CompactionJob {
         let merge = Merge::new(&runs(&inputs), before)?;
         let horizon = store.snapshots.horizon();
         let retention = Retention::new(horizon, version.floors.at(horizon), expired, is_bottom);
-        let outputs = store.outputs(tree.id(), retention, piece.guards.clone());
+        let level = if is_bottom { Level::Bottom } else { Level::Upper };
+        let outputs = store.outputs(tree, level, retention, piece.guards.clone());
         let inputs = inputs.into_iter().map(|(_, live)| live).collect();
         let tree = Arc::clone(tree);
         Ok(Box::new(Task { tree, inputs, tables, target, merge, outputs, stage: Stage::Write }))

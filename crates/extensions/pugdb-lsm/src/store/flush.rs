@@ -9,6 +9,7 @@ use pugdb_core::env::{Job, Next};
 use pugdb_core::{Error, Result, Seqno};
 
 use super::{Change, Store};
+use crate::Level;
 use crate::manifest::Edit;
 use crate::memtable::Memtable;
 use crate::tree::{Outputs, Retention, TableChange, Tree};
@@ -80,7 +81,8 @@ impl FlushJob {
         let version = tree.version();
         let is_bottom = version.runs.is_empty();
         let retention = Retention::new(horizon, version.floors.at(horizon), store.expired(), is_bottom);
-        let outputs = store.outputs(tree.id(), retention, Vec::new());
+        // Young, also where nothing lies beneath yet: it will soon be merged.
+        let outputs = store.outputs(tree, Level::Upper, retention, Vec::new());
         Some(Task { tree: Arc::clone(tree), memtable, outputs, stage: Stage::Write { after: None } })
     }
 

@@ -44,8 +44,9 @@ use crate::file::Context;
 use crate::log::LogState;
 use crate::manifest::{Edit, KeyspaceState, Manifest, State};
 use crate::memtable::Memtable;
-use crate::table::{self, BlockCache, TableOptions};
+use crate::table::{self, BlockCache};
 use crate::tree::{Graveyard, Outputs, Retention, Run, Tree};
+use crate::{Level, TreeOptions};
 
 /// Sizes of a store.
 #[derive(Clone, Copy, Debug)]
@@ -62,8 +63,6 @@ pub struct StoreOptions {
     pub policy: CompactionPolicy,
     /// About how large a table is, and how much one piece of a merge reads.
     pub table_bytes: u64,
-    /// How tables are laid out.
-    pub table: TableOptions,
 }
 
 /// Writers wait when a tree has this many runs: compaction is behind, and reads grow slow.
@@ -149,6 +148,8 @@ pub struct StoreStats {
     pub tables: usize,
     /// Their bytes.
     pub table_bytes: u64,
+    /// What they would take if nothing in them were compressed.
+    pub table_bytes_uncompressed: u64,
     /// Sorted runs.
     pub runs: usize,
     /// The bytes of each of them: a keyspace after the other, newest first.
@@ -284,12 +285,13 @@ impl Store {
         id: KeyspaceId,
         name: &str,
         engine: EngineKind,
+        options: TreeOptions,
         at: Seqno,
     ) -> Result<Option<Arc<Tree>>> {
-        let edit = Edit::Create { keyspace: id, name: name.to_owned(), engine, at };
+        let edit = Edit::Create { keyspace: id, name: name.to_owned(), engine, at, options };
         let tree = match engine {
             EngineKind::Lsm => {
-                let state = KeyspaceState::empty(name, engine, at);
+                let state = KeyspaceState::empty(name, engine, at, options);
                 let tree = Tree::open(&self.context, &self.cache, &self.graveyard, id, &state)?;
                 self.trees.write().insert(id, Arc::clone(&tree));
                 Some(tree)
@@ -322,6 +324,13 @@ impl Store {
         let rename =
             |(keyspace, name): (KeyspaceId, &str)| (at, Edit::Rename { keyspace, name: name.to_owned(), at });
         self.pending.lock().extend(names.map(rename));
+        self.wake();
+    }
+
+    /// A keyspace's tables are made like this from now on.
+    pub fn alter(&self, tree: &Arc<Tree>, options: TreeOptions, at: Seqno) {
+        tree.set_options(options);
+        self.pending.lock().push((at, Edit::Options { keyspace: tree.id(), options }));
         self.wake();
     }
 
@@ -501,9 +510,9 @@ impl Store {
     }
 
     /// Where a job writes tables.
-    fn outputs(&self, keyspace: KeyspaceId, retention: Retention, guards: Vec<Key>) -> Outputs {
-        let sizes = (self.options.table, self.options.table_bytes);
-        Outputs::new(&self.context, &self.cache, keyspace, sizes, retention, guards)
+    fn outputs(&self, tree: &Tree, level: Level, retention: Retention, guards: Vec<Key>) -> Outputs {
+        let sizes = (tree.table_options(level), self.options.table_bytes);
+        Outputs::new(&self.context, &self.cache, tree.id(), sizes, retention, guards)
     }
 
     fn has_unopened_tables(&self) -> bool {
@@ -691,6 +700,8 @@ impl Store {
             for live in version.runs.iter().flat_map(|run| &run.tables) {
                 stats.tables += 1;
                 stats.table_bytes += live.meta.bytes;
+                stats.table_bytes_uncompressed +=
+                    live.table().map_or(live.meta.bytes, |table| table.uncompressed_bytes());
                 stats.quarantined += usize::from(live.quarantined.load(Ordering::Relaxed));
             }
         }

@@ -130,6 +130,11 @@ impl Block {
         self.0.count
     }
 
+    /// How long its content is, before it was compressed.
+    pub(super) fn content_bytes(&self) -> usize {
+        self.0.content.len()
+    }
+
     /// What it takes in memory.
     pub fn bytes(&self) -> usize {
         self.0.content.len() + self.0.heads.bytes()

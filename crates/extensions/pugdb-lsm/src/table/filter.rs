@@ -7,13 +7,11 @@ use bytes::Bytes;
 use pugdb_core::{Error, Result};
 use xxhash_rust::xxh3::xxh3_64;
 
-/// Bits of filter for each key.
-pub(super) const FILTER_BITS_PER_KEY: u64 = 10;
 /// One cache line.
 const LINE_BYTES: usize = 64;
 const LINE_BITS: u64 = LINE_BYTES as u64 * 8;
-/// Bits set for each key: the best number for ten bits a key in lines.
-const PROBES: u8 = 6;
+/// Of ten bits of filter for each key six are set, which is the best number for lines; of others as many in proportion.
+const PROBES_IN_TEN_BITS: u32 = 6;
 
 /// A key's hash, the same for every table: a read computes it once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,18 +41,29 @@ impl KeyHash {
     }
 }
 
-/// Appends the filter over `keys` to `out`.
-pub(super) fn encode(keys: &[KeyHash], out: &mut Vec<u8>) {
-    let lines = (keys.len() as u64 * FILTER_BITS_PER_KEY).div_ceil(LINE_BITS).max(1);
+/// How many bits are set for each key.
+fn probes(bits_per_key: u8) -> u8 {
+    let probes = (u32::from(bits_per_key) * PROBES_IN_TEN_BITS).div_ceil(10);
+    u8::try_from(probes).expect("it is less than the bits, which are a byte")
+}
+
+/// Appends the filter over `keys` to `out`: so many bits for each, or none at all.
+pub(super) fn encode(keys: &[KeyHash], bits_per_key: u8, out: &mut Vec<u8>) {
+    let probes = probes(bits_per_key);
+    if probes == 0 {
+        out.push(0);
+        return;
+    }
+    let lines = (keys.len() as u64 * u64::from(bits_per_key)).div_ceil(LINE_BITS).max(1);
     let start = out.len();
     out.resize(start + pugdb_core::coding::index(lines) * LINE_BYTES, 0);
     for hash in keys {
         let line = start + hash.line(lines) * LINE_BYTES;
-        for (byte, mask) in hash.bits(PROBES) {
+        for (byte, mask) in hash.bits(probes) {
             out[line + byte] |= mask;
         }
     }
-    out.push(PROBES);
+    out.push(probes);
 }
 
 /// A filter in memory.
@@ -70,10 +79,10 @@ impl Filter {
         let probes = *content.last().ok_or_else(damaged)?;
         content.truncate(content.len() - 1);
         let count = (content.len() / LINE_BYTES) as u64;
-        if count == 0
+        // Without probes there are no lines, and every key passes.
+        if (count == 0) != (probes == 0)
             || count > u64::from(u32::MAX)
             || !content.len().is_multiple_of(LINE_BYTES)
-            || probes == 0
         {
             return Err(damaged());
         }
@@ -82,6 +91,9 @@ impl Filter {
 
     /// False when no key with this hash was added.
     pub(super) fn may_contain(&self, hash: KeyHash) -> bool {
+        if self.probes == 0 {
+            return true;
+        }
         let line = &self.lines[hash.line(self.count) * LINE_BYTES..][..LINE_BYTES];
         hash.bits(self.probes).all(|(byte, mask)| line[byte] & mask != 0)
     }
@@ -101,7 +113,7 @@ mod tests {
         for keys in [1_u32, 50, 52, 1000, 20_000] {
             let hashes: Vec<KeyHash> = (0..keys).map(|key| KeyHash::of(&key.to_le_bytes())).collect();
             let mut content = Vec::new();
-            encode(&hashes, &mut content);
+            encode(&hashes, 10, &mut content);
             let filter = Filter::decode(content.into()).unwrap();
             assert!(hashes.iter().all(|&hash| filter.may_contain(hash)));
             let absent = (keys..keys + 100_000).map(|key| KeyHash::of(&key.to_le_bytes()));
@@ -111,8 +123,24 @@ mod tests {
     }
 
     #[test]
+    fn more_bits_let_fewer_pass_and_none_let_all() {
+        let hashes: Vec<KeyHash> = (0..5_000_u32).map(|key| KeyHash::of(&key.to_le_bytes())).collect();
+        let passing = |bits| {
+            let mut content = Vec::new();
+            encode(&hashes, bits, &mut content);
+            let filter = Filter::decode(content.into()).unwrap();
+            assert!(hashes.iter().all(|&hash| filter.may_contain(hash)), "{bits} bits");
+            let absent = (5_000..55_000_u32).map(|key| KeyHash::of(&key.to_le_bytes()));
+            (filter.bytes(), absent.filter(|&hash| filter.may_contain(hash)).count())
+        };
+        assert_eq!(passing(0), (0, 50_000));
+        let passed: Vec<usize> = [1, 4, 8, 10, 16, 20].map(|bits| passing(bits).1).into();
+        assert!(passed.is_sorted_by(|more, fewer| more > fewer), "{passed:?}");
+    }
+
+    #[test]
     fn a_filter_of_any_other_shape_is_corrupt() {
-        for content in [vec![], vec![6], vec![0; 65], vec![1; 64], vec![1; 66]] {
+        for content in [vec![], vec![6], vec![0; 64], vec![0; 65], vec![1; 64], vec![1; 66]] {
             assert!(Filter::decode(content.into()).is_err());
         }
         assert!(Filter::decode(vec![255; 65].into()).unwrap().may_contain(KeyHash(u64::MAX)));

@@ -133,7 +133,7 @@ impl Look<'_, '_> {
             let Some(block) = block else { continue };
             let fields = vec![
                 ("entries", handle.entries.into()),
-                ("content_bytes", (block.bytes() as u64).into()),
+                ("content_bytes", (block.content_bytes() as u64).into()),
                 ("last_seqno", handle.last_seqno.0.into()),
                 ("last", handle.last.clone().into()),
             ];
@@ -168,6 +168,8 @@ fn fields_of(properties: &Properties) -> Vec<(&'static str, Field)> {
         ("min_seqno", properties.min_seqno.0.into()),
         ("max_seqno", properties.max_seqno.0.into()),
         ("data_bytes", properties.data_bytes.into()),
+        ("content_bytes", properties.content_bytes.into()),
+        ("compression", properties.compression.to_string().into()),
         ("block_bytes", properties.block_bytes.into()),
         ("filter_bits_per_key", properties.filter_bits_per_key.into()),
         ("first", key(&properties.first)),

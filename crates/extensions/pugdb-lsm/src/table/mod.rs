@@ -23,6 +23,7 @@ use crate::file::Context;
 
 mod block;
 mod cache;
+pub mod compression;
 mod cursor;
 mod expiry;
 mod filter;
@@ -44,6 +45,7 @@ mod writer;
 
 pub use block::Block;
 pub use cache::BlockCache;
+pub use compression::Compression;
 pub use cursor::TableCursor;
 pub use expiry::Expiries;
 pub use filter::KeyHash;

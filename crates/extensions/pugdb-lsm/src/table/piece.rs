@@ -1,4 +1,4 @@
-//! A piece of a table file: content, sealed, followed by the checksum of what is stored.
+//! A piece of a table file: content, packed, then sealed, followed by the checksum of what is stored.
 
 use std::sync::Arc;
 
@@ -6,6 +6,7 @@ use bytes::{Bytes, BytesMut};
 use pugdb_core::seam::{FileCipher, Scope};
 use pugdb_core::{Error, FileId, KeyspaceId, Result};
 
+use super::compression::{Compressor, unpack};
 use crate::checksum::Checksum;
 
 /// The checksum after each piece.
@@ -47,7 +48,15 @@ impl Pieces {
     }
 
     /// Makes a piece of `data[from..]`, which will be stored at `offset`.
-    pub(super) fn seal(&self, kind: PieceKind, offset: u64, data: &mut Vec<u8>, from: usize) -> Result<()> {
+    pub(super) fn seal(
+        &self,
+        kind: PieceKind,
+        offset: u64,
+        compressor: &mut Compressor,
+        data: &mut Vec<u8>,
+        from: usize,
+    ) -> Result<()> {
+        compressor.pack(data, from);
         self.keys.seal(self.scope, offset, &[kind as u8], data, from)?;
         let checksum = self.checksum.at(offset, &data[from..]);
         data.extend_from_slice(&checksum.to_le_bytes());
@@ -70,7 +79,7 @@ impl Pieces {
         let opened = self.keys.open(self.scope, offset, &[kind as u8], &mut stored);
         let length = opened.map_err(|error| error.at(self.place(kind, offset)))?;
         stored.truncate(length);
-        Ok(stored.freeze())
+        unpack(stored).map_err(|error| error.at(self.place(kind, offset)))
     }
 
     /// Names a piece in a message.

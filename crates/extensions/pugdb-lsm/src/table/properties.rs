@@ -6,6 +6,7 @@ use pugdb_core::coding::{Reader, put_bytes, put_varint};
 use pugdb_core::{Error, Key, Result, Seqno};
 
 use super::TableMeta;
+use super::compression::Compression;
 use super::expiry::Expiries;
 
 const ENTRIES: u64 = 1;
@@ -20,6 +21,8 @@ const BLOCK_BYTES: u64 = 9;
 const FILTER_BITS_PER_KEY: u64 = 10;
 const EXPIRING: u64 = 11;
 const EXPIRY_STEPS: u64 = 12;
+const CONTENT_BYTES: u64 = 13;
+const COMPRESSION: u64 = 14;
 
 /// What a table says about itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,6 +39,10 @@ pub(super) struct Properties {
     pub(super) last: Key,
     /// The stored length of all data blocks.
     pub(super) data_bytes: u64,
+    /// The content of all data blocks, before it was compressed.
+    pub(super) content_bytes: u64,
+    /// How blocks were to be compressed, where that gains enough.
+    pub(super) compression: Compression,
     /// How large a block was meant to be.
     pub(super) block_bytes: u64,
     /// How many bits of filter a key was given.
@@ -59,6 +66,8 @@ impl Properties {
         field(out, FIRST_KEY, &self.first);
         field(out, LAST_KEY, &self.last);
         number(out, DATA_BYTES, self.data_bytes);
+        number(out, CONTENT_BYTES, self.content_bytes);
+        field(out, COMPRESSION, &self.compression.to_bytes());
         number(out, BLOCK_BYTES, self.block_bytes);
         number(out, FILTER_BITS_PER_KEY, self.filter_bits_per_key);
     }
@@ -76,6 +85,8 @@ impl Properties {
                 first: Key::copy(fields.get(FIRST_KEY)?)?,
                 last: Key::copy(fields.get(LAST_KEY)?)?,
                 data_bytes: fields.number(DATA_BYTES)?,
+                content_bytes: fields.number(CONTENT_BYTES)?,
+                compression: fields.compression()?,
                 block_bytes: fields.number(BLOCK_BYTES)?,
                 filter_bits_per_key: fields.number(FILTER_BITS_PER_KEY)?,
                 expiries: fields.expiries()?,
@@ -132,6 +143,11 @@ impl<'a> Fields<'a> {
         Expiries::decode(self.number(EXPIRING)?, self.get(EXPIRY_STEPS)?).map(Some)
     }
 
+    fn compression(&self) -> Result<Compression> {
+        let bytes = self.get(COMPRESSION)?.try_into();
+        Compression::from_bytes(bytes.map_err(|_| Error::corrupt("a field has another length"))?)
+    }
+
     fn number(&self, id: u64) -> Result<u64> {
         let mut reader = Reader::new(self.get(id)?);
         let value = reader.varint()?;
@@ -153,6 +169,8 @@ mod tests {
             first: Key::copy(b"").unwrap(),
             last: Key::copy(&[255; 300]).unwrap(),
             data_bytes: 1 << 40,
+            content_bytes: 1 << 41,
+            compression: Compression::Zstd { level: 3 },
             block_bytes: 8192,
             filter_bits_per_key: 10,
             expiries: Some(Expiries::decode(7, &[4, 100, 3, 50]).unwrap()),

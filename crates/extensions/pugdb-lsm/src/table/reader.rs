@@ -107,6 +107,21 @@ impl Table {
         self.tail.properties.data_bytes
     }
 
+    /// What so many bytes of keys and values are about worth in the file, where they are compressed.
+    pub fn stored_part(&self, bytes: u64) -> u64 {
+        let properties = &self.tail.properties;
+        let part = u128::from(bytes) * u128::from(properties.data_bytes)
+            / u128::from(properties.content_bytes.max(1));
+        u64::try_from(part).unwrap_or(u64::MAX)
+    }
+
+    /// How long the file would be if nothing in it were compressed: the data blocks' content, and the rest.
+    pub fn uncompressed_bytes(&self) -> u64 {
+        let properties = &self.tail.properties;
+        let rest = self.meta.bytes.saturating_sub(properties.data_bytes);
+        rest.saturating_add(properties.content_bytes.max(properties.data_bytes))
+    }
+
     /// What filter and index take in memory.
     pub fn memory_bytes(&self) -> usize {
         self.tail.filter.bytes() + self.tail.index.bytes()

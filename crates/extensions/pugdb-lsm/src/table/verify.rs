@@ -57,6 +57,7 @@ struct Check<'a> {
     first: Option<Key>,
     last: Option<(Key, Seqno)>,
     last_expiry: Option<Timestamp>,
+    content_bytes: u64,
 }
 
 impl<'a> Check<'a> {
@@ -72,7 +73,7 @@ impl<'a> Check<'a> {
             min_seqno: Seqno::MAX,
             max_seqno: Seqno::ZERO,
         };
-        Self { tail, summary, first: None, last: None, last_expiry: None }
+        Self { tail, summary, first: None, last: None, last_expiry: None, content_bytes: 0 }
     }
 
     fn block(&mut self, number: usize, block: &Block) -> Result<()> {
@@ -90,6 +91,7 @@ impl<'a> Check<'a> {
             last = Some((op.key, seqno));
         }
         self.summary.blocks += 1;
+        self.content_bytes += block.content_bytes() as u64;
         let handle = &self.tail.index.blocks()[number];
         let ends_alike = last == Some((&handle.last[..], handle.last_seqno));
         self.last = last.map(|(key, seqno)| Ok::<_, Error>((Key::copy(key)?, seqno))).transpose()?;
@@ -130,6 +132,7 @@ impl<'a> Check<'a> {
             && summary.entries == said.entries
             && summary.keys == said.keys
             && summary.deletes == said.deletes
+            && self.content_bytes == said.content_bytes
             && summary.min_seqno == said.min_seqno
             && summary.max_seqno == said.max_seqno
             && said.expiries.as_ref().is_none_or(|expiries| {

@@ -7,11 +7,12 @@ use std::sync::Arc;
 use pugdb_core::RawOp;
 use pugdb_core::env::{File, FileSystem};
 use pugdb_core::seam::{FileContext, FileKind};
-use pugdb_core::{EntryKind, Error, FileId, Key, KeyspaceId, Result, Seqno};
+use pugdb_core::{EntryKind, Error, FileId, Key, KeyspaceId, Result, Seqno, limits};
 
 use super::block::{BLOCK_BYTES_MAX, BlockBuilder};
+use super::compression::{Compression, Compressor};
 use super::expiry::ExpirySketch;
-use super::filter::{self, FILTER_BITS_PER_KEY, KeyHash};
+use super::filter::{self, KeyHash};
 use super::footer::Footer;
 use super::index::IndexBuilder;
 use super::piece::{PieceKind, Pieces};
@@ -22,16 +23,22 @@ use crate::file::{Context, FileHeader};
 /// Bytes collected before they are written: few system calls, little memory.
 const WRITE_BYTES: usize = 256 << 10;
 
+const _: () = assert!(limits::BLOCK_BYTES_MAX <= BLOCK_BYTES_MAX);
+
 /// How a table is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TableOptions {
     /// The content of a data block, about; at most 16 MiB. A larger entry gets a block of its own.
     pub block_bytes: usize,
+    /// How blocks, index and properties are compressed, each for itself and where it gains enough.
+    pub compression: Compression,
+    /// Bits of filter for each key; none without a filter.
+    pub filter_bits: u8,
 }
 
 impl Default for TableOptions {
     fn default() -> Self {
-        Self { block_bytes: 8 << 10 }
+        Self { block_bytes: 8 << 10, compression: Compression::None, filter_bits: 10 }
     }
 }
 
@@ -39,12 +46,15 @@ impl Default for TableOptions {
 pub struct TableWriter {
     id: FileId,
     keyspace: KeyspaceId,
-    block_bytes: usize,
+    options: TableOptions,
     header_bytes: u64,
     fs: Arc<dyn FileSystem>,
     path: PathBuf,
     file: Arc<dyn File>,
     pieces: Pieces,
+    compressor: Compressor,
+    /// The content of the data blocks, before it was compressed.
+    content_bytes: u64,
     /// How much of the file is written.
     written: u64,
     /// What comes next in the file.
@@ -82,6 +92,7 @@ impl TableWriter {
     /// # Errors
     /// What the file system or the cipher says.
     pub fn create(context: &Context, keyspace: KeyspaceId, options: TableOptions) -> Result<Self> {
+        let compressor = Compressor::new(options.compression)?;
         let id = FileId::random(&*context.env.random);
         let file_context = FileContext {
             database: context.database,
@@ -97,12 +108,14 @@ impl TableWriter {
         Ok(Self {
             id,
             keyspace,
-            block_bytes: options.block_bytes.min(BLOCK_BYTES_MAX),
+            options: TableOptions { block_bytes: options.block_bytes.min(BLOCK_BYTES_MAX), ..options },
             header_bytes: header.len() as u64,
             fs,
             path,
             file,
             pieces: Pieces::new(id, keyspace, keys),
+            compressor,
+            content_bytes: 0,
             written: 0,
             buffer: header,
             block: BlockBuilder::default(),
@@ -174,7 +187,7 @@ impl TableWriter {
 
     fn add_entry(&mut self, seqno: Seqno, op: &RawOp<'_>) -> Result<()> {
         let is_new_key = self.check_order(seqno, op.key)?;
-        if self.block.count() > 0 && self.block.is_full(&self.buffer, op, self.block_bytes) {
+        if self.block.count() > 0 && self.block.is_full(&self.buffer, op, self.options.block_bytes) {
             self.finish_block()?;
         }
         self.block.add(&mut self.buffer, seqno, op);
@@ -224,7 +237,8 @@ impl TableWriter {
         let Some(totals) = self.totals.as_ref().filter(|_| entries > 0) else { return Ok(()) };
         let from = self.block.finish(&mut self.buffer);
         let offset = self.written + from as u64;
-        self.pieces.seal(PieceKind::Data, offset, &mut self.buffer, from)?;
+        self.content_bytes += (self.buffer.len() - from) as u64;
+        self.pieces.seal(PieceKind::Data, offset, &mut self.compressor, &mut self.buffer, from)?;
         self.index.add(&totals.last, totals.last_seqno, self.buffer.len() - from, entries);
         if self.buffer.len() >= WRITE_BYTES { self.flush() } else { Ok(()) }
     }
@@ -233,7 +247,9 @@ impl TableWriter {
         self.finish_block()?;
         let tail_offset = self.bytes_written();
         let hashes = std::mem::take(&mut self.hashes);
-        let filter_bytes = self.write_piece(PieceKind::Filter, |_, out| filter::encode(&hashes, out))?;
+        let bits = self.options.filter_bits;
+        let filter_bytes =
+            self.write_piece(PieceKind::Filter, |_, out| filter::encode(&hashes, bits, out))?;
         let index_bytes = self.write_piece(PieceKind::Index, |writer, out| writer.index.finish(out))?;
         let totals = self.totals.take();
         let totals = totals
@@ -247,8 +263,10 @@ impl TableWriter {
             first: totals.first,
             last: Key::new(totals.last)?,
             data_bytes: tail_offset - self.header_bytes,
-            block_bytes: self.block_bytes as u64,
-            filter_bits_per_key: FILTER_BITS_PER_KEY,
+            content_bytes: self.content_bytes,
+            compression: self.options.compression,
+            block_bytes: self.options.block_bytes as u64,
+            filter_bits_per_key: bits.into(),
             expiries: Some(std::mem::take(&mut self.expiries).finish()),
         };
         let properties_bytes = self.write_piece(PieceKind::Properties, |_, out| properties.encode(out))?;
@@ -275,7 +293,10 @@ impl TableWriter {
         let (offset, from) = (self.bytes_written(), self.buffer.len());
         let mut buffer = std::mem::take(&mut self.buffer);
         content(self, &mut buffer);
-        let sealed = self.pieces.seal(kind, offset, &mut buffer, from);
+        // Bits of a filter are as good as random.
+        let none = &mut Compressor::none();
+        let compressor = if kind == PieceKind::Filter { none } else { &mut self.compressor };
+        let sealed = self.pieces.seal(kind, offset, compressor, &mut buffer, from);
         self.buffer = buffer;
         sealed.map(|()| (self.buffer.len() - from) as u64)
     }

@@ -27,7 +27,10 @@ pub(crate) use retention::Retention;
 use crate::file::Context;
 use crate::manifest::{Edit, KeyspaceState, TableEntry};
 use crate::memtable::Memtable;
-use crate::table::{self, BlockCache, BlockRef, Bounds, KeyHash, Table, TableMeta, load_blocks};
+use crate::options::{Level, TreeOptions};
+use crate::table::{
+    self, BlockCache, BlockRef, Bounds, KeyHash, Table, TableMeta, TableOptions, load_blocks,
+};
 
 /// One keyspace's entries.
 pub struct Tree {
@@ -41,6 +44,8 @@ pub struct Tree {
     memtable_seed: u64,
     /// The active memtable has something for the background to merge.
     wants_merge: AtomicBool,
+    /// How its next tables are made.
+    options: RwLock<TreeOptions>,
     /// The number for the next flushed run.
     next_run: AtomicU64,
     /// What readers look at. Swapped whole, never changed.
@@ -241,6 +246,7 @@ impl Tree {
             dropped: AtomicBool::new(false),
             memtable_seed,
             wants_merge: AtomicBool::new(false),
+            options: RwLock::new(state.options),
             next_run: AtomicU64::new(next_run),
             applied: Mutex::new(state.flushed),
             version: RwLock::new(Arc::new(version)),
@@ -250,6 +256,20 @@ impl Tree {
     /// Its keyspace.
     pub fn id(&self) -> KeyspaceId {
         self.id
+    }
+
+    /// How its new tables are made.
+    pub fn options(&self) -> TreeOptions {
+        *self.options.read()
+    }
+
+    pub(crate) fn set_options(&self, options: TreeOptions) {
+        *self.options.write() = options;
+    }
+
+    /// How a table is made that is written there now.
+    pub(crate) fn table_options(&self, level: Level) -> TableOptions {
+        self.options().table(level)
     }
 
     /// The newest operation that was applied.

@@ -1,25 +1,26 @@
-//! Changes of keyspaces: create and drop, log records with a seqno on the same path as a batch; and what a batch does to
+//! Changes of keyspaces: create, alter and drop, log records with a seqno on the same path as a batch; and what a batch does to
 //! their names.
 
 use std::sync::Arc;
 
-use pugdb_core::coding::Reader;
 use pugdb_core::engine::EngineKind;
 use pugdb_core::{Error, KeyspaceId, Lsn, Result, Seqno};
+use pugdb_lsm::TreeOptions;
 use pugdb_lsm::frame::Section;
-use pugdb_lsm::log::{RecordHead, RecordKind};
+use pugdb_lsm::log::{Creation, RecordHead, RecordKind};
 
 use super::{log, publish, ticket};
-use crate::CommitTicket;
 use crate::database::{Inner, Names, Writer};
 use crate::durable::Durable;
 use crate::keyspace::{Keeper, Space};
+use crate::{CommitTicket, KeyspaceOptions};
 
 /// The keyspace of this name, made if it does not exist.
 pub(crate) fn create_keyspace(
     inner: &Inner,
     name: &str,
     engine: EngineKind,
+    options: TreeOptions,
 ) -> Result<(Arc<Space>, CommitTicket)> {
     refuse_after_failure(inner)?;
     let mut writer = inner.writer.lock();
@@ -30,11 +31,11 @@ pub(crate) fn create_keyspace(
     }
     let id = writer.take_keyspace_id()?;
     let seqno = writer.sequencer.reserve(1);
-    let head = RecordHead::change(RecordKind::CreateKeyspace, inner.now(), seqno, id);
-    let section = Section { keyspace: id, bytes: &encode_creation(name, engine) };
-    let end = log(inner, &mut writer, &head, &[section])?;
+    let creation = Creation { engine, options, name: name.to_owned() };
+    let section = Section { keyspace: id, bytes: &creation.encode() };
+    let end = log_change(inner, &mut writer, RecordKind::CreateKeyspace, seqno, id, &[section])?;
     let tree = match &inner.durable {
-        Some(durable) => durable.store.create(id, name, engine, seqno)?,
+        Some(durable) => durable.store.create(id, name, engine, options, seqno)?,
         None => None,
     };
     let volatile = || Keeper::volatile(engine, &inner.options.env, &inner.snapshots, &inner.housekeeper);
@@ -46,6 +47,34 @@ pub(crate) fn create_keyspace(
     Ok((space, ticket(inner, end, inner.options.durability)))
 }
 
+/// Changes how the tables of a keyspace are made.
+pub(crate) fn alter_keyspace(inner: &Inner, space: &Space, options: KeyspaceOptions) -> Result<CommitTicket> {
+    refuse_after_failure(inner)?;
+    options.check_for(space.kind)?;
+    if options.engine.is_some_and(|engine| engine != space.kind) {
+        return Err(Error::invalid("the engine of a keyspace does not change; make another one and copy it"));
+    }
+    let mut writer = inner.writer.lock();
+    inner.check_open()?;
+    space.check_writable()?;
+    let (Some(durable), Keeper::Lsm(tree)) = (&inner.durable, &space.keeper) else {
+        return Ok(CommitTicket::done());
+    };
+    let tables = options.tables(tree.options())?;
+    if tables == tree.options() {
+        return Ok(inner.shown_ticket());
+    }
+    let mut bytes = Vec::new();
+    tables.encode(&mut bytes);
+    let seqno = writer.sequencer.reserve(1);
+    let section = Section { keyspace: space.id, bytes: &bytes };
+    let end = log_change(inner, &mut writer, RecordKind::AlterKeyspace, seqno, space.id, &[section])?;
+    durable.store.alter(tree, tables, seqno);
+    publish(inner, seqno, end, inner.options.durability);
+    drop(writer);
+    Ok(ticket(inner, end, inner.options.durability))
+}
+
 /// Ends the keyspace of this name. `None` when there is none.
 pub(crate) fn drop_keyspace(inner: &Inner, name: &str) -> Result<Option<CommitTicket>> {
     refuse_after_failure(inner)?;
@@ -53,7 +82,7 @@ pub(crate) fn drop_keyspace(inner: &Inner, name: &str) -> Result<Option<CommitTi
     inner.check_open()?;
     let Some(space) = inner.names.read().get(name).cloned() else { return Ok(None) };
     let seqno = writer.sequencer.reserve(1);
-    let end = log_change(inner, &mut writer, RecordKind::DropKeyspace, seqno, space.id)?;
+    let end = log_change(inner, &mut writer, RecordKind::DropKeyspace, seqno, space.id, &[])?;
     inner.names.write().remove(name);
     space.mark_dropped(seqno);
     if let Some(durable) = &inner.durable {
@@ -91,26 +120,7 @@ fn log_change(
     kind: RecordKind,
     seqno: Seqno,
     id: KeyspaceId,
+    sections: &[Section<'_>],
 ) -> Result<Lsn> {
-    log(inner, writer, &RecordHead::change(kind, inner.now(), seqno, id), &[])
-}
-
-/// A creation's section: the engine's number, then the name.
-fn encode_creation(name: &str, engine: EngineKind) -> Vec<u8> {
-    let mut bytes = vec![engine as u8];
-    bytes.extend_from_slice(name.as_bytes());
-    bytes
-}
-
-/// Reads what [`encode_creation`] wrote.
-///
-/// # Errors
-/// `Corrupt` when it is no creation.
-pub(crate) fn decode_creation(section: &[u8]) -> Result<(EngineKind, String)> {
-    let mut reader = Reader::new(section);
-    let engine = EngineKind::from_number(reader.u8()?);
-    let engine =
-        engine.ok_or_else(|| Error::corrupt("a keyspace has an engine this version does not know"))?;
-    let name = String::from_utf8(reader.rest().to_vec());
-    Ok((engine, name.map_err(|_| Error::corrupt("a keyspace's name is not UTF-8"))?))
+    log(inner, writer, &RecordHead::change(kind, inner.now(), seqno, id), sections)
 }

@@ -26,7 +26,7 @@ use pugdb_lsm::frame::Section;
 use pugdb_lsm::log::{RecordHead, SYNC_DELAY_MAX};
 
 pub(crate) use admit::{batch_bytes_max, batch_too_large};
-pub(crate) use keyspaces::{create_keyspace, decode_creation, drop_keyspace};
+pub(crate) use keyspaces::{alter_keyspace, create_keyspace, drop_keyspace};
 
 use crate::batch::{Changes, Part, WriteBatch};
 use crate::database::{Inner, Names, Writer};

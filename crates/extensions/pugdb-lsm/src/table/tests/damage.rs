@@ -5,6 +5,7 @@ use std::os::unix::fs::FileExt;
 
 use pugdb_core::ErrorKind;
 
+use super::super::compression::Compressor;
 use super::super::footer::{FOOTER_BYTES, Footer};
 use super::super::piece::{PieceKind, Pieces, TRAILER_BYTES};
 use super::super::tail::Tail;
@@ -20,10 +21,18 @@ fn overwrite(kit: &Kit, meta: &TableMeta, at: usize, bytes: &[u8]) {
     OpenOptions::new().write(true).open(kit.path(meta)).unwrap().write_all_at(bytes, at as u64).unwrap();
 }
 
-/// A few blocks, a key with versions in several of them, a delete.
+const CODECS: [Compression; 5] = [
+    Compression::None,
+    Compression::Lz4,
+    Compression::Snappy,
+    Compression::ZSTD,
+    Compression::Gzip { level: 6 },
+];
+
+/// A few blocks, of which every codec gains something, a key with versions in several of them, a delete.
 fn small_entries() -> Vec<(Key, Found)> {
-    let mut entries: Vec<_> =
-        (1..=6).rev().map(|seqno| (key(b"bb"), put(seqno, seqno.to_be_bytes().to_vec()))).collect();
+    let value = |seqno: u64| [&seqno.to_be_bytes()[..], &[b'.'; 60]].concat();
+    let mut entries: Vec<_> = (1..=6).rev().map(|seqno| (key(b"bb"), put(seqno, value(seqno)))).collect();
     entries.insert(0, (key(b"aa"), put(4, "a")));
     entries.push((key(b"cc"), delete(5)));
     entries
@@ -56,9 +65,11 @@ fn right_or_error(table: &Arc<Table>, entries: &[(Key, Found)], what: &str) -> u
 
 #[test]
 fn every_flipped_bit_is_an_error_or_harmless_and_verify_always_finds_it() {
-    for cipher in [Arc::new(Plain) as Arc<dyn Cipher>, Arc::new(Toy { header_bytes: 5 })] {
+    let toy = || Arc::new(Toy { header_bytes: 5 }) as Arc<dyn Cipher>;
+    let ciphers = [toy(), Arc::new(Plain), toy(), Arc::new(Plain), toy(), Arc::new(Plain)];
+    for (cipher, compression) in ciphers.into_iter().zip(CODECS.into_iter().cycle()) {
         let (kit, entries) = (Kit::new(cipher), small_entries());
-        let meta = kit.write(100, &entries);
+        let meta = kit.write_compressed(100, compression, &entries);
         let (bytes, sound) = (bytes_of(&kit, &meta), kit.open(&meta).unwrap());
         assert!(sound.verify().unwrap().blocks >= 4);
         let mut block_errors = 0;
@@ -174,9 +185,15 @@ fn garbage_is_no_block_and_never_a_panic() {
 /// Somebody who can write the file can make the checksums right.
 #[test]
 fn hostile_bytes_with_right_checksums_never_panic() {
-    let mut rng = fastrand::Rng::with_seed(3);
+    for (seed, compression) in (3..).zip(CODECS) {
+        hostile_bytes_with_right_checksums(seed, compression);
+    }
+}
+
+fn hostile_bytes_with_right_checksums(seed: u64, compression: Compression) {
+    let mut rng = fastrand::Rng::with_seed(seed);
     let (kit, entries) = (Kit::plain(), small_entries());
-    let meta = kit.write(100, &entries);
+    let meta = kit.write_compressed(100, compression, &entries);
     let (bytes, sound) = (bytes_of(&kit, &meta), kit.open(&meta).unwrap());
     let end = bytes.len() - FOOTER_BYTES;
     let footer = Footer::decode(meta.id, end as u64, &bytes[end..]).unwrap();
@@ -193,7 +210,7 @@ fn hostile_bytes_with_right_checksums_never_panic() {
         at += pieces.last().unwrap().1;
     }
     let mut noticed = 0;
-    for _ in 0..20_000 {
+    for _ in 0..5_000 {
         let mut hostile = bytes.clone();
         let &(start, length) = rng.choice(&pieces).unwrap();
         let content = start..start + length - TRAILER_BYTES;
@@ -214,7 +231,7 @@ fn hostile_bytes_with_right_checksums_never_panic() {
         overwrite(&kit, &meta, start, &bytes[start..start + length]);
     }
     // What is left is a changed value, or a filter with more bits than it needs.
-    assert!(noticed > 10_000, "verify noticed {noticed} of 20,000");
+    assert!(noticed > 2_000, "verify noticed {noticed} of 5,000 with {compression}");
 }
 
 #[test]
@@ -255,7 +272,7 @@ fn verify_finds_entries_out_of_order_and_a_filter_that_misses_a_key() {
     let pieces = Pieces::new(meta.id, KEYSPACE, keys);
     let reseal = |kind, at: usize, content: &[u8]| {
         let mut data = content.to_vec();
-        pieces.seal(kind, at as u64, &mut data, 0).unwrap();
+        pieces.seal(kind, at as u64, &mut Compressor::none(), &mut data, 0).unwrap();
         overwrite(&kit, &meta, at, &data);
         let error = kit.open(&meta).unwrap().verify().unwrap_err();
         overwrite(&kit, &meta, 0, &bytes);
@@ -263,7 +280,8 @@ fn verify_finds_entries_out_of_order_and_a_filter_that_misses_a_key() {
     };
     let block = &tail.index.blocks()[0];
     let at = usize::try_from(block.offset).unwrap();
-    let mut content = bytes[at..at + block.length - TRAILER_BYTES].to_vec();
+    // Behind the content stands that it is not compressed.
+    let mut content = bytes[at..at + block.length - TRAILER_BYTES - 1].to_vec();
     // The second entry begins after seqno, flags, two lengths, key and value of the first: its seqno falls below the next one.
     let second = 8 + 1 + 1 + 1 + 2 + 1;
     assert_eq!(content[second], 6);

@@ -51,7 +51,17 @@ impl Kit {
     }
 
     fn write(&self, block_bytes: usize, entries: &[(Key, Found)]) -> TableMeta {
-        let mut writer = TableWriter::create(&self.context, KEYSPACE, TableOptions { block_bytes }).unwrap();
+        self.write_compressed(block_bytes, Compression::None, entries)
+    }
+
+    fn write_compressed(
+        &self,
+        block_bytes: usize,
+        compression: Compression,
+        entries: &[(Key, Found)],
+    ) -> TableMeta {
+        let options = TableOptions { block_bytes, compression, ..TableOptions::default() };
+        let mut writer = TableWriter::create(&self.context, KEYSPACE, options).unwrap();
         for (key, found) in entries {
             writer.add(found.seqno, &found.entry.raw(key)).unwrap();
         }

@@ -1,0 +1,156 @@
+//! `keyspace list`, `keyspace create`, `keyspace alter`: how keyspaces are made.
+
+use clap::{Args, Subcommand};
+use pugdb::{Compression, EngineKind, KeyspaceOptions};
+use serde_json::json;
+
+use crate::arguments::Target;
+use crate::outcome::{Exit, Failure};
+use crate::output::{Answer, Format};
+use crate::target::{Access, Local};
+use crate::text::parse_size;
+
+/// List, make and change keyspaces
+#[derive(Args, Debug)]
+#[command(after_help = "\
+It works on the directory, so it needs --data, and no server may run on it.
+
+Compression is one of none, lz4, snappy, zstd:1 to zstd:19 and gzip:1 to gzip:9. A changed option counts for tables that are
+written from now on; those that there are stay as they are until they are merged.
+
+Examples:
+  pugdb keyspace list
+  pugdb keyspace create archive --compression zstd:3
+  pugdb keyspace alter db0 --compression zstd --upper-compression lz4")]
+pub(crate) struct KeyspaceArguments {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Print the keyspaces and how they are made
+    List(ListArguments),
+    /// Make a keyspace; code 4 if it is there and made otherwise
+    Create(ChangeArguments),
+    /// Change how the tables of a keyspace are made from now on
+    Alter(ChangeArguments),
+}
+
+#[derive(Args, Debug)]
+struct ListArguments {
+    #[command(flatten)]
+    target: Target,
+}
+
+#[derive(Args, Debug)]
+struct ChangeArguments {
+    /// The keyspace's name
+    name: String,
+    #[command(flatten)]
+    tables: TableArguments,
+    #[command(flatten)]
+    target: Target,
+}
+
+/// How tables are made.
+#[derive(Args, Clone, Copy, Debug, Default)]
+pub(crate) struct TableArguments {
+    /// How old tables are compressed, where most of the data is [default: lz4]
+    #[arg(long, value_name = "CODEC", value_parser = |text: &str| text.parse::<Compression>())]
+    compression: Option<Compression>,
+    /// How young tables are compressed, which will soon be merged [default: none]
+    #[arg(long, value_name = "CODEC", value_parser = |text: &str| text.parse::<Compression>())]
+    upper_compression: Option<Compression>,
+    /// How much of a table is read and decompressed at once, about [default: 8KiB]
+    #[arg(long, value_name = "BYTES", value_parser = parse_size)]
+    block_bytes: Option<usize>,
+    /// Bits of filter for each key, which let most searches for absent keys end in memory; 0 to 20 [default: 10]
+    #[arg(long, value_name = "BITS")]
+    filter_bits: Option<u8>,
+}
+
+impl TableArguments {
+    /// As options of a keyspace of this engine.
+    pub(crate) fn options(self, engine: EngineKind) -> KeyspaceOptions {
+        KeyspaceOptions {
+            engine: Some(engine),
+            upper_compression: self.upper_compression,
+            bottom_compression: self.compression,
+            block_bytes: self.block_bytes,
+            filter_bits: self.filter_bits,
+        }
+    }
+}
+
+impl KeyspaceArguments {
+    pub(crate) fn target_mut(&mut self) -> &mut Target {
+        match &mut self.action {
+            Action::List(arguments) => &mut arguments.target,
+            Action::Create(arguments) | Action::Alter(arguments) => &mut arguments.target,
+        }
+    }
+}
+
+pub(crate) fn keyspace(arguments: &KeyspaceArguments, format: Format) -> Result<Exit, Failure> {
+    match &arguments.action {
+        Action::List(arguments) => list(&open(&arguments.target, Access::Existing)?, format)?,
+        Action::Create(arguments) => {
+            let local = open(&arguments.target, Access::Create)?;
+            local.db.keyspace_with(&arguments.name, arguments.tables.options(EngineKind::Lsm))?;
+            local.db.close()?;
+        }
+        Action::Alter(arguments) => {
+            let local = open(&arguments.target, Access::Existing)?;
+            let missing =
+                || Failure::new(Exit::NotFound, format!("there is no keyspace {:?}", arguments.name));
+            let keyspace = local.db.existing_keyspace(&arguments.name)?.ok_or_else(missing)?;
+            keyspace.alter(arguments.tables.options(keyspace.engine()))?;
+            local.db.close()?;
+        }
+    }
+    Ok(Exit::Done)
+}
+
+fn open(target: &Target, access: Access) -> Result<Local, Failure> {
+    target.check_local("keyspace")?;
+    target.open_local(access)
+}
+
+fn list(local: &Local, format: Format) -> Result<(), Failure> {
+    let mut stdout = Answer::new();
+    let mut rows = vec![
+        ["keyspace", "engine", "compression", "of young tables", "blocks", "filter bits"].map(str::to_owned),
+    ];
+    for name in local.db.keyspaces()? {
+        // One that went meanwhile is not there.
+        let Some(keyspace) = local.db.existing_keyspace(&name)? else { continue };
+        let options = keyspace.options();
+        let engine = format!("{:?}", keyspace.engine()).to_lowercase();
+        let codec = |codec: Option<Compression>| codec.map(|codec| codec.to_string());
+        if format == Format::Json {
+            stdout.json(&json!({
+                "keyspace": name,
+                "engine": engine,
+                "compression": codec(options.bottom_compression),
+                "upper_compression": codec(options.upper_compression),
+                "block_bytes": options.block_bytes,
+                "filter_bits": options.filter_bits,
+            }))?;
+            continue;
+        }
+        let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
+        rows.push([
+            name,
+            engine,
+            or_dash(codec(options.bottom_compression)),
+            or_dash(codec(options.upper_compression)),
+            or_dash(options.block_bytes.map(|bytes| bytes.to_string())),
+            or_dash(options.filter_bits.map(|bits| bits.to_string())),
+        ]);
+    }
+    if format == Format::Text {
+        stdout.table(&rows)?;
+    }
+    stdout.finish()
+}

@@ -1,0 +1,85 @@
+//! `keyspace list`, `create` and `alter`; what `stats` and `inspect` tell of compression.
+
+use serde_json::{Value, json};
+
+use crate::command::{Run, pugdb, pugdb_with};
+use crate::server::Running;
+
+fn lines(run: &Run) -> Vec<Value> {
+    run.text().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+#[test]
+fn keyspaces_are_made_listed_and_altered() {
+    let dir = tempfile::tempdir().unwrap();
+    let pugdb = |arguments: &[&str]| pugdb(dir.path(), arguments);
+    pugdb(&["keyspace", "list"]).fails(1, &["there is no database"]);
+    pugdb(&["keyspace", "create", "archive", "--compression", "zstd:3", "--filter-bits", "4"]).gives(0, "");
+    pugdb(&["put", "ada", "1815"]).gives(0, "");
+    let expected = "keyspace  engine  compression  of young tables  blocks  filter bits\n\
+                    archive   lsm     zstd:3       none             8192    4\n\
+                    db0       lsm     lz4          none             8192    10\n";
+    pugdb(&["keyspace", "list"]).gives(0, expected);
+
+    pugdb(&[
+        "keyspace",
+        "alter",
+        "db0",
+        "--compression",
+        "gzip:6",
+        "--upper-compression",
+        "snappy",
+        "--block-bytes",
+        "16KiB",
+    ])
+    .gives(0, "");
+    let listed = lines(&pugdb(&["keyspace", "list", "--json"]));
+    let db0 = json!({
+        "keyspace": "db0", "engine": "lsm", "compression": "gzip:6", "upper_compression": "snappy",
+        "block_bytes": 16384, "filter_bits": 10,
+    });
+    assert_eq!(listed[1], db0);
+    pugdb(&["get", "ada"]).gives(0, "1815");
+}
+
+#[test]
+fn what_is_not_there_or_cannot_be_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let pugdb = |arguments: &[&str]| pugdb(dir.path(), arguments);
+    pugdb(&["put", "ada", "1815"]).gives(0, "");
+    pugdb(&["keyspace", "alter", "users", "--compression", "lz4"])
+        .fails(1, &["there is no keyspace \"users\""]);
+    pugdb(&["keyspace", "alter", "db0", "--compression", "zstd:20"]).fails(2, &["1 to 19"]);
+    pugdb(&["keyspace", "alter", "db0", "--compression", "lz5"]).fails(2, &["none, lz4, snappy, zstd"]);
+    pugdb(&["keyspace", "create", "db0", "--compression", "snappy"]).fails(4, &["other options; alter it"]);
+    pugdb(&["keyspace", "create", "db0", "--compression", "lz4"]).gives(0, "");
+    let server = Running::start(&dir.path().join("pugdb-data"), &[]);
+    let url = format!("redis://{}", server.address);
+    pugdb(&["keyspace", "list", "--url", &url]).fails(2, &["through a server"]);
+    pugdb(&["keyspace", "list"]).fails(4, &["stop it first"]);
+}
+
+#[test]
+fn stats_and_inspect_tell_how_much_compression_gains() {
+    let dir = tempfile::tempdir().unwrap();
+    pugdb(dir.path(), &["keyspace", "create", "db0", "--upper-compression", "zstd"]).gives(0, "");
+    let rows: String =
+        (0..2000).map(|n| format!("{{\"key\":\"k{n:06}\",\"value\":\"always the same\"}}\n")).collect();
+    pugdb_with(dir.path(), &["import", "jsonl", "-"], rows.as_bytes()).gives(0, "");
+    let stats = &lines(&pugdb(dir.path(), &["stats", "--json"]))[0];
+    let (bytes, plain) =
+        (stats["table_bytes"].as_u64().unwrap(), stats["table_bytes_uncompressed"].as_u64().unwrap());
+    assert!(0 < bytes && bytes * 3 < plain, "{stats}");
+    let text = pugdb(dir.path(), &["stats"]);
+    assert!(text.text().contains("(compressed ") && text.text().contains(" to 1)"), "{text}");
+    let parts = lines(&pugdb(dir.path(), &["inspect", "table", "--json"]));
+    let properties = parts.iter().find(|part| part["what"] == "properties").unwrap();
+    assert_eq!(properties["compression"], "zstd:1");
+    assert!(properties["content_bytes"].as_u64() > properties["data_bytes"].as_u64());
+    let edits = lines(&pugdb(dir.path(), &["inspect", "manifest", "--json"]));
+    let created = edits.iter().find(|edit| edit["kind"] == "create keyspace").unwrap();
+    assert_eq!(
+        (&created["upper_compression"], &created["bottom_compression"]),
+        (&json!("zstd:1"), &json!("lz4"))
+    );
+}

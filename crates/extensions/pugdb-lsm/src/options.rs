@@ -1,0 +1,197 @@
+//! How a keyspace's tables are made: options that its creation and its manifest keep, and that can change for new tables.
+
+use pugdb_core::coding::{Reader, put_bytes, put_varint};
+use pugdb_core::{Error, Result, limits};
+
+use crate::table::{Compression, TableOptions};
+
+/// How the tables of one keyspace are made.
+///
+/// ```
+/// use pugdb_lsm::TreeOptions;
+/// use pugdb_lsm::table::Compression;
+///
+/// assert_eq!(TreeOptions::default().upper, Compression::None);
+/// assert_eq!(TreeOptions::default().bottom, Compression::Lz4);
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TreeOptions {
+    /// Of what a flush writes, and of merges that are not to the bottom: young, and soon written again.
+    pub upper: Compression,
+    /// Of merges to the bottom, where most of the data is and stays.
+    pub bottom: Compression,
+    /// The content of a block, about.
+    pub block_bytes: usize,
+    /// Bits of filter for each key; none without a filter.
+    pub filter_bits: u8,
+}
+
+/// Where in a tree a table is written to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Level {
+    /// Something older lies beneath it, or will be merged with it soon.
+    Upper,
+    /// It holds the oldest that there is.
+    Bottom,
+}
+
+// The numbers are part of the disk format.
+const UPPER: u64 = 1;
+const BOTTOM: u64 = 2;
+const BLOCK_BYTES: u64 = 3;
+const FILTER_BITS: u64 = 4;
+
+impl Default for TreeOptions {
+    fn default() -> Self {
+        let table = TableOptions::default();
+        Self {
+            upper: Compression::None,
+            bottom: Compression::Lz4,
+            block_bytes: table.block_bytes,
+            filter_bits: table.filter_bits,
+        }
+    }
+}
+
+impl TreeOptions {
+    /// How a table there is made.
+    pub fn table(&self, level: Level) -> TableOptions {
+        let compression = match level {
+            Level::Upper => self.upper,
+            Level::Bottom => self.bottom,
+        };
+        TableOptions { block_bytes: self.block_bytes, compression, filter_bits: self.filter_bits }
+    }
+
+    /// Refuses what is out of range.
+    ///
+    /// # Errors
+    /// `Invalid`, naming the range.
+    pub fn check(&self) -> Result<()> {
+        self.upper.check()?;
+        self.bottom.check()?;
+        if !(limits::BLOCK_BYTES_MIN..=limits::BLOCK_BYTES_MAX).contains(&self.block_bytes) {
+            return Err(Error::invalid(format!(
+                "block_bytes is {}; {} to {} are allowed",
+                self.block_bytes,
+                limits::BLOCK_BYTES_MIN,
+                limits::BLOCK_BYTES_MAX
+            )));
+        }
+        if self.filter_bits > limits::FILTER_BITS_MAX {
+            return Err(Error::invalid(format!(
+                "filter_bits is {}; at most {} are allowed",
+                self.filter_bits,
+                limits::FILTER_BITS_MAX
+            )));
+        }
+        Ok(())
+    }
+
+    /// Appends them to `out`: their length, then each as its number, its length and its bytes.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        let mut fields = Vec::with_capacity(16);
+        for (id, compression) in [(UPPER, self.upper), (BOTTOM, self.bottom)] {
+            put_varint(&mut fields, id);
+            put_bytes(&mut fields, &compression.to_bytes());
+        }
+        for (id, number) in [(BLOCK_BYTES, self.block_bytes as u64), (FILTER_BITS, self.filter_bits.into())] {
+            let mut bytes = Vec::with_capacity(10);
+            put_varint(&mut bytes, number);
+            put_varint(&mut fields, id);
+            put_bytes(&mut fields, &bytes);
+        }
+        put_bytes(out, &fields);
+    }
+
+    /// Reads what [`encode`](Self::encode) wrote. One that is absent has its default. One that is not known is an error:
+    /// who made the keyspace asked for something that this version would not do.
+    ///
+    /// # Errors
+    /// `Corrupt` when they are no options, out of range, or of a later version.
+    pub fn decode(reader: &mut Reader<'_>) -> Result<Self> {
+        let mut fields = Reader::new(reader.bytes()?);
+        let (mut options, mut last) = (Self::default(), 0);
+        while !fields.is_empty() {
+            let id = fields.varint()?;
+            let mut value = Reader::new(fields.bytes()?);
+            if id <= last {
+                return Err(Error::corrupt("the options of a keyspace are not in order"));
+            }
+            last = id;
+            match id {
+                UPPER => options.upper = Compression::from_bytes(value.array()?)?,
+                BOTTOM => options.bottom = Compression::from_bytes(value.array()?)?,
+                BLOCK_BYTES => options.block_bytes = value.length()?,
+                FILTER_BITS => options.filter_bits = u8::try_from(value.varint()?).unwrap_or(u8::MAX),
+                _ => {
+                    return Err(Error::corrupt(format!(
+                        "a keyspace has the option {id}, which this version does not know; open it with a newer one"
+                    )));
+                }
+            }
+            if !value.is_empty() {
+                return Err(Error::corrupt("an option of a keyspace is too long"));
+            }
+        }
+        options.check().map_err(|error| Error::corrupt(error.cause().to_owned()))?;
+        Ok(options)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn encoded(options: &TreeOptions) -> Vec<u8> {
+        let mut out = Vec::new();
+        options.encode(&mut out);
+        out
+    }
+
+    fn decoded(bytes: &[u8]) -> Result<TreeOptions> {
+        TreeOptions::decode(&mut Reader::new(bytes))
+    }
+
+    const OTHERS: TreeOptions = TreeOptions {
+        upper: Compression::Lz4,
+        bottom: Compression::Zstd { level: 9 },
+        block_bytes: 1 << 20,
+        filter_bits: 0,
+    };
+
+    #[test]
+    fn options_round_trip_and_every_cut_is_corrupt() {
+        for options in [TreeOptions::default(), OTHERS] {
+            let bytes = encoded(&options);
+            assert_eq!(decoded(&bytes).unwrap(), options);
+            for end in 0..bytes.len() {
+                assert!(decoded(&bytes[..end]).is_err());
+            }
+        }
+        assert_eq!(decoded(&[0]).unwrap(), TreeOptions::default(), "what is absent has its default");
+    }
+
+    #[test]
+    fn options_that_are_unknown_repeated_too_long_or_out_of_range_are_corrupt() {
+        let wrong: [&[u8]; 7] = [
+            &[3, 5, 1, 0],
+            &[6, 4, 1, 9, 4, 1, 9],
+            &[4, 4, 2, 9, 0],
+            &[3, 4, 1, 21],
+            &[3, 3, 1, 1],
+            &[4, 1, 2, 9, 0],
+            &[4, 1, 2, 1, 1],
+        ];
+        for bytes in wrong {
+            assert!(decoded(bytes).is_err(), "{bytes:?}");
+        }
+        assert_eq!(decoded(&[3, 4, 1, 9]).unwrap().filter_bits, 9);
+    }
+
+    #[test]
+    fn the_level_decides_between_the_two_compressions() {
+        assert_eq!(OTHERS.table(Level::Upper).compression, Compression::Lz4);
+        assert_eq!(OTHERS.table(Level::Bottom).compression, Compression::Zstd { level: 9 });
+    }
+}

@@ -1,0 +1,126 @@
+//! How keyspaces are made, and what of it can change.
+
+use pugdb_core::engine::EngineKind;
+use pugdb_core::{Error, Result};
+use pugdb_lsm::TreeOptions;
+use pugdb_lsm::table::Compression;
+
+/// How a keyspace is made. What is `None` is as the database's
+/// [`default_options`](crate::Builder::default_options) have it, and else the default that is named here.
+///
+/// They are written to disk with the keyspace, and count for as long as it exists, whatever the defaults are when it is
+/// opened again. All but the engine can be [altered](crate::Keyspace::alter).
+///
+/// ```
+/// use pugdb::{Compression, Database, KeyspaceOptions};
+///
+/// # let dir = tempfile::tempdir().unwrap();
+/// # let path = dir.path().join("data");
+/// let db = Database::open(&path)?;
+/// let small = KeyspaceOptions { bottom_compression: Some(Compression::ZSTD), ..Default::default() };
+/// let archive = db.keyspace_with("archive", small)?;
+/// archive.put(b"ada", b"1815")?;
+/// assert_eq!(archive.options().bottom_compression, Some(Compression::Zstd { level: 1 }));
+/// # Ok::<(), pugdb::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct KeyspaceOptions {
+    /// What keeps the entries: the lsm engine on disk, the btree in memory.
+    pub engine: Option<EngineKind>,
+    /// How young tables are compressed, which will soon be merged: not at all.
+    pub upper_compression: Option<Compression>,
+    /// How tables are compressed in which nothing older lies beneath, where most of the data is: by LZ4.
+    pub bottom_compression: Option<Compression>,
+    /// About how much of a table is read and decompressed at once: 8 KiB; 64 bytes to 1 MiB.
+    pub block_bytes: Option<usize>,
+    /// Bits of memory for each key, by which a table knows most keys that it does not have: 10; at most 20, and 0 for
+    /// keyspaces in which nobody looks for what is absent.
+    pub filter_bits: Option<u8>,
+}
+
+impl KeyspaceOptions {
+    /// These, and `others` where these say nothing.
+    pub(crate) fn or(self, others: Self) -> Self {
+        Self {
+            engine: self.engine.or(others.engine),
+            upper_compression: self.upper_compression.or(others.upper_compression),
+            bottom_compression: self.bottom_compression.or(others.bottom_compression),
+            block_bytes: self.block_bytes.or(others.block_bytes),
+            filter_bits: self.filter_bits.or(others.filter_bits),
+        }
+    }
+
+    /// All that a keyspace is made of.
+    pub(crate) fn of(engine: EngineKind, tables: Option<TreeOptions>) -> Self {
+        Self {
+            engine: Some(engine),
+            upper_compression: tables.map(|tables| tables.upper),
+            bottom_compression: tables.map(|tables| tables.bottom),
+            block_bytes: tables.map(|tables| tables.block_bytes),
+            filter_bits: tables.map(|tables| tables.filter_bits),
+        }
+    }
+
+    /// How tables are made that were made like `tables` when nothing was said.
+    ///
+    /// # Errors
+    /// `Invalid` when one is out of range.
+    pub(crate) fn tables(self, tables: TreeOptions) -> Result<TreeOptions> {
+        let options = TreeOptions {
+            upper: self.upper_compression.unwrap_or(tables.upper),
+            bottom: self.bottom_compression.unwrap_or(tables.bottom),
+            block_bytes: self.block_bytes.unwrap_or(tables.block_bytes),
+            filter_bits: self.filter_bits.unwrap_or(tables.filter_bits),
+        };
+        options.check()?;
+        Ok(options)
+    }
+
+    /// True when a keyspace with the options `all` is what is asked for here.
+    pub(crate) fn agree_with(self, all: Self) -> bool {
+        self.or(all) == all
+    }
+
+    /// Refuses what says how tables are made, for an engine that has none.
+    pub(crate) fn check_for(self, engine: EngineKind) -> Result<()> {
+        let of_tables = Self { engine: None, ..self };
+        if engine == EngineKind::Lsm || of_tables == Self::default() {
+            return Ok(());
+        }
+        Err(Error::invalid(
+            "a keyspace in memory has no tables: compression, blocks and filters are of the lsm engine",
+        ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SOME: KeyspaceOptions = KeyspaceOptions {
+        engine: Some(EngineKind::Lsm),
+        upper_compression: None,
+        bottom_compression: Some(Compression::Snappy),
+        block_bytes: None,
+        filter_bits: Some(0),
+    };
+
+    #[test]
+    fn what_is_said_counts_before_what_is_not() {
+        let tables = SOME.tables(TreeOptions::default()).unwrap();
+        let expected = TreeOptions { bottom: Compression::Snappy, filter_bits: 0, ..TreeOptions::default() };
+        assert_eq!(tables, expected);
+        let all = KeyspaceOptions::of(EngineKind::Lsm, Some(tables));
+        assert_eq!(SOME.or(all), all);
+        assert!(SOME.agree_with(all) && KeyspaceOptions::default().agree_with(all));
+        assert!(!KeyspaceOptions { filter_bits: Some(1), ..SOME }.agree_with(all));
+        assert!(!SOME.agree_with(KeyspaceOptions::of(EngineKind::Btree, None)));
+    }
+
+    #[test]
+    fn an_engine_without_tables_takes_no_options_of_tables() {
+        assert!(SOME.check_for(EngineKind::Lsm).is_ok() && SOME.check_for(EngineKind::Hash).is_err());
+        let engine = KeyspaceOptions { engine: Some(EngineKind::Hash), ..Default::default() };
+        assert!(engine.check_for(EngineKind::Hash).is_ok());
+    }
+}
