@@ -65,6 +65,7 @@ pub(crate) enum Command {
     Scan(ScanArguments),
     Stats(StatsArguments),
     Keyspace(KeyspaceArguments),
+    Checkpoint(CheckpointArguments),
     Verify(VerifyArguments),
     Compact(CompactArguments),
     Import(ImportArguments),
@@ -89,6 +90,7 @@ impl Command {
             Self::Scan(arguments) => Some(&mut arguments.target),
             Self::Stats(arguments) => Some(&mut arguments.target),
             Self::Keyspace(arguments) => Some(arguments.target_mut()),
+            Self::Checkpoint(arguments) => Some(&mut arguments.target),
             Self::Verify(arguments) => Some(&mut arguments.target),
             Self::Compact(arguments) => Some(&mut arguments.target),
             Self::Import(arguments) => Some(arguments.target_mut()),
@@ -107,7 +109,12 @@ impl Command {
     pub(crate) fn is_local(&self) -> bool {
         matches!(
             self,
-            Self::Keyspace(_) | Self::Verify(_) | Self::Compact(_) | Self::Import(_) | Self::Export(_)
+            Self::Checkpoint(_)
+                | Self::Keyspace(_)
+                | Self::Verify(_)
+                | Self::Compact(_)
+                | Self::Import(_)
+                | Self::Export(_)
         )
     }
 }
@@ -365,6 +372,26 @@ pub(crate) struct StatsArguments {
     /// Count the entries of the keyspace, too; reads all of it
     #[arg(long)]
     pub(crate) count: bool,
+    #[command(flatten)]
+    pub(crate) target: Target,
+}
+
+/// Make a copy of the database in a new directory, tables by hard link where that can be
+#[derive(Args, Debug)]
+#[command(after_help = "\
+The copy is whole or not there: it is made under the name with .unfinished behind it. A table takes no space of its own until
+one of the two databases has merged it away. The two can be opened, changed and removed without regard to each other.
+
+It works on the directory, so it needs --data, and no server may run on it. A program with the database open can make one at
+any time: Database::checkpoint.
+
+Examples:
+  pugdb checkpoint before-the-upgrade
+  pugdb checkpoint /backup/monday --data /var/lib/pugdb
+  pugdb verify --data before-the-upgrade")]
+pub(crate) struct CheckpointArguments {
+    /// The directory to be made
+    pub(crate) directory: PathBuf,
     #[command(flatten)]
     pub(crate) target: Target,
 }

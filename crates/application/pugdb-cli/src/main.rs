@@ -54,6 +54,7 @@ fn run(arguments: &Arguments, settings: &Settings) -> Result<Exit, Failure> {
         Command::Scan(arguments) => scan::scan(arguments, format),
         Command::Stats(arguments) => report::stats(arguments, format),
         Command::Keyspace(arguments) => keyspace::keyspace(arguments, format),
+        Command::Checkpoint(arguments) => report::checkpoint(arguments, format),
         Command::Verify(arguments) => report::verify(arguments, format),
         Command::Compact(arguments) => compact::compact(arguments, format),
         Command::Import(arguments) => transfer::import(arguments, format),

@@ -1,9 +1,9 @@
-//! `stats` and `verify`: what a database says about itself.
+//! `stats`, `verify` and `checkpoint`: what a database says about itself, and a copy of it.
 
 use pugdb::Stats;
 use serde_json::{Map, Value, json};
 
-use crate::arguments::{StatsArguments, VerifyArguments};
+use crate::arguments::{CheckpointArguments, StatsArguments, VerifyArguments};
 use crate::outcome::{Exit, Failure};
 use crate::output::{self, Answer, Format, answer_json};
 use crate::target::{Access, Local, Place};
@@ -106,6 +106,24 @@ pub(crate) fn info_object(text: &str) -> Map<String, Value> {
         text.lines().filter(|line| !line.starts_with('#')).filter_map(|line| line.trim().split_once(':'));
     let value = |text: &str| text.parse::<i64>().map_or_else(|_| Value::from(text), Value::from);
     pairs.map(|(name, text)| (name.to_owned(), value(text))).collect()
+}
+
+pub(crate) fn checkpoint(arguments: &CheckpointArguments, format: Format) -> Result<Exit, Failure> {
+    arguments.target.check_local("checkpoint")?;
+    let local = arguments.target.open_local(Access::Existing)?;
+    local.db.checkpoint(&arguments.directory)?;
+    let stats = local.db.stats()?;
+    local.db.close()?;
+    let directory = arguments.directory.display();
+    if format == Format::Json {
+        answer_json(
+            &json!({ "directory": directory.to_string(), "tables": stats.tables, "table_bytes": stats.table_bytes }),
+        )?;
+    } else {
+        let tables = count(stats.tables as u64, "table", "tables");
+        output::answer(&format!("{directory} holds {tables}, {}", human_bytes(stats.table_bytes)))?;
+    }
+    Ok(Exit::Done)
 }
 
 pub(crate) fn verify(arguments: &VerifyArguments, format: Format) -> Result<Exit, Failure> {

@@ -21,7 +21,9 @@ use crate::options::KeyspaceOptions;
 use crate::report::{RecoveryReport, Stats, VerifyReport};
 use crate::snapshot::Snapshot;
 use crate::watch::Watches;
-use crate::{Builder, CommitTicket, Durability, LockScope, LockedKeys, WriteBatch, durable, write};
+use crate::{
+    Builder, CommitTicket, Durability, LockScope, LockedKeys, WriteBatch, checkpoint, durable, write,
+};
 
 /// A database: one directory (or none, in memory), one log, one order of changes. Cheap to clone; all clones are the
 /// same database.
@@ -452,6 +454,38 @@ impl Database {
     pub fn flush(&self) -> Result<()> {
         self.inner.check_open()?;
         self.inner.durable.as_ref().map_or(Ok(()), Durable::flush)
+    }
+
+    /// Makes a copy that opens as the database is now, in a new directory; writers go on meanwhile. It holds a prefix of the
+    /// commits: all that have returned before this was called, perhaps some of those under way.
+    ///
+    /// Tables are linked where the directory is in the same file system, so the copy takes no time and no space for
+    /// them at first. It is made under the name with `.unfinished` behind it, and has its own when it is whole and
+    /// durable. It is as sealed as the database, and opens with the same cipher.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let (path, copy) = (dir.path().join("data"), dir.path().join("copy"));
+    /// let db = pugdb::Database::open(&path)?;
+    /// let users = db.keyspace("users")?;
+    /// users.put(b"ada", b"1815")?;
+    /// db.checkpoint(&copy)?;
+    /// users.delete(b"ada")?;
+    ///
+    /// let copy = pugdb::Database::open(&copy)?;
+    /// assert_eq!(copy.keyspace("users")?.get(b"ada")?.unwrap(), b"1815");
+    /// # Ok::<(), pugdb::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// `Invalid` when the directory exists, or the database is in memory; `Unavailable` when a checkpoint of this name is
+    /// being made, or the disk is full or failed; `Corrupt` when a table is gone; `Closed`.
+    pub fn checkpoint(&self, dir: impl AsRef<Path>) -> Result<()> {
+        self.inner.check_open()?;
+        refuse_inside_update()?;
+        let missing = || Error::invalid("a database in memory has no files to make a checkpoint of");
+        let durable = self.inner.durable.as_ref().ok_or_else(missing)?;
+        checkpoint::checkpoint(durable, dir.as_ref(), self.now())
     }
 
     /// What the last open found and did; empty in memory.

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::Mutex;
 use pugdb_core::coding::Reader;
 use pugdb_core::engine::{Engine, EngineKind, KeyRange};
-use pugdb_core::env::{Env, FileLock};
+use pugdb_core::env::{Env, FileLock, FileSystem};
 use pugdb_core::memory::Housekeeper;
 use pugdb_core::snapshots::Snapshots;
 use pugdb_core::{Error, KeyspaceId, Lsn, Ops, Result, Seqno, Timestamp};
@@ -29,14 +29,14 @@ const LOG_SEGMENTS_MAX: u64 = 4;
 const MEMTABLE_BYTES_MAX: usize = 64 << 20;
 /// A file of this size is read and written at a disk's best pace; a merge takes in about as much at a time.
 const TABLE_BYTES_MAX: u64 = 64 << 20;
-const LOCK: &str = "LOCK";
+pub(crate) const LOCK: &str = "LOCK";
 
 /// The parts of a database on disk.
 pub(crate) struct Durable {
     pub(crate) store: Arc<Store>,
     pub(crate) log: Arc<Log>,
     pub(crate) report: RecoveryReport,
-    context: Context,
+    pub(crate) context: Context,
     gate: Arc<LogGate>,
     log_bytes_max: u64,
     /// The log's end when a flush was last asked for because of its length.
@@ -292,7 +292,7 @@ impl Opening {
         state.log = scan.state(state.log.start);
         if created {
             // Before CURRENT: where it is found, the names of the directories above it are durable.
-            self.sync_parents()?;
+            sync_parents(&*self.env.fs, &self.dir)?;
         }
         let manifest = Manifest::begin(context.clone(), state.clone(), recovered.number + 1)?;
 
@@ -378,21 +378,6 @@ impl Opening {
         Ok((context, recovered))
     }
 
-    /// Makes the names of a new database's directory and of those above it durable.
-    fn sync_parents(&self) -> Result<()> {
-        for parent in self.dir.ancestors().skip(1) {
-            match self.env.fs.sync_dir(parent) {
-                // A directory that may not be read was there before us: nothing in it is ours.
-                Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {}
-                outcome => {
-                    let doing = || format!("sync the directory {}", parent.display());
-                    outcome.map_err(|error| Error::io(doing(), error))?;
-                }
-            }
-        }
-        Ok(())
-    }
-
     fn store_options(&self) -> StoreOptions {
         let memory = self.options.memory_bytes;
         let memtable_bytes = self.options.memtable_bytes.unwrap_or((memory / 8).min(MEMTABLE_BYTES_MAX));
@@ -405,6 +390,21 @@ impl Opening {
             table_bytes: (2 * memtable_bytes as u64).min(TABLE_BYTES_MAX),
         }
     }
+}
+
+/// Makes the names of a new directory and of those above it durable.
+pub(crate) fn sync_parents(fs: &dyn FileSystem, dir: &Path) -> Result<()> {
+    for parent in dir.ancestors().skip(1) {
+        match fs.sync_dir(parent) {
+            // A directory that may not be read was there before us: nothing in it is ours.
+            Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {}
+            outcome => {
+                let doing = || format!("sync the directory {}", parent.display());
+                outcome.map_err(|error| Error::io(doing(), error))?;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// The log's records on their way back into the trees.

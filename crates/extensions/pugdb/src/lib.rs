@@ -25,6 +25,7 @@
 
 mod batch;
 mod builder;
+mod checkpoint;
 mod count;
 mod database;
 mod durability;

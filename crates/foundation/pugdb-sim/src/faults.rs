@@ -15,8 +15,12 @@ pub enum CallKind {
     Open,
     /// `FileSystem::rename`; the path is the old name.
     Rename,
+    /// `FileSystem::link`; the path is the first name.
+    Link,
     /// `FileSystem::remove`.
     Remove,
+    /// `FileSystem::remove_dir`.
+    RemoveDir,
     /// `FileSystem::create_dir_all`.
     CreateDir,
     /// `FileSystem::sync_dir`.
@@ -52,7 +56,9 @@ impl fmt::Display for CallKind {
             Self::Create => "create",
             Self::Open => "open",
             Self::Rename => "rename",
+            Self::Link => "link",
             Self::Remove => "remove",
+            Self::RemoveDir => "remove_dir",
             Self::CreateDir => "create_dir",
             Self::SyncDir => "sync_dir",
             Self::List => "list",

@@ -4,6 +4,7 @@
 #![expect(clippy::format_collect, reason = "lines of JSON read best as they are; nothing here is hot")]
 
 mod bench;
+mod checkpoint;
 mod command;
 mod damage;
 mod directory;

@@ -3,7 +3,7 @@
 use crate::command::pugdb;
 use crate::directory::read;
 
-const COMMANDS: [&str; 17] = [
+const COMMANDS: [&str; 19] = [
     "serve",
     "shell",
     "get",
@@ -12,6 +12,7 @@ const COMMANDS: [&str; 17] = [
     "exists",
     "scan",
     "keyspace",
+    "checkpoint",
     "stats",
     "verify",
     "compact",

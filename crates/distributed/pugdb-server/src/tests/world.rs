@@ -115,8 +115,16 @@ impl FileSystem for WatchedFiles {
         OsFileSystem.rename(from, to)
     }
 
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        OsFileSystem.link(from, to)
+    }
+
     fn remove(&self, path: &Path) -> io::Result<()> {
         OsFileSystem.remove(path)
+    }
+
+    fn remove_dir(&self, path: &Path) -> io::Result<()> {
+        OsFileSystem.remove_dir(path)
     }
 
     fn create_dir_all(&self, path: &Path) -> io::Result<()> {

@@ -4,6 +4,7 @@
 //! and one sync answers everybody who waits for a position at or before it. Write path, steps 4 and 7
 //! (`docs/internals/write-path.md`).
 
+mod copy;
 mod creation;
 mod inspect;
 mod job;
@@ -20,11 +21,12 @@ use parking_lot::Mutex;
 use pugdb_core::env::{Event, File, JobHandle};
 use pugdb_core::{Error, Lsn, Result, StreamId};
 
+pub use copy::PinnedLog;
 pub use creation::Creation;
 pub(crate) use inspect::inspect;
 pub use record::{RecordHead, RecordKind};
 pub use recover::{Cut, LogState, OldSegment, Scan, ScannedRecord, scan};
-pub use segment::SegmentPlace;
+pub use segment::{SegmentPlace, parse_name};
 
 use crate::file::Context;
 use crate::frame::Section;

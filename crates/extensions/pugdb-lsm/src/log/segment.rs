@@ -60,7 +60,7 @@ pub(super) fn file_name(stream: StreamId, number: u64) -> String {
 }
 
 /// Reads a file name that [`file_name`] made.
-pub(crate) fn parse_name(name: &str) -> Option<(StreamId, u64)> {
+pub fn parse_name(name: &str) -> Option<(StreamId, u64)> {
     let (stream, number) = name.strip_suffix(".log")?.split_once('-')?;
     Some((StreamId(stream.parse().ok()?), number.parse().ok()?))
 }

@@ -8,6 +8,7 @@
 //! everything in it, the manifest names it, readers see it, the log is trimmed. The store knows the log only through
 //! [`Gate`].
 
+mod checkpoint;
 mod compaction;
 mod flush;
 mod grace;
@@ -32,6 +33,7 @@ use pugdb_core::env::{Event, JobHandle, Next};
 use pugdb_core::snapshots::Snapshots;
 use pugdb_core::{Error, FileId, Key, KeyspaceId, Result, Seqno, Timestamp};
 
+pub use checkpoint::PinnedStore;
 pub use pick::CompactionPolicy;
 pub use verify::StoreVerify;
 
@@ -305,14 +307,14 @@ impl Store {
 
     /// A keyspace ends. Readers with older snapshots keep its tree.
     pub fn drop_keyspace(&self, id: KeyspaceId, at: Seqno) {
-        // The lock is let go here: counting the runs takes it again.
-        let removed = self.trees.write().remove(&id);
-        if let Some(tree) = removed {
+        if let Some(tree) = self.tree(id) {
+            // First: who looks for all trees finds it in one place or the other.
+            self.dropped.lock().insert(id, Arc::clone(&tree));
+            self.trees.write().remove(&id);
             tree.mark_dropped();
             for memtable in &tree.version().memtables {
                 self.forget_bytes(memtable.forget());
             }
-            self.dropped.lock().insert(id, tree);
             self.count_runs();
         }
         self.pending.lock().push((at, Edit::Drop { keyspace: id }));

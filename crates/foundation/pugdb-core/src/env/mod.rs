@@ -68,11 +68,18 @@ pub trait FileSystem: Send + Sync {
     /// Opens an existing file.
     fn open(&self, path: &Path, access: Access) -> io::Result<Arc<dyn File>>;
 
-    /// Gives a file another name in the same directory, replacing what had it.
+    /// Gives a file another name in the same directory, replacing the file that had it; or a directory, to which the name
+    /// must be free.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+
+    /// Gives a file one more name, in any directory of the same file system. Fails when the name exists.
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()>;
 
     /// Removes a file's name.
     fn remove(&self, path: &Path) -> io::Result<()>;
+
+    /// Removes an empty directory.
+    fn remove_dir(&self, path: &Path) -> io::Result<()>;
 
     /// Makes a directory and its parents; fine when they exist.
     fn create_dir_all(&self, path: &Path) -> io::Result<()>;

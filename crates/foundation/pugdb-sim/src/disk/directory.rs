@@ -120,7 +120,9 @@ fn apply_half(names: &mut Names, change: &Change, keep_old: bool) {
         }
         Change::Rename { from, to, node } => {
             names.insert(to.clone(), *node);
-            if !keep_old && names.get(from) == Some(node) {
+            // A directory never has two names.
+            let moves = !keep_old || matches!(node, Node::Directory(_));
+            if moves && names.get(from) == Some(node) {
                 names.remove(from);
             }
         }

@@ -139,6 +139,16 @@ impl FileSystem for Part {
         self.0.call(&subject, |disk, _| disk.rename(&old, &new), |_, _, _| {})
     }
 
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let (old, new) = (plain(from)?, plain(to)?);
+        let subject = Subject { kind: CallKind::Link, path: &old, detail: Detail::To(&new) };
+        self.0.call(&subject, |disk, _| disk.link(&old, &new), |_, _, _| {})
+    }
+
+    fn remove_dir(&self, path: &Path) -> io::Result<()> {
+        self.0.simple_call(CallKind::RemoveDir, path, |disk| disk.remove_dir(path))
+    }
+
     fn remove(&self, path: &Path) -> io::Result<()> {
         self.0.simple_call(CallKind::Remove, path, |disk| disk.remove(path))
     }

@@ -28,7 +28,7 @@ struct Inode {
     content: Content,
     /// The space it takes.
     allocated: u64,
-    /// How many names it has now: none, one, or two after a rename that a power cut caught halfway.
+    /// How many names it has now: none, one, more by links or by a rename that a power cut caught halfway.
     links: u32,
     /// How many open handles it has.
     handles: u32,
@@ -96,9 +96,9 @@ impl Disk {
     }
 
     fn rename(&mut self, from: &Path, to: &Path) -> io::Result<()> {
-        let file = self.find_file(from)?;
         let (parent, old) = self.parent(from)?;
         let (new_parent, new) = self.parent(to)?;
+        let node = *self.directory(parent).names().get(old).ok_or(io::ErrorKind::NotFound)?;
         if parent != new_parent {
             return Err(io::ErrorKind::CrossesDevices.into());
         }
@@ -107,14 +107,37 @@ impl Disk {
         }
         let replaced = match self.directory(parent).names().get(new) {
             Some(Node::Directory(_)) => return Err(io::ErrorKind::IsADirectory.into()),
+            Some(Node::File(_)) if matches!(node, Node::Directory(_)) => {
+                return Err(io::ErrorKind::NotADirectory.into());
+            }
             Some(Node::File(replaced)) => Some(*replaced),
             None => None,
         };
-        let node = Node::File(file);
         self.change(parent, Change::Rename { from: old.to_owned(), to: new.to_owned(), node });
         if let Some(replaced) = replaced {
             self.unlink(replaced);
         }
+        Ok(())
+    }
+
+    fn link(&mut self, from: &Path, to: &Path) -> io::Result<()> {
+        let file = self.find_file(from)?;
+        let (parent, name) = self.parent(to)?;
+        if self.directory(parent).names().contains_key(name) {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        self.inode(file).links += 1;
+        self.change(parent, Change::Add { name: name.to_owned(), node: Node::File(file) });
+        Ok(())
+    }
+
+    fn remove_dir(&mut self, path: &Path) -> io::Result<()> {
+        let directory = self.find_directory(&parts(path)?)?;
+        let (parent, name) = self.parent(path)?;
+        if !self.directory(directory).names().is_empty() {
+            return Err(io::ErrorKind::DirectoryNotEmpty.into());
+        }
+        self.change(parent, Change::Remove { name: name.to_owned() });
         Ok(())
     }
 

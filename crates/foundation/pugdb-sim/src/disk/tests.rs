@@ -115,6 +115,61 @@ fn a_renamed_file_never_loses_both_names() {
 }
 
 #[test]
+fn a_linked_file_lives_as_long_as_one_of_its_names_and_takes_its_space_once() {
+    let world = with_file(1, b"pug");
+    let fs = world.env().fs;
+    fs.create_dir_all(Path::new("copy")).unwrap();
+    sync_dir(&world, "");
+    fs.link(Path::new("file"), Path::new("copy/file")).unwrap();
+    let exists = fs.link(Path::new("file"), Path::new("copy/file")).unwrap_err();
+    assert_eq!(exists.kind(), io::ErrorKind::AlreadyExists);
+    assert_eq!(fs.link(Path::new("gone"), Path::new("copy/x")).unwrap_err().kind(), io::ErrorKind::NotFound);
+    assert_eq!(world.used(), 3);
+    let cut = |world: &World| names(&world.power_cut_as(ContentFate::Lost, NameFate::Lost));
+    assert_eq!(cut(&world), ["file"], "the second name is not durable yet");
+    let world = world.kill();
+    let fs = world.env().fs;
+    sync_dir(&world, "copy");
+    fs.remove(Path::new("file")).unwrap();
+    sync_dir(&world, "");
+    let after = world.power_cut_as(ContentFate::Lost, NameFate::Lost);
+    assert_eq!((names(&after), after.used()), (vec!["copy/file".to_owned()], 3));
+    assert_eq!(after.read_file("copy/file").unwrap(), b"pug");
+    after.env().fs.remove(Path::new("copy/file")).unwrap();
+    assert_eq!(after.used(), 0);
+}
+
+#[test]
+fn a_directory_is_renamed_with_all_it_holds_and_never_has_two_names() {
+    let mut seen = BTreeSet::new();
+    for seed in 0..100 {
+        let world = World::new(seed);
+        world.write_file("old/file", b"pug").unwrap();
+        world.write_file("taken", b"").unwrap();
+        let fs = world.env().fs;
+        assert!(fs.rename(Path::new("old"), Path::new("taken")).is_err());
+        rename(&world, "old", "new");
+        assert_eq!(names(&world), ["new/file", "taken"]);
+        seen.insert(names(&world.power_cut_as(ContentFate::Lost, NameFate::Subset)));
+    }
+    let name = |dir: &str| vec![format!("{dir}/file"), "taken".to_owned()];
+    assert_eq!(seen, BTreeSet::from([name("old"), name("new")]));
+}
+
+#[test]
+fn only_an_empty_directory_is_removed() {
+    let world = World::new(1);
+    let fs = world.env().fs;
+    world.write_file("dir/file", b"pug").unwrap();
+    assert_eq!(fs.remove_dir(Path::new("dir")).unwrap_err().kind(), io::ErrorKind::DirectoryNotEmpty);
+    fs.remove(Path::new("dir/file")).unwrap();
+    fs.remove_dir(Path::new("dir")).unwrap();
+    assert_eq!(fs.list(Path::new("dir")).unwrap_err().kind(), io::ErrorKind::NotFound);
+    fs.create_dir_all(Path::new("dir")).unwrap();
+    assert_eq!(fs.list(Path::new("dir")).unwrap(), Vec::<String>::new());
+}
+
+#[test]
 fn a_failed_sync_is_not_made_good_by_the_next_one() {
     let world = with_file(1, &[0; 2048]);
     let file = open(&world, "file");

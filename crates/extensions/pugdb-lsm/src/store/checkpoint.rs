@@ -1,0 +1,83 @@
+//! The tables of one moment, held fast, and linked or copied into the directory of a checkpoint.
+
+use std::sync::Arc;
+
+use pugdb_core::coding::index;
+use pugdb_core::seam::{RangeRequest, Wait};
+use pugdb_core::{Error, FileId, Lsn, Result};
+
+use super::Store;
+use crate::file::Context;
+use crate::manifest::{State, TableEntry};
+use crate::table;
+use crate::tree::Version;
+
+/// Copied at once.
+const COPY_BYTES: u64 = 1 << 20;
+
+/// What the manifest said at one moment, and the tables that it named: none of them goes while this lives.
+pub struct PinnedStore {
+    context: Context,
+    /// What the manifest said.
+    pub state: State,
+    _versions: Vec<Arc<Version>>,
+}
+
+impl Store {
+    /// Holds the present tables fast, and with them what `pin_log` makes of the position from which the log is needed.
+    ///
+    /// # Errors
+    /// Those of `pin_log`.
+    pub fn pin<L>(&self, pin_log: impl FnOnce(Lsn) -> Result<L>) -> Result<(PinnedStore, L)> {
+        // Tables and log are trimmed only behind an edit, under this lock.
+        let manifest = self.manifest.lock();
+        let state = manifest.state().clone();
+        let log = pin_log(state.log.start)?;
+        // In this order: a tree that is dropped meanwhile is found among the dropped before it leaves the others.
+        let mut versions: Vec<Arc<Version>> = self.trees.read().values().map(|tree| tree.version()).collect();
+        versions.extend(self.dropped.lock().values().map(|tree| tree.version()));
+        drop(manifest);
+        Ok((PinnedStore { context: self.context.clone(), state, _versions: versions }, log))
+    }
+}
+
+impl PinnedStore {
+    /// Gives every table a name in the table directory of another context and makes the names durable. A table that
+    /// cannot be linked, because it lies in another file system or store, is copied.
+    ///
+    /// # Errors
+    /// What the disk says; `NotFound` when a table is gone.
+    pub fn place_tables(&self, context: &Context) -> Result<()> {
+        for entry in self.state.keyspaces.values().flat_map(|keyspace| &keyspace.tables) {
+            let id = entry.meta.id;
+            let (from, to) = (table::path(&self.context, id), table::path(context, id));
+            if context.env.fs.link(&from, &to).is_err() {
+                self.copy(context, entry).map_err(|error| error.at(format_args!("copy table {id}")))?;
+            }
+        }
+        let synced = context.env.fs.sync_dir(&context.table_dir());
+        synced.map_err(|error| Error::io("sync the directory of the tables", error))
+    }
+
+    fn copy(&self, context: &Context, entry: &TableEntry) -> Result<()> {
+        let (id, length) = (entry.meta.id, entry.meta.bytes);
+        let doing = |error| Error::io("write the copy", error);
+        let file = context.env.fs.create(&table::path(context, id)).map_err(doing)?;
+        let mut offset = 0;
+        while offset < length {
+            let bytes = self.read(id, offset, COPY_BYTES.min(length - offset))?;
+            file.write_at(&bytes, offset).map_err(doing)?;
+            offset += bytes.len() as u64;
+        }
+        file.sync_data().map_err(doing)
+    }
+
+    fn read(&self, file: FileId, offset: u64, length: u64) -> Result<bytes::Bytes> {
+        let request = RangeRequest { file, offset, length: index(length) };
+        let read = self.context.tables.read_ranges(&[request], Wait::Always)?;
+        let bytes = read.and_then(|mut ranges| ranges.pop()).filter(|bytes| bytes.len() as u64 == length);
+        bytes.ok_or_else(|| {
+            Error::internal("a table store returned other ranges than it was asked for; please report it")
+        })
+    }
+}
