@@ -128,20 +128,34 @@ fn what_gains_too_little_stays_as_it_is() {
 
 #[test]
 fn few_bytes_never_stand_for_more_than_a_block() {
+    let alike = || vec![7; BLOCK_BYTES_MAX + 1];
     for compression in ALL {
         let mut compressor = Compressor::new(compression).unwrap();
         // Zstandard would make a few KiB of it.
-        let alike = vec![7; BLOCK_BYTES_MAX + 1];
-        let packed = packed(&mut compressor, &alike);
-        assert!(alike.len() <= content_bytes_max(packed.len()), "{compression}");
-        assert_eq!(unpacked(&packed).unwrap(), alike);
+        let packed = packed(&mut compressor, &alike());
+        assert!(alike().len() <= content_bytes_max(packed.len()), "{compression}");
+        assert_eq!(unpacked(&packed).unwrap(), alike());
     }
-    for codec in 1..=4 {
-        let bomb =
-            [&[0; 100][..], &u32::try_from(BLOCK_BYTES_MAX + 1).unwrap().to_le_bytes(), &[codec]].concat();
-        assert_eq!(unpacked(&bomb).unwrap_err().kind(), ErrorKind::Corrupt);
-    }
+    // It would decompress, and is refused before it does.
+    let mut bomb = ::zstd::bulk::compress(&alike(), 1).unwrap();
+    bomb.extend_from_slice(&u32::try_from(alike().len()).unwrap().to_le_bytes());
+    bomb.push(Codec::Zstd as u8);
+    assert_eq!(unpacked(&bomb).unwrap_err().kind(), ErrorKind::Corrupt);
     assert_eq!(content_bytes_max(usize::MAX), CONTENT_BYTES_MAX);
+}
+
+#[test]
+fn content_of_another_length_than_is_said_is_an_error() {
+    let content = b"always the same, ".repeat(50);
+    for compression in &ALL[1..] {
+        let packed = packed(&mut Compressor::new(*compression).unwrap(), &content);
+        let length = packed.len() - TRAILER_BYTES;
+        for wrong in [0, 1, 849, 851, 1000, u32::MAX] {
+            let mut lying = packed.clone();
+            lying[length..length + 4].copy_from_slice(&wrong.to_le_bytes());
+            assert_eq!(unpacked(&lying).unwrap_err().kind(), ErrorKind::Corrupt, "{compression}: {wrong}");
+        }
+    }
 }
 
 #[test]
