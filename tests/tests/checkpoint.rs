@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use pugdb::{Builder, Compression, Database, Durability, ErrorKind, KeyspaceOptions, Result};
+use pugdb::{Builder, Compression, Database, Durability, ErrorKind, Keyspace, KeyspaceOptions, Result};
 use pugdb_core::seam::{Cipher, Plain};
 use pugdb_sim::{CallKind, ModelState, TestCipher, World};
 use pugdb_tests::crash::state;
@@ -295,10 +295,12 @@ fn what_cannot_be_is_refused() {
     assert!(world.files().iter().all(|(path, _)| !path.starts_with("other")));
 }
 
-/// Real threads and a real disk: each writer puts its next number into one keyspace and then into the other.
+/// Real threads and a real disk: each writer puts its next number into the first keyspace and then into the last. Between
+/// these two many memtables are sealed, so that writers come from one to the other meanwhile: tables alone are no prefix.
 #[test]
 fn copies_beside_writers_are_prefixes_across_keyspaces() {
-    const WRITERS: usize = 3;
+    const WRITERS: usize = 2;
+    const KEYSPACES: usize = 100;
     let dir = tempfile::tempdir().unwrap();
     let db = Database::builder()
         .memory_bytes(4 << 20)
@@ -307,7 +309,8 @@ fn copies_beside_writers_are_prefixes_across_keyspaces() {
         .durability(Durability::Os)
         .open(dir.path().join("db"))
         .unwrap();
-    let (first, second) = (db.keyspace("first").unwrap(), db.keyspace("second").unwrap());
+    let names: Vec<String> = (0..KEYSPACES).map(|number| format!("keyspace{number:02}")).collect();
+    let keyspaces: Vec<Keyspace> = names.iter().map(|name| db.keyspace(name).unwrap()).collect();
     let (is_over, written) = (AtomicBool::new(false), [const { AtomicU64::new(0) }; WRITERS]);
     /// A test that fails must not leave the writers at it for good.
     struct Over<'a>(&'a AtomicBool);
@@ -321,12 +324,12 @@ fn copies_beside_writers_are_prefixes_across_keyspaces() {
     std::thread::scope(|scope| {
         let _over = Over(&is_over);
         for (writer, written) in written.iter().enumerate() {
-            let (is_over, first, second) = (&is_over, first.clone(), second.clone());
+            let (is_over, keyspaces) = (&is_over, &keyspaces);
             scope.spawn(move || {
                 for number in 0_u64.. {
                     let key = [&[u8::try_from(writer).unwrap()][..], &number.to_be_bytes()].concat();
-                    first.put(&key, vec![7; 300]).unwrap();
-                    second.put(&key, vec![8; 30]).unwrap();
+                    keyspaces[0].put(&key, vec![7; 30]).unwrap();
+                    keyspaces[KEYSPACES - 1].put(&key, vec![7; 30]).unwrap();
                     written.store(number + 1, Ordering::Release);
                     if is_over.load(Ordering::Acquire) {
                         return;
@@ -334,7 +337,10 @@ fn copies_beside_writers_are_prefixes_across_keyspaces() {
                 }
             });
         }
-        for number in 0..8 {
+        for number in 0..4 {
+            let mut batch = db.batch();
+            keyspaces[1..KEYSPACES - 1].iter().for_each(|keyspace| batch.put(keyspace, b"between", b"1"));
+            batch.commit().unwrap();
             let before: Vec<u64> = written.iter().map(|written| written.load(Ordering::Acquire)).collect();
             let path = dir.path().join(format!("copy{number}"));
             db.checkpoint(&path).unwrap();
@@ -348,9 +354,9 @@ fn copies_beside_writers_are_prefixes_across_keyspaces() {
                     let numbers = keys.map(|key| u64::from_be_bytes(key[1..].try_into().unwrap()));
                     numbers.enumerate().map(|(place, number)| assert_eq!(place as u64, number)).count() as u64
                 };
-                let (ones, others) = (count("first"), count("second"));
+                let (ones, others) = (count(&names[0]), count(&names[KEYSPACES - 1]));
                 assert!(before <= others, "{others} of {before} that had returned before");
-                assert!(ones == others || ones == others + 1, "{ones} in the first, {others} in the second");
+                assert!(ones == others || ones == others + 1, "{ones} in the first, {others} in the last");
             }
         }
     });
