@@ -1,6 +1,8 @@
 //! A checkpoint is whole or not there, whatever call the machine stops at; it is a prefix of the commits, and neither of
 //! the two databases touches a byte of the other.
 
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by a panic")]
+
 use std::collections::BTreeMap;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -295,6 +297,15 @@ fn what_cannot_be_is_refused() {
     assert!(world.files().iter().all(|(path, _)| !path.starts_with("other")));
 }
 
+/// A test that fails must not leave the writers at it for good.
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Release);
+    }
+}
+
 /// Real threads and a real disk: each writer puts its next number into the first keyspace and then into the last. Between
 /// these two many memtables are sealed, so that writers come from one to the other meanwhile: tables alone are no prefix.
 #[test]
@@ -312,15 +323,6 @@ fn copies_beside_writers_are_prefixes_across_keyspaces() {
     let names: Vec<String> = (0..KEYSPACES).map(|number| format!("keyspace{number:02}")).collect();
     let keyspaces: Vec<Keyspace> = names.iter().map(|name| db.keyspace(name).unwrap()).collect();
     let (is_over, written) = (AtomicBool::new(false), [const { AtomicU64::new(0) }; WRITERS]);
-    /// A test that fails must not leave the writers at it for good.
-    struct Over<'a>(&'a AtomicBool);
-
-    impl Drop for Over<'_> {
-        fn drop(&mut self) {
-            self.0.store(true, Ordering::Release);
-        }
-    }
-
     std::thread::scope(|scope| {
         let _over = Over(&is_over);
         for (writer, written) in written.iter().enumerate() {
