@@ -1,5 +1,6 @@
 //! The tables of one moment, held fast, and linked or copied into the directory of a checkpoint.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use pugdb_core::coding::index;
@@ -48,8 +49,10 @@ impl PinnedStore {
     /// # Errors
     /// What the disk says; `NotFound` when a table is gone.
     pub fn place_tables(&self, context: &Context) -> Result<()> {
-        for entry in self.state.keyspaces.values().flat_map(|keyspace| &keyspace.tables) {
-            let id = entry.meta.id;
+        // Two entries can show parts of one file.
+        let entries = self.state.keyspaces.values().flat_map(|keyspace| &keyspace.tables);
+        let files: BTreeMap<FileId, &TableEntry> = entries.map(|entry| (entry.meta.id, entry)).collect();
+        for (id, entry) in files {
             let (from, to) = (table::path(&self.context, id), table::path(context, id));
             if context.env.fs.link(&from, &to).is_err() {
                 self.copy(context, entry).map_err(|error| error.at(format_args!("copy table {id}")))?;
