@@ -49,11 +49,11 @@ impl Client for PugdbClient<'_> {
     }
 
     fn scan(&mut self, start: &[u8], limit: usize, read: &mut dyn FnMut(&[u8], &[u8])) -> Result<()> {
-        self.0.keyspace.scan(start..).limit(limit).try_for_each(|entry| {
-            let (key, value) = entry?;
-            read(&key, &value);
-            Ok(())
-        })
+        let mut scan = self.0.keyspace.scan(start..).limit(limit);
+        while let Some((key, value)) = scan.next_ref()? {
+            read(key, value);
+        }
+        Ok(())
     }
 
     fn put_many(&mut self, entries: &[(Key, Vec<u8>)]) -> Result<()> {

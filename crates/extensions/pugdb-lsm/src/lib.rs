@@ -22,6 +22,7 @@ pub mod log;
 pub mod manifest;
 mod memtable;
 mod options;
+mod prefetch;
 mod sequencer;
 pub mod store;
 pub mod table;

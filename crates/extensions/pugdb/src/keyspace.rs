@@ -8,6 +8,7 @@ use parking_lot::RwLock;
 use pugdb_core::engine::{Counts, Engine, EngineKind, KeyRange};
 use pugdb_core::env::Env;
 use pugdb_core::memory::{Btree, Hash, Housekeeper};
+use pugdb_core::seam::{AtHand, Wait};
 use pugdb_core::snapshots::Snapshots;
 use pugdb_core::{Entry, EntryOptions, Error, KeyspaceId, Result, Seqno, Value};
 use pugdb_lsm::Tree;
@@ -397,6 +398,32 @@ impl Keyspace {
         Ok(self.get_entry(key)?.map(|entry| entry.value))
     }
 
+    /// The value of a key, if it is in memory: the disk is not touched, and nobody is waited for.
+    ///
+    /// It is for threads that must not stop, such as those of an asynchronous runtime. What is on disk stays there: ask for
+    /// it with [`get`](Self::get) where a wait does no harm, and it is in the cache for the next one.
+    ///
+    /// ```
+    /// use pugdb::AtHand;
+    ///
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let path = dir.path().join("data");
+    /// let db = pugdb::Database::open(&path)?;
+    /// let users = db.keyspace("users")?;
+    /// users.put(b"ada", b"1815")?;
+    /// db.flush()?;
+    /// assert_eq!(users.try_get(b"ada")?, AtHand::WouldBlock);
+    /// let year = users.get(b"ada")?;
+    /// assert_eq!(users.try_get(b"ada")?, AtHand::Yes(year));
+    /// # Ok::<(), pugdb::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub fn try_get(&self, key: impl AsRef<[u8]>) -> Result<AtHand<Option<Value>>> {
+        Ok(read::value(read::look(&self.inner, &self.space, key.as_ref(), None, Wait::Never)?))
+    }
+
     /// Gives the value to a closure, without a copy.
     ///
     /// ```
@@ -444,7 +471,8 @@ impl Keyspace {
         Ok(self.get_entry(key)?.is_some())
     }
 
-    /// The values of several keys as they are at one moment, in the order of the keys.
+    /// The values of several keys as they are at one moment, in the order of the keys. What has to come from the disk is
+    /// asked for in one call, for all of them.
     ///
     /// ```
     /// let db = pugdb::Database::in_memory()?;

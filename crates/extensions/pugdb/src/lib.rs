@@ -58,6 +58,7 @@ pub use ticket::CommitTicket;
 pub use watch::Watch;
 
 pub use pugdb_core::engine::{EngineKind, KeyRange};
+pub use pugdb_core::seam::AtHand;
 pub use pugdb_core::{DatabaseId, FileId, KeyspaceId};
 pub use pugdb_core::{Entry, EntryKind, EntryOptions, Error, ErrorKind, Key, Result, Timestamp, Value};
 pub use pugdb_core::{env, limits, seam};

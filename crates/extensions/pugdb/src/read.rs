@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use pugdb_core::engine::ReadPoint;
+use pugdb_core::seam::{AtHand, Wait};
 use pugdb_core::snapshots::SnapshotGuard;
 use pugdb_core::{Entry, Error, Result, Value};
 
 use crate::database::Inner;
-use crate::keyspace::Space;
+use crate::keyspace::{Keeper, Space};
 use crate::snapshot::Snapshot;
 
 /// A read point, and what keeps its versions alive.
@@ -41,8 +42,37 @@ pub(crate) fn get(
     key: &[u8],
     snapshot: Option<&Snapshot>,
 ) -> Result<Option<Entry>> {
-    let pinned = pin(inner, space, snapshot)?;
-    Ok(space.engine().get(key, pinned.point)?.map(|found| found.entry))
+    look(inner, space, key, snapshot, Wait::Always)?.waited()
+}
+
+/// One key, if it is at hand or `wait` is [`Wait::Always`].
+pub(crate) fn look(
+    inner: &Arc<Inner>,
+    space: &Space,
+    key: &[u8],
+    snapshot: Option<&Snapshot>,
+    wait: Wait,
+) -> Result<AtHand<Option<Entry>>> {
+    let looked = match (&space.keeper, snapshot, wait) {
+        // Nothing is pinned, so that readers write nothing that others read.
+        (Keeper::Lsm(tree), None, _) => {
+            inner.check_open()?;
+            tree.get_unpinned(key, wait, || {
+                let (seqno, now) = inner.snapshots.glance(inner.options.env.clock.now());
+                space.check_readable(seqno)?;
+                Ok(ReadPoint { seqno, now })
+            })
+        }
+        (_, _, Wait::Always) => {
+            let pinned = pin(inner, space, snapshot)?;
+            space.engine().get(key, pinned.point).map(AtHand::Yes)
+        }
+        (_, _, Wait::Never) => {
+            let pinned = pin(inner, space, snapshot)?;
+            space.engine().try_get(key, pinned.point)
+        }
+    };
+    Ok(looked?.map(|found| found.map(|found| found.entry)))
 }
 
 /// Several keys at one read point.
@@ -55,6 +85,11 @@ pub(crate) fn multi_get(
     let pinned = pin(inner, space, snapshot)?;
     let found = space.engine().multi_get(keys, pinned.point)?;
     Ok(found.into_iter().map(|found| found.map(|found| found.entry)).collect())
+}
+
+/// The value of an entry.
+pub(crate) fn value(looked: AtHand<Option<Entry>>) -> AtHand<Option<Value>> {
+    looked.map(|entry| entry.map(|entry| entry.value))
 }
 
 /// The values of entries.

@@ -1,11 +1,10 @@
 //! A scan as an iterator: asks the engine for batches, hands out entries.
 
-use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 
-use pugdb_core::engine::{BatchSize, Cursor, Direction, KeyRange};
-use pugdb_core::{Entry, Found, Key, Result, Value};
+use pugdb_core::engine::{BatchSize, Cursor, Direction, Entries, KeyRange, Parts};
+use pugdb_core::{Entry, Key, Result, Value};
 
 use crate::database::Inner;
 use crate::keyspace::Space;
@@ -14,13 +13,21 @@ use crate::snapshot::Snapshot;
 
 /// The first batch is small, for scans that look at a few entries; later ones grow.
 const FIRST_ENTRIES: usize = 16;
+/// A scan that says how many it wants gets so many at once.
+const FIRST_ENTRIES_LIMITED: usize = 128;
 const ENTRIES_MAX: usize = 1024;
+/// Room for so much of an entry is made beforehand.
+const ENTRY_BYTES: usize = 128;
 /// A batch holds at most this much, and always at least one entry.
 const BATCH_BYTES: usize = 256 << 10;
 
 /// The entries of a range, in order. It starts with the first `next`, and what it sees does not change after that.
 ///
-/// It yields keys with values; [`next_entry`](Self::next_entry) also gives expiry and meta byte. An error ends it.
+/// It yields keys with values; [`next_entry`](Self::next_entry) also gives expiry and meta byte, and
+/// [`next_ref`](Self::next_ref), the fastest way, lends both where they lie. An error ends it.
+///
+/// Entries come in batches of up to a thousand and a quarter of a mebibyte. Small keys and values that are kept share the
+/// memory of their batch; copy them when few are kept for long.
 ///
 /// ```
 /// let db = pugdb::Database::in_memory()?;
@@ -41,6 +48,7 @@ pub struct Scan {
     range: KeyRange,
     direction: Direction,
     left: usize,
+    parts: Parts,
     snapshot: Option<Snapshot>,
     state: State,
 }
@@ -49,7 +57,10 @@ enum State {
     Fresh,
     Running {
         cursor: Box<dyn Cursor>,
-        ready: VecDeque<(Key, Found)>,
+        batch: Entries,
+        /// How many of the batch were given out.
+        given: usize,
+        /// How many the next batch has.
         entries: usize,
         /// Keeps the versions that the cursor reads.
         _pinned: Pinned,
@@ -70,6 +81,7 @@ impl Scan {
             range,
             direction: Direction::Forward,
             left: usize::MAX,
+            parts: Parts::All,
             snapshot,
             state: State::Fresh,
         }
@@ -111,6 +123,44 @@ impl Scan {
         self
     }
 
+    /// Keys only: all values are empty, and none is copied. Call it before the first `next`.
+    ///
+    /// ```
+    /// let db = pugdb::Database::in_memory()?;
+    /// let users = db.keyspace("users")?;
+    /// users.put(b"ada", b"1815")?;
+    /// let (key, value) = users.scan(..).keys_only().next().unwrap()?;
+    /// assert_eq!((key.len(), value.len()), (3, 0));
+    /// # Ok::<(), pugdb::Error>(())
+    /// ```
+    #[must_use]
+    pub fn keys_only(mut self) -> Self {
+        self.parts = Parts::Keys;
+        self
+    }
+
+    /// The next key and its value, lent until the next call.
+    ///
+    /// ```
+    /// let db = pugdb::Database::in_memory()?;
+    /// let users = db.keyspace("users")?;
+    /// users.put(b"ada", b"1815")?;
+    /// users.put(b"bob", b"1920")?;
+    /// let (mut scan, mut bytes) = (users.scan(..), 0);
+    /// while let Some((key, value)) = scan.next_ref()? {
+    ///     bytes += key.len() + value.len();
+    /// }
+    /// assert_eq!(bytes, 14);
+    /// # Ok::<(), pugdb::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Keyspace::get`](crate::Keyspace::get). The scan is over then.
+    pub fn next_ref(&mut self) -> Result<Option<(&[u8], &[u8])>> {
+        let Some((batch, at)) = self.advance()? else { return Ok(None) };
+        Ok(batch.key_value(at))
+    }
+
     /// The next key with its whole entry.
     ///
     /// ```
@@ -125,33 +175,47 @@ impl Scan {
     /// # Errors
     /// As [`Keyspace::get`](crate::Keyspace::get). The scan is over then.
     pub fn next_entry(&mut self) -> Result<Option<(Key, Entry)>> {
+        let Some((batch, at)) = self.advance()? else { return Ok(None) };
+        Ok(batch.take(at).map(|(key, found)| (key, found.entry)))
+    }
+
+    /// The batch that holds the next entry, and its number there.
+    fn advance(&mut self) -> Result<Option<(&mut Entries, usize)>> {
         if self.left == 0 {
             return Ok(None);
         }
-        let next = self.advance();
-        match &next {
-            Ok(Some(_)) => self.left -= 1,
-            Ok(None) | Err(_) => self.state = State::Over,
+        if let Err(error) = self.bring() {
+            self.state = State::Over;
+            return Err(error);
         }
-        next
+        if !matches!(&self.state, State::Running { batch, given, .. } if *given < batch.len()) {
+            self.state = State::Over;
+        }
+        let State::Running { batch, given, .. } = &mut self.state else { return Ok(None) };
+        *given += 1;
+        self.left -= 1;
+        Ok(Some((batch, *given - 1)))
     }
 
-    fn advance(&mut self) -> Result<Option<(Key, Entry)>> {
+    /// Makes sure that there is an entry to give out, unless the scan is over.
+    fn bring(&mut self) -> Result<()> {
         if let State::Fresh = self.state {
             let pinned = pin(&self.inner, &self.space, self.snapshot.as_ref())?;
             let cursor = self.space.engine().scan(self.range.clone(), self.direction, pinned.point)?;
-            self.state =
-                State::Running { cursor, ready: VecDeque::new(), entries: FIRST_ENTRIES, _pinned: pinned };
+            let entries = if self.left <= FIRST_ENTRIES_LIMITED { self.left } else { FIRST_ENTRIES };
+            let mut batch = Entries::of(self.parts);
+            batch.reserve(entries, ENTRY_BYTES);
+            self.state = State::Running { cursor, batch, given: 0, entries, _pinned: pinned };
         }
-        let State::Running { cursor, ready, entries, .. } = &mut self.state else { return Ok(None) };
-        if ready.is_empty() {
+        let State::Running { cursor, batch, given, entries, .. } = &mut self.state else { return Ok(()) };
+        if *given == batch.len() {
             self.inner.check_open()?;
-            let mut batch = Vec::new();
-            cursor.fill(BatchSize { entries: (*entries).min(self.left), bytes: BATCH_BYTES }, &mut batch)?;
+            batch.clear();
+            *given = 0;
+            cursor.fill(BatchSize { entries: (*entries).min(self.left), bytes: BATCH_BYTES }, batch)?;
             *entries = (*entries * 4).min(ENTRIES_MAX);
-            ready.extend(batch);
         }
-        Ok(ready.pop_front().map(|(key, found)| (key, found.entry)))
+        Ok(())
     }
 }
 

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use pugdb_core::engine::{KeyRange, ReadPoint};
+use pugdb_core::seam::{AtHand, Wait};
 use pugdb_core::snapshots::SnapshotGuard;
 use pugdb_core::{Entry, Result, Value};
 
@@ -56,6 +57,26 @@ impl Snapshot {
     /// As [`Keyspace::get`], and `Invalid` when the keyspace belongs to another database.
     pub fn get(&self, keyspace: &Keyspace, key: impl AsRef<[u8]>) -> Result<Option<Value>> {
         Ok(self.get_entry(keyspace, key)?.map(|entry| entry.value))
+    }
+
+    /// The value of a key, if it is in memory: as [`Keyspace::try_get`].
+    ///
+    /// ```
+    /// use pugdb::AtHand;
+    ///
+    /// let db = pugdb::Database::in_memory()?;
+    /// let users = db.keyspace("users")?;
+    /// let snapshot = db.snapshot()?;
+    /// users.put(b"ada", b"1815")?;
+    /// assert_eq!(snapshot.try_get(&users, b"ada")?, AtHand::Yes(None));
+    /// # Ok::<(), pugdb::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub fn try_get(&self, keyspace: &Keyspace, key: impl AsRef<[u8]>) -> Result<AtHand<Option<Value>>> {
+        let looked = read::look(&keyspace.inner, &keyspace.space, key.as_ref(), Some(self), Wait::Never);
+        Ok(read::value(looked?))
     }
 
     /// The whole entry of a key.

@@ -2,10 +2,12 @@
 
 use std::ops::Bound;
 
+pub use crate::entries::{Entries, Parts};
 use crate::entry::{Found, Key, Timestamp};
 use crate::error::Result;
 use crate::ids::Seqno;
 use crate::ops::Ops;
+use crate::seam::AtHand;
 
 /// Where in history a read looks: at everything up to `seqno`, with expiry judged at `now`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -247,6 +249,11 @@ impl Room {
         self.left.bytes = self.left.bytes.saturating_sub(bytes);
         true
     }
+
+    /// True when no other entry fits.
+    pub fn is_full(&self) -> bool {
+        !self.is_empty && self.left.entries == 0
+    }
 }
 
 /// How many entries there are, and how long that stays true by itself.
@@ -277,7 +284,7 @@ const COUNT_BATCH: BatchSize = BatchSize { entries: 1024, bytes: 1 << 20 };
 /// A scan under way. It owns what it needs; dropping it ends the scan.
 pub trait Cursor: Send {
     /// Appends the next live entries to `out`, in order. Appending nothing means the scan is over.
-    fn fill(&mut self, size: BatchSize, out: &mut Vec<(Key, Found)>) -> Result<()>;
+    fn fill(&mut self, size: BatchSize, out: &mut Entries) -> Result<()>;
 }
 
 /// One keyspace's entries. Operations come from one writer at a time, in the order of their seqnos; reads come from
@@ -297,6 +304,11 @@ pub trait Engine: Send + Sync {
     /// a [`SnapshotGuard`](crate::snapshots::SnapshotGuard), or versions it needs could be forgotten meanwhile.
     fn get(&self, key: &[u8], point: ReadPoint) -> Result<Option<Found>>;
 
+    /// [`get`](Self::get) without a wait for a slow medium.
+    fn try_get(&self, key: &[u8], point: ReadPoint) -> Result<AtHand<Option<Found>>> {
+        self.get(key, point).map(AtHand::Yes)
+    }
+
     /// [`get`](Self::get) for several keys, in their order.
     fn multi_get(&self, keys: &[&[u8]], point: ReadPoint) -> Result<Vec<Option<Found>>> {
         keys.iter().map(|key| self.get(key, point)).collect()
@@ -315,13 +327,14 @@ pub trait Engine: Send + Sync {
     /// As [`scan`](Self::scan).
     fn count(&self, range: KeyRange, point: ReadPoint) -> Result<Counts> {
         let mut cursor = self.scan(range, Direction::Forward, point)?;
-        let (mut counts, mut batch) = (Counts::default(), Vec::new());
+        let (mut counts, mut batch) = (Counts::default(), Entries::of(Parts::Keys));
         loop {
             cursor.fill(COUNT_BATCH, &mut batch)?;
             if batch.is_empty() {
                 return Ok(counts);
             }
-            batch.drain(..).for_each(|(_, found)| counts.add(found.entry.expires_at));
+            (0..batch.len()).filter_map(|at| batch.get(at)).for_each(|(_, op)| counts.add(op.expires_at));
+            batch.clear();
         }
     }
 }

@@ -308,7 +308,7 @@ pub fn encode(key: &Key, entry: &Entry, out: &mut Vec<u8>) {
 }
 
 /// An operation as it lies in a buffer: nothing copied yet.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct RawOp<'a> {
     /// The key.
     pub key: &'a [u8],
@@ -340,44 +340,48 @@ impl<'a> RawOp<'a> {
     /// `Corrupt` when the bytes are no operation.
     pub fn decode(reader: &mut Reader<'a>) -> Result<Self> {
         let flags = reader.u8()?;
-        if flags & RESERVED != 0 {
-            return Err(Error::corrupt("an entry has flags this version does not know"));
-        }
-        let kind = match flags & KIND_MASK {
-            KIND_PUT => EntryKind::Put,
-            KIND_DELETE => EntryKind::Delete,
-            _ => return Err(Error::corrupt("an entry has a kind this version does not know")),
-        };
+        let kind = kind_of(flags)?;
         let key_length = reader.length()?;
         let value_length = if kind == EntryKind::Put { reader.length()? } else { 0 };
         if key_length > limits::KEY_BYTES_MAX || value_length > limits::VALUE_BYTES_MAX {
             return Err(Error::corrupt("an entry is longer than an entry can be"));
         }
-        let meta = if flags & HAS_META != 0 { reader.u8()? } else { 0 };
-        let expires_at = (flags & HAS_EXPIRY != 0).then(|| reader.u64()).transpose()?.map(Timestamp);
-        let seal = (flags & HAS_SEAL != 0).then(|| reader.u64()).transpose()?.map(SealId);
-        let stamp = (flags & HAS_STAMP != 0).then(|| reader.array()).transpose()?.map(Stamp);
+        let fields = Self::decode_fields(flags, reader)?;
         let key = reader.take(key_length)?;
         let value = reader.take(value_length)?;
-        Ok(Self { key, kind, meta, expires_at, seal, stamp, value })
+        Ok(Self { key, value, ..fields })
     }
 
     /// Appends the operation: flags, key length, value length, optional fields, key, value.
     pub fn encode(&self, out: &mut Vec<u8>) {
-        let mut flags = match self.kind {
-            EntryKind::Put => KIND_PUT,
-            EntryKind::Delete => KIND_DELETE,
-        };
-        flags |= if self.meta == 0 { 0 } else { HAS_META };
-        flags |= self.expires_at.map_or(0, |_| HAS_EXPIRY);
-        flags |= self.seal.map_or(0, |_| HAS_SEAL);
-        flags |= self.stamp.map_or(0, |_| HAS_STAMP);
         out.reserve(FIELDS_BYTES_MAX + self.key.len() + self.value.len());
-        out.push(flags);
+        out.push(self.flags());
         put_varint(out, self.key.len() as u64);
         if self.kind == EntryKind::Put {
             put_varint(out, self.value.len() as u64);
         }
+        self.put_fields(out);
+        out.extend_from_slice(self.key);
+        if self.kind == EntryKind::Put {
+            out.extend_from_slice(self.value);
+        }
+    }
+
+    /// The flags byte: the kind, and which [fields](Self::put_fields) there are. A plain put's is 0.
+    pub fn flags(&self) -> u8 {
+        let flag = |is_there: bool, flag: u8| if is_there { flag } else { 0 };
+        let kind = match self.kind {
+            EntryKind::Put => KIND_PUT,
+            EntryKind::Delete => KIND_DELETE,
+        };
+        kind | flag(self.meta != 0, HAS_META)
+            | flag(self.expires_at.is_some(), HAS_EXPIRY)
+            | flag(self.seal.is_some(), HAS_SEAL)
+            | flag(self.stamp.is_some(), HAS_STAMP)
+    }
+
+    /// Appends the fields that the flags tell of: meta, expiry, seal, stamp.
+    pub fn put_fields(&self, out: &mut Vec<u8>) {
         if self.meta != 0 {
             out.push(self.meta);
         }
@@ -390,14 +394,42 @@ impl<'a> RawOp<'a> {
         if let Some(Stamp(stamp)) = self.stamp {
             out.extend_from_slice(&stamp);
         }
-        out.extend_from_slice(self.key);
-        if self.kind == EntryKind::Put {
-            out.extend_from_slice(self.value);
-        }
+    }
+
+    /// How many bytes [`put_fields`](Self::put_fields) appends.
+    pub fn fields_bytes(&self) -> usize {
+        let field = |is_there: bool, bytes: usize| if is_there { bytes } else { 0 };
+        field(self.meta != 0, 1)
+            + field(self.expires_at.is_some(), 8)
+            + field(self.seal.is_some(), 8)
+            + field(self.stamp.is_some(), 16)
+    }
+
+    /// Reads what [`put_fields`](Self::put_fields) has written. Key and value are empty.
+    ///
+    /// # Errors
+    /// `Corrupt` when the flags are unknown or the fields are not there.
+    pub fn decode_fields(flags: u8, reader: &mut Reader<'a>) -> Result<Self> {
+        let kind = kind_of(flags)?;
+        let meta = if flags & HAS_META != 0 { reader.u8()? } else { 0 };
+        let expires_at = (flags & HAS_EXPIRY != 0).then(|| reader.u64()).transpose()?.map(Timestamp);
+        let seal = (flags & HAS_SEAL != 0).then(|| reader.u64()).transpose()?.map(SealId);
+        let stamp = (flags & HAS_STAMP != 0).then(|| reader.array()).transpose()?.map(Stamp);
+        Ok(Self { key: &[], kind, meta, expires_at, seal, stamp, value: &[] })
+    }
+
+    /// A plain put: no field is there.
+    pub fn put(key: &'a [u8], value: &'a [u8]) -> Self {
+        Self { key, kind: EntryKind::Put, meta: 0, expires_at: None, seal: None, stamp: None, value }
+    }
+
+    /// True when a reader at `now` sees a value here: neither deleted nor expired.
+    pub fn is_live(&self, now: Timestamp) -> bool {
+        self.kind == EntryKind::Put && self.expires_at.is_none_or(|at| now < at)
     }
 
     /// The entry, its value made by `share`.
-    pub fn entry(&self, share: &dyn Fn(&'a [u8]) -> Bytes) -> Entry {
+    pub fn entry(&self, share: impl FnOnce(&'a [u8]) -> Bytes) -> Entry {
         Entry {
             kind: self.kind,
             meta: self.meta,
@@ -406,6 +438,17 @@ impl<'a> RawOp<'a> {
             stamp: self.stamp,
             value: Value(share(self.value)),
         }
+    }
+}
+
+fn kind_of(flags: u8) -> Result<EntryKind> {
+    if flags & RESERVED != 0 {
+        return Err(Error::corrupt("an entry has flags this version does not know"));
+    }
+    match flags & KIND_MASK {
+        KIND_PUT => Ok(EntryKind::Put),
+        KIND_DELETE => Ok(EntryKind::Delete),
+        _ => Err(Error::corrupt("an entry has a kind this version does not know")),
     }
 }
 

@@ -21,6 +21,7 @@ compile_error!("PugDB is written for Linux and macOS; their file semantics are w
 
 pub mod coding;
 pub mod engine;
+mod entries;
 pub mod entry;
 pub mod env;
 pub mod error;

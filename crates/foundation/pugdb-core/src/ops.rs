@@ -133,7 +133,7 @@ impl RawOp<'_> {
 
     /// An entry of its own.
     pub fn to_entry(&self) -> Entry {
-        self.entry(&|value| Bytes::copy_from_slice(value))
+        self.entry(Bytes::copy_from_slice)
     }
 
     /// A key of its own.

@@ -147,6 +147,45 @@ pub enum Wait {
     Never,
 }
 
+/// What a read that may not wait has to say.
+///
+/// ```
+/// use pugdb_core::seam::AtHand;
+///
+/// let looked: AtHand<Option<&str>> = AtHand::Yes(Some("1815"));
+/// assert_eq!(looked.map(|year| year.is_some()), AtHand::Yes(true));
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AtHand<T> {
+    /// The answer was in memory.
+    Yes(T),
+    /// It has to come from a slow medium, which was not touched: ask on a thread that may wait.
+    WouldBlock,
+}
+
+impl<T> AtHand<T> {
+    /// The answer changed, if there is one.
+    pub fn map<U>(self, change: impl FnOnce(T) -> U) -> AtHand<U> {
+        match self {
+            Self::Yes(answer) => AtHand::Yes(change(answer)),
+            Self::WouldBlock => AtHand::WouldBlock,
+        }
+    }
+
+    /// The answer to one who would have waited.
+    ///
+    /// # Errors
+    /// `Internal` when there is none.
+    pub fn waited(self) -> Result<T> {
+        match self {
+            Self::Yes(answer) => Ok(answer),
+            Self::WouldBlock => {
+                Err(crate::Error::internal("a table store that may wait did not; please report it"))
+            }
+        }
+    }
+}
+
 /// Where table bytes come from: local files, or tiers.
 pub trait TableStore: Send + Sync {
     /// Reads several pieces of several files in one call, in the order of the requests. `None` when `wait` is

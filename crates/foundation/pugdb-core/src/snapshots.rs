@@ -32,12 +32,13 @@ use crate::ids::Seqno;
 pub struct Snapshots {
     /// The latest time that a read or a write was given. Snapshots read it under the lock below.
     time: AtomicU64,
+    /// The newest published operation. Changed under the lock below.
+    visible: AtomicU64,
     state: Mutex<State>,
 }
 
 #[derive(Debug)]
 struct State {
-    visible: Seqno,
     /// The places of live snapshots, each once. Neither seqno nor moment ever goes back, so both ascend, and no memory
     /// is asked for while few are alive.
     live: VecDeque<Place>,
@@ -54,25 +55,36 @@ struct Place {
 impl Snapshots {
     /// Starts with everything up to `visible` published.
     pub fn new(visible: Seqno) -> Arc<Self> {
-        let state = State { visible, live: VecDeque::new() };
-        Arc::new(Self { time: AtomicU64::new(0), state: Mutex::new(state) })
+        let (time, visible) = (AtomicU64::new(0), AtomicU64::new(visible.0));
+        Arc::new(Self { time, visible, state: Mutex::new(State { live: VecDeque::new() }) })
     }
 
     /// Makes every operation up to `seqno` visible. Publishing never goes back.
     pub fn publish(&self, seqno: Seqno) {
-        let mut state = self.state.lock();
-        state.visible = state.visible.max(seqno);
+        let _state = self.state.lock();
+        self.visible.fetch_max(seqno.0, Ordering::AcqRel);
     }
 
     /// The newest published operation.
     pub fn visible(&self) -> Seqno {
-        self.state.lock().visible
+        Seqno(self.visible.load(Ordering::Acquire))
+    }
+
+    /// Everything visible, when the calendar says `now`, for a look that holds nothing. It is for a reader that has got hold
+    /// of its engine's structures *before* it asks: no version that it needs had been forgotten then, because every horizon
+    /// until then was at or below this.
+    pub fn glance(&self, now: Timestamp) -> (Seqno, Timestamp) {
+        let seqno = self.visible();
+        let time = self.time();
+        (seqno, if time < now { self.advance(now) } else { time })
     }
 
     /// The oldest read point that exists or can still come into being.
     pub fn horizon(&self) -> Seqno {
         let state = self.state.lock();
-        state.live.front().map_or(state.visible, |oldest| oldest.seqno.min(state.visible))
+        // Under the lock: whoever takes a snapshot after this sees this or more.
+        let visible = self.visible();
+        state.live.front().map_or(visible, |oldest| oldest.seqno.min(visible))
     }
 
     /// The time after the calendar has said `now`: never behind one that was given before.
@@ -104,7 +116,7 @@ impl Snapshots {
     #[must_use]
     pub fn take_at(self: &Arc<Self>, now: Timestamp) -> SnapshotGuard {
         let mut state = self.state.lock();
-        let (seqno, now) = (state.visible, self.advance(now));
+        let (seqno, now) = (self.visible(), self.advance(now));
         match state.live.back_mut().filter(|last| (last.seqno, last.now) == (seqno, now)) {
             Some(last) => last.snapshots += 1,
             None => state.live.push_back(Place { seqno, now, snapshots: 1 }),
@@ -186,6 +198,17 @@ mod tests {
         assert_eq!(snapshots.expiry_horizon(), Timestamp(50));
         drop(copy);
         assert_eq!((snapshots.expiry_horizon(), snapshots.live()), (Timestamp(90), 1));
+    }
+
+    #[test]
+    fn a_glance_sees_what_a_snapshot_would_and_holds_nothing() {
+        let snapshots = Snapshots::new(Seqno(1));
+        assert_eq!(snapshots.glance(Timestamp(50)), (Seqno(1), Timestamp(50)));
+        snapshots.publish(Seqno(3));
+        assert_eq!(snapshots.glance(Timestamp(20)), (Seqno(3), Timestamp(50)));
+        assert_eq!((snapshots.live(), snapshots.time()), (0, Timestamp(50)));
+        snapshots.publish(Seqno(2));
+        assert_eq!((snapshots.visible(), snapshots.horizon()), (Seqno(3), Seqno(3)));
     }
 
     #[test]

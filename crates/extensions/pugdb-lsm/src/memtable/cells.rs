@@ -25,7 +25,9 @@ use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicPtr, Ordering};
 
 use bytes::Bytes;
-use pugdb_core::{Entry, EntryKind, Found, RawOp, SealId, Seqno, Stamp, Timestamp, Value};
+use pugdb_core::{EntryKind, Found, RawOp, SealId, Seqno, Stamp, Timestamp};
+
+use crate::prefetch::prefetch_at;
 
 /// The first chunk; the next ones double up to the last size. An idle keyspace costs no chunk at all.
 const CHUNK_BYTES_MIN: usize = 4 << 10;
@@ -137,6 +139,11 @@ impl<'a> Node<'a> {
         unsafe { self.head.as_ref() }
     }
 
+    /// Asks for it before it is needed.
+    pub(super) fn prefetch(self) {
+        prefetch_at(self.head.as_ptr());
+    }
+
     pub(super) fn seqno(self) -> Seqno {
         Seqno(self.head().seqno)
     }
@@ -176,10 +183,7 @@ impl<'a> Node<'a> {
 
     /// The entry, with the value as `share` makes it.
     pub(super) fn found(self, share: impl FnOnce(&'a [u8]) -> Bytes) -> Found {
-        let op = self.raw(&[]);
-        let value = Value::new(share(op.value)).expect("it was a value when it was put");
-        let RawOp { kind, meta, expires_at, seal, stamp, .. } = op;
-        Found { seqno: self.seqno(), entry: Entry { kind, meta, expires_at, seal, stamp, value } }
+        Found { seqno: self.seqno(), entry: self.raw(&[]).entry(share) }
     }
 
     /// What it says about `key`, where it lies.
@@ -359,6 +363,11 @@ pub(super) fn head_of(key: &[u8]) -> Head {
 impl Item {
     pub(super) fn new(cell: Cell<'_>) -> Self {
         Self { head: head_of(cell.key()), address: cell.address() }
+    }
+
+    /// Asks for its cell before it is needed.
+    pub(super) fn prefetch(self) {
+        prefetch_at(ptr::without_provenance::<CellHead>(self.address));
     }
 
     /// Its cell.

@@ -20,6 +20,9 @@ const TAIL_ITEMS: usize = 64;
 /// The writer merges up to here, which takes it some 30 microseconds once in so many keys.
 const WRITER_MERGE_ITEMS: usize = 4096;
 
+/// A scan asks for the cells of keys so many keys before it comes to them.
+const KEYS_AHEAD: usize = 4;
+
 /// Sorted keys.
 type Run = Arc<[Item]>;
 
@@ -237,11 +240,21 @@ impl KeyScan {
         }
         let (number, item) = best?;
         let left = &mut self.sources[number].left;
-        match self.direction {
-            Direction::Forward => left.start += 1,
-            Direction::Reverse => left.end -= 1,
+        let ahead = match self.direction {
+            Direction::Forward => {
+                left.start += 1;
+                left.start.checked_add(KEYS_AHEAD)
+            }
+            Direction::Reverse => {
+                left.end -= 1;
+                left.end.checked_sub(1 + KEYS_AHEAD)
+            }
+        };
+        let source = &self.sources[number];
+        if let Some(item) = ahead.and_then(|ahead| source.run.get(ahead)) {
+            item.prefetch();
         }
-        if left.start == left.end {
+        if source.left.is_empty() {
             self.sources.swap_remove(number);
         }
         Some(item)

@@ -44,29 +44,14 @@ impl Model {
     }
 }
 
-/// All of a range, taken in batches of so many entries.
-fn scan(
-    memtable: &Arc<Memtable>,
-    range: &KeyRange,
-    direction: Direction,
-    seqno: Seqno,
-    batch: usize,
-) -> Vec<(Key, Found)> {
+/// All of a range.
+fn scan(memtable: &Arc<Memtable>, range: &KeyRange, direction: Direction, seqno: Seqno) -> Vec<(Key, Found)> {
     let (mut scan, mut out) = (memtable.scan(range, direction, seqno), Vec::new());
-    while scan.peek().is_some() {
-        let mut peeked = Vec::new();
-        while peeked.len() < batch
-            && let Some(peek) = scan.peek()
-        {
-            let entry = (peek.seqno, peek.kind, peek.expires_at, peek.value_bytes);
-            peeked.push((Key::copy(peek.key).unwrap(), entry));
-            scan.pick();
-        }
-        let taken: Vec<_> = scan.take_picked().collect();
-        let entry =
-            |Found { seqno, entry }: &Found| (*seqno, entry.kind, entry.expires_at, entry.value.len());
-        assert!(peeked.into_iter().eq(taken.iter().map(|(key, found)| (key.clone(), entry(found)))));
-        out.extend(taken);
+    while let Some(peek) = scan.peek() {
+        assert_eq!(scan.peek_key(), Some((peek.op.key, peek.seqno)));
+        let entry = peek.op.entry(|value| scan.share(value));
+        out.push((Key::copy(peek.op.key).unwrap(), Found { seqno: peek.seqno, entry }));
+        scan.advance();
     }
     out
 }
@@ -111,7 +96,7 @@ fn a_random_life_equals_a_sorted_map() {
             let (key, seqno) = (random_op(&mut random, keys).key, Seqno(random.u64(..=count + 1)));
             assert_eq!(memtable.get(&key, seqno), model.get(&key, seqno), "seed {seed}");
         }
-        for round in 0..40 {
+        for _ in 0..40 {
             let mut bound = || {
                 let key = random_op(&mut random, keys).key.to_vec();
                 [Bound::Included(key.clone()), Bound::Excluded(key), Bound::Unbounded][random.usize(..3)]
@@ -119,10 +104,9 @@ fn a_random_life_equals_a_sorted_map() {
             };
             let range = KeyRange { start: bound(), end: bound() };
             let seqno = Seqno(random.u64(..=count + 1));
-            let batch = [1, 7, 10_000][round % 3];
             for direction in [Direction::Forward, Direction::Reverse] {
                 let (found, expected) =
-                    (scan(&memtable, &range, direction, seqno, batch), model.scan(&range, direction, seqno));
+                    (scan(&memtable, &range, direction, seqno), model.scan(&range, direction, seqno));
                 assert!(
                     found == expected,
                     "seed {seed}, {range:?}, {direction:?}, {seqno}: {} and {}",
@@ -135,7 +119,7 @@ fn a_random_life_equals_a_sorted_map() {
         let (mut after, mut is_over) = (None, false);
         while !is_over {
             let mut visit = |seqno, op: &RawOp<'_>| {
-                let entry = op.entry(&|value| Bytes::copy_from_slice(value));
+                let entry = op.entry(Bytes::copy_from_slice);
                 versions.push((Key::copy(op.key)?, Found { seqno, entry }));
                 Ok(())
             };
@@ -210,7 +194,7 @@ fn readers_beside_the_writer_see_all_that_was_published() {
                     assert!(found.seqno.0 >= number && found.seqno.0 <= point);
                     if random.u8(..20) == 0 {
                         let direction = if random.bool() { Direction::Forward } else { Direction::Reverse };
-                        let all = scan(memtable, &KeyRange::all(), direction, Seqno(point), usize::MAX);
+                        let all = scan(memtable, &KeyRange::all(), direction, Seqno(point));
                         let ascends = all.windows(2).all(|pair| match direction {
                             Direction::Forward => pair[0].0 < pair[1].0,
                             Direction::Reverse => pair[0].0 > pair[1].0,

@@ -188,7 +188,7 @@ impl Store {
         manifest: Manifest,
     ) -> Result<Arc<Self>> {
         let cache = Arc::new(BlockCache::new(options.cache_bytes));
-        let graveyard = Graveyard::new(&context, &cache);
+        let graveyard = Graveyard::new(&context);
         let mut trees = BTreeMap::new();
         for (&id, state) in
             manifest.state().keyspaces.iter().filter(|(_, state)| state.engine == EngineKind::Lsm)

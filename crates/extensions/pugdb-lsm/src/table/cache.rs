@@ -1,115 +1,217 @@
-//! Blocks kept in memory, verified and opened, up to a number of bytes. Second chance (CLOCK) decides who goes.
+//! Blocks kept in memory, verified and opened, up to a number of bytes. A hit is one load of a pointer and writes nothing
+//! that others read; second chance (CLOCK) decides who goes. Read path, step 3.
+//!
+//! Each open table has a slot for each of its blocks. A block that comes for a point read is kept among the others; one
+//! that a scan brings is on probation until somebody asks for it again, so a long scan displaces little.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 
+use arc_swap::{ArcSwapOption, Guard};
 use parking_lot::Mutex;
-use pugdb_core::FileId;
-use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::block::Block;
+use super::load::Flight;
 
-/// A part of the cache under one lock; smaller ones would hold no large block.
-const SHARD_BYTES_MIN: usize = 4 << 20;
-const SHARDS_MAX: usize = 16;
-/// What a block costs beside its content: map slot, queue slot, headers.
+/// What a block costs beside its content and columns: slot, place in a queue, headers.
 const SLOT_BYTES: usize = 160;
+/// One block takes no more than this part of the cache: it would displace all others.
+const BLOCK_PART_MAX: usize = 4;
+/// While more than this part is on probation, those go first.
+const PROBATION_PART: usize = 8;
 
 /// Blocks of all tables, bounded by bytes. A block that is still in use when it goes lives on until its last reader
 /// is done.
 pub struct BlockCache {
-    shards: Vec<Mutex<Shard>>,
-    shard_bytes: usize,
+    bytes_max: usize,
+    /// Guards what is kept and what goes. Hits do not look at it.
+    kept: Mutex<Kept>,
 }
 
-type BlockKey = (FileId, u64);
+/// For whom a block is loaded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// For a read of a key.
+    Point,
+    /// For a scan, which may never come back.
+    Scan,
+}
+
+/// The blocks of one open table that are in memory.
+pub(super) struct Slots {
+    blocks: Box<[ArcSwapOption<Block>]>,
+    /// Guards who reads a block that is missing.
+    pub(super) flights: Mutex<BTreeMap<usize, Arc<Flight>>>,
+}
+
+/// What a block in the cache says about itself.
+#[derive(Debug, Default)]
+pub(super) struct Mark {
+    /// Somebody has asked for it since it was asked whether it may go.
+    is_used: AtomicBool,
+    /// It is on probation no more. Changed under the cache's lock.
+    is_settled: AtomicBool,
+}
 
 #[derive(Default)]
-struct Shard {
-    slots: HashMap<BlockKey, Slot>,
-    /// Who is asked next whether it may go.
-    queue: VecDeque<BlockKey>,
+struct Kept {
+    probation: Queue,
+    settled: Queue,
+    /// At least so many places in the queues are of tables that are gone.
+    dead: usize,
+}
+
+/// Who is asked next whether it may go.
+#[derive(Default)]
+struct Queue {
+    places: VecDeque<Place>,
     bytes: usize,
 }
 
-struct Slot {
-    block: Block,
-    used: Used,
+struct Place {
+    slots: Weak<Slots>,
+    number: usize,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Used {
-    SinceAsked,
-    No,
+/// What has left the cache: dropped when its lock is free again, because it may be the last of a table.
+#[derive(Default)]
+struct Gone(Vec<(Option<Arc<Block>>, Arc<Slots>)>);
+
+impl Slots {
+    pub(super) fn new(blocks: usize) -> Arc<Self> {
+        let blocks = (0..blocks).map(|_| ArcSwapOption::empty()).collect();
+        Arc::new(Self { blocks, flights: Mutex::default() })
+    }
+
+    /// The block number `number`, if it is in memory. What is returned borrows it: no count is changed.
+    pub(super) fn get(&self, number: usize) -> Guard<Option<Arc<Block>>> {
+        let block = self.blocks[number].load();
+        if let Some(block) = &*block {
+            block.mark.set_used();
+        }
+        block
+    }
+
+    /// How many readers wait for another one to bring a block.
+    #[cfg(test)]
+    pub(super) fn waiting(&self, number: usize) -> usize {
+        // One count is the map's, and one the reader's.
+        self.flights.lock().get(&number).map_or(0, |flight| Arc::strong_count(flight) - 2)
+    }
+
+    /// What the slots take in memory.
+    pub(super) fn bytes(&self) -> usize {
+        size_of_val(&*self.blocks)
+    }
+}
+
+impl Mark {
+    /// Written only when it changes: the line stays with all who read it.
+    fn set_used(&self) {
+        if !self.is_used.load(Ordering::Relaxed) {
+            self.is_used.store(true, Ordering::Relaxed);
+        }
+    }
 }
 
 impl BlockCache {
     /// A cache of at most `bytes`; 0 turns it off.
     pub fn new(bytes: usize) -> Self {
-        let shards = (bytes / SHARD_BYTES_MIN).clamp(1, SHARDS_MAX);
-        Self { shard_bytes: bytes / shards, shards: (0..shards).map(|_| Mutex::default()).collect() }
+        Self { bytes_max: bytes, kept: Mutex::default() }
     }
 
     /// What the blocks take now: never more than the cache was given.
     pub fn bytes(&self) -> usize {
-        self.shards.iter().map(|shard| shard.lock().bytes).sum()
+        self.kept.lock().bytes()
     }
 
-    /// Drops the blocks of a table that is gone.
-    pub fn forget(&self, file: FileId) {
-        for shard in &self.shards {
-            let shard = &mut *shard.lock();
-            shard.queue.retain(|key| key.0 != file);
-            let bytes = &mut shard.bytes;
-            shard.slots.retain(|key, slot| {
-                let kept = key.0 != file;
-                *bytes -= if kept { 0 } else { cost(&slot.block) };
-                kept
-            });
+    /// Drops the blocks of a table that is closed.
+    pub(super) fn forget(&self, slots: &Slots) {
+        let mut blocks = Vec::new();
+        let mut kept = self.kept.lock();
+        for slot in &slots.blocks {
+            if let Some(block) = slot.swap(None) {
+                kept.queue_of(&block).bytes -= cost(&block);
+                blocks.push(block);
+            }
         }
+        kept.sweep(blocks.len());
+        drop(kept);
+        drop(blocks);
     }
 
-    /// The block at `offset` of `file`.
-    pub(super) fn get(&self, file: FileId, offset: u64) -> Option<Block> {
-        let key = (file, offset);
-        let mut shard = self.shard(key).lock();
-        let slot = shard.slots.get_mut(&key)?;
-        slot.used = Used::SinceAsked;
-        Some(slot.block.clone())
-    }
-
-    /// Keeps the block at `offset` of `file`, unless it is too large.
-    pub(super) fn insert(&self, file: FileId, offset: u64, block: &Block) {
-        if cost(block) <= self.shard_bytes {
-            let key = (file, offset);
-            self.shard(key).lock().insert(key, block.clone(), self.shard_bytes);
+    /// Keeps a block of a table, unless it is too large.
+    pub(super) fn insert(&self, slots: &Arc<Slots>, number: usize, block: &Arc<Block>, access: Access) {
+        let bytes = cost(block);
+        if bytes > self.bytes_max / BLOCK_PART_MAX {
+            return;
         }
-    }
-
-    fn shard(&self, (file, offset): BlockKey) -> &Mutex<Shard> {
-        let hash = xxh3_64_with_seed(&file.0, offset);
-        let at = (u128::from(hash) * self.shards.len() as u128) >> 64;
-        &self.shards[usize::try_from(at).expect("the product's upper half is below the number of shards")]
+        let mut gone = Gone::default();
+        let mut kept = self.kept.lock();
+        if slots.blocks[number].load().is_some() {
+            return; // Two readers that would not wait for each other brought the same bytes.
+        }
+        kept.make_room(bytes, self.bytes_max, &mut gone);
+        block.mark.is_settled.store(access == Access::Point, Ordering::Relaxed);
+        let queue = kept.queue_of(block);
+        queue.bytes += bytes;
+        queue.places.push_back(Place { slots: Arc::downgrade(slots), number });
+        slots.blocks[number].store(Some(Arc::clone(block)));
+        drop(kept);
+        drop(gone);
     }
 }
 
-impl Shard {
-    fn insert(&mut self, key: BlockKey, block: Block, bytes_max: usize) {
-        if self.slots.contains_key(&key) {
-            return; // Two readers missed it at once; both have the same bytes.
-        }
-        while self.bytes + cost(&block) > bytes_max {
-            let Some(asked) = self.queue.pop_front() else { return };
-            match self.slots.get_mut(&asked) {
-                Some(slot) if slot.used == Used::SinceAsked => {
-                    slot.used = Used::No;
-                    self.queue.push_back(asked);
+impl Kept {
+    fn bytes(&self) -> usize {
+        self.probation.bytes + self.settled.bytes
+    }
+
+    fn queue_of(&mut self, block: &Block) -> &mut Queue {
+        if block.mark.is_settled.load(Ordering::Relaxed) { &mut self.settled } else { &mut self.probation }
+    }
+
+    /// Lets blocks go until there is room for `bytes`.
+    fn make_room(&mut self, bytes: usize, bytes_max: usize, gone: &mut Gone) {
+        // Readers may set marks as fast as they are taken away: each block is spared once.
+        let mut spared = self.probation.places.len() + self.settled.places.len();
+        while self.bytes() + bytes > bytes_max {
+            let from_probation =
+                self.probation.bytes > bytes_max / PROBATION_PART || self.settled.places.is_empty();
+            let queue = if from_probation { &mut self.probation } else { &mut self.settled };
+            let Some(place) = queue.places.pop_front() else { return };
+            let Some(slots) = place.slots.upgrade() else {
+                self.dead = self.dead.saturating_sub(1);
+                continue;
+            };
+            let slot = &slots.blocks[place.number];
+            let block = slot.load_full();
+            if let Some(block) = &block {
+                queue.bytes -= cost(block);
+                if spared > 0 && block.mark.is_used.swap(false, Ordering::Relaxed) {
+                    spared -= 1;
+                    block.mark.is_settled.store(true, Ordering::Relaxed);
+                    self.settled.bytes += cost(block);
+                    self.settled.places.push_back(place);
+                } else {
+                    slot.store(None);
                 }
-                _ => self.bytes -= self.slots.remove(&asked).map_or(0, |slot| cost(&slot.block)),
             }
+            gone.0.push((block, slots));
         }
-        self.bytes += cost(&block);
-        self.queue.push_back(key);
-        self.slots.insert(key, Slot { block, used: Used::No });
+    }
+
+    /// Makes sure that places of closed tables, of which there are `more` soon, are never more than those of open ones.
+    fn sweep(&mut self, more: usize) {
+        let places = self.probation.places.len() + self.settled.places.len();
+        if self.dead * 2 > places {
+            for queue in [&mut self.probation, &mut self.settled] {
+                queue.places.retain(|place| place.slots.strong_count() > 0);
+            }
+            self.dead = 0;
+        }
+        self.dead += more;
     }
 }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use pugdb_core::RawOp;
 use pugdb_core::{Key, Result, Seqno};
 
-use super::block::{Block, Spot};
+use super::block::Block;
 use super::reader::Table;
 
 /// Read at once: large enough for a disk's best pace, small enough for a bounded slice of work.
@@ -21,14 +21,14 @@ pub struct TableCursor {
     before: Option<Key>,
     /// The blocks still to be read.
     blocks: Range<usize>,
-    /// Blocks that were read, the first one being walked, whose number this is.
+    /// Blocks that were read, the first one being walked.
     ready: VecDeque<Block>,
-    number: usize,
     /// The next entry of that block.
     next: usize,
-    current: Option<Spot>,
-    /// With a global seqno: the key whose older versions are passed over.
-    last: Option<Key>,
+    current: Option<usize>,
+    /// The key of the entry that was visited last, once there is one.
+    key: Vec<u8>,
+    is_begun: bool,
 }
 
 impl TableCursor {
@@ -41,19 +41,19 @@ impl TableCursor {
         Self {
             table,
             before,
-            number: start,
             blocks,
             ready: VecDeque::new(),
             next: 0,
             current: None,
-            last: None,
+            key: Vec::new(),
+            is_begun: false,
         }
     }
 
     /// The version it is at: by key, and newest first within a key. `None` before the first and behind the last.
     pub fn current(&self) -> Option<(Seqno, RawOp<'_>)> {
-        let (seqno, op) = self.ready.front()?.raw_at(self.current.as_ref()?);
-        Some((self.table.shown_seqno(seqno), op))
+        let (block, position) = (self.ready.front()?, self.current?);
+        Some((self.table.shown_seqno(block.seqno(position)), block.op(position, &self.key)))
     }
 
     /// Goes on to the next version. False when there is none. Several blocks are read in one call.
@@ -72,21 +72,21 @@ impl TableCursor {
             };
             if self.next == block.count() {
                 self.ready.pop_front();
-                (self.number, self.next, self.current) = (self.number + 1, 0, None);
+                (self.next, self.current) = (0, None);
                 continue;
             }
-            let spot =
-                block.spot(self.next).map_err(|error| error.at(self.table.tail().place(self.number)))?;
+            let position = self.next;
             self.next += 1;
-            let key = block.key(&spot);
-            let is_shown = self.table.bounds().contains(key)
-                && self.before.as_ref().is_none_or(|before| *key < **before)
-                && (self.table.global_seqno().is_none() || self.last.as_deref() != Some(key));
+            // With a global seqno a key's newest version is its only one.
+            let is_older =
+                self.table.global_seqno().is_some() && self.is_begun && block.has_key(position, &self.key);
+            block.copy_key(position, &mut self.key);
+            self.is_begun = true;
+            let is_shown = !is_older
+                && self.table.bounds().contains(&self.key)
+                && self.before.as_ref().is_none_or(|before| *self.key < **before);
             if is_shown {
-                if self.table.global_seqno().is_some() {
-                    self.last = Some(block.owned_key(&spot)?);
-                }
-                self.current = Some(spot);
+                self.current = Some(position);
                 return Ok(true);
             }
         }
@@ -96,7 +96,7 @@ impl TableCursor {
         let tail = self.table.tail();
         let run = tail.next_run(self.blocks.clone(), READ_AHEAD_BYTES);
         self.ready = tail.read_run(&*self.table.context().tables, run.clone())?.into();
-        (self.number, self.blocks.start) = (run.start, run.end);
+        self.blocks.start = run.end;
         Ok(())
     }
 }

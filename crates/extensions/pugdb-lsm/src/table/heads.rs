@@ -50,6 +50,15 @@ pub(crate) fn head_of(key: &[u8]) -> u64 {
     u64::from_be_bytes(head)
 }
 
+/// [`head_of`] the `length` bytes at `start`, which need not be looked at one by one when eight are there.
+pub(super) fn head_at(bytes: &[u8], start: usize, length: usize) -> u64 {
+    match bytes.get(start..).and_then(<[u8]>::first_chunk::<8>) {
+        Some(_) if length == 0 => 0,
+        Some(head) => u64::from_be_bytes(*head) & u64::MAX << (64 - 8 * length.min(8)),
+        None => head_of(bytes.get(start..start + length).unwrap_or_default()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -146,16 +146,7 @@ impl Look<'_, '_> {
     }
 
     fn entries(&mut self, block: &Block, offset: u64) -> Result<()> {
-        for position in 0..block.count() {
-            match block.entry(position) {
-                Ok((key, found)) => (self.visit)(entry(offset, &key, &found))?,
-                Err(error) => {
-                    self.is_damaged = true;
-                    return (self.visit)(damage(offset, 0, error.to_string()));
-                }
-            }
-        }
-        Ok(())
+        block.entries().try_for_each(|(key, found)| (self.visit)(entry(offset, &key, &found)))
     }
 }
 

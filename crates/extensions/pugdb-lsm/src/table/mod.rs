@@ -3,7 +3,7 @@
 //! ```text
 //! TableWriter: add, add, … finish ──> file ──> TableMeta (kept by the manifest)
 //! TableMeta ──> Table::open (filter, index and properties stay in memory)
-//!   get:  bounds, filter, index -> BlockRef -> load_blocks (cache, else read, verify, open) -> resolve
+//!   get:  bounds, filter, index -> a block's slot in the cache, else load_blocks (read, verify, open) -> resolve
 //!   scan: TableScan says which block it needs and is given it; it does no I/O of its own
 //!   walk: TableCursor reads runs of blocks past the cache, for compaction
 //!   check: Table::verify reads every byte again
@@ -44,7 +44,7 @@ mod verify;
 mod writer;
 
 pub use block::Block;
-pub use cache::BlockCache;
+pub use cache::{Access, BlockCache};
 pub use compression::Compression;
 pub use cursor::TableCursor;
 pub use expiry::Expiries;

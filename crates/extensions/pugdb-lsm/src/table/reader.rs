@@ -5,11 +5,11 @@ use std::cmp::Ordering;
 use std::sync::Arc;
 
 use pugdb_core::engine::{Direction, KeyRange};
-use pugdb_core::seam::Wait;
+use pugdb_core::seam::{AtHand, Wait};
 use pugdb_core::{Found, Key, Result, Seqno};
 
 use super::block::Block;
-use super::cache::BlockCache;
+use super::cache::{Access, BlockCache, Slots};
 use super::cursor::TableCursor;
 use super::expiry::Expiries;
 use super::filter::KeyHash;
@@ -23,12 +23,18 @@ use crate::file::Context;
 /// An open table. Filter, index and properties stay in memory; blocks come through the cache.
 pub struct Table {
     context: Context,
-    cache: Arc<BlockCache>,
     meta: TableMeta,
     bounds: Bounds,
     /// Takes the place of every entry's seqno, for a file that was made elsewhere and ingested.
     global_seqno: Option<Seqno>,
     tail: Arc<Tail>,
+    cached: Arc<Cached>,
+}
+
+/// The blocks that are in the cache. They leave it with the last table that shows a part of the file.
+struct Cached {
+    slots: Arc<Slots>,
+    cache: Arc<BlockCache>,
 }
 
 impl std::fmt::Debug for Table {
@@ -52,20 +58,20 @@ impl Table {
         global_seqno: Option<Seqno>,
     ) -> Result<Arc<Self>> {
         let tail = Arc::new(Tail::read(context, &meta)?);
-        Ok(Arc::new(Self { context: context.clone(), cache, meta, bounds, global_seqno, tail }))
+        let cached = Arc::new(Cached { slots: Slots::new(tail.index.blocks().len()), cache });
+        Ok(Arc::new(Self { context: context.clone(), meta, bounds, global_seqno, tail, cached }))
     }
 
     /// The same table, of which only keys within `bounds` are seen.
     #[must_use]
     pub fn within(&self, bounds: Bounds) -> Arc<Self> {
-        let (context, cache, tail) = (self.context.clone(), Arc::clone(&self.cache), Arc::clone(&self.tail));
         Arc::new(Self {
-            context,
-            cache,
+            context: self.context.clone(),
             meta: self.meta.clone(),
             bounds,
             global_seqno: self.global_seqno,
-            tail,
+            tail: Arc::clone(&self.tail),
+            cached: Arc::clone(&self.cached),
         })
     }
 
@@ -122,9 +128,9 @@ impl Table {
         rest.saturating_add(properties.content_bytes.max(properties.data_bytes))
     }
 
-    /// What filter and index take in memory.
+    /// What filter, index and the slots of blocks take in memory.
     pub fn memory_bytes(&self) -> usize {
-        self.tail.filter.bytes() + self.tail.index.bytes()
+        self.tail.filter.bytes() + self.tail.index.bytes() + self.slots().bytes()
     }
 
     /// False when the table surely has no version of `key`.
@@ -142,21 +148,40 @@ impl Table {
     /// # Errors
     /// `Corrupt` when the block is damaged, what the store says when it cannot be read.
     pub fn get(&self, key: &[u8], seqno: Seqno) -> Result<Option<Found>> {
-        let Some(number) = self.plan(key, KeyHash::of(key), seqno) else { return Ok(None) };
-        let loaded = load::load(&*self.context.tables, &self.cache, &[(self, number)], Wait::Always)?;
-        let block = loaded.and_then(|mut blocks| blocks.pop());
-        block.map_or(Ok(None), |block| self.resolve(number, &block, key, seqno))
+        self.look(key, KeyHash::of(key), seqno, Wait::Always)?.waited()
+    }
+
+    /// [`get`](Self::get) for a key whose hash is known, which need not wait.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub fn look(&self, key: &[u8], hash: KeyHash, seqno: Seqno, wait: Wait) -> Result<AtHand<Option<Found>>> {
+        if !self.may_contain_hashed(key, hash) {
+            return Ok(AtHand::Yes(None));
+        }
+        self.look_within(key, seqno, wait)
+    }
+
+    /// [`look`](Self::look) for a key that bounds and filter let pass.
+    fn look_within(&self, key: &[u8], seqno: Seqno, wait: Wait) -> Result<AtHand<Option<Found>>> {
+        let Some(number) = self.plan(key, seqno) else { return Ok(AtHand::Yes(None)) };
+        if let Some(block) = &*self.slots().get(number) {
+            return Ok(AtHand::Yes(self.resolve(block, key, seqno)));
+        }
+        let block = load::load_one(self, number, wait)?;
+        Ok(block.map_or(AtHand::WouldBlock, |block| AtHand::Yes(self.resolve(&block, key, seqno))))
     }
 
     /// The one block that holds the newest version of `key` at or below `seqno`, if the table has one. Gather these
     /// for several keys and tables, load them in one call, and ask [`BlockRef::resolve`].
     pub fn plan_get(self: &Arc<Self>, key: &[u8], hash: KeyHash, seqno: Seqno) -> Option<BlockRef> {
-        self.plan(key, hash, seqno).map(|number| BlockRef::new(Arc::clone(self), number))
+        let number = if self.may_contain_hashed(key, hash) { self.plan(key, seqno) } else { None };
+        number.map(|number| BlockRef::new(Arc::clone(self), number))
     }
 
     /// A scan of `range`: the newest version at or below `seqno` of each key, deletes included.
-    pub fn scan(self: &Arc<Self>, range: KeyRange, direction: Direction, seqno: Seqno) -> TableScan {
-        TableScan::new(Arc::clone(self), range, direction, seqno)
+    pub fn scan(self: &Arc<Self>, range: &Arc<KeyRange>, direction: Direction, seqno: Seqno) -> TableScan {
+        TableScan::new(Arc::clone(self), Arc::clone(range), direction, seqno)
     }
 
     /// A walk over all versions within the table's bounds, of keys before `before`, past the cache.
@@ -172,35 +197,17 @@ impl Table {
         verify::verify(&self.context, &self.meta)
     }
 
-    fn plan(&self, key: &[u8], hash: KeyHash, seqno: Seqno) -> Option<usize> {
+    fn plan(&self, key: &[u8], seqno: Seqno) -> Option<usize> {
         let seqno = self.stored_seqno(seqno)?;
-        if !self.may_contain_hashed(key, hash) {
-            return None;
-        }
         // All entries of the blocks before come before (key, seqno), and this one's last entry does not.
         let number =
             self.tail.index.partition(key, |last, last_seqno| is_before(last, last_seqno, key, seqno));
         (number < self.tail.index.blocks().len()).then_some(number)
     }
 
-    pub(super) fn resolve(
-        &self,
-        number: usize,
-        block: &Block,
-        key: &[u8],
-        seqno: Seqno,
-    ) -> Result<Option<Found>> {
-        let Some(seqno) = self.stored_seqno(seqno) else { return Ok(None) };
-        let find = || -> Result<Option<Found>> {
-            let at = block.partition(key, |entry, entry_seqno| is_before(entry, entry_seqno, key, seqno))?;
-            if at == block.count() {
-                return Ok(None);
-            }
-            let (found_seqno, raw) = block.raw(at)?;
-            Ok((raw.key == key).then(|| block.found(found_seqno, &raw)))
-        };
-        let found = find().map_err(|error| error.at(self.tail.place(number)))?;
-        Ok(found.map(|found| self.shown(found)))
+    pub(super) fn resolve(&self, block: &Block, key: &[u8], seqno: Seqno) -> Option<Found> {
+        let seqno = self.stored_seqno(seqno)?;
+        block.find(key, seqno).map(|position| self.shown(block.found(position)))
     }
 
     /// Up to which stored seqno a reader at `seqno` sees; `None` when it sees nothing.
@@ -227,6 +234,21 @@ impl Table {
 
     pub(super) fn tail(&self) -> &Tail {
         &self.tail
+    }
+
+    pub(super) fn slots(&self) -> &Arc<Slots> {
+        &self.cached.slots
+    }
+
+    /// Gives a block to the cache.
+    pub(super) fn keep(&self, number: usize, block: &Arc<Block>, access: Access) {
+        self.cached.cache.insert(&self.cached.slots, number, block, access);
+    }
+}
+
+impl Drop for Cached {
+    fn drop(&mut self) {
+        self.cache.forget(&self.slots);
     }
 }
 

@@ -1,14 +1,25 @@
 //! A scan of one table: says which block it needs, is given it, and shows one version of each key. No I/O inside.
 
-use std::ops::Bound;
+use std::cmp::Ordering;
+use std::collections::VecDeque;
+use std::ops::{Bound, Range};
 use std::sync::Arc;
 
+use bytes::Bytes;
+use pugdb_core::RawOp;
+use pugdb_core::Seqno;
 use pugdb_core::engine::{Direction, KeyRange};
-use pugdb_core::{EntryKind, Error, Found, Key, Result, Seqno, Timestamp};
 
-use super::block::{Block, Spot};
+use super::block::{Block, Edge};
 use super::load::BlockRef;
 use super::reader::Table;
+
+/// A scan that had to read so many blocks one after the other goes on: more are read at once from then on.
+const READS_BEFORE_AHEAD: u32 = 2;
+/// So much is read ahead at first, and twice as much each time after.
+const AHEAD_BYTES_MIN: usize = 16 << 10;
+/// And never more: a disk gives no more at once in less time, and memory is held for it.
+const AHEAD_BYTES_MAX: usize = 256 << 10;
 
 /// A scan under way: of each key in the range, in order, the newest version at or below a seqno.
 ///
@@ -17,85 +28,123 @@ use super::reader::Table;
 /// scan is over.
 pub struct TableScan {
     table: Arc<Table>,
-    range: KeyRange,
+    range: Arc<KeyRange>,
     direction: Direction,
     /// The newest stored seqno that is seen.
     seqno: Seqno,
     place: Place,
     /// What is shown.
     current: Option<Held>,
-    /// Forward: the key shown last, whose older versions are passed over.
-    shown: Shown,
-    /// Reverse: the newest version so far of the key at hand; newer ones may follow.
-    candidate: Option<Held>,
+    /// Its key. Forward, once nothing is shown, of what was shown last: older versions of it are passed over.
+    key: Vec<u8>,
+    /// How many times the block it needed had to be read, one after the other.
+    reads: u32,
+    /// Blocks that were read with an earlier one, the next one first.
+    ahead: VecDeque<(usize, Arc<Block>)>,
+    /// Forward: something was shown. Reverse: the newest version so far of the key at hand; newer ones may follow.
+    seen: Seen,
 }
 
-/// What merging asks of the entry that a scan is at.
+/// What a scan is at, where it lies.
 #[derive(Clone, Copy)]
 pub struct Peek<'a> {
-    /// Its key.
-    pub key: &'a [u8],
     /// Its seqno, as readers see it.
     pub seqno: Seqno,
-    /// Value or delete.
-    pub kind: EntryKind,
-    /// When it expires.
-    pub expires_at: Option<Timestamp>,
-    /// How long its value is.
-    pub value_bytes: usize,
+    /// Its key, and all that it says.
+    pub op: RawOp<'a>,
 }
 
-impl Peek<'_> {
-    /// True when a reader at `now` sees a value.
-    pub fn is_live(&self, now: Timestamp) -> bool {
-        self.kind == EntryKind::Put && self.expires_at.is_none_or(|at| now < at)
-    }
-}
-
-/// An entry that the scan has come to: where it lies in the block at hand, or itself when that block is gone.
+/// An entry that the scan has come to.
 enum Held {
-    Here(Spot),
-    Owned(Key, Found),
+    /// In the block at hand.
+    Here(usize),
+    /// In a block that the scan has left.
+    There(Arc<Block>, usize),
 }
 
-enum Shown {
+enum Seen {
     Nothing,
-    /// In the block at hand.
-    Here(Spot),
-    Owned(Key),
+    Shown,
+    Candidate(Held),
 }
 
 enum Place {
     /// This block is needed next.
     Needs(usize),
-    /// In a block. Forward: `next` entries were visited. Reverse: `next` are left.
-    In {
-        number: usize,
-        block: Block,
-        next: usize,
-    },
+    In(Visit),
     Over,
 }
 
+/// A block that is visited.
+struct Visit {
+    number: usize,
+    block: Arc<Block>,
+    /// Forward: the next entry. Reverse: the entry visited last.
+    next: usize,
+    /// Forward: how many entries are in the range. Reverse: how many are before it.
+    end: usize,
+    /// The scan's key begins as all keys of this block do.
+    has_prefix: bool,
+}
+
 impl TableScan {
-    pub(super) fn new(table: Arc<Table>, range: KeyRange, direction: Direction, seqno: Seqno) -> Self {
-        let range = table.bounds().clamp(range);
+    pub(super) fn new(table: Arc<Table>, range: Arc<KeyRange>, direction: Direction, seqno: Seqno) -> Self {
         let seqno = table.stored_seqno(seqno).filter(|_| !range.is_empty());
-        let index = &table.tail().index;
-        let last = index.blocks().len() - 1;
-        let first = match (direction, &range.start, &range.end) {
-            (Direction::Forward, Bound::Unbounded, _) => 0,
-            (Direction::Forward, Bound::Included(near) | Bound::Excluded(near), _) => {
-                index.partition(near, |key, _| range.starts_after(key))
-            }
-            (Direction::Reverse, _, Bound::Unbounded) => last,
-            (Direction::Reverse, _, Bound::Included(near) | Bound::Excluded(near)) => {
-                index.partition(near, |key, _| !range.ends_before(key)).min(last)
-            }
+        let (place, key) = (Place::Over, Vec::new());
+        let mut scan = Self {
+            table,
+            range,
+            direction,
+            seqno: seqno.unwrap_or_default(),
+            place,
+            current: None,
+            key,
+            reads: 0,
+            ahead: VecDeque::new(),
+            seen: Seen::Nothing,
         };
-        let place = if seqno.is_some() && first <= last { Place::Needs(first) } else { Place::Over };
-        let seqno = seqno.unwrap_or_default();
-        Self { table, range, direction, seqno, place, current: None, shown: Shown::Nothing, candidate: None }
+        if seqno.is_some() && is_before(scan.lower(), scan.upper()) {
+            scan.place = scan.first();
+        }
+        scan
+    }
+
+    /// Where the scan begins.
+    fn first(&self) -> Place {
+        let index = &self.table.tail().index;
+        let last = index.blocks().len() - 1;
+        let edge = match self.direction {
+            Direction::Forward => self.lower(),
+            Direction::Reverse => self.upper(),
+        };
+        let first = index.partition(edge.0, |key, _| is_inside(key, edge));
+        match self.direction {
+            Direction::Forward if first > last => Place::Over,
+            Direction::Forward => Place::Needs(first),
+            Direction::Reverse => Place::Needs(first.min(last)),
+        }
+    }
+
+    /// The edge before the first entry that may be shown.
+    fn lower(&self) -> (&[u8], Edge) {
+        let bounds = (&*self.table.bounds().first, Edge::At(Seqno::MAX));
+        let asked = match &self.range.start {
+            Bound::Included(key) => (key.as_slice(), Edge::At(Seqno::MAX)),
+            Bound::Excluded(key) => (key.as_slice(), Edge::Past),
+            Bound::Unbounded => return bounds,
+        };
+        if is_before(asked, bounds) { bounds } else { asked }
+    }
+
+    /// The edge behind the last one.
+    fn upper(&self) -> (&[u8], Edge) {
+        let bounds = (&*self.table.bounds().last, Edge::Past);
+        let asked = match &self.range.end {
+            Bound::Included(key) => (key.as_slice(), Edge::Past),
+            Bound::Excluded(key) => (key.as_slice(), Edge::At(Seqno::MAX)),
+            Bound::Unbounded => return bounds,
+        };
+        if is_before(bounds, asked) { bounds } else { asked }
     }
 
     /// The block without which the scan cannot go on.
@@ -108,187 +157,242 @@ impl TableScan {
         }
     }
 
-    /// Gives the scan the block it [`needs`](Self::needs). It may then need another one.
-    ///
-    /// # Errors
-    /// `Corrupt` when the block's content is damaged.
-    pub fn supply(&mut self, block: Block) -> Result<()> {
-        let Place::Needs(number) = self.place else { return Ok(()) };
-        let next = match (self.direction, &self.range.start, &self.range.end) {
-            (Direction::Forward, Bound::Unbounded, _) => Ok(0),
-            (Direction::Forward, Bound::Included(near) | Bound::Excluded(near), _) => {
-                block.partition(near, |key, _| self.range.starts_after(key))
+    /// What is worth reading together with the block that the scan [`needs`](Self::needs), in the order in which it will need
+    /// them.
+    pub fn needs_ahead(&self) -> Vec<BlockRef> {
+        let Place::Needs(needed) = self.place else { return Vec::new() };
+        let Some(times) = self.reads.checked_sub(READS_BEFORE_AHEAD) else { return Vec::new() };
+        let mut left = AHEAD_BYTES_MAX.min(AHEAD_BYTES_MIN << times.min(8));
+        let (blocks, mut last) = (self.table.tail().index.blocks(), needed);
+        let mut ahead = Vec::new();
+        loop {
+            let next = match self.direction {
+                Direction::Forward if is_inside(&blocks[last].last, self.upper()) => last + 1,
+                Direction::Reverse if last > 0 && !is_inside(&blocks[last - 1].last, self.lower()) => {
+                    last - 1
+                }
+                _ => return ahead,
+            };
+            let Some(block) = blocks.get(next).filter(|block| block.length <= left) else { return ahead };
+            ahead.push(BlockRef::new(Arc::clone(&self.table), next));
+            (left, last) = (left - block.length, next);
+        }
+    }
+
+    /// Gives the scan the block it [`needs`](Self::needs), which had to be loaded, and those
+    /// [ahead](Self::needs_ahead).
+    pub fn supply_loaded(&mut self, block: Arc<Block>, ahead: impl Iterator<Item = (BlockRef, Arc<Block>)>) {
+        self.reads += 1;
+        self.ahead.extend(ahead.map(|(place, block)| (place.number(), block)));
+        self.supply(block);
+    }
+
+    /// Takes the blocks it [`needs`](Self::needs) as long as they were read ahead or are in the cache.
+    pub fn supply_cached(&mut self) {
+        while self.current.is_none()
+            && let Place::Needs(number) = self.place
+        {
+            if let Some((_, block)) = self.ahead.pop_front_if(|(ahead, _)| *ahead == number) {
+                self.supply(block);
+                continue;
             }
-            (Direction::Reverse, _, Bound::Unbounded) => Ok(block.count()),
-            (Direction::Reverse, _, Bound::Included(near) | Bound::Excluded(near)) => {
-                block.partition(near, |key, _| !self.range.ends_before(key))
+            let Some(block) = self.table.slots().get(number).clone() else { return };
+            // What others have read is no reason to read ahead.
+            self.reads = 0;
+            self.supply(block);
+        }
+    }
+
+    /// Gives the scan the block it [`needs`](Self::needs). It may then need another one.
+    pub fn supply(&mut self, block: Arc<Block>) {
+        let Place::Needs(number) = self.place else { return };
+        let last = &*self.table.tail().index.blocks()[number].last;
+        let (lower, upper) = (self.lower(), self.upper());
+        // The other ends of most blocks are within the range: only the first and the last one are searched.
+        let end_is_inside = is_inside(last, upper);
+        let (next, end) = match self.direction {
+            Direction::Forward => {
+                let begins_here = matches!(self.seen, Seen::Nothing);
+                let next = if begins_here { block.seek(lower.0, lower.1) } else { 0 };
+                (next, if end_is_inside { block.count() } else { block.seek(upper.0, upper.1) })
+            }
+            Direction::Reverse => {
+                let next = if end_is_inside { block.count() } else { block.seek(upper.0, upper.1) };
+                (next, block.seek(lower.0, lower.1).min(next))
             }
         };
-        let next = next.map_err(|error| error.at(self.table.tail().place(number)))?;
-        self.place = Place::In { number, block, next };
-        self.settle()
+        // The first values lie where nobody has looked yet.
+        block.prefetch(match self.direction {
+            Direction::Forward => next,
+            Direction::Reverse => next.saturating_sub(1),
+        });
+        self.place = Place::In(Visit { number, block, next, end, has_prefix: false });
+        self.settle();
+    }
+
+    /// True when there is something to see.
+    pub fn is_ready(&self) -> bool {
+        self.current.is_some()
+    }
+
+    /// The key and the seqno of what [`peek`](Self::peek) shows.
+    pub fn peek_key(&self) -> Option<(&[u8], Seqno)> {
+        let (block, position) = self.held()?;
+        Some((&self.key, self.table.shown_seqno(block.seqno(position))))
     }
 
     /// What the scan is at.
     pub fn peek(&self) -> Option<Peek<'_>> {
-        match self.current.as_ref()? {
-            Held::Here(spot) => Some(Peek {
-                key: self.block()?.key(spot),
-                seqno: self.table.shown_seqno(spot.seqno),
-                kind: spot.kind,
-                expires_at: spot.expires_at,
-                value_bytes: spot.value_bytes,
-            }),
-            Held::Owned(key, found) => Some(Peek {
-                key,
-                seqno: found.seqno,
-                kind: found.entry.kind,
-                expires_at: found.entry.expires_at,
-                value_bytes: found.entry.value.len(),
-            }),
+        let (block, position) = self.held()?;
+        let seqno = self.table.shown_seqno(block.seqno(position));
+        Some(Peek { seqno, op: block.op(position, &self.key) })
+    }
+
+    /// A value that [`peek`](Self::peek) shows as something that can be kept.
+    pub fn share(&self, value: &[u8]) -> Bytes {
+        self.held().map_or_else(Bytes::new, |(block, _)| block.share(value))
+    }
+
+    fn held(&self) -> Option<(&Block, usize)> {
+        match (self.current.as_ref()?, &self.place) {
+            (Held::There(block, position), _) => Some((block, *position)),
+            (Held::Here(position), Place::In(visit)) => Some((&visit.block, *position)),
+            (Held::Here(_), _) => None,
         }
     }
 
     /// Goes on to the next key.
-    ///
-    /// # Errors
-    /// `Corrupt` when the block's content is damaged.
-    pub fn advance(&mut self) -> Result<()> {
-        match self.current.take() {
-            Some(_) => self.settle(),
-            None => Ok(()),
+    pub fn advance(&mut self) {
+        if self.current.take().is_some() {
+            self.settle();
         }
     }
 
-    /// What [`peek`](Self::peek) shows; the scan goes on to the next key.
-    ///
-    /// # Errors
-    /// `Corrupt` when the block's content is damaged; the entry is lost then.
-    #[expect(clippy::should_implement_trait, reason = "an iterator would end where a scan needs a block")]
-    pub fn next(&mut self) -> Result<Option<(Key, Found)>> {
-        let Some(current) = self.current.take() else { return Ok(None) };
-        let entry = self.own(current)?;
-        self.settle()?;
-        Ok(Some(entry))
-    }
-
-    fn block(&self) -> Option<&Block> {
-        match &self.place {
-            Place::In { block, .. } => Some(block),
-            _ => None,
+    /// Forward: the entries from the one that is shown on to `bound`, when all of them are plain puts above `floor`, each
+    /// the only version of its key.
+    pub(crate) fn plain_run(&self, bound: Option<&[u8]>, floor: Seqno) -> Option<(&Block, Range<usize>)> {
+        let (Some(Held::Here(start)), Place::In(visit)) = (&self.current, &self.place) else { return None };
+        let (start, block) = (*start, &*visit.block);
+        let is_plain = self.direction == Direction::Forward
+            && self.table.global_seqno().is_none()
+            && block.is_plain(floor, self.seqno);
+        if !is_plain {
+            return None;
         }
+        let end = match bound {
+            Some(bound) => visit.end.min(block.seek(bound, Edge::At(Seqno::MAX))),
+            None => visit.end,
+        };
+        Some((block, start..end.max(start + 1)))
     }
 
-    /// The entry itself, its key and value still views of the block.
-    fn own(&self, held: Held) -> Result<(Key, Found)> {
-        match (held, &self.place) {
-            (Held::Owned(key, found), _) => Ok((key, found)),
-            (Held::Here(spot), Place::In { number, block, .. }) => {
-                let (key, found) =
-                    block.at(&spot).map_err(|error| error.at(self.table.tail().place(*number)))?;
-                Ok((key, self.table.shown(found)))
-            }
-            (Held::Here(_), _) => Err(Error::internal("a scan has let go of the block that it shows")),
-        }
-    }
-
-    /// Makes an entry outlive the block at hand.
-    fn keep(&self, held: Option<Held>) -> Result<Option<Held>> {
-        held.map(|held| self.own(held).map(|(key, found)| Held::Owned(key, found))).transpose()
+    /// Goes on behind so many entries of the [plain run](Self::plain_run).
+    pub(crate) fn pass(&mut self, count: usize) {
+        let (Some(Held::Here(start)), Place::In(visit)) = (&self.current, &mut self.place) else { return };
+        let Some(last) = (start + count).checked_sub(1).filter(|_| count > 0) else { return };
+        visit.block.copy_key(last, &mut self.key);
+        visit.next = last + 1;
+        self.current = None;
+        self.settle();
     }
 
     /// Moves on until there is something to show, a block is needed, or the scan is over.
-    fn settle(&mut self) -> Result<()> {
-        while let Place::In { number, .. } = self.place
+    fn settle(&mut self) {
+        match self.direction {
+            Direction::Forward => self.settle_forward(),
+            Direction::Reverse => self.settle_back(),
+        }
+    }
+
+    fn settle_forward(&mut self) {
+        let Place::In(visit) = &mut self.place else { return };
+        let (block, has_shown) = (&*visit.block, matches!(self.seen, Seen::Shown));
+        while visit.next < visit.end {
+            let position = visit.next;
+            visit.next += 1;
+            let can_be_older = has_shown && (position == 0 || block.has_versions());
+            if can_be_older && block.has_key(position, &self.key) || block.seqno(position) > self.seqno {
+                continue;
+            }
+            if visit.has_prefix {
+                self.key.truncate(block.prefix().len());
+                self.key.extend_from_slice(block.suffix(position));
+            } else {
+                block.copy_key(position, &mut self.key);
+                visit.has_prefix = true;
+            }
+            self.current = Some(Held::Here(position));
+            self.seen = Seen::Shown;
+            return;
+        }
+        let following = visit.number + 1;
+        let has_more = visit.end == block.count() && following < self.table.tail().index.blocks().len();
+        self.place = if has_more { Place::Needs(following) } else { Place::Over };
+    }
+
+    fn settle_back(&mut self) {
+        while let Place::In(visit) = &mut self.place
             && self.current.is_none()
         {
-            let step = match self.direction {
-                Direction::Forward => self.step_forward(),
-                Direction::Reverse => self.step_back(),
-            };
-            step.map_err(|error| error.at(self.table.tail().place(number)))?;
-        }
-        Ok(())
-    }
-
-    fn step_forward(&mut self) -> Result<()> {
-        let Place::In { number, block, next } = &mut self.place else { return Ok(()) };
-        if *next == block.count() {
-            if let Shown::Here(spot) = &self.shown {
-                self.shown = Shown::Owned(block.owned_key(spot)?);
+            if visit.next == visit.end {
+                self.leave_back();
+                continue;
             }
-            let following = *number + 1;
-            let more = following < self.table.tail().index.blocks().len();
-            self.place = if more { Place::Needs(following) } else { Place::Over };
-            return Ok(());
+            let position = visit.next - 1;
+            let has_candidate = matches!(self.seen, Seen::Candidate(_));
+            if has_candidate && !visit.block.has_key(position, &self.key) {
+                self.show_candidate();
+                return;
+            }
+            visit.next = position;
+            if visit.block.seqno(position) <= self.seqno {
+                if !has_candidate {
+                    visit.block.copy_key(position, &mut self.key);
+                }
+                self.seen = Seen::Candidate(Held::Here(position));
+            }
         }
-        let spot = block.spot(*next)?;
-        let key = block.key(&spot);
-        if self.range.ends_before(key) {
-            self.place = Place::Over;
-            return Ok(());
-        }
-        *next += 1;
-        let is_older = match &self.shown {
-            Shown::Nothing => false,
-            Shown::Here(shown) => block.key(shown) == key,
-            Shown::Owned(shown) => *shown == *key,
-        };
-        if spot.seqno <= self.seqno && !is_older {
-            self.shown = Shown::Here(spot.clone());
-            self.current = Some(Held::Here(spot));
-        }
-        Ok(())
     }
 
-    fn step_back(&mut self) -> Result<()> {
-        let Place::In { number, block, next } = &self.place else { return Ok(()) };
-        let Some(at) = next.checked_sub(1) else {
-            let Some(preceding) = number.checked_sub(1) else { return self.end_back() };
-            let last = &self.table.tail().index.blocks()[preceding].last;
-            let is_over = self.range.starts_after(last);
+    fn show_candidate(&mut self) {
+        if let Seen::Candidate(held) = std::mem::replace(&mut self.seen, Seen::Nothing) {
+            self.current = Some(held);
+        }
+    }
+
+    /// Goes on to the block before, or shows the last key of this one first.
+    fn leave_back(&mut self) {
+        let Place::In(visit) = &self.place else { return };
+        let index = &self.table.tail().index;
+        let preceding = visit.number.checked_sub(1).filter(|_| visit.end == 0);
+        let preceding = preceding.filter(|&number| !is_inside(&index.blocks()[number].last, self.lower()));
+        match (preceding, &self.seen) {
             // Newer versions of the candidate can only lie there when that block ends with its key.
-            let is_whole = self.candidate.as_ref().is_some_and(|held| self.key_of(held) != &last[..]);
-            if is_over {
-                return self.end_back();
+            (Some(number), Seen::Candidate(held)) if *index.blocks()[number].last == *self.key => {
+                if let Held::Here(position) = held {
+                    self.seen = Seen::Candidate(Held::There(Arc::clone(&visit.block), *position));
+                }
+                self.place = Place::Needs(number);
             }
-            let candidate = self.candidate.take();
-            let candidate = self.keep(candidate)?;
-            *(if is_whole { &mut self.current } else { &mut self.candidate }) = candidate;
-            self.place = Place::Needs(preceding);
-            return Ok(());
-        };
-        let spot = block.spot(at)?;
-        let key = block.key(&spot);
-        if self.candidate.as_ref().is_some_and(|held| self.key_of(held) != key) {
-            self.current = self.candidate.take();
-            return Ok(());
-        }
-        if self.range.starts_after(key) {
-            return self.end_back();
-        }
-        if spot.seqno <= self.seqno {
-            self.candidate = Some(Held::Here(spot));
-        }
-        if let Place::In { next, .. } = &mut self.place {
-            *next = at;
-        }
-        Ok(())
-    }
-
-    fn key_of<'a>(&'a self, held: &'a Held) -> &'a [u8] {
-        match (held, self.block()) {
-            (Held::Owned(key, _), _) => key,
-            (Held::Here(spot), Some(block)) => block.key(spot),
-            (Held::Here(_), None) => &[],
+            (_, Seen::Candidate(_)) => self.show_candidate(),
+            (Some(number), _) => self.place = Place::Needs(number),
+            (None, _) => self.place = Place::Over,
         }
     }
+}
 
-    /// No more entries: the candidate is the last one shown.
-    fn end_back(&mut self) -> Result<()> {
-        let last = self.candidate.take();
-        self.current = self.keep(last)?;
-        self.place = Place::Over;
-        Ok(())
+/// True when the versions of `key` lie before an edge.
+fn is_inside(key: &[u8], edge: (&[u8], Edge)) -> bool {
+    match key.cmp(edge.0) {
+        Ordering::Equal => edge.1 == Edge::Past,
+        order => order == Ordering::Less,
+    }
+}
+
+/// True when there is something between two edges.
+fn is_before(one: (&[u8], Edge), other: (&[u8], Edge)) -> bool {
+    match one.0.cmp(other.0) {
+        Ordering::Equal => (one.1, other.1) == (Edge::At(Seqno::MAX), Edge::Past),
+        order => order == Ordering::Less,
     }
 }

@@ -55,7 +55,7 @@ struct Check<'a> {
     tail: &'a Tail,
     summary: TableSummary,
     first: Option<Key>,
-    last: Option<(Key, Seqno)>,
+    last: Option<(Vec<u8>, Seqno)>,
     last_expiry: Option<Timestamp>,
     content_bytes: u64,
 }
@@ -77,24 +77,26 @@ impl<'a> Check<'a> {
     }
 
     fn block(&mut self, number: usize, block: &Block) -> Result<()> {
-        let before = self.last.take();
-        let mut last = before.as_ref().map(|(key, seqno)| (&**key, *seqno));
+        let mut key = Vec::new();
         for position in 0..block.count() {
-            let (seqno, op) = block.raw(position)?;
-            self.entry(last, seqno, op.key)?;
+            block.copy_key(position, &mut key);
+            let (seqno, op) = (block.seqno(position), block.op(position, &key));
+            self.entry(seqno, op.key)?;
             let is_delete = op.kind == EntryKind::Delete;
             self.summary.deletes += u64::from(is_delete);
             if let Some(at) = op.expires_at.filter(|_| !is_delete) {
                 self.summary.expiring += 1;
                 self.last_expiry = self.last_expiry.max(Some(at));
             }
-            last = Some((op.key, seqno));
+            // The two keys take turns in two pieces of memory.
+            let last = self.last.replace((std::mem::take(&mut key), seqno));
+            key = last.map_or_else(Vec::new, |(key, _)| key);
         }
         self.summary.blocks += 1;
         self.content_bytes += block.content_bytes() as u64;
         let handle = &self.tail.index.blocks()[number];
+        let last = self.last.as_ref().map(|(key, seqno)| (&key[..], *seqno));
         let ends_alike = last == Some((&handle.last[..], handle.last_seqno));
-        self.last = last.map(|(key, seqno)| Ok::<_, Error>((Key::copy(key)?, seqno))).transpose()?;
         if ends_alike && handle.entries == block.count() as u64 {
             Ok(())
         } else {
@@ -102,9 +104,11 @@ impl<'a> Check<'a> {
         }
     }
 
-    fn entry(&mut self, before: Option<(&[u8], Seqno)>, seqno: Seqno, key: &[u8]) -> Result<()> {
-        let order = before.map_or(Ordering::Less, |(last, _)| last.cmp(key));
-        if order == Ordering::Greater || order == Ordering::Equal && before.is_some_and(|(_, at)| at <= seqno)
+    fn entry(&mut self, seqno: Seqno, key: &[u8]) -> Result<()> {
+        let before = self.last.as_ref();
+        let order = before.map_or(Ordering::Less, |(last, _)| last[..].cmp(key));
+        if order == Ordering::Greater
+            || order == Ordering::Equal && before.is_some_and(|(_, at)| *at <= seqno)
         {
             return Err(out_of_order());
         }
@@ -128,7 +132,7 @@ impl<'a> Check<'a> {
     fn finish(self) -> Result<TableSummary> {
         let (said, summary) = (&self.tail.properties, self.summary);
         let agrees = self.first.as_ref() == Some(&said.first)
-            && self.last.as_ref().map(|(key, _)| key) == Some(&said.last)
+            && self.last.as_ref().map(|(key, _)| &key[..]) == Some(&said.last[..])
             && summary.entries == said.entries
             && summary.keys == said.keys
             && summary.deletes == said.deletes

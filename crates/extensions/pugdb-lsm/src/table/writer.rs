@@ -134,7 +134,7 @@ impl TableWriter {
 
     /// How long the file is so far, with what is not written yet and without the tail.
     pub fn bytes_written(&self) -> u64 {
-        self.written + self.buffer.len() as u64
+        self.written + self.buffer.len() as u64 + self.block.bytes() as u64
     }
 
     /// How many entries were added.
@@ -187,10 +187,10 @@ impl TableWriter {
 
     fn add_entry(&mut self, seqno: Seqno, op: &RawOp<'_>) -> Result<()> {
         let is_new_key = self.check_order(seqno, op.key)?;
-        if self.block.count() > 0 && self.block.is_full(&self.buffer, op, self.options.block_bytes) {
+        if self.block.count() > 0 && self.block.is_full(seqno, op, self.options.block_bytes) {
             self.finish_block()?;
         }
-        self.block.add(&mut self.buffer, seqno, op);
+        self.block.add(seqno, op);
         if is_new_key {
             self.hashes.push(KeyHash::of(op.key));
         }

@@ -10,21 +10,19 @@ use pugdb_core::env::JobHandle;
 
 use super::remove_table;
 use crate::file::Context;
-use crate::table::BlockCache;
 
 /// Files to be removed. Best effort: the next open removes what nothing names.
 pub(crate) struct Graveyard {
     context: Context,
-    cache: Arc<BlockCache>,
     files: Mutex<VecDeque<FileId>>,
     /// Who removes them. While there is nobody, a file is removed by the one who brings it.
     job: Mutex<Option<JobHandle>>,
 }
 
 impl Graveyard {
-    pub(crate) fn new(context: &Context, cache: &Arc<BlockCache>) -> Arc<Self> {
+    pub(crate) fn new(context: &Context) -> Arc<Self> {
         let (files, job) = (Mutex::default(), Mutex::default());
-        Arc::new(Self { context: context.clone(), cache: Arc::clone(cache), files, job })
+        Arc::new(Self { context: context.clone(), files, job })
     }
 
     /// From here on a job removes files.
@@ -51,6 +49,6 @@ impl Graveyard {
     /// Removes a file. False when there is none.
     pub(crate) fn remove_next(&self) -> bool {
         let next = self.files.lock().pop_front();
-        next.map(|file| remove_table(&self.context, &self.cache, file)).is_some()
+        next.map(|file| remove_table(&self.context, file)).is_some()
     }
 }

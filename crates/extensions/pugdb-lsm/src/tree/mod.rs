@@ -12,12 +12,13 @@ mod scan;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use arc_swap::{ArcSwap, Guard};
 use parking_lot::{Mutex, RwLock};
 use pugdb_core::engine::{
     Capabilities, Counts, Cursor, Direction, Engine, KeyRange, Persistence, ReadPoint, Scans,
 };
 use pugdb_core::memory::Floors;
-use pugdb_core::seam::Wait;
+use pugdb_core::seam::{AtHand, Wait};
 use pugdb_core::{Error, ErrorKind, FileId, Found, Key, KeyspaceId, Ops, Result, Seqno};
 
 pub(crate) use graveyard::Graveyard;
@@ -29,7 +30,7 @@ use crate::manifest::{Edit, KeyspaceState, TableEntry};
 use crate::memtable::Memtable;
 use crate::options::{Level, TreeOptions};
 use crate::table::{
-    self, BlockCache, BlockRef, Bounds, KeyHash, Table, TableMeta, TableOptions, load_blocks,
+    self, Access, BlockCache, BlockRef, Bounds, KeyHash, Table, TableMeta, TableOptions, load_blocks,
 };
 
 /// One keyspace's entries.
@@ -49,7 +50,9 @@ pub struct Tree {
     /// The number for the next flushed run.
     next_run: AtomicU64,
     /// What readers look at. Swapped whole, never changed.
-    version: RwLock<Arc<Version>>,
+    version: ArcSwap<Version>,
+    /// Guards the making of the next version of the one above.
+    installing: Mutex<()>,
     /// Guards the order of writes and the change of memtables: the newest applied seqno.
     applied: Mutex<Seqno>,
 }
@@ -181,9 +184,8 @@ impl Drop for TableFile {
 }
 
 /// Removes a table's file. Best effort: the next open removes what nothing names.
-pub(crate) fn remove_table(context: &Context, cache: &BlockCache, id: FileId) {
+pub(crate) fn remove_table(context: &Context, id: FileId) {
     context.tables.forget(id);
-    cache.forget(id);
     let _ = context.env.fs.remove(&table::path(context, id));
 }
 
@@ -249,7 +251,8 @@ impl Tree {
             options: RwLock::new(state.options),
             next_run: AtomicU64::new(next_run),
             applied: Mutex::new(state.flushed),
-            version: RwLock::new(Arc::new(version)),
+            version: ArcSwap::from_pointee(version),
+            installing: Mutex::new(()),
         }))
     }
 
@@ -304,37 +307,43 @@ impl Tree {
 
     /// Everything up to here is in its tables.
     pub fn flushed(&self) -> Seqno {
-        self.version().flushed
+        self.glance().flushed
     }
 
+    /// What readers look at now, to be kept.
     pub(crate) fn version(&self) -> Arc<Version> {
-        Arc::clone(&self.version.read())
+        self.version.load_full()
+    }
+
+    /// What readers look at now, for a short look: no count is changed.
+    fn glance(&self) -> Guard<Arc<Version>> {
+        self.version.load()
     }
 
     /// Swaps the version for one that `change` makes of it.
     fn install(&self, change: impl FnOnce(&Version) -> Version) {
-        let mut version = self.version.write();
-        let next = Arc::new(change(&version));
-        let old = std::mem::replace(&mut *version, next);
-        drop(version);
+        let installing = self.installing.lock();
+        let next = Arc::new(change(&self.glance()));
+        let old = self.version.swap(next);
+        drop(installing);
         // Tables may be unlinked here: outside the lock.
         drop(old);
     }
 
     /// The oldest operation that is in no table.
     pub(crate) fn first_unflushed(&self) -> Option<Seqno> {
-        self.version().memtables.iter().filter_map(|memtable| memtable.first()).min()
+        self.glance().memtables.iter().filter_map(|memtable| memtable.first()).min()
     }
 
     /// Bytes in the active memtable.
     pub(crate) fn active_bytes(&self) -> usize {
-        self.version.read().memtables[0].bytes()
+        self.glance().memtables[0].bytes()
     }
 
     /// Begins a new memtable, if the active one holds anything. False when it does not.
     pub(crate) fn seal(&self) -> bool {
         let _order = self.applied.lock();
-        if self.version.read().memtables[0].first().is_none() {
+        if self.glance().memtables[0].first().is_none() {
             return false;
         }
         self.install(|version| Version {
@@ -348,7 +357,7 @@ impl Tree {
 
     /// The oldest sealed memtable.
     pub(crate) fn oldest_sealed(&self) -> Option<Arc<Memtable>> {
-        let version = self.version.read();
+        let version = self.glance();
         version.memtables[1..].last().cloned()
     }
 
@@ -370,7 +379,7 @@ impl Tree {
     /// Merges a little of the active memtable's order, so that scans have less to do. False when nothing is left.
     pub(crate) fn merge_step(&self) -> bool {
         self.wants_merge.store(false, Ordering::Release);
-        let active = Arc::clone(&self.version.read().memtables[0]);
+        let active = Arc::clone(&self.glance().memtables[0]);
         let merged = active.merge_step();
         if merged {
             self.wants_merge.store(true, Ordering::Release);
@@ -499,7 +508,7 @@ impl Engine for Tree {
     fn apply(&self, first: Seqno, ops: &Ops) -> Result<()> {
         let mut applied = self.applied.lock();
         let newest = *applied;
-        let active = Arc::clone(&self.version.read().memtables[0]);
+        let active = Arc::clone(&self.glance().memtables[0]);
         if active.insert(ops.behind(newest, first)) {
             self.wants_merge.store(true, Ordering::Release);
         }
@@ -519,60 +528,50 @@ impl Engine for Tree {
     }
 
     fn get(&self, key: &[u8], point: ReadPoint) -> Result<Option<Found>> {
-        let version = self.version();
-        let found = version.look_in_memory(key, point.seqno);
-        let found = if found.is_some() { found } else { self.look_in_runs(&version, key, point.seqno)? };
-        Ok(found.filter(|found| version.shows(found, point)))
+        self.glance().get(key, point)
+    }
+
+    fn try_get(&self, key: &[u8], point: ReadPoint) -> Result<AtHand<Option<Found>>> {
+        self.glance().look(key, point, Wait::Never)
     }
 
     fn multi_get(&self, keys: &[&[u8]], point: ReadPoint) -> Result<Vec<Option<Found>>> {
-        let version = self.version();
-        let mut found: Vec<_> = keys.iter().map(|key| version.look_in_memory(key, point.seqno)).collect();
-        let hashes: Vec<KeyHash> = keys.iter().map(|key| KeyHash::of(key)).collect();
-        for run in &version.runs {
-            // One read a run, for all the keys that are still looked for.
-            let mut wanted: Vec<(usize, BlockRef)> = Vec::new();
-            for (index, key) in keys.iter().enumerate().filter(|(index, _)| found[*index].is_none()) {
-                let block =
-                    run.table_for(key)?.and_then(|table| table.plan_get(key, hashes[index], point.seqno));
-                wanted.extend(block.map(|block| (index, block)));
-            }
-            let refs: Vec<BlockRef> = wanted.iter().map(|(_, block)| block.clone()).collect();
-            let blocks = load_blocks(&self.context, &self.cache, &refs, Wait::Always)?;
-            let blocks = blocks.ok_or_else(|| Error::internal("a store that may wait did not"))?;
-            for ((index, block_ref), block) in wanted.into_iter().zip(blocks) {
-                found[index] = block_ref.resolve(&block, keys[index], point.seqno)?;
-            }
-        }
-        Ok(found.into_iter().map(|found| found.filter(|found| version.shows(found, point))).collect())
+        self.version().multi_get(keys, point)
     }
 
     fn scan(&self, range: KeyRange, direction: Direction, point: ReadPoint) -> Result<Box<dyn Cursor>> {
-        Ok(Box::new(scan::TreeCursor::new(self, &self.version(), &range, direction, point)))
+        Ok(Box::new(scan::TreeCursor::new(&self.version(), range, direction, point)))
     }
 
     fn count(&self, range: KeyRange, point: ReadPoint) -> Result<Counts> {
-        scan::TreeCursor::new(self, &self.version(), &range, Direction::Forward, point).count()
+        scan::TreeCursor::new(&self.version(), range, Direction::Forward, point).count()
     }
 }
 
+/// A key on its way down the runs.
+struct Descent {
+    /// Its place in the list.
+    number: usize,
+    hash: KeyHash,
+    /// The run to look at next.
+    run: usize,
+}
+
+fn did_not_wait() -> Error {
+    Error::internal("a table store that may wait did not; please report it")
+}
+
 impl Tree {
-    fn look_in_runs(&self, version: &Version, key: &[u8], seqno: Seqno) -> Result<Option<Found>> {
-        let hash = KeyHash::of(key);
-        for run in &version.runs {
-            let Some(block_ref) = run.table_for(key)?.and_then(|table| table.plan_get(key, hash, seqno))
-            else {
-                continue;
-            };
-            let blocks =
-                load_blocks(&self.context, &self.cache, std::slice::from_ref(&block_ref), Wait::Always)?;
-            let block = blocks.and_then(|mut blocks| blocks.pop());
-            let block = block.ok_or_else(|| Error::internal("a store that may wait did not"))?;
-            if let Some(found) = block_ref.resolve(&block, key, seqno)? {
-                return Ok(Some(found));
-            }
-        }
-        Ok(None)
+    /// [`get`](Engine::get) at the read point that `point` gives when this has got hold of what it looks at: nothing has to
+    /// be kept for it.
+    pub fn get_unpinned(
+        &self,
+        key: &[u8],
+        wait: Wait,
+        point: impl FnOnce() -> Result<ReadPoint>,
+    ) -> Result<AtHand<Option<Found>>> {
+        let version = self.glance();
+        version.look(key, point()?, wait)
     }
 }
 
@@ -582,8 +581,83 @@ impl Version {
         self.runs.iter().filter(|run| !run.is_quarantined()).count()
     }
 
+    fn get(&self, key: &[u8], point: ReadPoint) -> Result<Option<Found>> {
+        self.look(key, point, Wait::Always)?.waited()
+    }
+
+    /// What a reader sees of a key.
+    fn look(&self, key: &[u8], point: ReadPoint, wait: Wait) -> Result<AtHand<Option<Found>>> {
+        let found = self.look_in_memory(key, point.seqno);
+        let looked =
+            if found.is_some() { AtHand::Yes(found) } else { self.look_in_runs(key, point.seqno, wait)? };
+        Ok(looked.map(|found| found.filter(|found| self.shows(found, point))))
+    }
+
     fn look_in_memory(&self, key: &[u8], seqno: Seqno) -> Option<Found> {
         self.memtables.iter().find_map(|memtable| memtable.get(key, seqno))
+    }
+
+    fn look_in_runs(&self, key: &[u8], seqno: Seqno, wait: Wait) -> Result<AtHand<Option<Found>>> {
+        let hash = KeyHash::of(key);
+        for run in &self.runs {
+            let Some(table) = run.table_for(key)? else { continue };
+            let looked = table.look(key, hash, seqno, wait)?;
+            if looked != AtHand::Yes(None) {
+                return Ok(looked);
+            }
+        }
+        Ok(AtHand::Yes(None))
+    }
+
+    /// Several keys. Each goes down the runs as far as it comes with what is in memory; then the blocks that all of them
+    /// need are read in one call. A second call is for those that a filter has sent to the wrong one.
+    fn multi_get(&self, keys: &[&[u8]], point: ReadPoint) -> Result<Vec<Option<Found>>> {
+        let mut found: Vec<_> = keys.iter().map(|key| self.look_in_memory(key, point.seqno)).collect();
+        let mut descents: Vec<Descent> = (0..keys.len())
+            .filter(|&number| found[number].is_none())
+            .map(|number| Descent { number, hash: KeyHash::of(keys[number]), run: 0 })
+            .collect();
+        while !descents.is_empty() {
+            let mut wanted: Vec<(Descent, BlockRef)> = Vec::new();
+            for mut descent in descents.drain(..) {
+                let block = self.descend(&mut descent, keys, point.seqno, &mut found)?;
+                wanted.extend(block.map(|block| (descent, block)));
+            }
+            let refs: Vec<BlockRef> = wanted.iter().map(|(_, block)| block.clone()).collect();
+            let blocks = load_blocks(&refs, Access::Point, Wait::Always)?.ok_or_else(did_not_wait)?;
+            for ((descent, block_ref), block) in wanted.into_iter().zip(blocks) {
+                let slot = &mut found[descent.number];
+                *slot = block_ref.resolve(&block, keys[descent.number], point.seqno);
+                if slot.is_none() {
+                    descents.push(descent);
+                }
+            }
+        }
+        Ok(found.into_iter().map(|found| found.filter(|found| self.shows(found, point))).collect())
+    }
+
+    /// Goes on until the key is found, in no run, or needs a block that is not in memory.
+    fn descend(
+        &self,
+        descent: &mut Descent,
+        keys: &[&[u8]],
+        seqno: Seqno,
+        found: &mut [Option<Found>],
+    ) -> Result<Option<BlockRef>> {
+        let key = keys[descent.number];
+        while let Some(run) = self.runs.get(descent.run) {
+            descent.run += 1;
+            let table = run.table_for(key)?;
+            let Some(block) = table.and_then(|table| table.plan_get(key, descent.hash, seqno)) else {
+                continue;
+            };
+            let Some(cached) = block.cached() else { return Ok(Some(block)) };
+            found[descent.number] = block.resolve(&cached, key, seqno);
+            if found[descent.number].is_some() {
+                break;
+            }
+        }
+        Ok(None)
     }
 
     /// The last step of a read: the newest version counts when it is neither deleted, expired nor truncated away.

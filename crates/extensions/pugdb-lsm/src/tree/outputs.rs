@@ -154,7 +154,7 @@ impl Outputs {
 impl Drop for Outputs {
     fn drop(&mut self) {
         for meta in self.finished.drain(..) {
-            remove_table(&self.context, &self.cache, meta.id);
+            remove_table(&self.context, meta.id);
         }
     }
 }

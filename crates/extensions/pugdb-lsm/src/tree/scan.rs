@@ -1,250 +1,379 @@
 //! A scan over a tree: memtables and runs merged in key order, the newest version of each key chosen.
 //!
-//! All blocks that several sources need next are read in one call.
+//! All blocks that several sources need next are read in one call. One source at a time gives its entries, as long as they
+//! come before those of all others.
 
 use std::cmp::Ordering;
 use std::ops::Range;
 use std::sync::Arc;
 
-use pugdb_core::engine::{BatchSize, Counts, Cursor, Direction, KeyRange, ReadPoint, Room};
+use bytes::Bytes;
+use pugdb_core::engine::{BatchSize, Counts, Cursor, Direction, Entries, KeyRange, ReadPoint, Room};
 use pugdb_core::seam::Wait;
-use pugdb_core::{Error, Found, Key, Result, Seqno};
+use pugdb_core::{Error, Result, Seqno, Timestamp};
 
-use super::{Tree, Version};
-use crate::file::Context;
+use super::Version;
 use crate::memtable::MemtableScan;
-use crate::table::{BlockCache, BlockRef, Peek, TableScan, load_blocks};
+use crate::table::{Access, Block, BlockRef, Peek, TableScan, load_blocks};
 
 pub(super) struct TreeCursor {
-    context: Context,
-    cache: Arc<BlockCache>,
+    version: Arc<Version>,
+    range: Arc<KeyRange>,
     sources: Vec<Source>,
-    direction: Direction,
-    point: ReadPoint,
-    floor: Seqno,
+    view: View,
     /// Of the key that was chosen last: the sources that hold older versions of it.
     hidden: Vec<usize>,
+    /// The key at which another source goes on.
+    bound: Vec<u8>,
+}
+
+/// What is seen of the entries, and in which order.
+#[derive(Clone, Copy)]
+struct View {
+    direction: Direction,
+    seqno: Seqno,
+    now: Timestamp,
+    floor: Seqno,
 }
 
 /// Where entries come from, newest source first. Each gives the newest version at the read point, a key at a time.
 enum Source {
     Memtable(MemtableScan),
-    Run(Box<RunScan>),
+    Run(RunScan),
 }
 
 /// The tables of a run, one after the other.
 struct RunScan {
-    range: KeyRange,
-    direction: Direction,
-    seqno: Seqno,
-    /// Holds the run, which has this place in it.
-    version: Arc<Version>,
+    /// Its place in the version.
     run: usize,
     /// The tables that are not begun. A run may have thousands, and a scan end in the first.
     left: Range<usize>,
     current: Option<TableScan>,
 }
 
-/// What a batch holds: entries of tables as they came, and which memtable gives the next of those it picked.
+/// A scan of one source, whose entries are looked at where they lie.
+trait Walk {
+    fn peek(&self) -> Option<Peek<'_>>;
+    fn share(&self, value: &[u8]) -> Bytes;
+    fn advance(&mut self);
+
+    /// Gives a sink many entries at once, if it can.
+    fn give_run(&mut self, _: Option<&[u8]>, _: View, _: &mut impl Sink) -> Option<Taken> {
+        None
+    }
+}
+
+/// What becomes of an entry that readers see.
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Taken {
-    Entry((Key, Found)),
-    PickedBy(usize),
+    Yes,
+    /// It was the last one.
+    Last,
+    /// There is no room for it.
+    No,
+}
+
+/// What is done with the entries that readers see.
+trait Sink {
+    /// Takes an entry. `share` makes something that can be kept of its value.
+    fn take(&mut self, peek: &Peek<'_>, share: &dyn Fn() -> Bytes) -> Taken;
+
+    /// Takes plain puts of one block, and says how many, and what became of the one behind.
+    fn take_run(&mut self, block: &Block, positions: Range<usize>) -> (usize, Taken);
+}
+
+/// Copies entries.
+struct Fill<'a> {
+    room: Room,
+    out: &'a mut Entries,
+}
+
+/// Counts them.
+struct Count(Counts);
+
+/// The source that is next.
+struct Choice {
+    source: usize,
+    /// The source whose key is the first one behind that of the chosen one; none when all others are over.
+    next: Option<usize>,
 }
 
 impl TreeCursor {
     pub(super) fn new(
-        tree: &Tree,
         version: &Arc<Version>,
-        range: &KeyRange,
+        range: KeyRange,
         direction: Direction,
         point: ReadPoint,
     ) -> Self {
-        let memtables = version.memtables.iter();
-        let mut sources: Vec<Source> = memtables
-            .map(|memtable| Source::Memtable(memtable.scan(range, direction, point.seqno)))
-            .collect();
-        sources.extend(version.runs.iter().enumerate().map(|(run, tables)| {
-            Source::Run(Box::new(RunScan {
-                range: range.clone(),
-                direction,
-                seqno: point.seqno,
-                version: Arc::clone(version),
-                run,
-                left: tables.overlapping(range),
-                current: None,
-            }))
-        }));
+        let mut sources = Vec::with_capacity(version.memtables.len() + version.runs.len());
+        for memtable in &version.memtables {
+            sources.push(Source::Memtable(memtable.scan(&range, direction, point.seqno)));
+        }
+        for (run, tables) in version.runs.iter().enumerate() {
+            let left = tables.overlapping(&range);
+            if !left.is_empty() {
+                sources.push(Source::Run(RunScan { run, left, current: None }));
+            }
+        }
         let floor = version.floors.at(point.seqno);
-        let (context, cache) = (tree.context.clone(), Arc::clone(&tree.cache));
-        Self { context, cache, sources, direction, point, floor, hidden: Vec::new() }
+        let view = View { direction, seqno: point.seqno, now: point.now, floor };
+        let (version, range) = (Arc::clone(version), Arc::new(range));
+        Self { version, range, sources, view, hidden: Vec::new(), bound: Vec::new() }
+    }
+
+    /// Gives every entry that readers see to `sink`, until it has had enough or there are no more.
+    fn walk(&mut self, sink: &mut impl Sink) -> Result<()> {
+        loop {
+            self.prepare()?;
+            let Some(Choice { source, next }) = self.choose() else { return Ok(()) };
+            let bound = next.and_then(|next| self.sources[next].peek_key()).map(|(key, _)| {
+                self.bound.clear();
+                self.bound.extend_from_slice(key);
+                self.bound.as_slice()
+            });
+            // Of a key that others have too, this source shows one entry, and then they are moved on.
+            let many = self.hidden.is_empty();
+            let end = match &mut self.sources[source] {
+                Source::Memtable(scan) => give(scan, self.view, bound, many, sink),
+                Source::Run(run) => match &mut run.current {
+                    Some(scan) => give(scan, self.view, bound, many, sink),
+                    None => Taken::Yes,
+                },
+            };
+            if end == Taken::No {
+                return Ok(());
+            }
+            for &number in &self.hidden {
+                self.sources[number].advance();
+            }
+            if end == Taken::Last {
+                return Ok(());
+            }
+        }
     }
 
     /// Makes every source show its next entry, or be over.
     fn prepare(&mut self) -> Result<()> {
         loop {
-            let mut needs: Vec<(usize, BlockRef)> = Vec::new();
+            let mut needs: Vec<(usize, usize)> = Vec::new();
+            let mut refs: Vec<BlockRef> = Vec::new();
             for (number, source) in self.sources.iter_mut().enumerate() {
-                needs.extend(source.prepare()?.map(|block| (number, block)));
+                let Source::Run(run) = source else { continue };
+                if run.current.as_ref().is_none_or(|scan| !scan.is_ready()) {
+                    let before = refs.len();
+                    refs.extend(run.prepare(&self.version, &self.range, self.view)?);
+                    if refs.len() > before {
+                        refs.extend(run.current.iter().flat_map(TableScan::needs_ahead));
+                        needs.push((number, refs.len() - before));
+                    }
+                }
             }
             if needs.is_empty() {
                 return Ok(());
             }
-            let refs: Vec<BlockRef> = needs.iter().map(|(_, block)| block.clone()).collect();
-            let blocks = load_blocks(&self.context, &self.cache, &refs, Wait::Always)?;
+            let blocks = load_blocks(&refs, Access::Scan, Wait::Always)?;
             let blocks = blocks.ok_or_else(|| Error::internal("a store that may wait did not"))?;
-            for ((number, _), block) in needs.into_iter().zip(blocks) {
-                if let Source::Run(run) = &mut self.sources[number]
-                    && let Some(scan) = &mut run.current
+            let mut loaded = refs.into_iter().zip(blocks);
+            for (number, count) in needs {
+                let mine: Vec<_> = loaded.by_ref().take(count).collect();
+                let mut mine = mine.into_iter();
+                if let Source::Run(RunScan { current: Some(scan), .. }) = &mut self.sources[number]
+                    && let Some((_, block)) = mine.next()
                 {
-                    scan.supply(block)?;
+                    scan.supply_loaded(block, mine);
                 }
             }
         }
     }
 
     /// The source that shows the newest version of the next key, deletes included.
-    fn choose(&mut self) -> Result<Option<usize>> {
-        self.prepare()?;
+    fn choose(&mut self) -> Option<Choice> {
         self.hidden.clear();
-        let mut best: Option<(usize, Peek<'_>)> = None;
+        let (mut best, mut next) = (None, None);
         for (number, source) in self.sources.iter().enumerate() {
-            let Some(peek) = source.peek() else { continue };
-            let Some((best_number, best_peek)) = best else {
-                best = Some((number, peek));
+            let Some((key, seqno)) = source.peek_key() else { continue };
+            let Some((best_number, best_key, best_seqno)) = best else {
+                best = Some((number, key, seqno));
                 continue;
             };
-            let order = match self.direction {
-                Direction::Forward => peek.key.cmp(best_peek.key),
-                Direction::Reverse => best_peek.key.cmp(peek.key),
-            };
-            match order {
-                Ordering::Greater => continue,
-                Ordering::Equal if peek.seqno < best_peek.seqno => {
-                    self.hidden.push(number);
-                    continue;
+            match self.view.order(key, best_key) {
+                Ordering::Greater => {
+                    if next.is_none_or(|(_, next_key)| self.view.order(key, next_key) == Ordering::Less) {
+                        next = Some((number, key));
+                    }
                 }
-                Ordering::Equal => self.hidden.push(best_number),
-                Ordering::Less => self.hidden.clear(),
+                Ordering::Equal if seqno < best_seqno => self.hidden.push(number),
+                Ordering::Equal => {
+                    self.hidden.push(best_number);
+                    best = Some((number, key, seqno));
+                }
+                Ordering::Less => {
+                    self.hidden.clear();
+                    next = Some((best_number, best_key));
+                    best = Some((number, key, seqno));
+                }
             }
-            best = Some((number, peek));
         }
-        Ok(best.map(|(number, _)| number))
+        best.map(|(source, ..)| Choice { source, next: next.map(|(number, _)| number) })
     }
 
-    /// Goes on behind the key that was chosen, in the sources that hold older versions of it.
-    fn pass_hidden(&mut self) -> Result<()> {
-        self.hidden.iter().try_for_each(|&number| self.sources[number].advance())
+    /// Counts what is left. Values stay where they are: in the cache's blocks and the memtables.
+    pub(super) fn count(mut self) -> Result<Counts> {
+        let mut count = Count(Counts::default());
+        self.walk(&mut count)?;
+        Ok(count.0)
     }
 }
 
-impl TreeCursor {
-    /// Counts what is left. Values stay where they are: in the cache's blocks and the memtables.
-    pub(super) fn count(mut self) -> Result<Counts> {
-        let mut counts = Counts::default();
-        while let Some(number) = self.choose()? {
-            if let Some(peek) = self.live(number) {
-                counts.add(peek.expires_at);
-            }
-            self.sources[number].advance()?;
-            self.pass_hidden()?;
-        }
-        Ok(counts)
+/// Shows the entries of one source before `bound`; only the first one unless there may be `many`.
+fn give<W: Walk>(walk: &mut W, view: View, bound: Option<&[u8]>, many: bool, sink: &mut impl Sink) -> Taken {
+    let mut is_first = true;
+    if many && let Some(taken) = walk.give_run(bound, view, sink) {
+        return taken;
     }
-
-    /// What a source shows, if a reader sees it.
-    fn live(&self, number: usize) -> Option<Peek<'_>> {
-        self.sources[number].peek().filter(|peek| peek.is_live(self.point.now) && peek.seqno > self.floor)
-    }
-
-    /// Takes entries until a batch is full.
-    fn take(&mut self, size: BatchSize) -> Result<Vec<Taken>> {
-        let mut room = Room::new(size);
-        let mut taken = Vec::new();
-        while let Some(number) = self.choose()? {
-            match self.live(number).map(|peek| peek.key.len() + peek.value_bytes) {
-                None => self.sources[number].advance()?,
-                Some(bytes) if !room.take_bytes(bytes) => break,
-                Some(_) => match &mut self.sources[number] {
-                    Source::Memtable(scan) => {
-                        scan.pick();
-                        taken.push(Taken::PickedBy(number));
-                    }
-                    Source::Run(run) => {
-                        let next = run.current.as_mut().map_or(Ok(None), TableScan::next)?;
-                        taken.extend(next.map(Taken::Entry));
-                    }
-                },
-            }
-            self.pass_hidden()?;
+    while let Some(peek) = walk.peek() {
+        let is_before = |bound: &[u8]| view.order(peek.op.key, bound) == Ordering::Less;
+        // The first one was chosen because it is.
+        let is_next = is_first || many && bound.is_none_or(is_before);
+        if !is_next {
+            break;
         }
-        Ok(taken)
+        is_first = false;
+        let is_seen = peek.op.is_live(view.now) && peek.seqno > view.floor;
+        let taken = if is_seen { sink.take(&peek, &|| walk.share(peek.op.value)) } else { Taken::Yes };
+        if taken == Taken::No {
+            return taken;
+        }
+        walk.advance();
+        if taken == Taken::Last {
+            return taken;
+        }
+    }
+    Taken::Yes
+}
+
+impl View {
+    /// Which of two keys comes first.
+    fn order(self, one: &[u8], other: &[u8]) -> Ordering {
+        match self.direction {
+            Direction::Forward => one.cmp(other),
+            Direction::Reverse => other.cmp(one),
+        }
     }
 }
 
 impl RunScan {
-    /// Goes on to the next table. False when there is none.
-    fn begin_next(&mut self) -> Result<bool> {
-        let next = match self.direction {
-            Direction::Forward => self.left.next(),
-            Direction::Reverse => self.left.next_back(),
-        };
-        let tables = &self.version.runs[self.run].tables;
-        let table = next.map(|next| tables[next].table()).transpose()?;
-        self.current = table.map(|table| table.scan(self.range.clone(), self.direction, self.seqno));
-        Ok(self.current.is_some())
-    }
-}
-
-impl Source {
     /// Moves on until an entry can be seen. Returns the block without which it cannot.
-    fn prepare(&mut self) -> Result<Option<BlockRef>> {
-        let Self::Run(run) = self else { return Ok(None) };
+    fn prepare(&mut self, version: &Version, range: &Arc<KeyRange>, view: View) -> Result<Option<BlockRef>> {
         loop {
-            if let Some(scan) = &run.current {
-                if scan.peek().is_some() {
+            if let Some(scan) = &mut self.current {
+                scan.supply_cached();
+                if scan.is_ready() {
                     return Ok(None);
                 }
                 if let Some(block) = scan.needs() {
                     return Ok(Some(block));
                 }
             }
-            if !run.begin_next()? {
+            let next = match view.direction {
+                Direction::Forward => self.left.next(),
+                Direction::Reverse => self.left.next_back(),
+            };
+            let tables = &version.runs[self.run].tables;
+            let table = next.map(|next| tables[next].table()).transpose()?;
+            self.current = table.map(|table| table.scan(range, view.direction, view.seqno));
+            if self.current.is_none() {
                 return Ok(None);
             }
         }
     }
+}
 
-    fn peek(&self) -> Option<Peek<'_>> {
+impl Source {
+    fn peek_key(&self) -> Option<(&[u8], Seqno)> {
         match self {
-            Self::Memtable(scan) => scan.peek(),
-            Self::Run(run) => run.current.as_ref()?.peek(),
+            Self::Memtable(scan) => scan.peek_key(),
+            Self::Run(run) => run.current.as_ref()?.peek_key(),
         }
     }
 
-    fn advance(&mut self) -> Result<()> {
+    fn advance(&mut self) {
         match self {
             Self::Memtable(scan) => scan.advance(),
-            Self::Run(run) => run.current.as_mut().map_or(Ok(()), TableScan::advance)?,
-        }
-        Ok(())
-    }
-
-    fn take_picked(&mut self) -> Option<impl Iterator<Item = (Key, Found)> + use<>> {
-        match self {
-            Self::Memtable(scan) => Some(scan.take_picked()),
-            Self::Run(_) => None,
+            Self::Run(run) => {
+                if let Some(scan) = &mut run.current {
+                    scan.advance();
+                }
+            }
         }
     }
 }
 
+impl Walk for MemtableScan {
+    fn peek(&self) -> Option<Peek<'_>> {
+        self.peek()
+    }
+
+    fn share(&self, value: &[u8]) -> Bytes {
+        self.share(value)
+    }
+
+    fn advance(&mut self) {
+        self.advance();
+    }
+}
+
+impl Walk for TableScan {
+    fn peek(&self) -> Option<Peek<'_>> {
+        self.peek()
+    }
+
+    fn share(&self, value: &[u8]) -> Bytes {
+        self.share(value)
+    }
+
+    fn advance(&mut self) {
+        self.advance();
+    }
+
+    fn give_run(&mut self, bound: Option<&[u8]>, view: View, sink: &mut impl Sink) -> Option<Taken> {
+        let (block, positions) = self.plain_run(bound, view.floor)?;
+        let (count, taken) = sink.take_run(block, positions);
+        self.pass(count);
+        Some(taken)
+    }
+}
+
+impl Sink for Fill<'_> {
+    fn take(&mut self, peek: &Peek<'_>, share: &dyn Fn() -> Bytes) -> Taken {
+        if !self.room.take_bytes(peek.op.key.len() + peek.op.value.len()) {
+            return Taken::No;
+        }
+        self.out.push(peek.seqno, &peek.op, share);
+        if self.room.is_full() { Taken::Last } else { Taken::Yes }
+    }
+
+    fn take_run(&mut self, block: &Block, positions: Range<usize>) -> (usize, Taken) {
+        let asked = positions.len();
+        let count = block.pour(positions, &mut self.room, self.out);
+        (count, if count < asked || self.room.is_full() { Taken::Last } else { Taken::Yes })
+    }
+}
+
+impl Sink for Count {
+    fn take(&mut self, peek: &Peek<'_>, _: &dyn Fn() -> Bytes) -> Taken {
+        self.0.add(peek.op.expires_at);
+        Taken::Yes
+    }
+
+    fn take_run(&mut self, _: &Block, positions: Range<usize>) -> (usize, Taken) {
+        self.0.keys += positions.len() as u64;
+        (positions.len(), Taken::Yes)
+    }
+}
+
 impl Cursor for TreeCursor {
-    fn fill(&mut self, size: BatchSize, out: &mut Vec<(Key, Found)>) -> Result<()> {
-        let taken = self.take(size)?;
-        let mut picked: Vec<_> = self.sources.iter_mut().map(Source::take_picked).collect();
-        out.extend(taken.into_iter().filter_map(|one| match one {
-            Taken::Entry(entry) => Some(entry),
-            Taken::PickedBy(number) => picked[number].as_mut()?.next(),
-        }));
-        Ok(())
+    fn fill(&mut self, size: BatchSize, out: &mut Entries) -> Result<()> {
+        self.walk(&mut Fill { room: Room::new(size), out })
     }
 }

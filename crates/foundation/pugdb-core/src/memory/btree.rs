@@ -7,9 +7,10 @@ use parking_lot::Mutex;
 use super::housekeeper::{Housekeeper, Tidied, Tidy};
 use super::versions::{Floors, VersionedMap};
 use crate::engine::{
-    BatchSize, Capabilities, Counts, Cursor, Direction, Engine, KeyRange, Persistence, ReadPoint, Scans,
+    BatchSize, Capabilities, Counts, Cursor, Direction, Engine, Entries, KeyRange, Persistence, ReadPoint,
+    Scans,
 };
-use crate::entry::{Found, Key, Timestamp};
+use crate::entry::{Found, Timestamp};
 use crate::error::Result;
 use crate::ids::Seqno;
 use crate::ops::Ops;
@@ -191,7 +192,7 @@ struct BtreeCursor {
 }
 
 impl Cursor for BtreeCursor {
-    fn fill(&mut self, size: BatchSize, out: &mut Vec<(Key, Found)>) -> Result<()> {
+    fn fill(&mut self, size: BatchSize, out: &mut Entries) -> Result<()> {
         let before = out.len();
         let mut seen = Vec::new();
         while let Some(range) = self.range.take() {
@@ -201,7 +202,9 @@ impl Cursor for BtreeCursor {
                 _ => None,
             };
             let live = |found: &Found| found.entry.is_live(self.point.now) && found.seqno > self.floor;
-            out.extend(seen.drain(..).filter(|(_, found)| live(found)));
+            for (key, found) in seen.drain(..).filter(|(_, found)| live(found)) {
+                out.push_found(&key, &found);
+            }
             if out.len() > before {
                 break;
             }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::ops::Range;
 
-use pugdb_core::engine::{BatchSize, Counts, Cursor, Direction, KeyRange, ReadPoint, Scans};
+use pugdb_core::engine::{BatchSize, Counts, Cursor, Direction, Entries, KeyRange, ReadPoint, Scans};
 use pugdb_core::snapshots::SnapshotGuard;
 use pugdb_core::{Entry, EntryOptions, Error, Found, Key, Op, SealId, Seqno, Stamp, Timestamp, Value};
 
@@ -338,8 +338,10 @@ impl Harness {
     /// Brings one batch and compares it.
     pub(super) fn continue_scan(&self, scan: &mut OpenScan, size: BatchSize) -> Progress {
         // Something lies there already: a batch is appended.
-        let mut out = vec![(Key::default(), Found { seqno: Seqno::MAX, entry: Entry::delete() })];
+        let mut out = Entries::default();
+        out.push_found(&Key::default(), &Found { seqno: Seqno::MAX, entry: Entry::delete() });
         ok("fill", scan.cursor.fill(size, &mut out));
+        let out: Vec<_> = out.into_found().collect();
         let (kept, batch) = out.split_first().expect("one element was put in");
         assert_eq!(kept.1.seqno, Seqno::MAX, "fill changed what was in the batch before");
         let what = &scan.what;

@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use pugdb_core::engine::{
-    BatchSize, Capabilities, Counts, Cursor, Direction, Engine, KeyRange, Persistence, ReadPoint, Scans,
+    BatchSize, Capabilities, Counts, Cursor, Direction, Engine, Entries, KeyRange, Persistence, ReadPoint,
+    Scans,
 };
 use pugdb_core::memory::{Btree, Hash};
 use pugdb_core::snapshots::Snapshots;
@@ -209,9 +210,9 @@ impl Engine for Naive {
         let size = BatchSize { entries: usize::MAX, bytes: usize::MAX };
         let now = if self.bug == Bug::CountsTheDead { Timestamp(0) } else { point.now };
         let mut cursor = self.scan(range, Direction::Forward, ReadPoint { now, ..point })?;
-        let (mut counts, mut out) = (Counts::default(), Vec::new());
+        let (mut counts, mut out) = (Counts::default(), Entries::default());
         cursor.fill(size, &mut out)?;
-        for (_, found) in &out {
+        for (_, found) in out.into_found() {
             counts.add(found.entry.expires_at);
         }
         Ok(counts)
@@ -227,7 +228,7 @@ struct NaiveCursor {
 }
 
 impl Cursor for NaiveCursor {
-    fn fill(&mut self, size: BatchSize, out: &mut Vec<(Key, Found)>) -> Result<()> {
+    fn fill(&mut self, size: BatchSize, out: &mut Entries) -> Result<()> {
         let bug = self.engine.bug;
         let content = self.engine.content.lock();
         let mut keys: Vec<_> = content.versions.iter().filter(|(key, _)| self.is_inside(key)).collect();
@@ -243,7 +244,7 @@ impl Cursor for NaiveCursor {
             match content.look(bug, versions, self.point) {
                 Some(found) => {
                     (count, bytes) = (count + 1, bytes + key.len() + found.entry.value.len());
-                    out.push((key.clone(), found));
+                    out.push_found(key, &found);
                 }
                 None if bug == Bug::StopsAtADeadBatch => count += 1,
                 None => {}

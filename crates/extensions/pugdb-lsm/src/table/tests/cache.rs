@@ -1,11 +1,16 @@
-//! The cache keeps to its bytes, and several blocks are one read.
+//! The cache keeps to its bytes, several blocks are one read, and readers of one block are too.
 
 use super::*;
 
 /// A table of `keys` keys, one a block.
-fn table(kit: &Kit, keys: u8) -> Arc<Table> {
+fn table(kit: &Kit, cache: &Arc<BlockCache>, keys: u8) -> Arc<Table> {
     let entries: Vec<_> = (0..keys).map(|name| (key(&[name]), put(1, vec![name; 200]))).collect();
-    kit.open(&kit.write(0, &entries)).unwrap()
+    let meta = kit.write(0, &entries);
+    Table::open(&kit.context, Arc::clone(cache), meta.clone(), meta.bounds(), None).unwrap()
+}
+
+fn no_cache() -> Arc<BlockCache> {
+    Arc::new(BlockCache::new(0))
 }
 
 fn plan(table: &Arc<Table>, name: u8) -> BlockRef {
@@ -15,32 +20,29 @@ fn plan(table: &Arc<Table>, name: u8) -> BlockRef {
 #[test]
 fn blocks_of_several_tables_are_one_read_and_then_none() {
     let kit = Kit::plain();
-    let tables = [table(&kit, 9), table(&kit, 9)];
+    let cache = Arc::new(BlockCache::new(1 << 20));
+    let tables = [table(&kit, &cache, 9), table(&kit, &cache, 9)];
     let wanted: Vec<(usize, u8)> = vec![(0, 3), (1, 3), (0, 8), (0, 3), (1, 0)];
     let blocks: Vec<BlockRef> = wanted.iter().map(|&(at, name)| plan(&tables[at], name)).collect();
-    let cache = BlockCache::new(1 << 20);
     let before = kit.calls();
-    assert!(load_blocks(&kit.context, &cache, &blocks, Wait::Never).unwrap().is_none(), "nothing is at hand");
+    assert!(load_blocks(&blocks, Access::Point, Wait::Never).unwrap().is_none(), "nothing is at hand");
     assert_eq!(kit.calls() - before, 1);
     for (wait, calls) in [(Wait::Always, 2), (Wait::Always, 2), (Wait::Never, 2)] {
-        let loaded = load_blocks(&kit.context, &cache, &blocks, wait).unwrap().unwrap();
+        let loaded = load_blocks(&blocks, Access::Point, wait).unwrap().unwrap();
         assert_eq!(kit.calls() - before, calls);
         for ((block, content), (_, name)) in blocks.iter().zip(&loaded).zip(&wanted) {
-            let found = block.resolve(content, &[*name], Seqno::MAX).unwrap().unwrap();
+            let found = block.resolve(content, &[*name], Seqno::MAX).unwrap();
             assert_eq!(found, put(1, vec![*name; 200]));
         }
     }
-    cache.forget(tables[0].meta().id);
-    assert!(load_blocks(&kit.context, &cache, &blocks[..1], Wait::Never).unwrap().is_none());
-    assert!(load_blocks(&kit.context, &cache, &blocks[1..2], Wait::Never).unwrap().is_some());
-    cache.forget(tables[1].meta().id);
-    assert_eq!(cache.bytes(), 0);
+    drop((blocks, tables));
+    assert_eq!(cache.bytes(), 0, "closed tables take their blocks along");
 }
 
 #[test]
 fn opening_a_table_is_two_reads_and_walking_it_few() {
     let kit = Kit::plain();
-    let meta = table(&kit, 200).meta().clone();
+    let meta = table(&kit, &no_cache(), 200).meta().clone();
     let before = kit.calls();
     let table = kit.open(&meta).unwrap();
     assert_eq!(kit.calls() - before, 2);
@@ -63,7 +65,7 @@ fn the_cache_never_exceeds_its_bytes() {
             assert_eq!(table.get(key, Seqno::MAX).unwrap().as_ref(), Some(found));
             assert!(cache.bytes() <= bytes);
         }
-        assert_eq!(cache.bytes() > 0, bytes >= 1000, "{bytes}");
+        assert!(cache.bytes() > 0 || bytes < 10_000, "{bytes}");
         let before = kit.calls();
         for (key, _) in &entries {
             table.get(key, Seqno::MAX).unwrap().unwrap();
@@ -75,23 +77,127 @@ fn the_cache_never_exceeds_its_bytes() {
 #[test]
 fn a_block_in_use_outlives_one_that_is_not() {
     let kit = Kit::plain();
-    let table = table(&kit, 100);
-    let cache = BlockCache::new(10 * 400);
-    let load =
-        |name| load_blocks(&kit.context, &cache, &[plan(&table, name)], Wait::Always).unwrap().unwrap();
-    load(0);
+    let cache = Arc::new(BlockCache::new(10 * 600));
+    let table = table(&kit, &cache, 100);
+    let get = |name: u8| table.get(&[name], Seqno::MAX).unwrap().unwrap();
+    get(0);
     for name in 1..100 {
-        load(name);
+        get(name);
         let before = kit.calls();
-        load(0);
+        get(0);
         assert_eq!(kit.calls(), before, "after block {name}");
     }
 }
 
 #[test]
+fn a_long_scan_leaves_what_points_read_in_the_cache() {
+    let kit = Kit::plain();
+    let cache = Arc::new(BlockCache::new(40 * 600));
+    let (hot, long) = (table(&kit, &cache, 20), table(&kit, &cache, 250));
+    let all: Vec<BlockRef> = (0..20).map(|name| plan(&hot, name)).collect();
+    load_blocks(&all, Access::Point, Wait::Always).unwrap().unwrap();
+    for _ in 0..2 {
+        for name in 0..250 {
+            load_blocks(&[plan(&long, name)], Access::Scan, Wait::Always).unwrap().unwrap();
+        }
+    }
+    let kept = |block: &&BlockRef| {
+        load_blocks(std::slice::from_ref(block), Access::Point, Wait::Never).unwrap().is_some()
+    };
+    assert_eq!(all.iter().filter(kept).count(), 20);
+    // What is asked for again while it is on probation stays, too.
+    for name in 0..250 {
+        load_blocks(&[plan(&long, 7)], Access::Scan, Wait::Always).unwrap().unwrap();
+        load_blocks(&[plan(&long, name)], Access::Scan, Wait::Always).unwrap().unwrap();
+    }
+    assert!(kept(&&plan(&long, 7)));
+}
+
+#[test]
+fn readers_that_miss_the_same_block_read_it_once() {
+    let kit = Kit::plain();
+    for cache in [no_cache(), Arc::new(BlockCache::new(1 << 20))] {
+        let table = table(&kit, &cache, 3);
+        let before = kit.calls();
+        let gate = kit.store.gate.lock();
+        std::thread::scope(|scope| {
+            let readers: Vec<_> =
+                (0..8).map(|_| scope.spawn(|| table.get(&[1], Seqno::MAX).unwrap().unwrap())).collect();
+            // All of them have found that it is missing, and one reads.
+            while table.slots().waiting(1) < 7 {
+                std::thread::yield_now();
+            }
+            drop(gate);
+            for reader in readers {
+                assert_eq!(reader.join().unwrap(), put(1, vec![1; 200]));
+            }
+        });
+        assert_eq!(kit.calls() - before, 1);
+        assert_eq!(table.slots().waiting(1), 0);
+    }
+}
+
+#[test]
+fn when_the_reader_of_a_block_fails_those_who_wait_try_for_themselves() {
+    let kit = Kit::plain();
+    let table = table(&kit, &no_cache(), 3);
+    let moved = kit.path(table.meta()).with_extension("away");
+    kit.context.env.fs.rename(&kit.path(table.meta()), &moved).unwrap();
+    kit.context.tables.forget(table.meta().id);
+    let before = kit.calls();
+    let gate = kit.store.gate.lock();
+    std::thread::scope(|scope| {
+        let readers: Vec<_> = (0..4).map(|_| scope.spawn(|| table.get(&[1], Seqno::MAX))).collect();
+        while table.slots().waiting(1) < 3 {
+            std::thread::yield_now();
+        }
+        drop(gate);
+        for reader in readers {
+            assert!(reader.join().unwrap().is_err());
+        }
+    });
+    assert!(kit.calls() - before >= 2);
+    kit.context.env.fs.rename(&moved, &kit.path(table.meta())).unwrap();
+    assert!(table.get(&[1], Seqno::MAX).unwrap().is_some());
+}
+
+#[test]
+fn threads_that_read_evict_and_close_get_what_was_written_within_the_bytes() {
+    let kit = Kit::plain();
+    let cache = Arc::new(BlockCache::new(30 * 600));
+    let shared = [table(&kit, &cache, 100), table(&kit, &cache, 100)];
+    std::thread::scope(|scope| {
+        for seed in 0..4 {
+            let (kit, cache, shared) = (&kit, &cache, &shared);
+            scope.spawn(move || {
+                let mut rng = fastrand::Rng::with_seed(seed);
+                for _ in 0..30 {
+                    let own = table(kit, cache, 20);
+                    for _ in 0..200 {
+                        let (table, keys) =
+                            rng.choice([(&shared[0], 100), (&shared[1], 100), (&own, 20)]).unwrap();
+                        let name = rng.u8(..keys);
+                        let access = rng.choice([Access::Point, Access::Scan]).unwrap();
+                        let block = plan(table, name);
+                        let content = load_blocks(std::slice::from_ref(&block), access, Wait::Always);
+                        let content = content.unwrap().unwrap().pop().unwrap();
+                        let found = block.resolve(&content, &[name], Seqno::MAX);
+                        assert_eq!(found, Some(put(1, vec![name; 200])));
+                        assert!(cache.bytes() <= 30 * 600);
+                    }
+                }
+            });
+        }
+    });
+    assert!(cache.bytes() > 0);
+    drop(shared);
+    assert_eq!(cache.bytes(), 0);
+}
+
+#[test]
 fn a_scan_needs_the_blocks_of_its_range_only() {
     let kit = Kit::plain();
-    let table = table(&kit, 100);
+    let table = table(&kit, &no_cache(), 100);
     for direction in [Direction::Forward, Direction::Reverse] {
         let before = kit.calls();
         assert_eq!(run_scan(&table, &KeyRange::from([40]..[43]), direction, Seqno::MAX).unwrap().len(), 3);

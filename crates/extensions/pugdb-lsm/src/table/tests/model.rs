@@ -62,7 +62,7 @@ fn versions_of_one_key_span_blocks() {
     let mut entries = vec![(key(b"a"), put(7, "first"))];
     entries.extend((1..=500).rev().map(|seqno| (key(b"k"), put(seqno * 2, seqno.to_le_bytes().to_vec()))));
     entries.push((key(b"z"), delete(3)));
-    let meta = kit.write(100, &entries);
+    let meta = kit.write(40, &entries);
     let table = kit.open(&meta).unwrap();
     assert!(table.verify().unwrap().blocks > 100);
     for seqno in (0..=1001).map(Seqno) {
@@ -144,15 +144,15 @@ fn a_global_seqno_takes_the_place_of_every_other() {
 }
 
 #[test]
-fn values_are_views_of_their_block() {
+fn large_values_are_views_of_their_block() {
     let kit = Kit::plain();
-    let meta = kit.write(8 << 10, &[(key(b"a"), put(1, "value")), (key(b"b"), put(2, "other"))]);
+    let meta = kit.write(8 << 10, &[(key(b"a"), put(1, vec![7; 256])), (key(b"b"), put(2, "other"))]);
     let table = kit.open(&meta).unwrap();
     let block = table.plan_get(b"a", KeyHash::of(b"a"), Seqno::MAX).unwrap();
-    let loaded = load_blocks(&kit.context, &BlockCache::new(0), std::slice::from_ref(&block), Wait::Always);
+    let loaded = load_blocks(std::slice::from_ref(&block), Access::Point, Wait::Always);
     let content = loaded.unwrap().unwrap().pop().unwrap();
-    let first = block.resolve(&content, b"a", Seqno::MAX).unwrap().unwrap();
-    let again = block.resolve(&content, b"a", Seqno::MAX).unwrap().unwrap();
+    let first = block.resolve(&content, b"a", Seqno::MAX).unwrap();
+    let again = block.resolve(&content, b"a", Seqno::MAX).unwrap();
     assert_eq!(first.entry.value.as_ptr(), again.entry.value.as_ptr());
 }
 
@@ -167,4 +167,20 @@ fn a_sealed_table_shows_no_user_byte() {
     assert!(!bytes.windows(6).any(|window| window == b"canary"));
     let table = kit.open(&meta).unwrap();
     assert!(!format!("{table:?} {meta:?}").contains("canary"));
+}
+
+#[test]
+fn an_older_version_in_the_next_block_is_passed_over_wherever_blocks_end() {
+    let kit = Kit::plain();
+    let entries = [("a", 1), ("b", 9), ("b", 5), ("c", 1), ("d", 7), ("d", 3)];
+    let entries = entries.map(|(name, seqno)| (key(name.as_bytes()), put(seqno, "value")));
+    for block_bytes in 0..150 {
+        let table = kit.open(&kit.write(block_bytes, &entries)).unwrap();
+        for direction in [Direction::Forward, Direction::Reverse] {
+            for seqno in [4, 6, 9].map(Seqno) {
+                let expected = expected_scan(&entries, &KeyRange::all(), direction, seqno);
+                assert_eq!(run_scan(&table, &KeyRange::all(), direction, seqno).unwrap(), expected);
+            }
+        }
+    }
 }

@@ -24,7 +24,8 @@ use super::expiry::ExpiryQueue;
 use super::housekeeper::{Housekeeper, Tidied, Tidy};
 use super::versions::Floors;
 use crate::engine::{
-    BatchSize, Capabilities, Counts, Cursor, Direction, Engine, KeyRange, Persistence, ReadPoint, Room, Scans,
+    BatchSize, Capabilities, Counts, Cursor, Direction, Engine, Entries, KeyRange, Persistence, ReadPoint,
+    Room, Scans,
 };
 use crate::entry::{Entry, EntryKind, Found, Key, RawOp, Timestamp};
 use crate::error::{Error, Result};
@@ -53,7 +54,7 @@ const CAPACITY_MIN: usize = 64;
 /// are refused.
 ///
 /// ```
-/// use pugdb_core::engine::{Direction, Engine, KeyRange, ReadPoint};
+/// use pugdb_core::engine::{Direction, Engine, Entries, KeyRange, ReadPoint};
 /// use pugdb_core::memory::Hash;
 /// use pugdb_core::snapshots::Snapshots;
 /// use pugdb_core::{Entry, ErrorKind, Key, Op, Seqno, Timestamp, Value};
@@ -478,14 +479,15 @@ struct HashCursor {
 }
 
 impl Cursor for HashCursor {
-    fn fill(&mut self, size: BatchSize, out: &mut Vec<(Key, Found)>) -> Result<()> {
+    fn fill(&mut self, size: BatchSize, out: &mut Entries) -> Result<()> {
         let mut room = Room::new(size);
         loop {
             while let Some((key, found)) = self.ready.front() {
                 if !room.take(key, found) {
                     return Ok(());
                 }
-                out.extend(self.ready.pop_front());
+                out.push_found(key, found);
+                self.ready.pop_front();
             }
             let ready = &mut self.ready;
             if !self.walk.visit(&self.shards, |key, found| ready.push_back((key.clone(), found.clone()))) {

@@ -143,14 +143,14 @@ fn a_shard_of_many_parts_is_walked_once_whatever_is_inserted_meanwhile() {
     writer.apply((0..many).map(|number| (number, Entry::put(Value::default()))));
     let guard = writer.snapshots.take();
     let mut cursor = writer.engine.scan(KeyRange::all(), Direction::Forward, writer.point()).unwrap();
-    let (mut seen, mut batch) = (vec![false; many as usize], Vec::new());
+    let (mut seen, mut batch) = (vec![false; many as usize], Entries::default());
     let mut next = many;
     loop {
         cursor.fill(BatchSize { entries: 10_000, bytes: 1 << 20 }, &mut batch).unwrap();
         if batch.is_empty() {
             break;
         }
-        for (key, _) in batch.drain(..) {
+        for (key, _) in std::mem::take(&mut batch).into_found() {
             let number = u32::from_be_bytes((*key).try_into().unwrap());
             assert!(!std::mem::replace(&mut seen[number as usize], true), "a key comes once");
         }
