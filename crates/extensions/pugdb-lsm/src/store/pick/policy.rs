@@ -38,7 +38,7 @@ const RUNS_MANY: usize = 12;
 /// Who does not merge for the sake of reads is only kept from having writers wait.
 const RUNS_MANY_FIFO: usize = 32;
 /// Above the last run there is at most one part in so many of it, while there is something to write. With a sixth a byte
-/// is written 7.8 times instead of 6.1, when a flush is a hundredth of the data (ADR 30).
+/// is written 7.8 times instead of 6.1, when a flush is a hundredth of the data (ADR 19).
 const UPPER_PART: u64 = 4;
 /// The same at rest: what takes room beside what lives.
 const UPPER_PART_QUIET: u64 = 10;
