@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# The order of system calls: the log is synced between the write of a record and the reply that acknowledges it.
+# The order of system calls: a sync of the log begins after a request has been read, and has ended before the reply that
+# acknowledges it. (The record itself is stored through a mapping, which is no system call.)
 #
 # The simulator proves what a missing sync would cost; this shows that the sync reaches the real operating system. The
 # same check must fail for `--durability os`, which does not wait: a check that cannot fail proves nothing.
@@ -35,7 +36,7 @@ trace_a_set() {
     local level=$1 out=$dir/$1.out port server
     : >"$out"
     strace -f -y -s 4096 -o "$dir/$level.trace" \
-        -e trace=fdatasync,fsync,write,writev,pwrite64,pwritev,pwritev2,sendto,sendmsg \
+        -e trace=fdatasync,fsync,read,readv,recvfrom,recvmsg,write,writev,sendto,sendmsg \
         "$pugdb" serve --data "$dir/$level" --resp 127.0.0.1:0 --durability "$level" >"$out" 2>&1 &
     tracer=$!
     wait_for 30 grep -q '^ready on ' "$out"
@@ -52,26 +53,23 @@ trace_a_set() {
 
 marker() { echo "pugdb-strace-marker-$$"; }
 
-# Reads a trace: after the marker was written to the log, what comes first, a whole sync of the log or the reply?
+# Reads a trace: after the marker was read from the client, what comes first, a whole sync of the log or the reply?
 # A call that another thread interrupts stands on two lines: its start and, with the same process id, its end.
 judge() {
     awk -v marker="$(marker)" '
         function ends_well(line) { return line ~ /= [0-9]+$/ || line ~ /= [0-9]+ / }
         { process = $1 }
-        /pwrite(64|v|v2)?\(|write\(/ && /\.log>/ && index($0, marker) {
-            if ($0 ~ /<unfinished/) writing[process] = 1; else written = 1
-            next
-        }
-        /<\.\.\. (pwrite64|pwritev|pwritev2|write) resumed>/ && writing[process] { writing[process] = 0; written = 1; next }
-        !written { next }
-        # Only a sync that begins after the write counts.
+        # What was read stands in the line in which the call ends.
+        /(read|readv|recvfrom|recvmsg)(\(| resumed>)/ && index($0, marker) { asked = 1; next }
+        !asked { next }
+        # Only a sync that begins after the request counts.
         /fdatasync\(|fsync\(/ && /\.log>/ {
             if ($0 ~ /<unfinished/) syncing[process] = 1; else if (ends_well($0)) synced = 1
             next
         }
         /<\.\.\. (fdatasync|fsync) resumed>/ && syncing[process] { syncing[process] = 0; if (ends_well($0)) synced = 1; next }
         /(sendto|sendmsg|write|writev)\(/ && /"\+OK\\r\\n"/ { print (synced ? "synced" : "early"); answered = 1; exit }
-        END { if (!answered) print (written ? "no reply seen" : "no record seen") }
+        END { if (!answered) print (asked ? "no reply seen" : "no request seen") }
     ' "$1"
 }
 

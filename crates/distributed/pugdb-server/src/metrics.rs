@@ -104,6 +104,11 @@ impl Page<'_> {
         metric.encode_counter::<NoLabelSet, _, u64>(&value, None)
     }
 
+    fn counter_of_time(&mut self, name: &str, help: &str, value: Duration) -> fmt::Result {
+        let mut metric = self.0.encode_descriptor(name, help, Some(&Unit::Seconds), MetricType::Counter)?;
+        metric.encode_counter::<NoLabelSet, _, u64>(&value.as_secs_f64(), None)
+    }
+
     /// One metric for each label that has something to tell.
     fn family<S: EncodeLabelSet>(
         &mut self,
@@ -247,7 +252,7 @@ fn database(shared: &Shared, page: &mut Page<'_>) -> fmt::Result {
     page.counter("compactions", "Merges of sorted files", stats.compactions)?;
     page.counter_of_bytes("compacted", "Bytes of sorted files that merges wrote", stats.compacted_bytes)?;
     page.counter("write_stalls", "Waits of writers for flushes and merges", stats.stalls)?;
-    page.counter("write_stall_us", "How long writers waited, in microseconds", stats.stall_us)?;
+    page.counter_of_time("write_stall", "How long writers waited", Duration::from_micros(stats.stall_us))?;
     let counts = || {
         let counts = (0..DATABASES).filter_map(|database| {
             let count = shared.estimate_keys(database).ok()?;
