@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The order of system calls: a sync of the log begins after a request has been read, and has ended before the reply that
-# acknowledges it. (The record itself is stored through a mapping, which is no system call.)
+# acknowledges it. (The record of a commit that is not synced is stored through a mapping, which is no system call.)
 #
 # The simulator proves what a missing sync would cost; this shows that the sync reaches the real operating system. The
 # same check must fail for `--durability os`, which does not wait: a check that cannot fail proves nothing.

@@ -10,7 +10,7 @@ use pugdb_core::env::{Job, Next};
 use pugdb_core::{Error, Result};
 
 use super::segment::Prepared;
-use super::{Log, MARK_DELAY, NOT_DUE, RecordHead, STREAM, micros};
+use super::{Handover, Log, MARK_DELAY, NOT_DUE, RecordHead, STREAM, micros};
 
 /// What the job has to do now. Decided here without I/O.
 #[derive(Debug, PartialEq, Eq)]
@@ -104,7 +104,8 @@ impl Log {
 
     /// Writes a mark and makes it durable.
     fn mark(&self) -> Result<()> {
-        let appended = self.append(&RecordHead::mark(self.context.env.clock.now()), &[])?;
+        let appended =
+            self.append(&RecordHead::mark(self.context.env.clock.now()), &[], Handover::Written)?;
         self.sync_to(appended.end)
     }
 }

@@ -58,6 +58,16 @@ impl Default for LogOptions {
     }
 }
 
+/// How a record gets into the operating system's hands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Handover {
+    /// By a store into the mapped segment, where there is a mapping: the cheapest by far. The next sync writes whole pages of
+    /// the cache, which can be large ones.
+    Stored,
+    /// By a write: for a record that is about to be synced. The sync writes the blocks that it touched.
+    Written,
+}
+
 /// Where a record lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Appended {
@@ -191,8 +201,13 @@ impl Log {
     /// # Errors
     /// `Unavailable` when there is no room for a new segment (nothing was written; try again later), or when a write
     /// or sync failed before or now (nothing will be written until the database is opened again).
-    pub fn append(&self, head: &RecordHead, sections: &[Section<'_>]) -> Result<Appended> {
-        let (appended, wants_next) = self.append_locked(head, sections);
+    pub fn append(
+        &self,
+        head: &RecordHead,
+        sections: &[Section<'_>],
+        handover: Handover,
+    ) -> Result<Appended> {
+        let (appended, wants_next) = self.append_locked(head, sections, handover);
         if wants_next {
             self.wake_job();
         }
@@ -204,15 +219,26 @@ impl Log {
     }
 
     /// Also says whether the job has something to prepare.
-    fn append_locked(&self, head: &RecordHead, sections: &[Section<'_>]) -> (Result<Appended>, bool) {
+    fn append_locked(
+        &self,
+        head: &RecordHead,
+        sections: &[Section<'_>],
+        handover: Handover,
+    ) -> (Result<Appended>, bool) {
         let tail = &mut *self.tail.lock();
-        let appended = self.append_to(tail, head, sections);
+        let appended = self.append_to(tail, head, sections, handover);
         let wants_next = !tail.is_next_asked && tail.wants_next();
         tail.is_next_asked |= wants_next;
         (appended, wants_next)
     }
 
-    fn append_to(&self, tail: &mut Tail, head: &RecordHead, sections: &[Section<'_>]) -> Result<Appended> {
+    fn append_to(
+        &self,
+        tail: &mut Tail,
+        head: &RecordHead,
+        sections: &[Section<'_>],
+        handover: Handover,
+    ) -> Result<Appended> {
         if let Some(failure) = self.failure() {
             return Err(failure);
         }
@@ -222,8 +248,9 @@ impl Log {
         self.make_room(tail, sections, durable)?;
         let segment = tail.segment.as_mut().expect("make_room leaves a segment");
         let start = tail.end;
-        let length =
-            segment.append(start, durable, &tail.head, sections).map_err(|error| self.fail(&error))?;
+        let length = segment
+            .append((start, durable), &tail.head, sections, handover)
+            .map_err(|error| self.fail(&error))?;
         tail.end = start.plus(length);
         tail.newest = (tail.end, durable);
         if head.kind != RecordKind::Mark {

@@ -9,6 +9,7 @@ use pugdb_core::env::{File, Mapping};
 use pugdb_core::seam::{FileCipher, FileContext, FileKind};
 use pugdb_core::{Error, FileId, Lsn, Result, StreamId};
 
+use super::Handover;
 use crate::file::{Context, EXTRA_OFFSET, FileHeader, ID_OFFSET};
 use crate::frame::{FrameEncoder, Section, first_offset};
 
@@ -193,14 +194,15 @@ impl Segment {
     /// What cipher or file system say. Whether the frame is in the file is unknown then.
     pub(super) fn append(
         &mut self,
-        start: Lsn,
-        durable: Lsn,
+        (start, durable): (Lsn, Lsn),
         head: &[u8],
         sections: &[Section<'_>],
+        handover: Handover,
     ) -> Result<u64> {
         let offset = self.offset(start);
         let frame = self.encoder.encode(offset, start.0 - durable.0, head, sections)?;
-        let written = write(&self.file, self.mapping.as_mut(), frame, offset);
+        let mapping = self.mapping.as_mut().filter(|_| handover == Handover::Stored);
+        let written = write(&self.file, mapping, frame, offset);
         written.map_err(|error| Error::io("write the log", error))?;
         Ok(frame.len() as u64)
     }

@@ -122,5 +122,5 @@ fn log_change(
     id: KeyspaceId,
     sections: &[Section<'_>],
 ) -> Result<Lsn> {
-    log(inner, writer, &RecordHead::change(kind, inner.now(), seqno, id), sections)
+    log(inner, writer, &RecordHead::change(kind, inner.now(), seqno, id), sections, inner.options.durability)
 }

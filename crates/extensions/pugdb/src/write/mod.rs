@@ -23,7 +23,7 @@ use std::time::Duration;
 
 use pugdb_core::{Entry, Key, Lsn, Ops, Result, Seqno, Value};
 use pugdb_lsm::frame::Section;
-use pugdb_lsm::log::{RecordHead, SYNC_DELAY_MAX};
+use pugdb_lsm::log::{Handover, RecordHead, SYNC_DELAY_MAX};
 
 pub(crate) use admit::{batch_bytes_max, batch_too_large};
 pub(crate) use keyspaces::{alter_keyspace, create_keyspace, drop_keyspace};
@@ -134,7 +134,7 @@ fn commit_locked(inner: &Arc<Inner>, changes: &Changes, durability: Durability) 
     }
     let first = writer.sequencer.reserve(changes.seqnos());
     let end = if is_logged {
-        log(inner, &mut writer, &encode::head(inner.now(), first, changes), &sections)?
+        log(inner, &mut writer, &encode::head(inner.now(), first, changes), &sections, durability)?
     } else {
         Lsn(0)
     };
@@ -148,9 +148,16 @@ fn commit_locked(inner: &Arc<Inner>, changes: &Changes, durability: Durability) 
 }
 
 /// Step 4: one record, in the operating system's hands when this returns. Returns its end.
-fn log(inner: &Inner, writer: &mut Writer, head: &RecordHead, sections: &[Section<'_>]) -> Result<Lsn> {
+fn log(
+    inner: &Inner,
+    writer: &mut Writer,
+    head: &RecordHead,
+    sections: &[Section<'_>],
+    durability: Durability,
+) -> Result<Lsn> {
     let Some(durable) = &inner.durable else { return Ok(Lsn(0)) };
-    let appended = durable.log.append(head, sections)?;
+    let handover = if durability.is_synced() { Handover::Written } else { Handover::Stored };
+    let appended = durable.log.append(head, sections, handover)?;
     writer.sequencer.relate(head.first, appended.segment_first);
     durable.watch_log_size(appended.end);
     Ok(appended.end)
