@@ -26,7 +26,7 @@ pub(crate) fn program() -> Command {
 /// A server that is ready. It is killed when it is dropped.
 pub(crate) struct Running {
     pub(crate) child: Child,
-    stdout: BufReader<ChildStdout>,
+    pub(crate) stdout: BufReader<ChildStdout>,
     pub(crate) address: SocketAddr,
     /// The first lines: version, directory, recovery report; then where it is ready.
     pub(crate) greeting: String,
