@@ -9,10 +9,14 @@ use pugdb::{AtHand, Database, Durability};
 use pugdb_sim::World;
 use pugdb_tests::model_setup::{Opened, Reads, Setup};
 
-/// A database on a slow store: `runs` runs, each with some keys of its own and `shared` in all of them.
+/// A database on a slow store. Nothing is in its cache yet.
+fn slow(world: &World) -> Opened {
+    Setup { reads: Reads::Slow, ..Setup::PLAIN }.open(world, Durability::Os).unwrap()
+}
+
+/// The same with `runs` runs, each with some keys of its own and `shared` in all of them.
 fn slow_runs(world: &World, runs: u8) -> Opened {
-    let setup = Setup { reads: Reads::Slow, ..Setup::PLAIN };
-    let opened = setup.open(world, Durability::Os).unwrap();
+    let opened = slow(world);
     let keyspace = opened.db.keyspace("users").unwrap();
     for run in 0..runs {
         for number in 0..50_u8 {
@@ -21,7 +25,8 @@ fn slow_runs(world: &World, runs: u8) -> Opened {
         keyspace.put(b"shared", [run]).unwrap();
         opened.db.flush().unwrap();
     }
-    opened
+    drop((keyspace, opened));
+    slow(world)
 }
 
 #[test]
@@ -69,12 +74,15 @@ fn a_read_that_may_not_wait_does_not_touch_the_disk() {
 fn a_long_scan_reads_ahead_and_a_short_one_does_not() {
     for reverse in [false, true] {
         let world = World::new(3);
-        let opened = slow_runs(&world, 1);
-        let (slow, keyspace) = (opened.slow.unwrap(), opened.db.keyspace("long").unwrap());
+        let opened = slow(&world);
+        let keyspace = opened.db.keyspace("long").unwrap();
         for number in 0..4_000_u32 {
             keyspace.put(number.to_be_bytes(), [7; 300]).unwrap();
         }
         opened.db.flush().unwrap();
+        drop((keyspace, opened));
+        let opened = slow(&world);
+        let (slow, keyspace) = (opened.slow.unwrap(), opened.db.keyspace("long").unwrap());
         let scan = || if reverse { keyspace.scan(..).reverse() } else { keyspace.scan(..) };
         let before = (slow.calls(), slow.ranges());
         assert_eq!(scan().take(10).count(), 10);

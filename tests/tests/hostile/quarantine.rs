@@ -3,14 +3,19 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use pugdb::{Database, ErrorKind, Keyspace, Value};
+use pugdb::{Database, ErrorKind, Keyspace, Result, Value};
 use pugdb_sim::World;
-use pugdb_tests::hostile::{MARK_TIME, Seal, check_reads, decent, key, name, open, read_all, value};
+use pugdb_tests::hostile::{DIR, MARK_TIME, Seal, builder, check_reads, decent, key, name, read_all, value};
 
 use super::TARGET;
 
 const KEYS: usize = 30;
 const VALUE_BYTES: usize = 1000;
+
+/// Without a cache: what counts is what the disk gives.
+fn open(world: &World, seal: Seal) -> Result<Database> {
+    builder(world, seal).cache_bytes(0).open(DIR)
+}
 
 fn table_key(letter: char, number: usize) -> Vec<u8> {
     key(&format!("{letter}{number:02}"))

@@ -348,7 +348,7 @@ fn the_keys_of_a_large_database_are_estimated() {
 
 #[test]
 fn info_goes_on_when_a_table_is_damaged() {
-    let server = Running::on_disk();
+    let server = Running::on_disk_without_cache();
     let mut client = server.connect();
     assert_eq!(client.call(&["SET", "key", "value"]), "+OK");
     assert_eq!(client.call(&["SAVE"]), "+OK");

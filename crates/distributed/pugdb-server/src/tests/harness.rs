@@ -52,8 +52,16 @@ impl Running {
     }
 
     pub(crate) fn on_disk_with(options: ServerOptions) -> Self {
+        Self::on_disk_as(Database::builder(), options)
+    }
+
+    pub(crate) fn on_disk_without_cache() -> Self {
+        Self::on_disk_as(Database::builder().cache_bytes(0), options())
+    }
+
+    fn on_disk_as(builder: pugdb::Builder, options: ServerOptions) -> Self {
         let (world, dir) = (World::new(), tempfile::tempdir().unwrap());
-        let db = Database::builder().env(world.env()).open(dir.path().join("data")).unwrap();
+        let db = builder.env(world.env()).open(dir.path().join("data")).unwrap();
         Self::start(db, world, Some(dir), options)
     }
 

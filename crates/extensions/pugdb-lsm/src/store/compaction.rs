@@ -16,7 +16,7 @@ use super::pick::{Piece, Place, Round, RunView, Situation, TableView, Work, next
 use super::{Change, Store};
 use crate::Level;
 use crate::manifest::Edit;
-use crate::table::{Expiries, Table};
+use crate::table::{Access, Expiries, Table};
 use crate::tree::{LiveTable, Outputs, Retention, Run, TableChange, Tree, Version};
 
 /// Entries merged in one slice.
@@ -113,7 +113,8 @@ impl CompactionJob {
             },
             Stage::Check => {
                 task.outputs.finish()?;
-                task.outputs.check()?;
+                let inputs = &task.inputs;
+                task.outputs.check(|key| warmth(inputs, key))?;
                 task.stage = Stage::Record;
             }
             Stage::Record => {
@@ -240,7 +241,7 @@ impl CompactionJob {
 
     fn record(&self, task: Task) -> Result<()> {
         let Task { tree, mut tables, target, outputs, .. } = task;
-        tables.added.extend(tree.open_tables(&outputs.entries(target))?);
+        tables.added.extend(tree.live(outputs.tables(), target));
         self.commit(&tree, &tables, Some(outputs))
     }
 
@@ -272,6 +273,15 @@ impl CompactionJob {
         let change = Change { tree: &task.tree, edits, flushed: None, install: &install };
         self.store.commit(Some(&change)).map(drop)
     }
+}
+
+/// For whom a block is kept that was written anew: its place in the cache is that of those it was made of, as far as can be
+/// told from one of its keys.
+fn warmth(inputs: &[Arc<LiveTable>], key: &[u8]) -> Access {
+    let here = inputs.iter().filter(|live| live.bounds().contains(key)).filter_map(|live| live.table().ok());
+    let (cached, all) =
+        here.fold((0, 0), |(cached, all), table| (cached + usize::from(table.is_cached(key)), all + 1));
+    if cached * 2 > all { Access::Point } else { Access::Spare }
 }
 
 /// The runs that these tables come from, their tables in key order.

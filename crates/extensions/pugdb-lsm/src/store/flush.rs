@@ -12,6 +12,7 @@ use super::{Change, Store};
 use crate::Level;
 use crate::manifest::Edit;
 use crate::memtable::Memtable;
+use crate::table::Access;
 use crate::tree::{Outputs, Retention, TableChange, Tree};
 
 /// Bytes of entries written in one slice.
@@ -60,7 +61,8 @@ impl FlushJob {
                 }
             }
             Stage::Check => {
-                task.outputs.check()?;
+                // What was written just now may be asked for soon, or never again.
+                task.outputs.check(|_| Access::Scan)?;
                 task.stage = Stage::Record;
             }
             Stage::Record => {
@@ -89,8 +91,8 @@ impl FlushJob {
     fn record(&self, task: Task) -> Result<()> {
         let Task { tree, memtable, outputs, .. } = task;
         let (keyspace, seqno): (_, Seqno) = (tree.id(), memtable.last());
-        let entries = outputs.entries(tree.take_run_number());
-        let tables = TableChange { removed: Vec::new(), added: tree.open_tables(&entries)? };
+        let added = tree.live(outputs.tables(), tree.take_run_number());
+        let tables = TableChange { removed: Vec::new(), added };
         let mut edits = tables.edits(keyspace);
         edits.push(Edit::Flushed { keyspace, seqno });
         let install = || tree.install_flush(&memtable, &tables);

@@ -36,6 +36,8 @@ pub enum Access {
     Point,
     /// For a scan, which may never come back.
     Scan,
+    /// For nobody yet: it is kept where there is room, and displaces nothing.
+    Spare,
 }
 
 /// The blocks of one open table that are in memory.
@@ -91,6 +93,11 @@ impl Slots {
             block.mark.set_used();
         }
         block
+    }
+
+    /// [`get`](Self::get) by one who is no reason to keep the block.
+    pub(super) fn peek(&self, number: usize) -> Guard<Option<Arc<Block>>> {
+        self.blocks[number].load()
     }
 
     /// How many readers wait for another one to bring a block.
@@ -151,6 +158,9 @@ impl BlockCache {
         let mut kept = self.kept.lock();
         if slots.blocks[number].load().is_some() {
             return; // Two readers that would not wait for each other brought the same bytes.
+        }
+        if access == Access::Spare && kept.bytes() + bytes > self.bytes_max {
+            return;
         }
         kept.make_room(bytes, self.bytes_max, &mut gone);
         block.mark.is_settled.store(access == Access::Point, Ordering::Relaxed);

@@ -1,5 +1,5 @@
-//! A walk over every version of a table, in order and past the cache: what compaction reads. It shows each version where
-//! it lies.
+//! A walk over every version of a table, in order: what compaction reads. It shows each version where it lies. Blocks that
+//! are in the cache it takes from there, and puts none into it.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -22,7 +22,7 @@ pub struct TableCursor {
     /// The blocks still to be read.
     blocks: Range<usize>,
     /// Blocks that were read, the first one being walked.
-    ready: VecDeque<Block>,
+    ready: VecDeque<Arc<Block>>,
     /// The next entry of that block.
     next: usize,
     current: Option<usize>,
@@ -93,10 +93,18 @@ impl TableCursor {
     }
 
     fn read(&mut self) -> Result<()> {
+        let cached = |number: usize| self.table.slots().peek(number).clone();
+        if let Some(block) = cached(self.blocks.start) {
+            self.ready.push_back(block);
+            self.blocks.start += 1;
+            return Ok(());
+        }
         let tail = self.table.tail();
         let run = tail.next_run(self.blocks.clone(), READ_AHEAD_BYTES);
-        self.ready = tail.read_run(&*self.table.context().tables, run.clone())?.into();
-        self.blocks.start = run.end;
+        let end = run.clone().find(|&number| cached(number).is_some()).unwrap_or(run.end);
+        let blocks = tail.read_run(&*self.table.context().tables, run.start..end)?;
+        self.ready = blocks.into_iter().map(Arc::new).collect();
+        self.blocks.start = end;
         Ok(())
     }
 }

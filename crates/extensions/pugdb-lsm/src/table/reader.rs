@@ -194,7 +194,27 @@ impl Table {
     /// # Errors
     /// `Corrupt`, naming the file, the byte and the kind of damage.
     pub fn verify(&self) -> Result<TableSummary> {
-        verify::verify(&self.context, &self.meta)
+        // The tail in memory was sound once; what counts is what the file holds now.
+        let tail = Tail::read(&self.context, &self.meta)?;
+        verify::verify(&self.context, &self.meta, &tail, |_, _| {})
+    }
+
+    /// [`verify`](Self::verify) for a table that was opened just now: its tail was read then. What is read here is given to
+    /// the cache, for whom `access` says when it is told the last key of a block.
+    ///
+    /// # Errors
+    /// As [`verify`](Self::verify).
+    pub fn verify_new(&self, access: impl Fn(&[u8]) -> Access) -> Result<TableSummary> {
+        verify::verify(&self.context, &self.meta, &self.tail, |number, block| {
+            let access = access(&self.tail.index.blocks()[number].last);
+            self.keep(number, &Arc::new(block), access);
+        })
+    }
+
+    /// True when the block in which `key` lies, if it does, is in the cache.
+    pub fn is_cached(&self, key: &[u8]) -> bool {
+        let number = self.plan(key, Seqno::MAX);
+        self.bounds.contains(key) && number.is_some_and(|number| self.slots().peek(number).is_some())
     }
 
     fn plan(&self, key: &[u8], seqno: Seqno) -> Option<usize> {

@@ -93,13 +93,19 @@ impl Tail {
         Block::decode(content).map_err(|error| error.at(self.place(number)))
     }
 
-    /// Reads several blocks side by side in one request, past the cache.
+    /// Reads several blocks side by side in one request, past the cache. Each has its own memory, so that none keeps that of
+    /// the others.
     pub(super) fn read_run(&self, store: &dyn TableStore, run: Range<usize>) -> Result<Vec<Block>> {
         let bytes = read_ranges(store, &[self.request(run.clone())], Wait::Always)?;
         let stored = bytes.and_then(|mut bytes| bytes.pop()).ok_or_else(refused)?;
-        let mut stored = into_mut(stored);
-        run.map(|number| self.open_block(number, stored.split_to(self.index.blocks()[number].length)))
-            .collect()
+        let mut offset = 0;
+        let open = |number: usize| {
+            let end = offset + self.index.blocks()[number].length;
+            let block = self.open_block(number, BytesMut::from(&stored[offset..end]));
+            offset = end;
+            block
+        };
+        run.map(open).collect()
     }
 
     /// The next blocks from `blocks` that are about `bytes` long together, and at least one.

@@ -36,15 +36,20 @@ pub struct TableSummary {
     pub max_seqno: Seqno,
 }
 
-pub(super) fn verify(context: &Context, meta: &TableMeta) -> Result<TableSummary> {
-    // The tail in memory was sound once; what counts is what the file holds now.
-    let tail = Tail::read(context, meta)?;
-    let mut check = Check::new(&tail, meta);
+/// Reads the file that `tail` belongs to. `keep` is given every block that is sound.
+pub(super) fn verify(
+    context: &Context,
+    meta: &TableMeta,
+    tail: &Tail,
+    mut keep: impl FnMut(usize, Block),
+) -> Result<TableSummary> {
+    let mut check = Check::new(tail, meta);
     let mut blocks = 0..tail.index.blocks().len();
     while !blocks.is_empty() {
         let run = tail.next_run(blocks.clone(), READ_BYTES);
         for (number, block) in run.clone().zip(tail.read_run(&*context.tables, run.clone())?) {
             check.block(number, &block).map_err(|error| error.at(tail.place(number)))?;
+            keep(number, block);
         }
         blocks.start = run.end;
     }

@@ -35,8 +35,6 @@ use crate::table::{
 
 /// One keyspace's entries.
 pub struct Tree {
-    pub(crate) context: Context,
-    pub(crate) cache: Arc<BlockCache>,
     graveyard: Arc<Graveyard>,
     id: KeyspaceId,
     /// Set when the keyspace is dropped. Nothing is written for it any more; readers with older snapshots go on.
@@ -94,44 +92,39 @@ struct TableFile {
     doomed: AtomicBool,
 }
 
-/// What becomes of a table that is damaged or gone when it is opened.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Damaged {
-    /// The error is the caller's.
-    Refused,
-    /// It is kept in quarantine, and the others stay readable.
-    Quarantined,
-}
-
 impl LiveTable {
+    /// Opens a table that the manifest names. One that is damaged or gone is kept in quarantine, and the others stay
+    /// readable.
     fn open(
         context: &Context,
         cache: &Arc<BlockCache>,
         graveyard: &Arc<Graveyard>,
         entry: &TableEntry,
-        damaged: Damaged,
     ) -> Result<Arc<Self>> {
         let bounds = Bounds { first: entry.bounds.0.clone(), last: entry.bounds.1.clone() };
         let opened =
             Table::open(context, Arc::clone(cache), entry.meta.clone(), bounds.clone(), entry.global_seqno);
         let table = match opened {
-            Err(error) if damaged == Damaged::Quarantined && error.kind() == ErrorKind::Corrupt => Err(error),
-            Err(error) if damaged == Damaged::Quarantined && error.kind() == ErrorKind::NotFound => Err(
-                Error::corrupt(format!("{error}; the manifest names this table; restore it from a backup")),
-            ),
+            Err(error) if error.kind() == ErrorKind::Corrupt => Err(error),
+            Err(error) if error.kind() == ErrorKind::NotFound => Err(Error::corrupt(format!(
+                "{error}; the manifest names this table; restore it from a backup"
+            ))),
             opened => Ok(opened?),
         };
-        Ok(Arc::new(Self {
-            meta: entry.meta.clone(),
-            bounds,
-            quarantined: AtomicBool::new(entry.quarantined || table.is_err()),
-            table,
-            file: Arc::new(TableFile {
-                graveyard: Arc::clone(graveyard),
-                id: entry.meta.id,
-                doomed: AtomicBool::new(false),
-            }),
-        }))
+        let quarantined = AtomicBool::new(entry.quarantined || table.is_err());
+        let file = TableFile::new(graveyard, entry.meta.id);
+        Ok(Arc::new(Self { meta: entry.meta.clone(), bounds, quarantined, table, file }))
+    }
+
+    /// A table that was written just now.
+    fn new(graveyard: &Arc<Graveyard>, table: &Arc<Table>) -> Arc<Self> {
+        Arc::new(Self {
+            meta: table.meta().clone(),
+            bounds: table.bounds().clone(),
+            quarantined: AtomicBool::new(false),
+            table: Ok(Arc::clone(table)),
+            file: TableFile::new(graveyard, table.meta().id),
+        })
     }
 
     /// The same table, of which only keys from `first` on are seen.
@@ -172,6 +165,12 @@ impl LiveTable {
     /// `Corrupt` when it could not be opened.
     pub(crate) fn table(&self) -> Result<&Arc<Table>> {
         self.table.as_ref().map_err(Clone::clone)
+    }
+}
+
+impl TableFile {
+    fn new(graveyard: &Arc<Graveyard>, id: FileId) -> Arc<Self> {
+        Arc::new(Self { graveyard: Arc::clone(graveyard), id, doomed: AtomicBool::new(false) })
     }
 }
 
@@ -225,9 +224,7 @@ impl Tree {
         id: KeyspaceId,
         state: &KeyspaceState,
     ) -> Result<Arc<Self>> {
-        let open = |entry: &TableEntry| {
-            Ok((entry.run, LiveTable::open(context, cache, graveyard, entry, Damaged::Quarantined)?))
-        };
+        let open = |entry: &TableEntry| Ok((entry.run, LiveTable::open(context, cache, graveyard, entry)?));
         let added = state.tables.iter().map(open).collect::<Result<_>>()?;
         let runs = TableChange { removed: Vec::new(), added }.applied_to(&[]);
         let mut seed = [0; 8];
@@ -241,8 +238,6 @@ impl Tree {
             flushed: state.flushed,
         };
         Ok(Arc::new(Self {
-            context: context.clone(),
-            cache: Arc::clone(cache),
             graveyard: Arc::clone(graveyard),
             id,
             dropped: AtomicBool::new(false),
@@ -408,15 +403,9 @@ impl Tree {
         self.next_run.fetch_add(1, Ordering::AcqRel)
     }
 
-    /// Opens tables that are about to take part in reads: what can fail, fails before they are recorded.
-    pub(crate) fn open_tables(&self, tables: &[TableEntry]) -> Result<Vec<(u64, Arc<LiveTable>)>> {
-        let open = |entry: &TableEntry| {
-            Ok((
-                entry.run,
-                LiveTable::open(&self.context, &self.cache, &self.graveyard, entry, Damaged::Refused)?,
-            ))
-        };
-        tables.iter().map(open).collect()
+    /// Tables that are about to take part in reads, in the run with this number.
+    pub(crate) fn live(&self, tables: &[Arc<Table>], run: u64) -> Vec<(u64, Arc<LiveTable>)> {
+        tables.iter().map(|table| (run, LiveTable::new(&self.graveyard, table))).collect()
     }
 
     /// The oldest memtable is in these tables now.

@@ -8,8 +8,7 @@ use pugdb_core::{EntryKind, Error, Key, KeyspaceId, Result, Seqno};
 use super::remove_table;
 use super::retention::{Fate, Retention};
 use crate::file::Context;
-use crate::manifest::TableEntry;
-use crate::table::{BlockCache, Table, TableMeta, TableOptions, TableWriter};
+use crate::table::{Access, BlockCache, Table, TableMeta, TableOptions, TableWriter};
 
 pub(crate) struct Outputs {
     context: Context,
@@ -27,6 +26,8 @@ pub(crate) struct Outputs {
     is_begun: bool,
     /// Finished tables. They are removed with this value unless they were [released](Self::release).
     finished: Vec<TableMeta>,
+    /// The same ones, once they were found sound.
+    checked: Vec<Arc<Table>>,
     kept: u64,
 }
 
@@ -52,6 +53,7 @@ impl Outputs {
             last: None,
             is_begun: false,
             finished: Vec::new(),
+            checked: Vec::new(),
             kept: 0,
         }
     }
@@ -112,13 +114,15 @@ impl Outputs {
         synced.map_err(|error| Error::io("sync the directory of the tables", error))
     }
 
-    /// Reads every table again from disk: checksums, order, counts. Inputs go only when this is well.
-    pub(crate) fn check(&self) -> Result<()> {
+    /// Reads every table again from disk: checksums, order, counts. Inputs go only when this is well. Blocks that are
+    /// read here are kept for whom `access` says, which is told the last key of each.
+    pub(crate) fn check(&mut self, access: impl Fn(&[u8]) -> Access) -> Result<()> {
         let mut entries = 0;
         for meta in &self.finished {
             let table =
                 Table::open(&self.context, Arc::clone(&self.cache), meta.clone(), meta.bounds(), None)?;
-            entries += table.verify()?.entries;
+            entries += table.verify_new(&access)?.entries;
+            self.checked.push(table);
         }
         if entries != self.kept {
             return Err(Error::internal(
@@ -133,16 +137,9 @@ impl Outputs {
         self.finished.iter().map(|meta| meta.bytes).sum()
     }
 
-    /// The tables as the manifest will know them.
-    pub(crate) fn entries(&self, run: u64) -> Vec<TableEntry> {
-        let entry = |meta: &TableMeta| TableEntry {
-            meta: meta.clone(),
-            run,
-            global_seqno: None,
-            bounds: (meta.first.clone(), meta.last.clone()),
-            quarantined: false,
-        };
-        self.finished.iter().map(entry).collect()
+    /// The tables that were [checked](Self::check).
+    pub(crate) fn tables(&self) -> &[Arc<Table>] {
+        &self.checked
     }
 
     /// The manifest names the tables now: they stay.

@@ -114,6 +114,44 @@ fn a_long_scan_leaves_what_points_read_in_the_cache() {
 }
 
 #[test]
+fn what_is_read_to_check_a_new_table_need_not_be_read_again() {
+    let kit = Kit::plain();
+    let cache = Arc::new(BlockCache::new(50 * 600));
+    let reads = |table: &Arc<Table>, names: std::ops::Range<u8>| {
+        let before = kit.calls();
+        names.for_each(|name| assert!(table.get(&[name], Seqno::MAX).unwrap().is_some()));
+        kit.calls() - before
+    };
+    let (old, new) = (table(&kit, &cache, 30), table(&kit, &cache, 100));
+    assert_eq!(reads(&old, 0..30), 30);
+    new.verify_new(|_| Access::Spare).unwrap();
+    assert_eq!(reads(&old, 0..30), 0, "what is kept for nobody displaces nothing");
+    let kept = (0..100).filter(|&name| new.is_cached(&[name])).count();
+    assert!((10..30).contains(&kept), "{kept} blocks where there was room");
+    assert_eq!(reads(&new, 0..10), 0);
+    let warm = table(&kit, &cache, 20);
+    assert!(!warm.is_cached(&[3]));
+    warm.verify_new(|last| if *last < [10][..] { Access::Point } else { Access::Spare }).unwrap();
+    assert!((0..10).all(|name| warm.is_cached(&[name])), "what others were read for takes their places");
+    assert!(!warm.is_cached(&[15]) && !warm.is_cached(&[99]));
+}
+
+#[test]
+fn a_walk_takes_what_is_in_the_cache_and_leaves_nothing_there() {
+    let kit = Kit::plain();
+    let cache = Arc::new(BlockCache::new(1 << 20));
+    let table = table(&kit, &cache, 100);
+    for name in [0, 1, 50, 99] {
+        table.get(&[name], Seqno::MAX).unwrap().unwrap();
+    }
+    let (before, bytes) = (kit.calls(), cache.bytes());
+    let all = walk(&table).unwrap();
+    assert!((0..100).eq(all.iter().map(|(key, _)| key[0])));
+    assert_eq!(kit.calls() - before, 2, "what lies between those that are there");
+    assert_eq!(cache.bytes(), bytes);
+}
+
+#[test]
 fn readers_that_miss_the_same_block_read_it_once() {
     let kit = Kit::plain();
     for cache in [no_cache(), Arc::new(BlockCache::new(1 << 20))] {
