@@ -365,6 +365,11 @@ impl Item {
         Self { head: head_of(cell.key()), address: cell.address() }
     }
 
+    /// The first bytes of its key.
+    pub(super) fn head(self) -> Head {
+        self.head
+    }
+
     /// Asks for its cell before it is needed.
     pub(super) fn prefetch(self) {
         prefetch_at(ptr::without_provenance::<CellHead>(self.address));

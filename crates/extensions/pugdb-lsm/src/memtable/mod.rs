@@ -101,7 +101,7 @@ impl Memtable {
             }
             self.last.store(seqno.0, Ordering::Release);
         }
-        has_work
+        has_work || self.order.is_asked()
     }
 
     /// The newest version of a key that a reader at `seqno` can see, deletes included.

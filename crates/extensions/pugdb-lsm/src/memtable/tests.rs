@@ -77,6 +77,36 @@ fn random_op(random: &mut fastrand::Rng, keys: usize) -> Op {
     op
 }
 
+/// A scan that sees nothing is counted as any other.
+fn begin_scan(memtable: &Arc<Memtable>) {
+    drop(memtable.scan(&KeyRange::all(), Direction::Forward, Seqno::MAX));
+}
+
+#[test]
+fn scans_leave_the_more_runs_to_others_the_fewer_they_are() {
+    let memtable = Arc::new(Memtable::new(1));
+    let runs = |scans: usize| {
+        for _ in 0..scans {
+            begin_scan(&memtable);
+            // As the job does when the next write tells it.
+            if memtable.order.is_asked() {
+                memtable.merge_step();
+            }
+        }
+        memtable.order.runs()
+    };
+    for seqno in 1..=40_000_u64 {
+        insert(&memtable, seqno, &put(&seqno.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes(), b"v"));
+    }
+    while memtable.merge_step() {}
+    let before = runs(0);
+    assert!(before > 4, "{before} runs");
+    let small = runs(40_000 / 10 / 8);
+    assert!((2..before).contains(&small), "{small} of {before} runs");
+    assert_eq!(runs(3 * 40_000 / 10), 1);
+    assert_eq!(scan(&memtable, &KeyRange::all(), Direction::Forward, Seqno::MAX).len(), 40_000);
+}
+
 #[test]
 fn a_random_life_equals_a_sorted_map() {
     let sizes = [(5, 400), (300, 3_000), (5_000, 12_000)];
@@ -89,6 +119,9 @@ fn a_random_life_equals_a_sorted_map() {
             model.insert(seqno, &op);
             if random.usize(..1_000) == 0 {
                 while memtable.merge_step() {}
+            }
+            if random.usize(..4) == 0 {
+                begin_scan(&memtable);
             }
         }
         assert_eq!((memtable.first(), memtable.last()), (Some(Seqno(1)), Seqno(count)));
@@ -192,6 +225,7 @@ fn readers_beside_the_writer_see_all_that_was_published() {
                     let number = Some(random.u64(1..=point)).filter(|number| number % 3 != 0).unwrap_or(1);
                     let found = memtable.get(&key(number), Seqno(point)).expect("it was published");
                     assert!(found.seqno.0 >= number && found.seqno.0 <= point);
+                    begin_scan(memtable);
                     if random.u8(..20) == 0 {
                         let direction = if random.bool() { Direction::Forward } else { Direction::Reverse };
                         let all = scan(memtable, &KeyRange::all(), direction, Seqno(point));
