@@ -280,7 +280,7 @@ impl TableScan {
             return None;
         }
         let end = match bound {
-            Some(bound) => visit.end.min(block.seek(bound, Edge::At(Seqno::MAX))),
+            Some(bound) => visit.end.min(block.seek_ahead(start, bound, Edge::At(Seqno::MAX))),
             None => visit.end,
         };
         Some((block, start..end.max(start + 1)))

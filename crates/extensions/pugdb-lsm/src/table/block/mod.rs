@@ -196,6 +196,17 @@ const CELLS_KEPT_BYTES: usize = 256 << 10;
 
 const LENGTH_FITS: &str = "a block is closed before 16 MiB and one entry more: asserted above";
 
+/// How many of the ascending heads are smaller, if it is likely that few are (Bentley and Yao, "An almost optimal algorithm for
+/// unbounded searching", 1976).
+fn gallop(heads: &[u64], head: u64) -> usize {
+    let mut end = 1;
+    while heads.get(end - 1).is_some_and(|&other| other < head) {
+        end *= 2;
+    }
+    let (start, end) = (end / 2, end.min(heads.len()));
+    start + heads[start..end].partition_point(|&other| other < head)
+}
+
 fn end_of(column: &[u8]) -> u32 {
     u32::try_from(column.len()).expect(LENGTH_FITS)
 }
@@ -473,8 +484,17 @@ impl Block {
         self.search(key, edge).0
     }
 
+    /// [`seek`](Self::seek) for an edge that is likely to be near: the entries before `from` are before it.
+    pub(super) fn seek_ahead(&self, from: usize, key: &[u8], edge: Edge) -> usize {
+        self.search_by(key, edge, |heads, head| from + gallop(&heads[from..], head)).0
+    }
+
     /// How many entries are before an edge of `key`, and whether the next one is of that key.
     fn search(&self, key: &[u8], edge: Edge) -> (usize, bool) {
+        self.search_by(key, edge, |heads, head| heads.partition_point(|&other| other < head))
+    }
+
+    fn search_by(&self, key: &[u8], edge: Edge, smaller: impl FnOnce(&[u64], u64) -> usize) -> (usize, bool) {
         let prefix = self.prefix();
         let (begin, rest) = key.split_at(prefix.len().min(key.len()));
         match begin.cmp(prefix) {
@@ -483,7 +503,7 @@ impl Block {
             Ordering::Equal => {}
         }
         let head = head_of(rest);
-        let low = self.heads.partition_point(|&other| other < head);
+        let low = smaller(&self.heads, head);
         let Range { start: mut low, end: mut high } = match self.heads[low..] {
             [one, ..] if one != head => return (low, false),
             [] => return (low, false),

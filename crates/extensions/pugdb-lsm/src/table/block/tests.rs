@@ -92,6 +92,8 @@ fn a_search_finds_what_a_list_would() {
                     |entry: &&(Vec<u8>, Found)| entry.0 < *key || entry.0 == *key && entry.1.seqno > seqno;
                 let at = entries.iter().filter(before).count();
                 assert_eq!(block.seek(key, Edge::At(seqno)), at);
+                let ahead = (0..=at).map(|from| block.seek_ahead(from, key, Edge::At(seqno)));
+                assert!(ahead.into_iter().all(|found| found == at));
                 let is_there = entries.get(at).is_some_and(|(other, _)| other == key);
                 assert_eq!(block.find(key, seqno), is_there.then_some(at));
             }
