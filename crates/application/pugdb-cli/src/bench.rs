@@ -37,7 +37,8 @@ Workloads, in the order in which they are given:
   F     half reads, half read-change-write  W  updates of any record
   M     gets of keys that are absent
 What is not loaded is loaded first, unmeasured. CPU time is that of the whole process: background work, also what is put
-off to the time after the last operation, and the yardstick itself, which has a column of its own.
+off to the time after the last operation, and the yardstick itself, which has a column of its own. The next workload begins when
+the process has been idle for a moment, after load and W for four seconds.
 
 The directory is a new one below the system's temporary directory, and is removed at the end. That may be a disk in memory,
 where a sync costs nothing: with --durability sync, name a directory on the disk that you mean.

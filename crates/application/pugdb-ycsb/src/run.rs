@@ -187,6 +187,12 @@ enum Work {
     Plan(Plan),
 }
 
+/// The process counts as idle when it has done nothing for so long.
+const IDLE: Duration = Duration::from_millis(50);
+/// And after workloads that write most: a store may wait for some seconds whether more comes before it puts in order what it was
+/// given, and the next workload would pay for that.
+const IDLE_AFTER_FILL: Duration = Duration::from_secs(4);
+
 /// All clients start together. The time ends with the last operation, the processor's time when the process is idle.
 fn carry_out(
     shared: &Shared,
@@ -228,7 +234,7 @@ fn carry_out(
     for result in results {
         tally.add(&result?);
     }
-    wait_until_idle(patience);
+    wait_until_idle(patience, if shared.workload.fills() { IDLE_AFTER_FILL } else { IDLE });
     Ok((tally, Cost { wall, processor: Usage::now(&stopwatch).processor_since(&before) }))
 }
 

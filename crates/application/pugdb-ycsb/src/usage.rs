@@ -56,22 +56,24 @@ fn processor_time() -> Duration {
     )
 }
 
-/// Waits until the process is idle: what the store put off is done, and belongs to the run that caused it. Ends after
-/// `patience` in any case.
+/// Waits until the process has been idle for `idle`: what the store put off is done, and belongs to the run that caused it.
+/// Ends after `patience` in any case.
 #[expect(
     clippy::disallowed_methods,
     reason = "there is no event to wait for: it watches a clock while nothing runs"
 )]
-pub(crate) fn wait_until_idle(patience: Duration) {
+pub(crate) fn wait_until_idle(patience: Duration, idle: Duration) {
     const LOOK_EVERY: Duration = Duration::from_millis(25);
     /// A process that does nothing wakes up now and then.
-    const IDLE: Duration = Duration::from_micros(500);
+    const NOTHING: Duration = Duration::from_micros(500);
     let stopwatch = Stopwatch::new();
-    let mut quiet = 0;
-    while quiet < 2 && stopwatch.elapsed() < patience {
+    let mut last_busy = Duration::ZERO;
+    while stopwatch.elapsed() < patience.min(last_busy + idle) {
         let before = processor_time();
         std::thread::sleep(LOOK_EVERY);
-        quiet = if processor_time().saturating_sub(before) < IDLE { quiet + 1 } else { 0 };
+        if processor_time().saturating_sub(before) >= NOTHING {
+            last_busy = stopwatch.elapsed();
+        }
     }
 }
 

@@ -106,6 +106,11 @@ impl Workload {
     pub(crate) fn inserts(self) -> bool {
         matches!(self, Self::Load | Self::D | Self::E)
     }
+
+    /// True when nearly all that it does is to write.
+    pub(crate) fn fills(self) -> bool {
+        matches!(self, Self::Load | Self::W)
+    }
 }
 
 impl FromStr for Workload {
