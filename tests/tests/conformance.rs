@@ -177,12 +177,12 @@ impl Life {
         context.database = state.database;
         let snapshots = Snapshots::new(state.last_seqno.max(CREATION));
         let manifest = Manifest::begin(context.clone(), state, number + 1)?;
-        let store = Store::open(context, dress.options, Arc::clone(&snapshots), manifest)?;
+        let store = Store::open(context, dress.options, Arc::clone(&snapshots), manifest);
         store.remove_leftovers();
         let tree = match store.tree(KEYSPACE) {
             Some(tree) => tree,
             None => store
-                .create(KEYSPACE, "engine", EngineKind::Lsm, dress.tables, CREATION)?
+                .create(KEYSPACE, "engine", EngineKind::Lsm, dress.tables, CREATION)
                 .expect("an lsm keyspace has a tree"),
         };
         let counted = AtomicU64::new(tree.flushed().0);

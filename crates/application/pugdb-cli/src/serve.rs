@@ -7,7 +7,7 @@ use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
 
-use pugdb::Database;
+use pugdb::{Database, LocalTables};
 use pugdb_server::{HttpAddress, Server, ServerOptions, shutdown_signal};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::json;
@@ -18,8 +18,8 @@ use crate::outcome::{Exit, Failure};
 use crate::output::{Format, status};
 use crate::target::{HTTP_DEFAULT, STOP_FIRST, open_database};
 
-/// Log, tables, listeners and what else is open.
-const FILES_OF_THE_DATABASE: u64 = 512;
+/// Log, tables being written, listeners and what else is open, beside the tables that are kept open.
+const FILES_BESIDE_TABLES: usize = 256;
 
 pub(crate) fn serve(arguments: &ServeArguments, format: Format) -> Result<Exit, Failure> {
     let address = resolve(&arguments.resp)?;
@@ -30,6 +30,8 @@ pub(crate) fn serve(arguments: &ServeArguments, format: Format) -> Result<Exit, 
             refuse_remote(address)?;
         }
     }
+    // First: the database keeps as many tables open as the process may have files.
+    let open_files = raise_open_files();
     let builder = Database::builder().memory_bytes(arguments.memory).durability(arguments.durability);
     let db = open_database(builder, &arguments.data, STOP_FIRST)?;
     let options = ServerOptions {
@@ -37,7 +39,7 @@ pub(crate) fn serve(arguments: &ServeArguments, format: Format) -> Result<Exit, 
         unix_socket: arguments.unix_socket.clone(),
         http,
         data_dir: Some(arguments.data.clone()),
-        max_clients: clients_that_fit(arguments.max_clients, raise_open_files()),
+        max_clients: clients_that_fit(arguments.max_clients, open_files),
         idle_timeout: Some(Duration::from_secs(arguments.idle_timeout.into())).filter(|idle| !idle.is_zero()),
         ..ServerOptions::default()
     };
@@ -121,8 +123,9 @@ fn raise_open_files() -> Option<u64> {
 /// As many clients as were asked for, or as there are files for beside those of the database: who comes then is refused
 /// with a sentence, and not left waiting.
 fn clients_that_fit(asked: u32, open_files: Option<u64>) -> usize {
-    let room = open_files.map_or(u64::MAX, |files| files.saturating_sub(FILES_OF_THE_DATABASE).max(1));
-    usize::try_from(room.min(asked.into())).unwrap_or(usize::MAX)
+    let files = open_files.and_then(|files| usize::try_from(files).ok()).unwrap_or(usize::MAX);
+    let of_the_database = LocalTables::kept_open(files) + FILES_BESIDE_TABLES;
+    files.saturating_sub(of_the_database).max(1).min(usize::try_from(asked).unwrap_or(usize::MAX))
 }
 
 /// Where HTTP is answered. The default gives way to whoever has the port; an address that was asked for does not.

@@ -38,6 +38,7 @@ pub struct Builder {
     pub(crate) cache_bytes: Option<usize>,
     pub(crate) memtable_bytes: Option<usize>,
     pub(crate) log_segment_bytes: Option<u64>,
+    pub(crate) table_files_max: Option<usize>,
     pub(crate) durability: Durability,
     pub(crate) default_options: KeyspaceOptions,
     pub(crate) expiry_grace: Duration,
@@ -55,6 +56,7 @@ impl Default for Builder {
             cache_bytes: None,
             memtable_bytes: None,
             log_segment_bytes: None,
+            table_files_max: None,
             durability: Durability::default(),
             default_options: KeyspaceOptions::default(),
             expiry_grace: EXPIRY_GRACE_DEFAULT,
@@ -131,6 +133,28 @@ impl Builder {
     #[must_use]
     pub fn log_segment_bytes(mut self, bytes: u64) -> Self {
         self.log_segment_bytes = Some(bytes);
+        self
+    }
+
+    /// How many table files are kept open. Default a quarter of what the process may open, at least 16 and at most 4,096.
+    /// There may be any number of tables: a file that was closed is opened again when it is read.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let path = dir.path().join("data");
+    /// // A guest in a process that needs its files for others.
+    /// let db = pugdb::Database::builder().table_files_max(2).open(&path)?;
+    /// for name in ["ada", "grace", "barbara"] {
+    ///     db.keyspace(name)?.put(b"field", b"computing")?;
+    ///     db.flush()?;
+    /// }
+    /// assert_eq!(db.stats()?.tables, 3);
+    /// assert_eq!(db.keyspace("ada")?.get(b"field")?.as_deref(), Some(&b"computing"[..]));
+    /// # Ok::<(), pugdb::Error>(())
+    /// ```
+    #[must_use]
+    pub fn table_files_max(mut self, files: usize) -> Self {
+        self.table_files_max = Some(files);
         self
     }
 

@@ -297,7 +297,7 @@ impl Opening {
         let manifest = Manifest::begin(context.clone(), state.clone(), recovered.number + 1)?;
 
         let snapshots = Snapshots::new(state.last_seqno);
-        let store = Store::open(context.clone(), self.store_options(), Arc::clone(&snapshots), manifest)?;
+        let store = Store::open(context.clone(), self.store_options(), Arc::clone(&snapshots), manifest);
         let housekeeper = Housekeeper::new(&self.env, Arc::clone(&snapshots));
         let volatile = |kind| Keeper::volatile(kind, &self.env, &snapshots, &housekeeper);
         let mut replay = Replay::new(&store, &snapshots, &volatile, &state);
@@ -355,8 +355,14 @@ impl Opening {
 
     /// The database's id is not known yet.
     fn context(&self) -> Context {
-        let tables = self.options.table_store.clone();
-        let tables = tables.unwrap_or_else(|| Arc::new(LocalTables::new(&self.env, self.dir.join("tables"))));
+        let local = || {
+            let dir = self.dir.join("tables");
+            Arc::new(match self.options.table_files_max {
+                Some(files) => LocalTables::with_open_files(&self.env, dir, files),
+                None => LocalTables::new(&self.env, dir),
+            })
+        };
+        let tables = self.options.table_store.clone().unwrap_or_else(|| local());
         Context {
             env: self.env.clone(),
             dir: self.dir.clone(),
@@ -483,7 +489,7 @@ impl<'a> Replay<'a> {
             return Ok(());
         }
         let Creation { engine, options, name } = Creation::decode(&record.section(0)?)?;
-        let tree = self.store.create(id, &name, engine, options, at)?;
+        let tree = self.store.create(id, &name, engine, options, at);
         self.add(id, (&name, at), engine, tree.map(Keeper::Lsm));
         self.next_keyspace = id.0 + 1;
         Ok(())

@@ -60,7 +60,7 @@ pub(super) fn descriptors() -> Finding {
 }
 
 fn judge_descriptors(limit: Option<u64>) -> Finding {
-    let advice = "raise it (`ulimit -n`, LimitNOFILE= in systemd): each client takes one, and up to 512 tables are kept open";
+    let advice = "raise it (`ulimit -n`, LimitNOFILE= in systemd): each client takes one, and a quarter of them, up to 4096, is for tables";
     match limit {
         None => Finding::ok("descriptors", "as many open files as wanted"),
         Some(limit) if limit < DESCRIPTORS_FAIL => {

@@ -2,6 +2,7 @@
 //! key bounds) in the keyspace's section.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use pugdb_core::coding::{Reader, put_bytes, put_varint};
 use pugdb_core::engine::EngineKind;
@@ -10,13 +11,13 @@ use pugdb_core::{Error, FileId, Key, KeyspaceId, Lsn, Result, Seqno, Timestamp};
 use crate::TreeOptions;
 use crate::frame::Section;
 use crate::log::LogState;
-use crate::table::TableMeta;
+use crate::table::{Expiries, TableMeta};
 
 /// A table as the manifest knows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TableEntry {
     /// What its writer said about it.
-    pub meta: TableMeta,
+    pub meta: Arc<TableMeta>,
     /// The sorted run it belongs to. Larger numbers are newer.
     pub run: u64,
     /// Stands for the seqno of every entry, in a table made elsewhere.
@@ -107,6 +108,24 @@ pub enum Edit {
     },
 }
 
+impl Edit {
+    /// The keyspace it is about, if it is about one.
+    pub(super) fn keyspace(&self) -> Option<KeyspaceId> {
+        match self {
+            Self::Log(_) | Self::LastSeqno(_) | Self::Time(_) | Self::NextKeyspace(_) => None,
+            Self::Create { keyspace, .. }
+            | Self::Options { keyspace, .. }
+            | Self::Rename { keyspace, .. }
+            | Self::Drop { keyspace }
+            | Self::Truncate { keyspace, .. }
+            | Self::Flushed { keyspace, .. }
+            | Self::RemoveTable { keyspace, .. }
+            | Self::Quarantine { keyspace, .. } => Some(*keyspace),
+            Self::AddTable { table } => Some(table.meta.keyspace),
+        }
+    }
+}
+
 const LOG: u8 = 1;
 const LAST_SEQNO: u8 = 2;
 const TIME: u8 = 3;
@@ -183,6 +202,10 @@ fn encode_one(edit: &Edit, head: &mut Vec<u8>, sections: &mut BTreeMap<KeyspaceI
             let keyspace = u64::from(meta.keyspace.0);
             let (min, max) = (meta.min_seqno.0, meta.max_seqno.0);
             numbers(ADD_TABLE, &[keyspace, table.run, meta.bytes, meta.entries, min, max, meta.deletes]);
+            for number in [meta.keys, meta.data_bytes, meta.content_bytes, meta.expiries.entries] {
+                put_varint(head, number);
+            }
+            put_bytes(head, &meta.expiries.encode_steps());
             let flags = table.global_seqno.map_or(0, |_| HAS_GLOBAL_SEQNO)
                 | if table.quarantined { IS_QUARANTINED } else { 0 };
             head.push(flags);
@@ -275,14 +298,36 @@ fn decode_table(
     let keyspace = KeyspaceId(head.varint_u32()?);
     let (run, bytes, entries) = (head.varint()?, head.varint()?, head.varint()?);
     let (min_seqno, max_seqno, deletes) = (Seqno(head.varint()?), Seqno(head.varint()?), head.varint()?);
+    let (keys, data_bytes, content_bytes) = (head.varint()?, head.varint()?, head.varint()?);
+    let expiries = Expiries::decode(head.varint()?, head.bytes()?)?;
     let flags = head.u8()?;
     let global_seqno = (flags & HAS_GLOBAL_SEQNO != 0).then(|| head.varint()).transpose()?.map(Seqno);
     let id = FileId(head.array()?);
     let section = section(sections, keyspace)?;
     let mut key = || -> Result<Key> { Key::copy(section.bytes()?) };
     let (first, last, bounds) = (key()?, key()?, (key()?, key()?));
-    let meta = TableMeta { id, keyspace, bytes, entries, deletes, first, last, min_seqno, max_seqno };
-    Ok(TableEntry { meta, run, global_seqno, bounds, quarantined: flags & IS_QUARANTINED != 0 })
+    let meta = TableMeta {
+        id,
+        keyspace,
+        bytes,
+        entries,
+        deletes,
+        keys,
+        data_bytes,
+        content_bytes,
+        expiries,
+        first,
+        last,
+        min_seqno,
+        max_seqno,
+    };
+    Ok(TableEntry {
+        meta: Arc::new(meta),
+        run,
+        global_seqno,
+        bounds,
+        quarantined: flags & IS_QUARANTINED != 0,
+    })
 }
 
 fn name(sections: &mut BTreeMap<KeyspaceId, Reader<'_>>, keyspace: KeyspaceId) -> Result<String> {

@@ -265,11 +265,13 @@ impl Manifest {
         if let Some(failure) = &self.failure {
             return Err(failure.clone());
         }
-        let mut state = self.state.clone();
-        edits.iter().try_for_each(|edit| state.apply(edit))?;
-        if self.end > ROLL_BYTES_MIN.max(4 * self.snapshot_bytes) {
-            return self.roll(state);
-        }
+        let undo = self.state.apply_all(edits)?;
+        let is_long = self.end > ROLL_BYTES_MIN.max(4 * self.snapshot_bytes);
+        let written = if is_long { self.roll() } else { self.append(edits) };
+        written.inspect_err(|_| self.state.take_back(undo))
+    }
+
+    fn append(&mut self, edits: &[Edit]) -> Result<()> {
         let (head, sections) = edit::encode(edits);
         let sections = edit::sections(&sections);
         let need = self.end + self.encoder.size_max(&head, &sections);
@@ -285,12 +287,12 @@ impl Manifest {
             Ok(frame.len() as u64)
         });
         self.end += written.map_err(|error| self.fail(&error))?;
-        self.state = state;
         Ok(())
     }
 
-    fn roll(&mut self, state: State) -> Result<()> {
-        match Self::begin(self.context.clone(), state, self.number + 1) {
+    /// Begins a new file, which holds all edits so far.
+    fn roll(&mut self) -> Result<()> {
+        match Self::begin(self.context.clone(), self.state.clone(), self.number + 1) {
             Ok(next) => {
                 let old = std::mem::replace(self, next);
                 let _ = self.context.env.fs.remove(&old.context.dir.join(file_name(old.number)));

@@ -1,6 +1,6 @@
 //! What all edits so far add up to. Pure: no disk here.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use pugdb_core::engine::EngineKind;
 use pugdb_core::memory::Floors;
@@ -64,6 +64,17 @@ pub struct State {
     pub time: Timestamp,
 }
 
+/// What a [`State`] was before some edits: of its keyspaces only those that they are about, for there may be thousands.
+#[must_use = "edits that are not recorded are taken back"]
+#[derive(Debug)]
+pub(super) struct Undo {
+    next_keyspace: u32,
+    keyspaces: BTreeMap<KeyspaceId, Option<KeyspaceState>>,
+    log: LogState,
+    last_seqno: Seqno,
+    time: Timestamp,
+}
+
 impl State {
     /// A new database.
     pub fn new(database: DatabaseId) -> Self {
@@ -125,6 +136,41 @@ impl State {
             }
         }
         Ok(())
+    }
+
+    /// Takes in several edits, all or none. What it returns takes them back.
+    ///
+    /// # Errors
+    /// As [`apply`](Self::apply).
+    pub(super) fn apply_all(&mut self, edits: &[Edit]) -> Result<Undo> {
+        let about: BTreeSet<KeyspaceId> = edits.iter().filter_map(Edit::keyspace).collect();
+        let before = about.into_iter().map(|id| (id, self.keyspaces.get(&id).cloned()));
+        let undo = Undo {
+            next_keyspace: self.next_keyspace,
+            keyspaces: before.collect(),
+            log: self.log.clone(),
+            last_seqno: self.last_seqno,
+            time: self.time,
+        };
+        match edits.iter().try_for_each(|edit| self.apply(edit)) {
+            Ok(()) => Ok(undo),
+            Err(error) => {
+                self.take_back(undo);
+                Err(error)
+            }
+        }
+    }
+
+    /// Makes what [`apply_all`](Self::apply_all) has done undone, when nothing was applied since.
+    pub(super) fn take_back(&mut self, undo: Undo) {
+        let Undo { next_keyspace, keyspaces, log, last_seqno, time } = undo;
+        for (id, before) in keyspaces {
+            match before {
+                Some(state) => drop(self.keyspaces.insert(id, state)),
+                None => drop(self.keyspaces.remove(&id)),
+            }
+        }
+        (self.next_keyspace, self.log, self.last_seqno, self.time) = (next_keyspace, log, last_seqno, time);
     }
 
     fn keyspace(&mut self, id: KeyspaceId) -> Result<&mut KeyspaceState> {

@@ -16,8 +16,8 @@ use super::pick::{Piece, Place, Round, RunView, Situation, TableView, Work, next
 use super::{Change, Store};
 use crate::Level;
 use crate::manifest::Edit;
-use crate::table::{Access, Expiries, Table};
-use crate::tree::{LiveTable, Outputs, Retention, Run, TableChange, Tree, Version};
+use crate::table::Access;
+use crate::tree::{LiveTable, Outputs, Retention, Run, TableChange, Tree, Version, sync_names};
 
 /// Entries merged in one slice.
 const SLICE_ENTRIES: usize = 2048;
@@ -52,23 +52,22 @@ enum Stage {
     Record,
 }
 
-/// What the picker is told of a run.
+/// What the picker is told of a run: nothing that would have to be read.
 fn view(run: &Run) -> RunView {
     let table = |live: &Arc<LiveTable>| {
-        let table = live.table().ok();
-        let expiries = table.and_then(|table| table.expiries());
-        let expiring = expiries.map_or(0, |expiries| expiries.entries);
-        let is_dead = live.meta.entries == live.meta.deletes.saturating_add(expiring);
-        let last = expiries.and_then(Expiries::last);
+        let meta = live.meta();
+        let is_dead = meta.entries == meta.deletes.saturating_add(meta.expiries.entries);
+        let stored = |&(at, bytes): &(Timestamp, u64)| (at, meta.stored_part(bytes));
         TableView {
-            bytes: live.meta.bytes,
-            entries: live.meta.entries,
-            deletes: live.meta.deletes,
-            older: live.meta.entries.saturating_sub(live.table().map_or(0, |table| table.keys())),
+            bytes: meta.bytes,
+            entries: meta.entries,
+            deletes: meta.deletes,
+            older: meta.entries.saturating_sub(meta.keys),
             bounds: live.bounds().clone(),
-            is_quarantined: live.quarantined.load(Ordering::Acquire),
-            dead_at: is_dead.then(|| last.unwrap_or_default()),
-            expiries: table.map_or_else(Vec::new, |table| stored_expiries(table)),
+            is_quarantined: live.is_quarantined(),
+            dead_at: is_dead.then(|| meta.expiries.last().unwrap_or_default()),
+            // Weighed against lengths of files, which may be compressed.
+            expiries: meta.expiries.steps().iter().map(stored).collect(),
         }
     };
     RunView { number: run.number, tables: run.tables.iter().map(table).collect() }
@@ -76,12 +75,6 @@ fn view(run: &Run) -> RunView {
 
 fn live((run, table): Place, version: &Version) -> Arc<LiveTable> {
     Arc::clone(&version.runs[run].tables[table])
-}
-
-/// When how much of the file expires: it is weighed against lengths of files, which may be compressed.
-fn stored_expiries(table: &Table) -> Vec<(Timestamp, u64)> {
-    let steps = table.expiries().map(Expiries::steps).unwrap_or_default();
-    steps.iter().map(|&(at, bytes)| (at, table.stored_part(bytes))).collect()
 }
 
 impl CompactionJob {
@@ -113,6 +106,8 @@ impl CompactionJob {
             },
             Stage::Check => {
                 task.outputs.finish()?;
+                task.outputs.sync_contents()?;
+                sync_names(&self.store.shelf)?;
                 let inputs = &task.inputs;
                 task.outputs.check(|key| warmth(inputs, key))?;
                 task.stage = Stage::Record;
@@ -156,11 +151,13 @@ impl CompactionJob {
                     }
                     self.rounds.insert(tree.id(), rounds);
                     let is_bottom = version.runs.last().is_some_and(|run| run.number == round.oldest);
-                    return self.task(&tree, &version, &piece, expired, is_bottom).map(Ok);
+                    let task = self.task(&tree, &version, &piece, expired, is_bottom)?;
+                    return Ok(task.ok_or(Next::Again));
                 }
                 Some(Work::Rewrite(piece)) => {
                     let is_bottom = piece.target + 1 == version.runs.len();
-                    return self.task(&tree, &version, &piece, expired, is_bottom).map(Ok);
+                    let task = self.task(&tree, &version, &piece, expired, is_bottom)?;
+                    return Ok(task.ok_or(Next::Again));
                 }
                 Some(Work::Remove(places)) => {
                     self.rounds.insert(tree.id(), rounds);
@@ -201,7 +198,9 @@ impl CompactionJob {
                 continue;
             };
             let is_bottom = piece.target + 1 == version.runs.len();
-            return self.task(&tree, &version, &piece, expired, is_bottom).map(Some);
+            if let Some(task) = self.task(&tree, &version, &piece, expired, is_bottom)? {
+                return Ok(Some(task));
+            }
         }
         Ok(None)
     }
@@ -213,7 +212,7 @@ impl CompactionJob {
         piece: &Piece,
         expired: Timestamp,
         is_bottom: bool,
-    ) -> Result<Box<Task>> {
+    ) -> Result<Option<Box<Task>>> {
         let store = &self.store;
         let numbered = |place: &Place| (version.runs[place.0].number, live(*place, version));
         let inputs: Vec<(u64, Arc<LiveTable>)> = piece.inputs.iter().map(numbered).collect();
@@ -229,31 +228,37 @@ impl CompactionJob {
             tables.removed.push(Arc::clone(&moved));
             tables.added.push((target, moved));
         }
-        let merge = Merge::new(&runs(&inputs), before)?;
+        let merge = match Merge::new(&runs(&inputs), before) {
+            Ok(merge) => merge,
+            Err(error) if error.kind() == ErrorKind::Corrupt => {
+                // The table that could not be opened is in quarantine now: what can be done without it is another piece.
+                store.count_runs();
+                return Ok(None);
+            }
+            Err(error) => return Err(error),
+        };
         let horizon = store.snapshots.horizon();
         let retention = Retention::new(horizon, version.floors.at(horizon), expired, is_bottom);
         let level = if is_bottom { Level::Bottom } else { Level::Upper };
         let outputs = store.outputs(tree, level, retention, piece.guards.clone());
         let inputs = inputs.into_iter().map(|(_, live)| live).collect();
         let tree = Arc::clone(tree);
-        Ok(Box::new(Task { tree, inputs, tables, target, merge, outputs, stage: Stage::Write }))
+        Ok(Some(Box::new(Task { tree, inputs, tables, target, merge, outputs, stage: Stage::Write })))
     }
 
     fn record(&self, task: Task) -> Result<()> {
         let Task { tree, mut tables, target, outputs, .. } = task;
-        tables.added.extend(tree.live(outputs.tables(), target));
+        tables.added.extend(outputs.tables(target));
         self.commit(&tree, &tables, Some(outputs))
     }
 
     fn commit(&self, tree: &Arc<Tree>, tables: &TableChange, outputs: Option<Outputs>) -> Result<()> {
         let install = || tree.install_tables(tables);
-        let change = Change { tree, edits: tables.edits(tree.id()), flushed: None, install: &install };
+        let edits = tables.edits(tree.id());
+        let change = Change { tree, edits, flushed: None, install: Box::new(install) };
         let written = outputs.as_ref().map_or(0, Outputs::bytes);
-        let is_recorded = match outputs {
-            Some(outputs) => self.store.commit_tables(&change, outputs)?,
-            None => self.store.commit(Some(&change))?,
-        };
-        if is_recorded {
+        let recorded = self.store.commit_tables(&[change], outputs.into_iter().collect())?;
+        if recorded == [true] {
             let counters = &self.store.counters;
             counters.compactions.fetch_add(1, Ordering::Relaxed);
             counters.compacted_bytes.fetch_add(written, Ordering::Relaxed);
@@ -267,18 +272,20 @@ impl CompactionJob {
         let edits = vec![Edit::Quarantine { keyspace: task.tree.id(), file }];
         let install = || {
             for live in task.inputs.iter().filter(|live| live.id() == file) {
-                live.quarantined.store(true, Ordering::Release);
+                live.quarantine();
             }
         };
-        let change = Change { tree: &task.tree, edits, flushed: None, install: &install };
-        self.store.commit(Some(&change)).map(drop)
+        let change = Change { tree: &task.tree, edits, flushed: None, install: Box::new(install) };
+        self.store.commit(&[change])?;
+        self.store.count_runs();
+        Ok(())
     }
 }
 
 /// For whom a block is kept that was written anew: its place in the cache is that of those it was made of, as far as can be
 /// told from one of its keys.
 fn warmth(inputs: &[Arc<LiveTable>], key: &[u8]) -> Access {
-    let here = inputs.iter().filter(|live| live.bounds().contains(key)).filter_map(|live| live.table().ok());
+    let here = inputs.iter().filter(|live| live.bounds().contains(key)).filter_map(|live| live.if_open());
     let (cached, all) =
         here.fold((0, 0), |(cached, all), table| (cached + usize::from(table.is_cached(key)), all + 1));
     if cached * 2 > all { Access::Point } else { Access::Spare }

@@ -1,4 +1,9 @@
-//! The flush job: writes sealed memtables to tables, oldest first, a slice at a time.
+//! The flush job: writes sealed memtables to tables, oldest first, a slice at a time. Those of many trees go together, so
+//! that one sync of the directory and one of the manifest serve all of them.
+//!
+//! ```text
+//! write each ─> sync each content ─> sync the directory ─> read each again ─> one edit of the manifest
+//! ```
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -6,118 +11,185 @@ use std::time::Duration;
 
 use pugdb_core::RawOp;
 use pugdb_core::env::{Job, Next};
-use pugdb_core::{Error, Result, Seqno};
+use pugdb_core::{Error, Result, Timestamp};
 
 use super::{Change, Store};
 use crate::Level;
 use crate::manifest::Edit;
 use crate::memtable::Memtable;
 use crate::table::Access;
-use crate::tree::{Outputs, Retention, TableChange, Tree};
+use crate::tree::{Outputs, Retention, TableChange, Tree, sync_names};
 
 /// Bytes of entries written in one slice.
 const SLICE_BYTES: usize = 256 << 10;
+/// Memtables written together: each keeps a file open until it is synced, and the two syncs that they share are little
+/// against those of their own.
+const GROUP_MAX: usize = 64;
 /// After trouble the flush is begun anew this much later.
 const BACK_OFF: Duration = Duration::from_millis(200);
 
 pub(super) struct FlushJob {
     store: Arc<Store>,
-    task: Option<Task>,
+    group: Option<Group>,
 }
 
-struct Task {
-    tree: Arc<Tree>,
-    memtable: Arc<Memtable>,
-    outputs: Outputs,
+/// Memtables that are written together.
+struct Group {
+    parts: Vec<Part>,
     stage: Stage,
 }
 
+/// A memtable on its way into tables.
+struct Part {
+    tree: Arc<Tree>,
+    memtable: Arc<Memtable>,
+    outputs: Outputs,
+}
+
+/// What is done next, and to which part.
 enum Stage {
-    Write { after: Option<Vec<u8>> },
-    Check,
+    Write { part: usize, after: Option<Vec<u8>> },
+    SyncContents { part: usize },
+    SyncNames,
+    Check { part: usize },
     Record,
 }
 
 impl FlushJob {
     pub(super) fn new(store: Arc<Store>) -> Self {
-        Self { store, task: None }
+        Self { store, group: None }
     }
 
     /// Does one slice. False when there is nothing to do.
     pub(super) fn step(&mut self) -> Result<bool> {
-        let Some(mut task) = self.task.take().or_else(|| self.next_task()) else {
+        let Some(mut group) = self.group.take().or_else(|| self.next_group()) else {
             return self.record_pending();
         };
-        if task.tree.is_dropped() {
+        if matches!(group.stage, Stage::Record) {
+            self.record(group)?;
             return Ok(true);
         }
-        match &mut task.stage {
-            Stage::Write { after } => {
-                let mut add = |seqno, op: &RawOp<'_>| task.outputs.add(seqno, op);
-                *after = task.memtable.visit_versions(after.as_deref(), SLICE_BYTES, &mut add)?;
-                if after.is_none() {
-                    task.outputs.finish()?;
-                    task.stage = Stage::Check;
-                }
-            }
-            Stage::Check => {
-                // What was written just now may be asked for soon, or never again.
-                task.outputs.check(|_| Access::Scan)?;
-                task.stage = Stage::Record;
-            }
-            Stage::Record => {
-                self.record(task)?;
-                return Ok(true);
-            }
-        }
-        self.task = Some(task);
+        group.step(&self.store)?;
+        self.group = Some(group);
         Ok(true)
     }
 
-    fn next_task(&self) -> Option<Task> {
+    /// The oldest memtable that is sealed, and those of other trees that are no more than one full one together.
+    fn next_group(&self) -> Option<Group> {
         let store = &self.store;
         let trees = store.trees.read();
-        let sealed = trees.values().filter_map(|tree| Some((tree, tree.oldest_sealed()?)));
-        let (tree, memtable) = sealed.min_by_key(|(_, memtable)| memtable.last())?;
-        let horizon = store.snapshots.horizon();
-        let version = tree.version();
-        let is_bottom = version.runs.is_empty();
-        let retention = Retention::new(horizon, version.floors.at(horizon), store.expired(), is_bottom);
-        // Young, also where nothing lies beneath yet: it will soon be merged.
-        let outputs = store.outputs(tree, Level::Upper, retention, Vec::new());
-        Some(Task { tree: Arc::clone(tree), memtable, outputs, stage: Stage::Write { after: None } })
+        let mut sealed: Vec<(&Arc<Tree>, Arc<Memtable>)> =
+            trees.values().filter_map(|tree| Some((tree, tree.oldest_sealed()?))).collect();
+        sealed.sort_unstable_by_key(|(_, memtable)| memtable.last());
+        let mut bytes = 0;
+        let fits = |(_, memtable): &(&Arc<Tree>, Arc<Memtable>)| {
+            let is_first = bytes == 0;
+            bytes += memtable.bytes();
+            is_first || bytes <= store.options.memtable_bytes
+        };
+        let together = sealed.into_iter().take(GROUP_MAX).take_while(fits);
+        let expired = store.expired();
+        let parts: Vec<Part> = together.map(|(tree, memtable)| self.part(tree, memtable, expired)).collect();
+        (!parts.is_empty()).then_some(Group { parts, stage: Stage::Write { part: 0, after: None } })
     }
 
-    fn record(&self, task: Task) -> Result<()> {
-        let Task { tree, memtable, outputs, .. } = task;
-        let (keyspace, seqno): (_, Seqno) = (tree.id(), memtable.last());
-        let added = tree.live(outputs.tables(), tree.take_run_number());
-        let tables = TableChange { removed: Vec::new(), added };
-        let mut edits = tables.edits(keyspace);
-        edits.push(Edit::Flushed { keyspace, seqno });
-        let install = || tree.install_flush(&memtable, &tables);
-        let change = Change { tree: &tree, edits, flushed: Some(&memtable), install: &install };
-        let written = outputs.bytes();
-        if self.store.commit_tables(&change, outputs)? {
-            self.store.forget_bytes(memtable.forget());
-            self.store.counters.flushes.fetch_add(1, Ordering::Relaxed);
-            self.store.counters.flushed_bytes.fetch_add(written, Ordering::Relaxed);
-            self.store.quiet.lock().flushed(self.store.context.env.clock.monotonic());
-            self.store.count_runs();
+    fn part(&self, tree: &Arc<Tree>, memtable: Arc<Memtable>, expired: Timestamp) -> Part {
+        let horizon = self.store.snapshots.horizon();
+        let version = tree.version();
+        let is_bottom = version.runs.is_empty();
+        let retention = Retention::new(horizon, version.floors.at(horizon), expired, is_bottom);
+        // Young, also where nothing lies beneath yet: it will soon be merged.
+        let outputs = self.store.outputs(tree, Level::Upper, retention, Vec::new());
+        Part { tree: Arc::clone(tree), memtable, outputs }
+    }
+
+    fn record(&self, group: Group) -> Result<()> {
+        let (store, mut parts, mut outputs) = (&self.store, Vec::new(), Vec::new());
+        for part in group.parts.into_iter().filter(|part| !part.tree.is_dropped()) {
+            let added = part.outputs.tables(part.tree.take_run_number());
+            parts.push((part.tree, part.memtable, TableChange { removed: Vec::new(), added }));
+            outputs.push(part.outputs);
         }
-        self.store.settled(None);
-        self.store.wake();
+        let changes: Vec<Change<'_>> = parts.iter().map(change).collect();
+        let written: Vec<u64> = outputs.iter().map(Outputs::bytes).collect();
+        let recorded = store.commit_tables(&changes, outputs)?;
+        for (((_, memtable, _), written), _) in parts.iter().zip(written).zip(recorded).filter(|(_, is)| *is)
+        {
+            store.forget_bytes(memtable.forget());
+            store.counters.flushes.fetch_add(1, Ordering::Relaxed);
+            store.counters.flushed_bytes.fetch_add(written, Ordering::Relaxed);
+        }
+        store.quiet.lock().flushed(store.context.env.clock.monotonic());
+        store.count_runs();
+        store.settled(None);
+        store.wake();
         Ok(())
     }
 
     fn record_pending(&self) -> Result<bool> {
+        // Nothing is sealed: who is pressed for room may seal more.
+        if self.store.is_pressed.swap(false, Ordering::AcqRel) {
+            self.store.progress.notify();
+        }
         if self.store.pending.lock().is_empty() {
             return Ok(false);
         }
-        self.store.commit(None)?;
+        self.store.commit(&[])?;
         self.store.settled(None);
         Ok(true)
     }
+}
+
+impl Group {
+    /// One step of one part. Those whose keyspace was dropped meanwhile are passed over, and go with the group.
+    fn step(&mut self, store: &Store) -> Result<()> {
+        match &mut self.stage {
+            Stage::Write { part, after } => match self.parts.get_mut(*part) {
+                Some(Part { tree, memtable, outputs }) => {
+                    if !tree.is_dropped() {
+                        let mut add = |seqno, op: &RawOp<'_>| outputs.add(seqno, op);
+                        *after = memtable.visit_versions(after.as_deref(), SLICE_BYTES, &mut add)?;
+                    }
+                    if tree.is_dropped() || after.is_none() {
+                        (*part, *after) = (*part + 1, None);
+                        outputs.finish()?;
+                    }
+                }
+                None => self.stage = Stage::SyncContents { part: 0 },
+            },
+            Stage::SyncContents { part } => match self.parts.get_mut(*part) {
+                Some(next) => {
+                    *part += 1;
+                    next.outputs.sync_contents()?;
+                }
+                None => self.stage = Stage::SyncNames,
+            },
+            Stage::SyncNames => {
+                if self.parts.iter().any(|part| part.outputs.bytes() > 0) {
+                    sync_names(&store.shelf)?;
+                }
+                self.stage = Stage::Check { part: 0 };
+            }
+            Stage::Check { part } => match self.parts.get_mut(*part) {
+                Some(next) => {
+                    *part += 1;
+                    // What was written just now may be asked for soon, or never again.
+                    next.outputs.check(|_| Access::Scan)?;
+                }
+                None => self.stage = Stage::Record,
+            },
+            Stage::Record => {}
+        }
+        Ok(())
+    }
+}
+
+/// What the manifest is told of a memtable that is in tables, and what readers see then.
+fn change((tree, memtable, tables): &(Arc<Tree>, Arc<Memtable>, TableChange)) -> Change<'_> {
+    let mut edits = tables.edits(tree.id());
+    edits.push(Edit::Flushed { keyspace: tree.id(), seqno: memtable.last() });
+    let install = || tree.install_flush(memtable, tables);
+    Change { tree, edits, flushed: Some(memtable), install: Box::new(install) }
 }
 
 impl Store {
@@ -144,7 +216,7 @@ impl Job for FlushJob {
 impl FlushJob {
     fn slice(&mut self) -> Next {
         if let Some(next) = self.store.ended() {
-            self.task = None;
+            self.group = None;
             return next;
         }
         match self.step() {

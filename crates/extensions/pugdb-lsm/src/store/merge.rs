@@ -60,7 +60,7 @@ impl Merge {
     /// are shown.
     ///
     /// # Errors
-    /// `Corrupt` when a table could not be opened.
+    /// `Corrupt` when a table is damaged, and in quarantine now; what the store says when it cannot be read.
     pub(super) fn new(runs: &[Vec<Arc<LiveTable>>], before: Option<&Key>) -> Result<Self> {
         let bounds = || runs.iter().flatten().map(|live| live.bounds());
         let (first, last) =
@@ -70,7 +70,7 @@ impl Merge {
         });
         let mut sources = Vec::new();
         for tables in runs {
-            let cursor = |live: &Arc<LiveTable>| Ok((live.id(), live.table()?.cursor(before.cloned())));
+            let cursor = |live: &Arc<LiveTable>| Ok((live.id(), live.opened()?.cursor(before.cloned())));
             let mut left = tables.iter().map(cursor).collect::<Result<VecDeque<_>>>()?;
             if let Some(cursor) = left.pop_front() {
                 sources.push(Source { cursor, left });

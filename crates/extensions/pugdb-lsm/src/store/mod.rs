@@ -21,7 +21,7 @@ mod quiet;
 mod unlink;
 mod verify;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -47,7 +47,7 @@ use crate::log::LogState;
 use crate::manifest::{Edit, KeyspaceState, Manifest, State};
 use crate::memtable::Memtable;
 use crate::table::{self, BlockCache};
-use crate::tree::{Graveyard, Outputs, Retention, Run, Tree};
+use crate::tree::{Graveyard, Outputs, Retention, Run, Shelf, Tree};
 use crate::{Level, TreeOptions};
 
 /// Sizes of a store.
@@ -94,8 +94,7 @@ pub struct Store {
     context: Context,
     options: StoreOptions,
     snapshots: Arc<Snapshots>,
-    cache: Arc<BlockCache>,
-    graveyard: Arc<Graveyard>,
+    shelf: Arc<Shelf>,
     /// The log; absent while it is replayed, and in a store without one.
     gate: RwLock<Option<Arc<dyn Gate>>>,
     trees: RwLock<BTreeMap<KeyspaceId, Arc<Tree>>>,
@@ -123,6 +122,8 @@ pub struct Store {
     unflushed: AtomicUsize,
     /// Bytes of writes that were let in and are not applied yet.
     reserved: AtomicUsize,
+    /// Memtables were sealed because all of them together are too large. Taken back when no sealed one is left.
+    is_pressed: AtomicBool,
     runs_max: AtomicUsize,
     /// Never notified: who pays for what is behind sleeps on it.
     pause: Event,
@@ -177,31 +178,28 @@ pub struct StoreStats {
 }
 
 impl Store {
-    /// Opens the trees that the manifest knows. The jobs are started by [`start`](Self::start).
-    ///
-    /// # Errors
-    /// `Corrupt` when a table is missing or its tail is damaged.
+    /// The trees that the manifest knows. No table is opened: each is when it is first needed. The jobs are started by
+    /// [`start`](Self::start).
     pub fn open(
         context: Context,
         options: StoreOptions,
         snapshots: Arc<Snapshots>,
         manifest: Manifest,
-    ) -> Result<Arc<Self>> {
-        let cache = Arc::new(BlockCache::new(options.cache_bytes));
-        let graveyard = Graveyard::new(&context);
-        let mut trees = BTreeMap::new();
-        for (&id, state) in
-            manifest.state().keyspaces.iter().filter(|(_, state)| state.engine == EngineKind::Lsm)
-        {
-            trees.insert(id, Tree::open(&context, &cache, &graveyard, id, state)?);
-        }
+    ) -> Arc<Self> {
+        let shelf = Arc::new(Shelf {
+            context: context.clone(),
+            cache: Arc::new(BlockCache::new(options.cache_bytes)),
+            graveyard: Graveyard::new(&context),
+        });
+        let on_disk = manifest.state().keyspaces.iter().filter(|(_, state)| state.engine == EngineKind::Lsm);
+        let trees: BTreeMap<KeyspaceId, Arc<Tree>> =
+            on_disk.map(|(&id, state)| (id, Tree::new(&shelf, id, state))).collect();
         let runs_max = trees.values().map(|tree| tree.version().mergeable_runs()).max().unwrap_or(0);
-        Ok(Arc::new(Self {
+        Arc::new(Self {
             context,
             options,
             snapshots,
-            cache,
-            graveyard,
+            shelf,
             gate: RwLock::new(None),
             trees: RwLock::new(trees),
             pending: Mutex::default(),
@@ -217,12 +215,13 @@ impl Store {
             compaction_trouble: Mutex::default(),
             unflushed: AtomicUsize::new(0),
             reserved: AtomicUsize::new(0),
+            is_pressed: AtomicBool::new(false),
             runs_max: AtomicUsize::new(runs_max),
             pause: Event::default(),
             account: Account::default(),
             counters: Counters::default(),
             requests: Mutex::default(),
-        }))
+        })
     }
 
     /// Connects the log and starts the jobs.
@@ -237,7 +236,7 @@ impl Store {
             executor.spawn("compaction", Box::new(compaction::CompactionJob::new(Arc::clone(self))));
         let order = executor.spawn("order", Box::new(order::OrderJob::new(Arc::clone(self))));
         let unlink = executor.spawn("unlink", Box::new(unlink::UnlinkJob::new(Arc::clone(self))));
-        self.graveyard.employ(unlink.clone());
+        self.shelf.graveyard.employ(unlink.clone());
         *self.jobs.lock() = vec![flush, compaction, order, unlink];
     }
 
@@ -279,9 +278,6 @@ impl Store {
     }
 
     /// A keyspace comes into being. A replayed creation changes nothing.
-    ///
-    /// # Errors
-    /// None today: a new tree has no tables to open.
     pub fn create(
         &self,
         id: KeyspaceId,
@@ -289,12 +285,12 @@ impl Store {
         engine: EngineKind,
         options: TreeOptions,
         at: Seqno,
-    ) -> Result<Option<Arc<Tree>>> {
+    ) -> Option<Arc<Tree>> {
         let edit = Edit::Create { keyspace: id, name: name.to_owned(), engine, at, options };
         let tree = match engine {
             EngineKind::Lsm => {
                 let state = KeyspaceState::empty(name, engine, at, options);
-                let tree = Tree::open(&self.context, &self.cache, &self.graveyard, id, &state)?;
+                let tree = Tree::new(&self.shelf, id, &state);
                 self.trees.write().insert(id, Arc::clone(&tree));
                 Some(tree)
             }
@@ -302,7 +298,7 @@ impl Store {
         };
         self.pending.lock().push((at, edit));
         self.wake();
-        Ok(tree)
+        tree
     }
 
     /// A keyspace ends. Readers with older snapshots keep its tree.
@@ -434,15 +430,26 @@ impl Store {
         }
     }
 
-    /// Seals the largest memtable if nothing is waiting to be flushed.
+    /// Seals the largest memtables if nothing is waiting to be flushed: as many as make one full one together.
     fn seal_largest(&self) {
-        let trees: Vec<Arc<Tree>> = self.trees.read().values().cloned().collect();
-        if trees.iter().all(|tree| tree.oldest_sealed().is_none())
-            && let Some(tree) = trees.iter().max_by_key(|tree| tree.active_bytes())
-            && tree.seal()
-        {
-            self.wake();
+        // Who has sealed some has looked at all keyspaces; until those are flushed nobody else need.
+        if self.is_pressed.swap(true, Ordering::AcqRel) {
+            return;
         }
+        let trees: Vec<Arc<Tree>> = self.trees.read().values().cloned().collect();
+        if trees.iter().all(|tree| tree.oldest_sealed().is_none()) {
+            let mut sizes: Vec<(usize, &Arc<Tree>)> =
+                trees.iter().map(|tree| (tree.active_bytes(), tree)).collect();
+            sizes.sort_unstable_by_key(|(bytes, _)| std::cmp::Reverse(*bytes));
+            let mut sealed = 0;
+            for (bytes, tree) in sizes {
+                if sealed >= self.options.memtable_bytes || bytes == 0 {
+                    break;
+                }
+                sealed += if tree.seal() { bytes } else { 0 };
+            }
+        }
+        self.wake_flush();
     }
 
     fn forget_bytes(&self, bytes: usize) {
@@ -514,15 +521,7 @@ impl Store {
     /// Where a job writes tables.
     fn outputs(&self, tree: &Tree, level: Level, retention: Retention, guards: Vec<Key>) -> Outputs {
         let sizes = (tree.table_options(level), self.options.table_bytes);
-        Outputs::new(&self.context, &self.cache, tree.id(), sizes, retention, guards)
-    }
-
-    fn has_unopened_tables(&self) -> bool {
-        let is_unopened = |tree: &Arc<Tree>| {
-            let version = tree.version();
-            version.runs.iter().flat_map(|run| &run.tables).any(|live| live.table().is_err())
-        };
-        self.trees.read().values().any(is_unopened)
+        Outputs::new(&self.shelf, tree.id(), sizes, retention, guards)
     }
 
     /// The failure after which nothing is written any more.
@@ -575,12 +574,12 @@ impl Store {
         })
     }
 
-    /// Records `change` and all pending edits before it, with what is known of the log. False when `change` was given
-    /// up because its keyspace was dropped; the pending edits are recorded all the same.
-    fn commit(&self, change: Option<&Change<'_>>) -> Result<bool> {
+    /// Records `changes` and all pending edits before them, with what is known of the log, in one edit of the manifest.
+    /// False for a change that was given up because its keyspace was dropped; the others are recorded all the same.
+    fn commit(&self, changes: &[Change<'_>]) -> Result<Vec<bool>> {
         let mut manifest = self.manifest.lock();
         let pending = std::mem::take(&mut *self.pending.lock());
-        let outcome = self.commit_locked(&mut manifest, change, &pending);
+        let outcome = self.commit_locked(&mut manifest, changes, &pending);
         if let Some(failure) = manifest.failure() {
             self.fail(failure.clone());
         }
@@ -598,44 +597,45 @@ impl Store {
     fn commit_locked(
         &self,
         manifest: &mut Manifest,
-        change: Option<&Change<'_>>,
+        changes: &[Change<'_>],
         pending: &[(Seqno, Edit)],
-    ) -> Result<bool> {
+    ) -> Result<Vec<bool>> {
         // Looked at behind the pending edits: a drop that is among them has marked its tree before.
-        let change = change.filter(|change| !change.tree.is_dropped());
+        let is_recorded: Vec<bool> = changes.iter().map(|change| !change.tree.is_dropped()).collect();
+        let recorded = || changes.iter().zip(&is_recorded).filter(|(_, is)| **is).map(|(change, _)| change);
         let gate = self.gate.read().clone();
         // The log first: the manifest must not know of anything that a power cut could still take from the log.
         gate.as_ref().map_or(Ok(()), |gate| gate.make_durable())?;
         let mut edits: Vec<Edit> = pending.iter().map(|(_, edit)| edit.clone()).collect();
-        edits.extend(change.iter().flat_map(|change| change.edits.iter().cloned()));
-        let state = gate
-            .as_ref()
-            .map(|gate| gate.log_state(self.first_unflushed(change.and_then(|change| change.flushed))));
+        edits.extend(recorded().flat_map(|change| change.edits.iter().cloned()));
+        let flushed = recorded().filter_map(|change| change.flushed.map(Arc::as_ptr)).collect();
+        let state = gate.as_ref().map(|gate| gate.log_state(self.first_unflushed(&flushed)));
         if let Some(state) = &state {
             edits.push(Edit::Log(state.clone()));
             edits.push(Edit::Time(self.snapshots.time()));
         }
         manifest.commit(&edits)?;
         // Readers see the tables before the log that also holds their entries goes.
-        if let Some(change) = change {
-            (change.install)();
-        }
+        recorded().for_each(|change| (change.install)());
         if let (Some(gate), Some(state)) = (&gate, &state) {
             gate.recorded(state);
         }
-        Ok(change.is_some())
+        Ok(is_recorded)
     }
 
-    /// [`commit`](Self::commit) for a change that brings tables. They are removed when it is certain that the manifest
-    /// does not name them; after a failed write or sync it is not.
-    fn commit_tables(&self, change: &Change<'_>, outputs: Outputs) -> Result<bool> {
-        let outcome = self.commit(Some(change));
-        let is_named = match &outcome {
-            Ok(is_named) => *is_named,
-            Err(_) => self.failure().is_some(),
-        };
-        if is_named {
-            outputs.release();
+    /// [`commit`](Self::commit) for changes that bring tables, each its own. They are removed when it is certain that the
+    /// manifest does not name them; after a failed write or sync it is not.
+    fn commit_tables(&self, changes: &[Change<'_>], outputs: Vec<Outputs>) -> Result<Vec<bool>> {
+        let outcome = self.commit(changes);
+        let has_failed = self.failure().is_some();
+        for (number, outputs) in outputs.into_iter().enumerate() {
+            let is_named = match &outcome {
+                Ok(is_recorded) => is_recorded[number],
+                Err(_) => has_failed,
+            };
+            if is_named {
+                outputs.release();
+            }
         }
         outcome
     }
@@ -651,30 +651,28 @@ impl Store {
         }
     }
 
-    /// The oldest operation that would be lost without the log, when `flushed` is in a table.
-    fn first_unflushed(&self, flushed: Option<&Arc<Memtable>>) -> Seqno {
+    /// The oldest operation that would be lost without the log, when `flushed` are in tables.
+    fn first_unflushed(&self, flushed: &BTreeSet<*const Memtable>) -> Seqno {
         // Read first: what becomes visible later has a larger seqno, and what is under way is not visible yet.
         let mut first = self.snapshots.visible().plus(1);
+        let is_flushed = |memtable: &Arc<Memtable>| flushed.contains(&Arc::as_ptr(memtable));
         for tree in self.trees.read().values() {
-            let version = tree.version();
-            let counted = version
-                .memtables
-                .iter()
-                .filter(|memtable| !flushed.is_some_and(|gone| Arc::ptr_eq(gone, memtable)));
-            first = counted.filter_map(|memtable| memtable.first()).fold(first, Seqno::min);
+            first = tree.first_unflushed_but(is_flushed).map_or(first, |of_tree| first.min(of_tree));
         }
         self.pending.lock().iter().map(|(at, _)| *at).fold(first, Seqno::min)
     }
 
-    /// The keyspace's oldest operation in memory keeps the log from being trimmed: it is flushed next.
+    /// The oldest operations in memory keep the log from being trimmed. They are flushed next, and with them all that would
+    /// soon be in the way: what lies in the older half of the operations that the log is needed for.
     pub fn seal_oldest(&self) {
         let trees = self.trees.read();
-        let oldest = trees
-            .values()
-            .filter_map(|tree| Some((tree.first_unflushed()?, tree)))
-            .min_by_key(|(first, _)| *first);
-        if let Some((_, tree)) = oldest {
-            tree.seal();
+        let firsts: Vec<(Seqno, &Arc<Tree>)> =
+            trees.values().filter_map(|tree| Some((tree.first_unflushed()?, tree))).collect();
+        if let Some(oldest) = firsts.iter().map(|(first, _)| *first).min() {
+            let half = oldest.0 + self.snapshots.visible().0.saturating_sub(oldest.0) / 2;
+            for (_, tree) in firsts.iter().filter(|(first, _)| first.0 <= half) {
+                tree.seal();
+            }
         }
         drop(trees);
         self.wake();
@@ -684,7 +682,7 @@ impl Store {
     pub fn stats(&self) -> StoreStats {
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let mut stats = StoreStats {
-            cache_bytes: self.cache.bytes(),
+            cache_bytes: self.shelf.cache.bytes(),
             flushes: count(&self.counters.flushes),
             flushed_bytes: count(&self.counters.flushed_bytes),
             compactions: count(&self.counters.compactions),
@@ -697,14 +695,13 @@ impl Store {
             let version = tree.version();
             stats.memtable_bytes += version.memtables.iter().map(|memtable| memtable.bytes()).sum::<usize>();
             stats.runs += version.runs.len();
-            let bytes = |run: &Run| run.tables.iter().map(|live| live.meta.bytes).sum::<u64>();
+            let bytes = |run: &Run| run.tables.iter().map(|live| live.meta().bytes).sum::<u64>();
             stats.run_bytes.extend(version.runs.iter().map(bytes));
             for live in version.runs.iter().flat_map(|run| &run.tables) {
                 stats.tables += 1;
-                stats.table_bytes += live.meta.bytes;
-                stats.table_bytes_uncompressed +=
-                    live.table().map_or(live.meta.bytes, |table| table.uncompressed_bytes());
-                stats.quarantined += usize::from(live.quarantined.load(Ordering::Relaxed));
+                stats.table_bytes += live.meta().bytes;
+                stats.table_bytes_uncompressed += live.meta().uncompressed_bytes();
+                stats.quarantined += usize::from(live.is_quarantined());
             }
         }
         stats
@@ -720,7 +717,7 @@ impl Store {
         self.wake();
         let jobs = std::mem::take(&mut *self.jobs.lock());
         let ended: Vec<Result<()>> = jobs.iter().map(|job| job.join(&*self.context.env.executor)).collect();
-        self.graveyard.retire();
+        self.shelf.graveyard.retire();
         // The jobs are gone: nothing calls the log through the gate any more.
         *self.gate.write() = None;
         ended.into_iter().collect()
@@ -740,24 +737,23 @@ impl Store {
 
     /// Removes files that nothing names: outputs that were not finished, former manifests. Returns how many.
     ///
-    /// None while a table cannot be opened: its name can stem from a manifest that has lost its last edits, and then the
-    /// tables that took its place are among the nameless.
+    /// None while a table that the manifest names is not there: its name can stem from a manifest that has lost its last
+    /// edits, and then the tables that took its place are among the nameless.
     pub fn remove_leftovers(&self) -> usize {
-        if self.has_unopened_tables() {
+        let named: BTreeSet<FileId> = {
+            let manifest = self.manifest.lock();
+            let tables = manifest.state().keyspaces.values().flat_map(|keyspace| &keyspace.tables);
+            tables.map(|table| table.meta.id).collect()
+        };
+        let (fs, mut removed) = (&self.context.env.fs, 0);
+        let names = fs.list(&self.context.table_dir()).unwrap_or_default();
+        let (there, nameless): (BTreeSet<FileId>, BTreeSet<FileId>) =
+            names.iter().filter_map(|name| table::parse_file_name(name)).partition(|id| named.contains(id));
+        if there.len() < named.len() {
             return 0;
         }
-        let state = self.state();
-        let named: Vec<FileId> = state
-            .keyspaces
-            .values()
-            .flat_map(|keyspace| &keyspace.tables)
-            .map(|table| table.meta.id)
-            .collect();
-        let (fs, mut removed) = (&self.context.env.fs, 0);
-        for name in fs.list(&self.context.table_dir()).unwrap_or_default() {
-            if table::parse_file_name(&name).is_some_and(|id| !named.contains(&id)) {
-                removed += usize::from(fs.remove(&self.context.table_dir().join(name)).is_ok());
-            }
+        for id in nameless {
+            removed += usize::from(fs.remove(&table::path(&self.context, id)).is_ok());
         }
         let current = self.manifest.lock().number();
         for name in fs.list(&self.context.dir).unwrap_or_default() {
@@ -790,7 +786,7 @@ struct Change<'a> {
     /// The memtable that is in tables then.
     flushed: Option<&'a Arc<Memtable>>,
     /// Makes readers see it, once it is recorded.
-    install: &'a dyn Fn(),
+    install: Box<dyn Fn() + 'a>,
 }
 
 fn closing() -> Error {

@@ -19,7 +19,7 @@ impl UnlinkJob {
         if self.store.is_closing() {
             return Next::Done;
         }
-        if self.store.graveyard.remove_next() { Next::Again } else { Next::Wait }
+        if self.store.shelf.graveyard.remove_next() { Next::Again } else { Next::Wait }
     }
 }
 

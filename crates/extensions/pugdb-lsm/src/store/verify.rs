@@ -32,7 +32,7 @@ impl Store {
             let version = tree.version();
             for live in version.runs.iter().flat_map(|run| &run.tables) {
                 report.tables += 1;
-                match live.table().and_then(|table| table.verify()) {
+                match live.verify() {
                     Ok(summary) => {
                         report.blocks += summary.blocks;
                         report.entries += summary.entries;

@@ -34,7 +34,7 @@ impl Expiries {
     }
 
     /// The steps: moments as differences, and bytes, all varints.
-    pub(super) fn encode_steps(&self) -> Vec<u8> {
+    pub(crate) fn encode_steps(&self) -> Vec<u8> {
         let (mut out, mut before) = (Vec::new(), 0);
         for (at, bytes) in &self.steps {
             put_varint(&mut out, at.0 - before);
@@ -44,7 +44,7 @@ impl Expiries {
         out
     }
 
-    pub(super) fn decode(entries: u64, steps: &[u8]) -> Result<Self> {
+    pub(crate) fn decode(entries: u64, steps: &[u8]) -> Result<Self> {
         let (mut reader, mut decoded) = (Reader::new(steps), Vec::<(Timestamp, u64)>::new());
         while !reader.is_empty() {
             let before = decoded.last().map_or(0, |(at, _)| at.0);

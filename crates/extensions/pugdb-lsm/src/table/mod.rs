@@ -1,8 +1,8 @@
 //! Sorted tables: immutable files of entries in order, written once, read by block.
 //!
 //! ```text
-//! TableWriter: add, add, … finish ──> file ──> TableMeta (kept by the manifest)
-//! TableMeta ──> Table::open (filter, index and properties stay in memory)
+//! TableWriter: add, add, … finish ──> WrittenTable: sync ──> TableMeta (kept by the manifest)
+//! TableMeta ──> Table::open (filter and index stay in memory)
 //!   get:  bounds, filter, index -> a block's slot in the cache, else load_blocks (read, verify, open) -> resolve
 //!   scan: TableScan says which block it needs and is given it; it does no I/O of its own
 //!   walk: TableCursor reads runs of blocks past the cache, for compaction
@@ -56,9 +56,11 @@ pub use local::LocalTables;
 pub use reader::Table;
 pub use scan::{Peek, TableScan};
 pub use verify::TableSummary;
-pub use writer::{TableOptions, TableWriter};
+pub(crate) use verify::verify;
+pub use writer::{TableOptions, TableWriter, WrittenTable};
 
-/// What the manifest keeps of a table: enough to open it and to notice when the file is another one.
+/// What the manifest keeps of a table: enough to open it, to notice when the file is another one, and to choose what is
+/// compacted without opening any.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TableMeta {
     /// The file's identity; its name is made of it.
@@ -71,6 +73,14 @@ pub struct TableMeta {
     pub entries: u64,
     /// How many of them are deletes.
     pub deletes: u64,
+    /// How many distinct keys they have.
+    pub keys: u64,
+    /// The stored length of all data blocks.
+    pub data_bytes: u64,
+    /// The content of all data blocks, before it was compressed.
+    pub content_bytes: u64,
+    /// When how much of it expires.
+    pub expiries: Expiries,
     /// The smallest key.
     pub first: Key,
     /// The largest key.
@@ -85,6 +95,18 @@ impl TableMeta {
     /// All keys of the table.
     pub fn bounds(&self) -> Bounds {
         Bounds { first: self.first.clone(), last: self.last.clone() }
+    }
+
+    /// What so many bytes of keys and values are about worth in the file, where they are compressed.
+    pub fn stored_part(&self, bytes: u64) -> u64 {
+        let part = u128::from(bytes) * u128::from(self.data_bytes) / u128::from(self.content_bytes.max(1));
+        u64::try_from(part).unwrap_or(u64::MAX)
+    }
+
+    /// How long the file would be if nothing in it were compressed: the data blocks' content, and the rest.
+    pub fn uncompressed_bytes(&self) -> u64 {
+        let rest = self.bytes.saturating_sub(self.data_bytes);
+        rest.saturating_add(self.content_bytes.max(self.data_bytes))
     }
 }
 

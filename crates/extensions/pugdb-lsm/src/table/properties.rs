@@ -47,17 +47,11 @@ pub(super) struct Properties {
     pub(super) block_bytes: u64,
     /// How many bits of filter a key was given.
     pub(super) filter_bits_per_key: u64,
-    /// `None` in a table from before they were counted.
-    pub(super) expiries: Option<Expiries>,
+    pub(super) expiries: Expiries,
 }
 
 impl Properties {
     pub(super) fn encode(&self, out: &mut Vec<u8>) {
-        // Those that need not be there come first: where the end is cut off, something is missing that must be there.
-        if let Some(expiries) = &self.expiries {
-            number(out, EXPIRING, expiries.entries);
-            field(out, EXPIRY_STEPS, &expiries.encode_steps());
-        }
         number(out, ENTRIES, self.entries);
         number(out, KEYS, self.keys);
         number(out, DELETES, self.deletes);
@@ -70,6 +64,8 @@ impl Properties {
         field(out, COMPRESSION, &self.compression.to_bytes());
         number(out, BLOCK_BYTES, self.block_bytes);
         number(out, FILTER_BITS_PER_KEY, self.filter_bits_per_key);
+        number(out, EXPIRING, self.expiries.entries);
+        field(out, EXPIRY_STEPS, &self.expiries.encode_steps());
     }
 
     pub(super) fn decode(content: &[u8]) -> Result<Self> {
@@ -89,7 +85,7 @@ impl Properties {
                 compression: fields.compression()?,
                 block_bytes: fields.number(BLOCK_BYTES)?,
                 filter_bits_per_key: fields.number(FILTER_BITS_PER_KEY)?,
-                expiries: fields.expiries()?,
+                expiries: Expiries::decode(fields.number(EXPIRING)?, fields.get(EXPIRY_STEPS)?)?,
             })
         };
         read().map_err(damaged)
@@ -99,6 +95,10 @@ impl Properties {
     pub(super) fn agree_with(&self, meta: &TableMeta) -> bool {
         self.entries == meta.entries
             && self.deletes == meta.deletes
+            && self.keys == meta.keys
+            && self.data_bytes == meta.data_bytes
+            && self.content_bytes == meta.content_bytes
+            && self.expiries == meta.expiries
             && self.min_seqno == meta.min_seqno
             && self.max_seqno == meta.max_seqno
             && self.first == meta.first
@@ -136,13 +136,6 @@ impl<'a> Fields<'a> {
         self.0.get(&id).copied().ok_or_else(|| Error::corrupt("a field is missing"))
     }
 
-    fn expiries(&self) -> Result<Option<Expiries>> {
-        if !self.0.contains_key(&EXPIRING) {
-            return Ok(None);
-        }
-        Expiries::decode(self.number(EXPIRING)?, self.get(EXPIRY_STEPS)?).map(Some)
-    }
-
     fn compression(&self) -> Result<Compression> {
         let bytes = self.get(COMPRESSION)?.try_into();
         Compression::from_bytes(bytes.map_err(|_| Error::corrupt("a field has another length"))?)
@@ -173,7 +166,7 @@ mod tests {
             compression: Compression::Zstd { level: 3 },
             block_bytes: 8192,
             filter_bits_per_key: 10,
-            expiries: Some(Expiries::decode(7, &[4, 100, 3, 50]).unwrap()),
+            expiries: Expiries::decode(7, &[4, 100, 3, 50]).unwrap(),
         }
     }
 
@@ -183,14 +176,6 @@ mod tests {
         properties().encode(&mut out);
         field(&mut out, 4711, b"from a later version");
         assert_eq!(Properties::decode(&out).unwrap(), properties());
-    }
-
-    #[test]
-    fn a_table_from_before_expiries_were_counted_is_read() {
-        let mut out = Vec::new();
-        let old = Properties { expiries: None, ..properties() };
-        old.encode(&mut out);
-        assert_eq!(Properties::decode(&out).unwrap(), old);
     }
 
     #[test]

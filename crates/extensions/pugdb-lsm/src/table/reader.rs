@@ -11,7 +11,6 @@ use pugdb_core::{Found, Key, Result, Seqno};
 use super::block::Block;
 use super::cache::{Access, BlockCache, Slots};
 use super::cursor::TableCursor;
-use super::expiry::Expiries;
 use super::filter::KeyHash;
 use super::load::{self, BlockRef};
 use super::scan::TableScan;
@@ -20,10 +19,10 @@ use super::verify::{self, TableSummary};
 use super::{Bounds, TableMeta, entry_order};
 use crate::file::Context;
 
-/// An open table. Filter, index and properties stay in memory; blocks come through the cache.
+/// An open table. Filter and index stay in memory; blocks come through the cache.
 pub struct Table {
     context: Context,
-    meta: TableMeta,
+    meta: Arc<TableMeta>,
     bounds: Bounds,
     /// Takes the place of every entry's seqno, for a file that was made elsewhere and ingested.
     global_seqno: Option<Seqno>,
@@ -53,7 +52,7 @@ impl Table {
     pub fn open(
         context: &Context,
         cache: Arc<BlockCache>,
-        meta: TableMeta,
+        meta: Arc<TableMeta>,
         bounds: Bounds,
         global_seqno: Option<Seqno>,
     ) -> Result<Arc<Self>> {
@@ -67,7 +66,7 @@ impl Table {
     pub fn within(&self, bounds: Bounds) -> Arc<Self> {
         Arc::new(Self {
             context: self.context.clone(),
-            meta: self.meta.clone(),
+            meta: Arc::clone(&self.meta),
             bounds,
             global_seqno: self.global_seqno,
             tail: Arc::clone(&self.tail),
@@ -76,7 +75,7 @@ impl Table {
     }
 
     /// What the manifest keeps of it.
-    pub fn meta(&self) -> &TableMeta {
+    pub fn meta(&self) -> &Arc<TableMeta> {
         &self.meta
     }
 
@@ -90,42 +89,12 @@ impl Table {
         self.global_seqno
     }
 
-    /// How many distinct keys the file holds.
-    pub fn keys(&self) -> u64 {
-        self.tail.properties.keys
-    }
-
     /// What part of its entries readers see, near enough: how many of how many blocks.
     pub fn shown_part(&self) -> (u64, u64) {
         let index = &self.tail.index;
         let before = index.partition(&self.bounds.first, |key, _| *key < *self.bounds.first);
         let upto = index.partition(&self.bounds.last, |key, _| *key < *self.bounds.last) + 1;
         (upto.saturating_sub(before) as u64, index.blocks().len() as u64)
-    }
-
-    /// When how much of it expires; `None` when that was not counted.
-    pub fn expiries(&self) -> Option<&Expiries> {
-        self.tail.properties.expiries.as_ref()
-    }
-
-    /// The stored length of the data blocks.
-    pub fn data_bytes(&self) -> u64 {
-        self.tail.properties.data_bytes
-    }
-
-    /// What so many bytes of keys and values are about worth in the file, where they are compressed.
-    pub fn stored_part(&self, bytes: u64) -> u64 {
-        let properties = &self.tail.properties;
-        let part = u128::from(bytes) * u128::from(properties.data_bytes)
-            / u128::from(properties.content_bytes.max(1));
-        u64::try_from(part).unwrap_or(u64::MAX)
-    }
-
-    /// How long the file would be if nothing in it were compressed: the data blocks' content, and the rest.
-    pub fn uncompressed_bytes(&self) -> u64 {
-        let properties = &self.tail.properties;
-        let rest = self.meta.bytes.saturating_sub(properties.data_bytes);
-        rest.saturating_add(properties.content_bytes.max(properties.data_bytes))
     }
 
     /// What filter, index and the slots of blocks take in memory.
@@ -195,8 +164,7 @@ impl Table {
     /// `Corrupt`, naming the file, the byte and the kind of damage.
     pub fn verify(&self) -> Result<TableSummary> {
         // The tail in memory was sound once; what counts is what the file holds now.
-        let tail = Tail::read(&self.context, &self.meta)?;
-        verify::verify(&self.context, &self.meta, &tail, |_, _| {})
+        verify::verify(&self.context, &self.meta)
     }
 
     /// [`verify`](Self::verify) for a table that was opened just now: its tail was read then. What is read here is given to
@@ -205,7 +173,7 @@ impl Table {
     /// # Errors
     /// As [`verify`](Self::verify).
     pub fn verify_new(&self, access: impl Fn(&[u8]) -> Access) -> Result<TableSummary> {
-        verify::verify(&self.context, &self.meta, &self.tail, |number, block| {
+        verify::verify_blocks(&self.context, &self.meta, &self.tail, |number, block| {
             let access = access(&self.tail.index.blocks()[number].last);
             self.keep(number, &Arc::new(block), access);
         })

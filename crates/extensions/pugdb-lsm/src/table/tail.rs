@@ -28,7 +28,6 @@ pub(super) struct Tail {
     pieces: Pieces,
     pub(super) filter: Filter,
     pub(super) index: Index,
-    pub(super) properties: Properties,
 }
 
 impl Tail {
@@ -77,7 +76,7 @@ impl Tail {
         {
             return Err(Error::corrupt("index and properties do not agree; run `pugdb verify`"));
         }
-        Ok(Self { id: meta.id, pieces, filter, index, properties })
+        Ok(Self { id: meta.id, pieces, filter, index })
     }
 
     /// What to read to have the blocks of `run`, which lie side by side.

@@ -36,8 +36,13 @@ pub struct TableSummary {
     pub max_seqno: Seqno,
 }
 
-/// Reads the file that `tail` belongs to. `keep` is given every block that is sound.
-pub(super) fn verify(
+/// Reads the file that `meta` describes, tail and all.
+pub(crate) fn verify(context: &Context, meta: &TableMeta) -> Result<TableSummary> {
+    verify_blocks(context, meta, &Tail::read(context, meta)?, |_, _| {})
+}
+
+/// Reads what lies before a tail that was read just now. `keep` is given every block that is sound.
+pub(super) fn verify_blocks(
     context: &Context,
     meta: &TableMeta,
     tail: &Tail,
@@ -58,6 +63,7 @@ pub(super) fn verify(
 
 struct Check<'a> {
     tail: &'a Tail,
+    meta: &'a TableMeta,
     summary: TableSummary,
     first: Option<Key>,
     last: Option<(Vec<u8>, Seqno)>,
@@ -66,7 +72,7 @@ struct Check<'a> {
 }
 
 impl<'a> Check<'a> {
-    fn new(tail: &'a Tail, meta: &TableMeta) -> Self {
+    fn new(tail: &'a Tail, meta: &'a TableMeta) -> Self {
         let summary = TableSummary {
             id: meta.id,
             bytes: meta.bytes,
@@ -78,7 +84,7 @@ impl<'a> Check<'a> {
             min_seqno: Seqno::MAX,
             max_seqno: Seqno::ZERO,
         };
-        Self { tail, summary, first: None, last: None, last_expiry: None, content_bytes: 0 }
+        Self { tail, meta, summary, first: None, last: None, last_expiry: None, content_bytes: 0 }
     }
 
     fn block(&mut self, number: usize, block: &Block) -> Result<()> {
@@ -133,9 +139,10 @@ impl<'a> Check<'a> {
         Ok(())
     }
 
-    /// The last key and the number of entries are those of the index, which agrees with the properties already.
+    /// The last key and the number of entries are those of the index, which agrees with the properties already, as those
+    /// do with the manifest.
     fn finish(self) -> Result<TableSummary> {
-        let (said, summary) = (&self.tail.properties, self.summary);
+        let (said, summary) = (self.meta, self.summary);
         let agrees = self.first.as_ref() == Some(&said.first)
             && self.last.as_ref().map(|(key, _)| &key[..]) == Some(&said.last[..])
             && summary.entries == said.entries
@@ -144,9 +151,7 @@ impl<'a> Check<'a> {
             && self.content_bytes == said.content_bytes
             && summary.min_seqno == said.min_seqno
             && summary.max_seqno == said.max_seqno
-            && said.expiries.as_ref().is_none_or(|expiries| {
-                (expiries.entries, expiries.last()) == (summary.expiring, self.last_expiry)
-            });
+            && (said.expiries.entries, said.expiries.last()) == (summary.expiring, self.last_expiry);
         if agrees {
             Ok(summary)
         } else {

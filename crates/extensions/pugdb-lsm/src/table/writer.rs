@@ -67,6 +67,16 @@ pub struct TableWriter {
     state: State,
 }
 
+/// A table of which every byte is written and none is durable yet. Dropped before [`sync`](Self::sync), it removes its file
+/// as well as it can.
+pub struct WrittenTable {
+    meta: TableMeta,
+    fs: Arc<dyn FileSystem>,
+    path: PathBuf,
+    file: Arc<dyn File>,
+    is_durable: bool,
+}
+
 /// What the entries so far come to.
 struct Totals {
     entries: u64,
@@ -151,20 +161,21 @@ impl TableWriter {
         self.step(|writer| writer.add_entry(seqno, op))
     }
 
-    /// Writes the tail and makes the file's content durable. The name is durable once the caller has synced the
-    /// directory.
+    /// Writes the tail. Nothing of the file is durable yet.
     ///
     /// # Errors
     /// `Internal` when no entry was added or a step failed before, what the file system says when a write fails.
-    pub fn finish(mut self) -> Result<TableMeta> {
+    pub fn finish(mut self) -> Result<WrittenTable> {
         self.step(|writer| {
             let meta = writer.write_tail()?;
-            writer
-                .file
-                .sync_data()
-                .map_err(|error| Error::io(format_args!("sync table {}", writer.id), error))?;
             writer.state = State::Finished;
-            Ok(meta)
+            Ok(WrittenTable {
+                meta,
+                fs: Arc::clone(&writer.fs),
+                path: writer.path.clone(),
+                file: Arc::clone(&writer.file),
+                is_durable: false,
+            })
         })
     }
 
@@ -267,7 +278,7 @@ impl TableWriter {
             compression: self.options.compression,
             block_bytes: self.options.block_bytes as u64,
             filter_bits_per_key: bits.into(),
-            expiries: Some(std::mem::take(&mut self.expiries).finish()),
+            expiries: std::mem::take(&mut self.expiries).finish(),
         };
         let properties_bytes = self.write_piece(PieceKind::Properties, |_, out| properties.encode(out))?;
         let header_bytes = self.header_bytes;
@@ -281,6 +292,10 @@ impl TableWriter {
             bytes: self.written,
             entries: properties.entries,
             deletes: properties.deletes,
+            keys: properties.keys,
+            data_bytes: properties.data_bytes,
+            content_bytes: properties.content_bytes,
+            expiries: properties.expiries,
             first: properties.first,
             last: properties.last,
             min_seqno: properties.min_seqno,
@@ -309,6 +324,33 @@ impl TableWriter {
         // One huge value must not keep its memory until the table is done.
         self.buffer.shrink_to(2 * WRITE_BYTES);
         Ok(())
+    }
+}
+
+impl WrittenTable {
+    /// How long the file is.
+    pub fn bytes(&self) -> u64 {
+        self.meta.bytes
+    }
+
+    /// Makes the file's content durable. The name is durable once the caller has synced the directory.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn sync(mut self) -> Result<TableMeta> {
+        let synced = self.file.sync_data();
+        synced.map_err(|error| Error::io(format_args!("sync table {}", self.meta.id), error))?;
+        self.is_durable = true;
+        Ok(self.meta.clone())
+    }
+}
+
+impl Drop for WrittenTable {
+    fn drop(&mut self) {
+        if !self.is_durable {
+            // A file that stays is in no manifest; the next open removes it.
+            let _ = self.fs.remove(&self.path);
+        }
     }
 }
 

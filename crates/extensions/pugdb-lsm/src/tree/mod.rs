@@ -5,6 +5,7 @@
 //! memtable; flush and compaction make tables and install a new version.
 
 mod graveyard;
+mod live;
 mod outputs;
 mod retention;
 mod scan;
@@ -19,23 +20,21 @@ use pugdb_core::engine::{
 };
 use pugdb_core::memory::Floors;
 use pugdb_core::seam::{AtHand, Wait};
-use pugdb_core::{Error, ErrorKind, FileId, Found, Key, KeyspaceId, Ops, Result, Seqno};
+use pugdb_core::{Error, FileId, Found, KeyspaceId, Ops, Result, Seqno};
 
 pub(crate) use graveyard::Graveyard;
-pub(crate) use outputs::Outputs;
+pub(crate) use live::{LiveTable, Shelf};
+pub(crate) use outputs::{Outputs, sync_names};
 pub(crate) use retention::Retention;
 
 use crate::file::Context;
-use crate::manifest::{Edit, KeyspaceState, TableEntry};
+use crate::manifest::{Edit, KeyspaceState};
 use crate::memtable::Memtable;
 use crate::options::{Level, TreeOptions};
-use crate::table::{
-    self, Access, BlockCache, BlockRef, Bounds, KeyHash, Table, TableMeta, TableOptions, load_blocks,
-};
+use crate::table::{self, Access, BlockRef, KeyHash, TableOptions, load_blocks};
 
 /// One keyspace's entries.
 pub struct Tree {
-    graveyard: Arc<Graveyard>,
     id: KeyspaceId,
     /// Set when the keyspace is dropped. Nothing is written for it any more; readers with older snapshots go on.
     dropped: AtomicBool,
@@ -73,115 +72,6 @@ pub(crate) struct Run {
     pub(crate) tables: Vec<Arc<LiveTable>>,
 }
 
-/// A table that takes part in reads.
-pub(crate) struct LiveTable {
-    pub(crate) meta: TableMeta,
-    bounds: Bounds,
-    /// A table that cannot be opened keeps its place: a read within its bounds is an error, never the older version
-    /// beneath.
-    table: Result<Arc<Table>>,
-    pub(crate) quarantined: AtomicBool,
-    file: Arc<TableFile>,
-}
-
-/// A table's file, of which several tables may show a part each, to readers of older and newer versions. When it is
-/// doomed, it goes with the last of them.
-struct TableFile {
-    graveyard: Arc<Graveyard>,
-    id: FileId,
-    doomed: AtomicBool,
-}
-
-impl LiveTable {
-    /// Opens a table that the manifest names. One that is damaged or gone is kept in quarantine, and the others stay
-    /// readable.
-    fn open(
-        context: &Context,
-        cache: &Arc<BlockCache>,
-        graveyard: &Arc<Graveyard>,
-        entry: &TableEntry,
-    ) -> Result<Arc<Self>> {
-        let bounds = Bounds { first: entry.bounds.0.clone(), last: entry.bounds.1.clone() };
-        let opened =
-            Table::open(context, Arc::clone(cache), entry.meta.clone(), bounds.clone(), entry.global_seqno);
-        let table = match opened {
-            Err(error) if error.kind() == ErrorKind::Corrupt => Err(error),
-            Err(error) if error.kind() == ErrorKind::NotFound => Err(Error::corrupt(format!(
-                "{error}; the manifest names this table; restore it from a backup"
-            ))),
-            opened => Ok(opened?),
-        };
-        let quarantined = AtomicBool::new(entry.quarantined || table.is_err());
-        let file = TableFile::new(graveyard, entry.meta.id);
-        Ok(Arc::new(Self { meta: entry.meta.clone(), bounds, quarantined, table, file }))
-    }
-
-    /// A table that was written just now.
-    fn new(graveyard: &Arc<Graveyard>, table: &Arc<Table>) -> Arc<Self> {
-        Arc::new(Self {
-            meta: table.meta().clone(),
-            bounds: table.bounds().clone(),
-            quarantined: AtomicBool::new(false),
-            table: Ok(Arc::clone(table)),
-            file: TableFile::new(graveyard, table.meta().id),
-        })
-    }
-
-    /// The same table, of which only keys from `first` on are seen.
-    pub(crate) fn from(&self, first: &Key) -> Arc<Self> {
-        let bounds = Bounds { first: first.clone(), last: self.bounds.last.clone() };
-        Arc::new(Self {
-            meta: self.meta.clone(),
-            table: self.table.as_ref().map(|table| table.within(bounds.clone())).map_err(Clone::clone),
-            bounds,
-            quarantined: AtomicBool::new(self.quarantined.load(Ordering::Acquire)),
-            file: Arc::clone(&self.file),
-        })
-    }
-
-    /// The table as the manifest knows it, in the run with this number.
-    pub(crate) fn entry(&self, run: u64) -> TableEntry {
-        TableEntry {
-            meta: self.meta.clone(),
-            run,
-            global_seqno: self.table.as_ref().ok().and_then(|table| table.global_seqno()),
-            bounds: (self.bounds.first.clone(), self.bounds.last.clone()),
-            quarantined: self.quarantined.load(Ordering::Acquire),
-        }
-    }
-
-    pub(crate) fn id(&self) -> FileId {
-        self.meta.id
-    }
-
-    /// The keys that readers see of it.
-    pub(crate) fn bounds(&self) -> &Bounds {
-        &self.bounds
-    }
-
-    /// The table, to be read.
-    ///
-    /// # Errors
-    /// `Corrupt` when it could not be opened.
-    pub(crate) fn table(&self) -> Result<&Arc<Table>> {
-        self.table.as_ref().map_err(Clone::clone)
-    }
-}
-
-impl TableFile {
-    fn new(graveyard: &Arc<Graveyard>, id: FileId) -> Arc<Self> {
-        Arc::new(Self { graveyard: Arc::clone(graveyard), id, doomed: AtomicBool::new(false) })
-    }
-}
-
-impl Drop for TableFile {
-    fn drop(&mut self) {
-        if self.doomed.load(Ordering::Acquire) {
-            self.graveyard.bury(self.id);
-        }
-    }
-}
-
 /// Removes a table's file. Best effort: the next open removes what nothing names.
 pub(crate) fn remove_table(context: &Context, id: FileId) {
     context.tables.forget(id);
@@ -191,44 +81,31 @@ pub(crate) fn remove_table(context: &Context, id: FileId) {
 impl Run {
     /// True when a table of it is damaged: it is never merged.
     pub(crate) fn is_quarantined(&self) -> bool {
-        self.tables.iter().any(|live| live.quarantined.load(Ordering::Acquire))
+        self.tables.iter().any(|live| live.is_quarantined())
     }
 
     /// The tables that can hold keys of a range.
     fn overlapping(&self, range: &KeyRange) -> std::ops::Range<usize> {
-        let is_before = |live: &Arc<LiveTable>| range.starts_after(&live.bounds.last);
+        let is_before = |live: &Arc<LiveTable>| range.starts_after(&live.bounds().last);
         let start = self.tables.partition_point(is_before);
         let rest = self.tables.get(start..).unwrap_or_default();
-        start..start + rest.partition_point(|live| !range.ends_before(&live.bounds.first))
+        start..start + rest.partition_point(|live| !range.ends_before(&live.bounds().first))
     }
 
     /// The one table that can hold `key`.
-    fn table_for(&self, key: &[u8]) -> Result<Option<&Arc<Table>>> {
-        let index = self.tables.partition_point(|live| *live.bounds.last < *key);
-        let live = self.tables.get(index).filter(|live| live.bounds.contains(key));
-        live.map(|live| live.table()).transpose()
+    fn table_for(&self, key: &[u8]) -> Option<&Arc<LiveTable>> {
+        let index = self.tables.partition_point(|live| *live.bounds().last < *key);
+        self.tables.get(index).filter(|live| live.bounds().contains(key))
     }
 }
 
 impl Tree {
-    /// Opens the tree of a keyspace: its tables as the manifest knows them, and an empty memtable.
-    ///
-    /// A table that is damaged or gone is quarantined.
-    ///
-    /// # Errors
-    /// What the disk says, and what the cipher says when the key is wrong.
-    pub(crate) fn open(
-        context: &Context,
-        cache: &Arc<BlockCache>,
-        graveyard: &Arc<Graveyard>,
-        id: KeyspaceId,
-        state: &KeyspaceState,
-    ) -> Result<Arc<Self>> {
-        let open = |entry: &TableEntry| Ok((entry.run, LiveTable::open(context, cache, graveyard, entry)?));
-        let added = state.tables.iter().map(open).collect::<Result<_>>()?;
+    /// The tree of a keyspace: its tables as the manifest knows them, none of them opened, and an empty memtable.
+    pub(crate) fn new(shelf: &Arc<Shelf>, id: KeyspaceId, state: &KeyspaceState) -> Arc<Self> {
+        let added = state.tables.iter().map(|entry| (entry.run, LiveTable::closed(shelf, entry))).collect();
         let runs = TableChange { removed: Vec::new(), added }.applied_to(&[]);
         let mut seed = [0; 8];
-        context.env.random.fill(&mut seed);
+        shelf.context.env.random.fill(&mut seed);
         let memtable_seed = u64::from_le_bytes(seed);
         let next_run = runs.first().map_or(1, |run| run.number + 1);
         let version = Version {
@@ -237,8 +114,7 @@ impl Tree {
             floors: state.floors.clone(),
             flushed: state.flushed,
         };
-        Ok(Arc::new(Self {
-            graveyard: Arc::clone(graveyard),
+        Arc::new(Self {
             id,
             dropped: AtomicBool::new(false),
             memtable_seed,
@@ -248,7 +124,7 @@ impl Tree {
             applied: Mutex::new(state.flushed),
             version: ArcSwap::from_pointee(version),
             installing: Mutex::new(()),
-        }))
+        })
     }
 
     /// Its keyspace.
@@ -287,14 +163,16 @@ impl Tree {
             deletes += tally.deletes();
             expiring += tally.expiring();
         }
-        for live in version.runs.iter().flat_map(|run| &run.tables).filter(|live| live.meta.max_seqno > floor)
-        {
-            let Ok(table) = live.table() else { continue };
-            let (shown, whole) = table.shown_part();
+        for live in version.runs.iter().flat_map(|run| &run.tables) {
+            let meta = live.meta();
+            if meta.max_seqno <= floor {
+                continue;
+            }
+            let (shown, whole) = live.shown_part();
             let part = |count: u64| count.saturating_mul(shown) / whole.max(1);
-            puts += part(table.keys().saturating_sub(live.meta.deletes));
-            deletes += part(live.meta.deletes);
-            expiring += part(table.expiries().map_or(0, |expiries| expiries.entries));
+            puts += part(meta.keys.saturating_sub(meta.deletes));
+            deletes += part(meta.deletes);
+            expiring += part(meta.expiries.entries);
         }
         let keys = puts.saturating_sub(deletes);
         Counts { keys, expiring: expiring.min(keys), next_expiry: None }
@@ -327,7 +205,14 @@ impl Tree {
 
     /// The oldest operation that is in no table.
     pub(crate) fn first_unflushed(&self) -> Option<Seqno> {
-        self.glance().memtables.iter().filter_map(|memtable| memtable.first()).min()
+        self.first_unflushed_but(|_| false)
+    }
+
+    /// [`first_unflushed`](Self::first_unflushed) when these memtables are in tables.
+    pub(crate) fn first_unflushed_but(&self, is_flushed: impl Fn(&Arc<Memtable>) -> bool) -> Option<Seqno> {
+        let version = self.glance();
+        let left = version.memtables.iter().filter(|memtable| !is_flushed(memtable));
+        left.filter_map(|memtable| memtable.first()).min()
     }
 
     /// Bytes in the active memtable.
@@ -394,18 +279,13 @@ impl Tree {
     pub(crate) fn doom_all(&self) {
         for run in &self.version().runs {
             for live in &run.tables {
-                live.file.doomed.store(true, Ordering::Release);
+                live.doom();
             }
         }
     }
 
     pub(crate) fn take_run_number(&self) -> u64 {
         self.next_run.fetch_add(1, Ordering::AcqRel)
-    }
-
-    /// Tables that are about to take part in reads, in the run with this number.
-    pub(crate) fn live(&self, tables: &[Arc<Table>], run: u64) -> Vec<(u64, Arc<LiveTable>)> {
-        tables.iter().map(|table| (run, LiveTable::new(&self.graveyard, table))).collect()
     }
 
     /// The oldest memtable is in these tables now.
@@ -428,7 +308,7 @@ impl Tree {
         self.install(|version| Version { runs: change.applied_to(&version.runs), ..version.clone() });
         for gone in &change.removed {
             if !change.added.iter().any(|(_, live)| live.id() == gone.id()) {
-                gone.file.doomed.store(true, Ordering::Release);
+                gone.doom();
             }
         }
     }
@@ -472,7 +352,7 @@ impl TableChange {
 fn ordered(mut runs: Vec<Run>) -> Vec<Run> {
     runs.retain(|run| !run.tables.is_empty());
     for run in &mut runs {
-        run.tables.sort_by(|a, b| a.bounds.first.cmp(&b.bounds.first));
+        run.tables.sort_by(|a, b| a.bounds().first.cmp(&b.bounds().first));
     }
     runs.sort_by_key(|run| std::cmp::Reverse(run.number));
     runs
@@ -589,7 +469,8 @@ impl Version {
     fn look_in_runs(&self, key: &[u8], seqno: Seqno, wait: Wait) -> Result<AtHand<Option<Found>>> {
         let hash = KeyHash::of(key);
         for run in &self.runs {
-            let Some(table) = run.table_for(key)? else { continue };
+            let Some(live) = run.table_for(key) else { continue };
+            let AtHand::Yes(table) = live.table(wait)? else { return Ok(AtHand::WouldBlock) };
             let looked = table.look(key, hash, seqno, wait)?;
             if looked != AtHand::Yes(None) {
                 return Ok(looked);
@@ -636,7 +517,7 @@ impl Version {
         let key = keys[descent.number];
         while let Some(run) = self.runs.get(descent.run) {
             descent.run += 1;
-            let table = run.table_for(key)?;
+            let table = run.table_for(key).map(|live| live.opened()).transpose()?;
             let Some(block) = table.and_then(|table| table.plan_get(key, descent.hash, seqno)) else {
                 continue;
             };

@@ -5,14 +5,19 @@ use std::sync::Arc;
 use pugdb_core::RawOp;
 use pugdb_core::{EntryKind, Error, Key, KeyspaceId, Result, Seqno};
 
+use super::live::{LiveTable, Shelf};
 use super::remove_table;
 use super::retention::{Fate, Retention};
-use crate::file::Context;
-use crate::table::{Access, BlockCache, Table, TableMeta, TableOptions, TableWriter};
+use crate::table::{Access, Table, TableMeta, TableOptions, TableWriter, WrittenTable};
+
+/// Makes the names of all tables durable that were made so far.
+pub(crate) fn sync_names(shelf: &Shelf) -> Result<()> {
+    let synced = shelf.context.env.fs.sync_dir(&shelf.context.table_dir());
+    synced.map_err(|error| Error::io("sync the directory of the tables", error))
+}
 
 pub(crate) struct Outputs {
-    context: Context,
-    cache: Arc<BlockCache>,
+    shelf: Arc<Shelf>,
     keyspace: KeyspaceId,
     options: TableOptions,
     /// A table is cut at this size: compactions of a part of a run become possible, and no file grows without bound.
@@ -24,17 +29,18 @@ pub(crate) struct Outputs {
     /// The key at hand, and whether a version of it was written.
     last: Option<Vec<u8>>,
     is_begun: bool,
-    /// Finished tables. They are removed with this value unless they were [released](Self::release).
-    finished: Vec<TableMeta>,
-    /// The same ones, once they were found sound.
+    /// Tables whose content is not durable yet.
+    written: Vec<WrittenTable>,
+    /// Tables whose content is. They are removed with this value unless they were [released](Self::release).
+    durable: Vec<Arc<TableMeta>>,
+    /// Of those, the ones that were read again.
     checked: Vec<Arc<Table>>,
     kept: u64,
 }
 
 impl Outputs {
     pub(crate) fn new(
-        context: &Context,
-        cache: &Arc<BlockCache>,
+        shelf: &Arc<Shelf>,
         keyspace: KeyspaceId,
         (options, table_bytes): (TableOptions, u64),
         retention: Retention,
@@ -42,8 +48,7 @@ impl Outputs {
     ) -> Self {
         guards.sort_unstable_by(|one, other| other.cmp(one));
         Self {
-            context: context.clone(),
-            cache: Arc::clone(cache),
+            shelf: Arc::clone(shelf),
             keyspace,
             options,
             table_bytes,
@@ -52,7 +57,8 @@ impl Outputs {
             writer: None,
             last: None,
             is_begun: false,
-            finished: Vec::new(),
+            written: Vec::new(),
+            durable: Vec::new(),
             checked: Vec::new(),
             kept: 0,
         }
@@ -83,7 +89,7 @@ impl Outputs {
             }
         }
         if self.writer.is_none() {
-            self.writer = Some(TableWriter::create(&self.context, self.keyspace, self.options)?);
+            self.writer = Some(TableWriter::create(&self.shelf.context, self.keyspace, self.options)?);
         }
         self.is_begun = true;
         self.kept += 1;
@@ -99,28 +105,31 @@ impl Outputs {
 
     fn finish_table(&mut self) -> Result<()> {
         if let Some(writer) = self.writer.take() {
-            self.finished.push(writer.finish()?);
+            self.written.push(writer.finish()?);
         }
         Ok(())
     }
 
-    /// Ends the last table and makes all of them durable, names included.
+    /// Ends the last table: every byte is written.
     pub(crate) fn finish(&mut self) -> Result<()> {
-        self.finish_table()?;
-        if self.finished.is_empty() {
-            return Ok(());
+        self.finish_table()
+    }
+
+    /// Makes the content of all tables durable. Their names are when their directory was [synced](sync_names).
+    pub(crate) fn sync_contents(&mut self) -> Result<()> {
+        for table in self.written.drain(..) {
+            self.durable.push(Arc::new(table.sync()?));
         }
-        let synced = self.context.env.fs.sync_dir(&self.context.table_dir());
-        synced.map_err(|error| Error::io("sync the directory of the tables", error))
+        Ok(())
     }
 
     /// Reads every table again from disk: checksums, order, counts. Inputs go only when this is well. Blocks that are
     /// read here are kept for whom `access` says, which is told the last key of each.
     pub(crate) fn check(&mut self, access: impl Fn(&[u8]) -> Access) -> Result<()> {
         let mut entries = 0;
-        for meta in &self.finished {
-            let table =
-                Table::open(&self.context, Arc::clone(&self.cache), meta.clone(), meta.bounds(), None)?;
+        for meta in &self.durable {
+            let Shelf { context, cache, .. } = &*self.shelf;
+            let table = Table::open(context, Arc::clone(cache), Arc::clone(meta), meta.bounds(), None)?;
             entries += table.verify_new(&access)?.entries;
             self.checked.push(table);
         }
@@ -132,26 +141,27 @@ impl Outputs {
         Ok(())
     }
 
-    /// What was written so far, in finished tables.
+    /// How long the tables are whose content is durable.
     pub(crate) fn bytes(&self) -> u64 {
-        self.finished.iter().map(|meta| meta.bytes).sum()
+        self.durable.iter().map(|meta| meta.bytes).sum()
     }
 
-    /// The tables that were [checked](Self::check).
-    pub(crate) fn tables(&self) -> &[Arc<Table>] {
-        &self.checked
+    /// The tables that were read again, as readers will see them in the run with this number.
+    pub(crate) fn tables(&self, run: u64) -> Vec<(u64, Arc<LiveTable>)> {
+        let live = |table: &Arc<Table>| (run, LiveTable::open(&self.shelf, Arc::clone(table)));
+        self.checked.iter().map(live).collect()
     }
 
     /// The manifest names the tables now: they stay.
     pub(crate) fn release(mut self) {
-        self.finished.clear();
+        self.durable.clear();
     }
 }
 
 impl Drop for Outputs {
     fn drop(&mut self) {
-        for meta in self.finished.drain(..) {
-            remove_table(&self.context, meta.id);
+        for meta in self.durable.drain(..) {
+            remove_table(&self.shelf.context, meta.id);
         }
     }
 }

@@ -280,7 +280,7 @@ impl RunScan {
                 Direction::Reverse => self.left.next_back(),
             };
             let tables = &version.runs[self.run].tables;
-            let table = next.map(|next| tables[next].table()).transpose()?;
+            let table = next.map(|next| tables[next].opened()).transpose()?;
             self.current = table.map(|table| table.scan(range, view.direction, view.seqno));
             if self.current.is_none() {
                 return Ok(None);

@@ -35,7 +35,7 @@ pub(crate) fn create_keyspace(
     let section = Section { keyspace: id, bytes: &creation.encode() };
     let end = log_change(inner, &mut writer, RecordKind::CreateKeyspace, seqno, id, &[section])?;
     let tree = match &inner.durable {
-        Some(durable) => durable.store.create(id, name, engine, options, seqno)?,
+        Some(durable) => durable.store.create(id, name, engine, options, seqno),
         None => None,
     };
     let volatile = || Keeper::volatile(engine, &inner.options.env, &inner.snapshots, &inner.housekeeper);

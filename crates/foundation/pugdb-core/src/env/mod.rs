@@ -50,6 +50,9 @@ impl fmt::Debug for Env {
     }
 }
 
+/// What systems allow a process to have open when nobody has said anything.
+const OPEN_FILES_DEFAULT: usize = 1024;
+
 /// How a file is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
@@ -89,6 +92,11 @@ pub trait FileSystem: Send + Sync {
 
     /// The names in a directory, in order. Names that are not UTF-8 are left out.
     fn list(&self, path: &Path) -> io::Result<Vec<String>>;
+
+    /// How many files this process may have open at once.
+    fn open_files_max(&self) -> usize {
+        OPEN_FILES_DEFAULT
+    }
 
     /// Takes the exclusive lock on `path` (made if absent), writing this process's id into it. `WouldBlock` when
     /// another holds it; the message then holds what the other wrote.

@@ -8,6 +8,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use rustix::process::{Resource, getrlimit};
+
 use super::mapping::OsMapping;
 use super::{
     Access, Clock, Event, Executor, File, FileLock, FileSystem, Job, JobControl, JobHandle, Mapping, Next,
@@ -69,6 +71,11 @@ impl FileSystem for OsFileSystem {
         }
         names.sort_unstable();
         Ok(names)
+    }
+
+    fn open_files_max(&self) -> usize {
+        let limit = getrlimit(Resource::Nofile).current;
+        limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX))
     }
 
     fn lock(&self, path: &Path) -> io::Result<Box<dyn FileLock>> {

@@ -6,7 +6,7 @@ use super::*;
 fn table(kit: &Kit, cache: &Arc<BlockCache>, keys: u8) -> Arc<Table> {
     let entries: Vec<_> = (0..keys).map(|name| (key(&[name]), put(1, vec![name; 200]))).collect();
     let meta = kit.write(0, &entries);
-    Table::open(&kit.context, Arc::clone(cache), meta.clone(), meta.bounds(), None).unwrap()
+    Table::open(&kit.context, Arc::clone(cache), Arc::new(meta.clone()), meta.bounds(), None).unwrap()
 }
 
 fn no_cache() -> Arc<BlockCache> {
@@ -59,7 +59,9 @@ fn the_cache_never_exceeds_its_bytes() {
     let meta = kit.write(0, &entries);
     for bytes in [0, 1, 1000, 10_000, 50_000, 1 << 20, 64 << 20] {
         let cache = Arc::new(BlockCache::new(bytes));
-        let table = Table::open(&kit.context, Arc::clone(&cache), meta.clone(), meta.bounds(), None).unwrap();
+        let table =
+            Table::open(&kit.context, Arc::clone(&cache), Arc::new(meta.clone()), meta.bounds(), None)
+                .unwrap();
         for _ in 0..2000 {
             let (key, found) = &entries[rng.usize(..entries.len())];
             assert_eq!(table.get(key, Seqno::MAX).unwrap().as_ref(), Some(found));

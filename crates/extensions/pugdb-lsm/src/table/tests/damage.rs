@@ -84,7 +84,11 @@ fn every_flipped_bit_is_an_error_or_harmless_and_verify_always_finds_it() {
             assert!(sound.verify().is_err(), "verify missed that {what}");
             overwrite(&kit, &meta, at, &[bytes[at]]);
         }
-        assert_eq!(block_errors as u64, sound.data_bytes() * 8, "reads find every flipped bit of the blocks");
+        assert_eq!(
+            block_errors as u64,
+            sound.meta().data_bytes * 8,
+            "reads find every flipped bit of the blocks"
+        );
         assert_eq!(right_or_error(&sound, &entries, "nothing"), 0);
     }
 }
@@ -114,7 +118,7 @@ fn a_block_in_another_ones_place_is_noticed() {
         let entries: Vec<_> = (b'a'..=b'h').map(|name| (key(&[name]), put(1, vec![name; 50]))).collect();
         let meta = kit.write(0, &entries);
         let (mut bytes, table) = (bytes_of(&kit, &meta), kit.open(&meta).unwrap());
-        let length = usize::try_from(table.data_bytes()).unwrap() / entries.len();
+        let length = usize::try_from(table.meta().data_bytes).unwrap() / entries.len();
         let start = usize::try_from(table.tail().offset(0)).unwrap();
         let (left, right) = bytes[start..].split_at_mut(length);
         left.swap_with_slice(&mut right[..length]);
@@ -156,7 +160,8 @@ fn a_file_other_than_the_manifest_says_is_corrupt() {
     }
     let mut database = kit.context.clone();
     database.database = DatabaseId([8; 16]);
-    let opened = Table::open(&database, Arc::new(BlockCache::new(0)), meta.clone(), meta.bounds(), None);
+    let opened =
+        Table::open(&database, Arc::new(BlockCache::new(0)), Arc::new(meta.clone()), meta.bounds(), None);
     assert_eq!(opened.unwrap_err().kind(), ErrorKind::Corrupt);
     // A whole sound file under another one's name.
     overwrite(&kit, &meta, 0, &bytes_of(&kit, &other));

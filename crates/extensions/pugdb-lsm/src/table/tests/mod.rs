@@ -70,7 +70,7 @@ impl Kit {
             writer.add(found.seqno, &found.entry.raw(key)).unwrap();
         }
         assert_eq!(writer.entries(), entries.len() as u64);
-        writer.finish().unwrap()
+        writer.finish().and_then(WrittenTable::sync).unwrap()
     }
 
     fn open(&self, meta: &TableMeta) -> Result<Arc<Table>> {
@@ -84,7 +84,8 @@ impl Kit {
         bounds: Bounds,
         global: Option<Seqno>,
     ) -> Result<Arc<Table>> {
-        Table::open(&self.context, Arc::new(BlockCache::new(cache_bytes)), meta.clone(), bounds, global)
+        let (cache, meta) = (Arc::new(BlockCache::new(cache_bytes)), Arc::new(meta.clone()));
+        Table::open(&self.context, cache, meta, bounds, global)
     }
 
     fn path(&self, meta: &TableMeta) -> PathBuf {

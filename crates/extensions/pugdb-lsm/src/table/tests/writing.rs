@@ -28,7 +28,7 @@ fn entries_out_of_order_are_refused_and_the_file_is_removed() {
         assert_eq!(error.kind(), ErrorKind::Internal);
         assert_eq!(files(&kit).len(), 1);
         assert_eq!(
-            writer.finish().unwrap_err().kind(),
+            writer.finish().err().unwrap().kind(),
             ErrorKind::Internal,
             "it cannot be finished any more"
         );
@@ -40,7 +40,7 @@ fn entries_out_of_order_are_refused_and_the_file_is_removed() {
 fn an_empty_and_an_abandoned_table_leave_no_file() {
     let kit = Kit::plain();
     let create = || TableWriter::create(&kit.context, KEYSPACE, TableOptions::default()).unwrap();
-    assert_eq!(create().finish().unwrap_err().kind(), ErrorKind::Internal);
+    assert_eq!(create().finish().err().unwrap().kind(), ErrorKind::Internal);
     let mut writer = create();
     add(&mut writer, b"a", &put(1, vec![0; 1 << 20])).unwrap();
     writer.abandon();
@@ -142,7 +142,7 @@ fn a_full_disk_says_so_and_leaves_no_file() {
         let mut writer = TableWriter::create(&kit.context, KEYSPACE, TableOptions::default()).unwrap();
         let added: Result<()> =
             (0..100_u32).try_for_each(|name| add(&mut writer, &name.to_be_bytes(), &put(1, vec![0; 5000])));
-        match added.and_then(|()| writer.finish()) {
+        match added.and_then(|()| writer.finish()).and_then(WrittenTable::sync) {
             Ok(_) => assert_eq!(files(&kit).len(), 1),
             Err(error) => assert!(error.is_disk_full() && files(&kit).is_empty(), "{error}"),
         }

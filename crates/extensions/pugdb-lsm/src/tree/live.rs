@@ -1,0 +1,258 @@
+//! A table that takes part in reads: known by what the manifest says of it, and opened when somebody first needs more.
+//! Read path, step 3.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use parking_lot::Mutex;
+use pugdb_core::env::Event;
+use pugdb_core::seam::{AtHand, Wait};
+use pugdb_core::{Error, ErrorKind, FileId, Key, Result, Seqno};
+
+use super::Graveyard;
+use crate::file::Context;
+use crate::manifest::TableEntry;
+use crate::table::{self, BlockCache, Bounds, Table, TableMeta, TableSummary};
+
+/// Where the tables of a store come from, and where they go.
+pub(crate) struct Shelf {
+    pub(crate) context: Context,
+    pub(crate) cache: Arc<BlockCache>,
+    pub(crate) graveyard: Arc<Graveyard>,
+}
+
+/// A table that takes part in reads.
+pub(crate) struct LiveTable {
+    bounds: Bounds,
+    /// There from the first read on. To find it there writes nothing.
+    table: OnceLock<Arc<Table>>,
+    file: Arc<TableFile>,
+}
+
+/// A table's file, of which several tables may show a part each, to readers of older and newer versions. When it is
+/// doomed, it goes with the last of them.
+struct TableFile {
+    shelf: Arc<Shelf>,
+    meta: Arc<TableMeta>,
+    /// Stands for the seqno of every entry, in a table made elsewhere.
+    global_seqno: Option<Seqno>,
+    doomed: AtomicBool,
+    quarantined: AtomicBool,
+    /// Guards who opens it. Who finds the table in [`LiveTable`] does not look here.
+    whole: Mutex<Whole>,
+    /// Notified when somebody has opened it, or has failed to.
+    settled: Event,
+}
+
+/// All of a file, as a table.
+enum Whole {
+    Closed,
+    /// Somebody is at it.
+    Opening,
+    Open(Arc<Table>),
+    /// It keeps its place: a read within its bounds is an error, never the older version beneath.
+    Damaged(Error),
+}
+
+impl LiveTable {
+    /// A table as the manifest knows it. Nothing is read.
+    pub(crate) fn closed(shelf: &Arc<Shelf>, entry: &TableEntry) -> Arc<Self> {
+        Arc::new(Self {
+            bounds: Bounds { first: entry.bounds.0.clone(), last: entry.bounds.1.clone() },
+            table: OnceLock::new(),
+            file: TableFile::new(shelf, &entry.meta, entry.global_seqno, entry.quarantined, Whole::Closed),
+        })
+    }
+
+    /// A table that was written here, read again and found sound.
+    pub(crate) fn open(shelf: &Arc<Shelf>, table: Arc<Table>) -> Arc<Self> {
+        let whole = Whole::Open(Arc::clone(&table));
+        Arc::new(Self {
+            bounds: table.bounds().clone(),
+            file: TableFile::new(shelf, table.meta(), table.global_seqno(), false, whole),
+            table: table.into(),
+        })
+    }
+
+    /// The same table, of which only keys from `first` on are seen.
+    pub(crate) fn from(&self, first: &Key) -> Arc<Self> {
+        let bounds = Bounds { first: first.clone(), last: self.bounds.last.clone() };
+        Arc::new(Self { bounds, table: OnceLock::new(), file: Arc::clone(&self.file) })
+    }
+
+    /// The table as the manifest knows it, in the run with this number.
+    pub(crate) fn entry(&self, run: u64) -> TableEntry {
+        TableEntry {
+            meta: Arc::clone(&self.file.meta),
+            run,
+            global_seqno: self.file.global_seqno,
+            bounds: (self.bounds.first.clone(), self.bounds.last.clone()),
+            quarantined: self.is_quarantined(),
+        }
+    }
+
+    pub(crate) fn id(&self) -> FileId {
+        self.file.meta.id
+    }
+
+    /// What the manifest keeps of the file.
+    pub(crate) fn meta(&self) -> &TableMeta {
+        &self.file.meta
+    }
+
+    /// The keys that readers see of it.
+    pub(crate) fn bounds(&self) -> &Bounds {
+        &self.bounds
+    }
+
+    /// What part of its entries readers see, near enough: so many of so many.
+    pub(crate) fn shown_part(&self) -> (u64, u64) {
+        let meta = self.meta();
+        if self.bounds.first == meta.first && self.bounds.last == meta.last {
+            return (1, 1);
+        }
+        // A merge has come to its middle, somewhere: it is not opened to see where.
+        self.table.get().map_or((1, 2), |table| table.shown_part())
+    }
+
+    /// A part of it is damaged, or it cannot be opened: its run is never merged.
+    pub(crate) fn is_quarantined(&self) -> bool {
+        self.file.quarantined.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn quarantine(&self) {
+        self.file.quarantined.store(true, Ordering::Release);
+    }
+
+    /// The file goes with its last reader.
+    pub(super) fn doom(&self) {
+        self.file.doomed.store(true, Ordering::Release);
+    }
+
+    /// The table, to be read. It is opened when it is not, if `wait` allows that.
+    ///
+    /// # Errors
+    /// `Corrupt` when it is damaged or gone, which puts it in quarantine; what the store says when it cannot be read, and
+    /// what the cipher says when the key is wrong, which is tried again the next time.
+    pub(crate) fn table(&self, wait: Wait) -> Result<AtHand<&Arc<Table>>> {
+        if let Some(table) = self.table.get() {
+            return Ok(AtHand::Yes(table));
+        }
+        self.open_now(wait)
+    }
+
+    /// [`table`](Self::table) for those who may wait.
+    pub(crate) fn opened(&self) -> Result<&Arc<Table>> {
+        self.table(Wait::Always)?.waited()
+    }
+
+    /// The table, if somebody has opened it.
+    pub(crate) fn if_open(&self) -> Option<&Arc<Table>> {
+        self.table.get()
+    }
+
+    #[cold]
+    fn open_now(&self, wait: Wait) -> Result<AtHand<&Arc<Table>>> {
+        let Some(whole) = self.file.open(wait)? else { return Ok(AtHand::WouldBlock) };
+        let shown = || if *whole.bounds() == self.bounds { whole } else { whole.within(self.bounds.clone()) };
+        Ok(AtHand::Yes(self.table.get_or_init(shown)))
+    }
+
+    /// Reads the whole file, past everything that is in memory.
+    ///
+    /// # Errors
+    /// `Corrupt` when it is damaged or gone, what the store says when it cannot be read.
+    pub(crate) fn verify(&self) -> Result<TableSummary> {
+        table::verify(&self.file.shelf.context, &self.file.meta).map_err(gone_is_damaged)
+    }
+}
+
+impl TableFile {
+    fn new(
+        shelf: &Arc<Shelf>,
+        meta: &Arc<TableMeta>,
+        global_seqno: Option<Seqno>,
+        quarantined: bool,
+        whole: Whole,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            shelf: Arc::clone(shelf),
+            meta: Arc::clone(meta),
+            global_seqno,
+            doomed: AtomicBool::new(false),
+            quarantined: AtomicBool::new(quarantined),
+            whole: Mutex::new(whole),
+            settled: Event::default(),
+        })
+    }
+
+    /// All of it. One of those who need it at the same time opens it, the others wait. `None` when it is not open and
+    /// `wait` is [`Wait::Never`].
+    fn open(&self, wait: Wait) -> Result<Option<Arc<Table>>> {
+        let executor = &self.shelf.context.env.executor;
+        loop {
+            let mut whole = self.whole.lock();
+            match &*whole {
+                Whole::Open(table) => return Ok(Some(Arc::clone(table))),
+                Whole::Damaged(error) => return Err(error.clone()),
+                Whole::Closed | Whole::Opening if wait == Wait::Never => return Ok(None),
+                Whole::Closed => {
+                    *whole = Whole::Opening;
+                    drop(whole);
+                    return Turn(self).open().map(Some);
+                }
+                Whole::Opening => drop(whole),
+            }
+            let is_settled = || !matches!(*self.whole.lock(), Whole::Opening);
+            executor.block_until(&self.settled, None, &mut { is_settled });
+        }
+    }
+}
+
+/// The turn of the one who opens a file. However it ends, those who wait are told.
+struct Turn<'a>(&'a TableFile);
+
+impl Turn<'_> {
+    fn open(self) -> Result<Arc<Table>> {
+        let file = self.0;
+        let Shelf { context, cache, .. } = &*file.shelf;
+        let (meta, cache) = (Arc::clone(&file.meta), Arc::clone(cache));
+        let bounds = meta.bounds();
+        let opened = Table::open(context, cache, meta, bounds, file.global_seqno).map_err(gone_is_damaged);
+        match &opened {
+            Ok(table) => *file.whole.lock() = Whole::Open(Arc::clone(table)),
+            Err(error) if error.kind() == ErrorKind::Corrupt => {
+                file.quarantined.store(true, Ordering::Release);
+                *file.whole.lock() = Whole::Damaged(error.clone());
+            }
+            Err(_) => {}
+        }
+        opened
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        let mut whole = self.0.whole.lock();
+        if matches!(*whole, Whole::Opening) {
+            *whole = Whole::Closed;
+        }
+        drop(whole);
+        self.0.settled.notify();
+    }
+}
+
+impl Drop for TableFile {
+    fn drop(&mut self) {
+        if self.doomed.load(Ordering::Acquire) {
+            self.shelf.graveyard.bury(self.meta.id);
+        }
+    }
+}
+
+fn gone_is_damaged(error: Error) -> Error {
+    if error.kind() == ErrorKind::NotFound {
+        return Error::corrupt(format!("{error}; the manifest names this table; restore it from a backup"));
+    }
+    error
+}
