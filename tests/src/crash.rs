@@ -59,6 +59,7 @@ fn builder() -> Builder {
         .cache_bytes(64 << 10)
         .memtable_bytes(4 << 10)
         .log_segment_bytes(8 << 10)
+        .table_files_max(2)
         .default_options(KeyspaceOptions {
             upper_compression: Some(Compression::Lz4),
             bottom_compression: Some(Compression::ZSTD),

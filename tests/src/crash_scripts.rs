@@ -112,6 +112,50 @@ pub const FLUSH_BEFORE_SYNC: &str = "
     os users e 8
 ";
 
+/// Memtables of several keyspaces are sealed and flushed together; one is dropped between two steps of that.
+pub const GROUPS: &str = "
+    create users
+    create names
+    create places
+    create dates
+    put users a 1*300
+    os names x 2*300
+    os places p 3*300
+    os dates d 4*300
+    flush
+    os users a 5*4000
+    os names x 6*200
+    batch places p 7*200; dates d 7*200; names -x
+    step
+    os names y 8*4000
+    os places q 8*4000
+    step
+    step
+    drop places
+    step
+    step
+    step
+    put dates d 9
+    jobs
+    truncate names
+    os names z 1*200
+    os users b 1*200
+    create places
+    os places p 2*200
+    flush
+    reopen
+    os users c 3*200
+    os dates e 3*200
+    os places r 3*200
+    close
+    put users d 4
+    delete dates d
+    os places r 5*200
+    flush
+    jobs
+    put names w 1
+";
+
 /// How many calls to the disk the script makes when nothing goes wrong.
 pub fn calls(seed: u64, script: &str, dress: Dress) -> u64 {
     let mut run = Run::new(World::new(seed), dress);

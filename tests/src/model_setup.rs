@@ -154,6 +154,7 @@ impl Sizes {
                 .memtable_bytes((4 << 10) << grow)
                 .compaction(policy(seed / 5))
                 .log_segment_bytes((4 << 10) << (3 - grow.min(3)))
+                .table_files_max(1 + index(grow))
                 .default_options(KeyspaceOptions {
                     upper_compression: Some(CODECS[index(seed % 5)]),
                     bottom_compression: Some(CODECS[index(seed / 5 % 5)]),

@@ -7,7 +7,7 @@ use std::process::Command;
 use pugdb::env::{Access, Env};
 use pugdb::{Database, Error, ErrorKind};
 use pugdb_sim::World;
-use pugdb_tests::hostile::{DIR, Ending, Fixture, Seal, builder, check_reads, decent, name, open};
+use pugdb_tests::hostile::{DIR, Ending, Fixture, Seal, builder, check_reads, decent, name, open, read_all};
 
 fn refused(kind: ErrorKind, says: &str, outcome: pugdb::Result<Database>) -> Error {
     let error = outcome.expect_err("the directory is no place for this database");
@@ -212,7 +212,16 @@ fn a_lost_right_to_read_a_file_is_denied_and_not_taken_for_damage() {
         copy.fail_when(move |_, path| (path == forbidden).then_some(std::io::ErrorKind::PermissionDenied));
         let before = copy.files();
         match fixture.open(&copy) {
-            Ok(db) => assert_eq!(check_reads(&db, fixture.state(), &file), 0),
+            Ok(db) => {
+                // A table is opened by the first who needs it, and tried again by the next.
+                match read_all(&db) {
+                    Ok(state) => assert!(state == *fixture.state(), "{file:?}"),
+                    Err(error) => assert_eq!(error.kind(), ErrorKind::Denied, "{file:?}: {}", decent(&error)),
+                }
+                copy.heal();
+                assert_eq!(check_reads(&db, fixture.state(), &file), 0);
+                assert_eq!(db.stats().unwrap().quarantined, 0, "{file:?}");
+            }
             Err(error) => {
                 decent(&error);
                 assert_eq!(error.kind(), ErrorKind::Denied, "{file:?}: {error}");

@@ -22,7 +22,9 @@ fn refused(copy: &World, seal: Seal, names: &[&Path], what: &dyn std::fmt::Debug
 fn unreadable(fixture: &Fixture, copy: &World, tables: &[&Path], what: &dyn std::fmt::Debug) {
     let db = fixture.open(copy).expect("one table keeps nobody from the others");
     assert!(check_reads(&db, fixture.state(), what) > 0, "nobody noticed {what:?}");
-    assert_eq!(db.stats().expect("the database is open").quarantined, tables.len(), "{what:?}");
+    // A table that hides behind a newer one is needed by no read.
+    let quarantined = db.stats().expect("the database is open").quarantined;
+    assert!((1..=tables.len()).contains(&quarantined), "{quarantined} after {what:?}");
     let problems = db.verify().expect("the database is open").problems;
     for table in tables {
         let stem = table.file_stem().expect("every file has a name").to_string_lossy().into_owned();

@@ -262,6 +262,11 @@ impl World {
         self.machine().state.lock().disk.set_capacity(bytes);
     }
 
+    /// How many files the process may have open; 1,024 when nothing is said. To open one more fails.
+    pub fn set_open_files_max(&self, files: usize) {
+        self.machine().state.lock().disk.set_handles_max(files);
+    }
+
     /// How many bytes all files together take.
     pub fn used(&self) -> u64 {
         self.machine().state.lock().disk.used()

@@ -70,7 +70,8 @@ impl Merge {
         });
         let mut sources = Vec::new();
         for tables in runs {
-            let cursor = |live: &Arc<LiveTable>| Ok((live.id(), live.opened()?.cursor(before.cloned())));
+            let cursor =
+                |live: &Arc<LiveTable>| Ok((live.id(), live.opened_by_job()?.cursor(before.cloned())));
             let mut left = tables.iter().map(cursor).collect::<Result<VecDeque<_>>>()?;
             if let Some(cursor) = left.pop_front() {
                 sources.push(Source { cursor, left });

@@ -146,6 +146,14 @@ impl LiveTable {
         self.table(Wait::Always)?.waited()
     }
 
+    /// [`opened`](Self::opened) for jobs, which wait for no reader.
+    pub(crate) fn opened_by_job(&self) -> Result<&Arc<Table>> {
+        match self.table.get() {
+            Some(table) => Ok(table),
+            None => self.file.open_beside().map(|whole| self.shown(whole)),
+        }
+    }
+
     /// The table, if somebody has opened it.
     pub(crate) fn if_open(&self) -> Option<&Arc<Table>> {
         self.table.get()
@@ -154,8 +162,12 @@ impl LiveTable {
     #[cold]
     fn open_now(&self, wait: Wait) -> Result<AtHand<&Arc<Table>>> {
         let Some(whole) = self.file.open(wait)? else { return Ok(AtHand::WouldBlock) };
-        let shown = || if *whole.bounds() == self.bounds { whole } else { whole.within(self.bounds.clone()) };
-        Ok(AtHand::Yes(self.table.get_or_init(shown)))
+        Ok(AtHand::Yes(self.shown(whole)))
+    }
+
+    fn shown(&self, whole: Arc<Table>) -> &Arc<Table> {
+        let is_whole = *whole.bounds() == self.bounds;
+        self.table.get_or_init(|| if is_whole { whole } else { whole.within(self.bounds.clone()) })
     }
 
     /// Reads the whole file, past everything that is in memory.
@@ -163,7 +175,7 @@ impl LiveTable {
     /// # Errors
     /// `Corrupt` when it is damaged or gone, what the store says when it cannot be read.
     pub(crate) fn verify(&self) -> Result<TableSummary> {
-        table::verify(&self.file.shelf.context, &self.file.meta).map_err(gone_is_damaged)
+        table::verify(&self.file.shelf.context, &self.file.meta).map_err(named_is_damaged)
     }
 }
 
@@ -199,37 +211,52 @@ impl TableFile {
                 Whole::Closed => {
                     *whole = Whole::Opening;
                     drop(whole);
-                    return Turn(self).open().map(Some);
+                    let _turn = Turn(self);
+                    return self.read().map(Some);
                 }
                 Whole::Opening => drop(whole),
             }
-            let is_settled = || !matches!(*self.whole.lock(), Whole::Opening);
-            executor.block_until(&self.settled, None, &mut { is_settled });
+            let mut is_settled = || !matches!(*self.whole.lock(), Whole::Opening);
+            executor.block_until(&self.settled, None, &mut is_settled);
         }
     }
-}
 
-/// The turn of the one who opens a file. However it ends, those who wait are told.
-struct Turn<'a>(&'a TableFile);
+    /// [`open`](Self::open) without a wait for anybody who is at it.
+    fn open_beside(&self) -> Result<Arc<Table>> {
+        match &*self.whole.lock() {
+            Whole::Open(table) => return Ok(Arc::clone(table)),
+            Whole::Damaged(error) => return Err(error.clone()),
+            Whole::Closed | Whole::Opening => {}
+        }
+        self.read()
+    }
 
-impl Turn<'_> {
-    fn open(self) -> Result<Arc<Table>> {
-        let file = self.0;
-        let Shelf { context, cache, .. } = &*file.shelf;
-        let (meta, cache) = (Arc::clone(&file.meta), Arc::clone(cache));
+    fn read(&self) -> Result<Arc<Table>> {
+        let Shelf { context, cache, .. } = &*self.shelf;
+        let (meta, cache) = (Arc::clone(&self.meta), Arc::clone(cache));
         let bounds = meta.bounds();
-        let opened = Table::open(context, cache, meta, bounds, file.global_seqno).map_err(gone_is_damaged);
-        match &opened {
-            Ok(table) => *file.whole.lock() = Whole::Open(Arc::clone(table)),
-            Err(error) if error.kind() == ErrorKind::Corrupt => {
-                file.quarantined.store(true, Ordering::Release);
-                *file.whole.lock() = Whole::Damaged(error.clone());
+        let opened = Table::open(context, cache, meta, bounds, self.global_seqno).map_err(named_is_damaged);
+        let mut whole = self.whole.lock();
+        match (&*whole, opened) {
+            // Somebody beside was quicker.
+            (Whole::Open(table), _) => Ok(Arc::clone(table)),
+            (_, Ok(table)) => {
+                *whole = Whole::Open(Arc::clone(&table));
+                Ok(table)
             }
-            Err(_) => {}
+            (_, Err(error)) => {
+                if error.kind() == ErrorKind::Corrupt {
+                    self.quarantined.store(true, Ordering::Release);
+                    *whole = Whole::Damaged(error.clone());
+                }
+                Err(error)
+            }
         }
-        opened
     }
 }
+
+/// The turn of the reader who opens a file. However it ends, those who wait are told.
+struct Turn<'a>(&'a TableFile);
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
@@ -250,8 +277,9 @@ impl Drop for TableFile {
     }
 }
 
-fn gone_is_damaged(error: Error) -> Error {
-    if error.kind() == ErrorKind::NotFound {
+/// A file that the manifest names is there, and of a version that this build can read, as the manifest itself is.
+fn named_is_damaged(error: Error) -> Error {
+    if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Invalid) {
         return Error::corrupt(format!("{error}; the manifest names this table; restore it from a backup"));
     }
     error

@@ -168,6 +168,10 @@ impl FileSystem for Part {
         self.0.simple_call(CallKind::List, path, |disk| disk.list(path))
     }
 
+    fn open_files_max(&self) -> usize {
+        self.0.state.lock().disk.handles_max()
+    }
+
     fn lock(&self, path: &Path) -> io::Result<Box<dyn FileLock>> {
         let plain = plain(path)?;
         let subject = Subject { kind: CallKind::Lock, path: &plain, detail: Detail::None };

@@ -35,6 +35,9 @@ struct Inode {
     locked: bool,
 }
 
+/// What systems allow a process when nobody has said anything.
+const HANDLES_DEFAULT: usize = 1024;
+
 /// All directories and files, by number.
 #[derive(Clone)]
 pub(crate) struct Disk {
@@ -44,6 +47,8 @@ pub(crate) struct Disk {
     files: BTreeMap<u64, Inode>,
     capacity: Option<u64>,
     used: u64,
+    /// How many files the process may have open.
+    handles_max: usize,
 }
 
 impl Disk {
@@ -55,6 +60,7 @@ impl Disk {
             files: BTreeMap::new(),
             capacity: None,
             used: 0,
+            handles_max: HANDLES_DEFAULT,
         }
     }
 
@@ -66,6 +72,22 @@ impl Disk {
         self.used
     }
 
+    pub(crate) fn set_handles_max(&mut self, handles: usize) {
+        self.handles_max = handles;
+    }
+
+    pub(crate) fn handles_max(&self) -> usize {
+        self.handles_max
+    }
+
+    fn refuse_too_many_handles(&self) -> io::Result<()> {
+        let handles: u32 = self.files.values().map(|inode| inode.handles).sum();
+        if usize::try_from(handles).is_ok_and(|handles| handles < self.handles_max) {
+            return Ok(());
+        }
+        Err(io::Error::other("too many open files"))
+    }
+
     // Names.
 
     fn create(&mut self, path: &Path) -> io::Result<u64> {
@@ -73,6 +95,7 @@ impl Disk {
         if self.directory(parent).names().contains_key(name) {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
+        self.refuse_too_many_handles()?;
         if self.free() == 0 {
             return Err(io::ErrorKind::StorageFull.into());
         }
@@ -85,6 +108,7 @@ impl Disk {
 
     fn open(&mut self, path: &Path) -> io::Result<u64> {
         let file = self.find_file(path)?;
+        self.refuse_too_many_handles()?;
         self.inode(file).handles += 1;
         Ok(file)
     }

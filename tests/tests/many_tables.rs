@@ -1,0 +1,162 @@
+//! Many tables: none is opened before it is needed, few files are open at once, and damage is found by the one who needs
+//! the table.
+
+#![expect(clippy::unwrap_used, reason = "a test's helper fails as its test does")]
+
+use std::path::PathBuf;
+
+use pugdb::{AtHand, Builder, CompactionPolicy, Database, Durability, ErrorKind};
+use pugdb_sim::World;
+
+const KEYSPACES: usize = 250;
+const ROUNDS: usize = 4;
+/// For log, manifest, lock, tables that are written, and the tables that are kept open.
+const OPEN_FILES_MAX: usize = 144;
+const TABLE_FILES_MAX: usize = 64;
+
+fn builder(world: &World) -> Builder {
+    // Nothing is merged: as many tables as were written.
+    let builder = Database::builder().env(world.env()).compaction(CompactionPolicy::Fifo);
+    builder.log_segment_bytes(1 << 20).table_files_max(TABLE_FILES_MAX).durability(Durability::Os)
+}
+
+fn name(number: usize) -> String {
+    format!("keyspace {number}")
+}
+
+fn value(number: usize, round: usize) -> Vec<u8> {
+    format!("{number} {round}").into_bytes()
+}
+
+/// Four tables for each of 250 keyspaces, flushed in groups, closed in good order.
+fn thousand_tables(world: &World) {
+    world.set_open_files_max(OPEN_FILES_MAX);
+    let db = builder(world).open("db").unwrap();
+    for round in 0..ROUNDS {
+        for number in 0..KEYSPACES {
+            let space = db.keyspace(&name(number)).unwrap();
+            space.put([u8::try_from(round).unwrap()], value(number, round)).unwrap();
+            space.put(b"newest", value(number, round)).unwrap();
+        }
+        db.flush().unwrap();
+    }
+    let stats = db.stats().unwrap();
+    assert_eq!((stats.tables, stats.flushes), (KEYSPACES * ROUNDS, (KEYSPACES * ROUNDS) as u64));
+    db.close().unwrap();
+}
+
+fn tables(world: &World) -> Vec<PathBuf> {
+    let files = world.files().into_iter().map(|(path, _)| path);
+    files.filter(|path| path.extension().is_some_and(|extension| extension == "table")).collect()
+}
+
+#[test]
+fn a_thousand_tables_are_opened_when_they_are_needed_and_few_files_are_open_at_once() {
+    let world = World::new(1);
+    world.keep_trace(true);
+    thousand_tables(&world);
+    let syncs = |calls: &[String], part: &str| {
+        calls.iter().filter(|call| call.contains("sync") && call.contains(part)).count()
+    };
+    let calls = world.trace();
+    // A flush of 250 memtables is four groups.
+    assert!(syncs(&calls, "manifest") < 8 * ROUNDS, "{} syncs of the manifest", syncs(&calls, "manifest"));
+
+    world.count_reads(true);
+    let before = world.trace().len();
+    let db = builder(&world).create_if_missing(false).open("db").unwrap();
+    world.run_until_idle();
+    let opening = world.trace().split_off(before);
+    let touched = opening.iter().filter(|call| call.contains(".table")).count();
+    assert_eq!(touched, 0, "opening a database touches tables");
+    assert_eq!(db.stats().unwrap().tables, KEYSPACES * ROUNDS);
+    for number in 0..KEYSPACES {
+        let counts = db.keyspace(&name(number)).unwrap().approximate_counts().unwrap();
+        assert_eq!(counts.keys, 2 * ROUNDS as u64, "counts come from the manifest");
+    }
+    let before = world.trace().len();
+    for number in [7, 70] {
+        let space = db.keyspace(&name(number)).unwrap();
+        assert_eq!(space.try_get(b"newest").unwrap(), AtHand::WouldBlock);
+        assert_eq!(world.trace().len(), before, "who may not wait opens nothing");
+    }
+    for turn in 0..2 {
+        for number in 0..KEYSPACES {
+            let space = db.keyspace(&name(number)).unwrap();
+            for round in 0..ROUNDS {
+                let found = space.get([u8::try_from(round).unwrap()]).unwrap();
+                assert_eq!(found.as_deref(), Some(&value(number, round)[..]), "turn {turn}");
+            }
+            assert_eq!(space.get(b"newest").unwrap().as_deref(), Some(&value(number, ROUNDS - 1)[..]));
+            assert_eq!(space.scan(..).map(Result::unwrap).count(), ROUNDS + 1);
+        }
+    }
+    assert!(db.verify().unwrap().problems.is_empty());
+    // What is merged needs all of its tables at once, beside those that are kept open.
+    let space = db.keyspace(&name(3)).unwrap();
+    space.compact_range(..).unwrap();
+    assert_eq!(space.scan(..).map(Result::unwrap).count(), ROUNDS + 1);
+    db.close().unwrap();
+}
+
+#[test]
+fn damage_is_found_when_the_table_is_needed_and_the_others_are_whole() {
+    let world = World::new(2);
+    thousand_tables(&world);
+    // The first two bytes of a header, a byte of a footer, a file that is gone, one that ends in the middle.
+    let damaged: Vec<PathBuf> = tables(&world).into_iter().step_by(250).collect();
+    world.flip_bit(&damaged[0], 1, 3).unwrap();
+    let length = world.read_file(&damaged[1]).unwrap().len() as u64;
+    world.flip_bit(&damaged[1], length - 9, 3).unwrap();
+    world.remove_file(&damaged[2]).unwrap();
+    world.truncate_file(&damaged[3], 100).unwrap();
+
+    let db = builder(&world).open("db").unwrap();
+    world.run_until_idle();
+    assert_eq!(db.stats().unwrap().quarantined, 0, "nobody has needed them yet");
+    assert_eq!(db.recovery_report().files_removed, 0, "while one is missing nothing is removed");
+    let (mut whole, mut corrupt) = (0, 0);
+    for number in 0..KEYSPACES {
+        let space = db.keyspace(&name(number)).unwrap();
+        for round in 0..ROUNDS {
+            match space.get([u8::try_from(round).unwrap()]) {
+                Ok(found) => {
+                    assert_eq!(found.as_deref(), Some(&value(number, round)[..]));
+                    whole += 1;
+                }
+                Err(error) => {
+                    assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
+                    corrupt += 1;
+                }
+            }
+        }
+    }
+    assert!(whole >= (KEYSPACES - 4) * ROUNDS && (4..=4 * ROUNDS).contains(&corrupt), "{whole} {corrupt}");
+    assert_eq!(db.stats().unwrap().quarantined, 4);
+    let problems = db.verify().unwrap().problems;
+    let is_named = |path: &PathBuf| {
+        let stem = path.file_stem().unwrap().to_string_lossy().into_owned();
+        problems.iter().any(|problem| problem.contains(&stem))
+    };
+    assert!(problems.len() == 4 && damaged.iter().all(is_named), "{problems:?}");
+    db.close().unwrap();
+}
+
+/// A read that fails for another reason than damage is no reason for a quarantine: the next one may be better.
+#[test]
+fn a_table_that_could_not_be_read_once_is_read_the_next_time() {
+    let world = World::new(3);
+    thousand_tables(&world);
+    let db = builder(&world).open("db").unwrap();
+    let space = db.keyspace(&name(0)).unwrap();
+    world.fail_when(|_, path| {
+        let is_table = path.extension().is_some_and(|extension| extension == "table");
+        is_table.then_some(std::io::ErrorKind::Other)
+    });
+    assert_eq!(space.get(b"newest").unwrap_err().kind(), ErrorKind::Unavailable);
+    assert!(space.scan(..).next().unwrap().is_err());
+    world.heal();
+    assert_eq!(space.get(b"newest").unwrap().as_deref(), Some(&value(0, ROUNDS - 1)[..]));
+    assert_eq!(db.stats().unwrap().quarantined, 0);
+    db.close().unwrap();
+}
