@@ -50,17 +50,19 @@ fn tables(world: &World) -> Vec<PathBuf> {
     files.filter(|path| path.extension().is_some_and(|extension| extension == "table")).collect()
 }
 
+/// How often the manifest was synced; the trace must be kept.
+fn manifest_syncs(world: &World) -> usize {
+    world.trace().iter().filter(|call| call.contains("sync") && call.contains("manifest-")).count()
+}
+
 #[test]
 fn a_thousand_tables_are_opened_when_they_are_needed_and_few_files_are_open_at_once() {
     let world = World::new(1);
     world.keep_trace(true);
     thousand_tables(&world);
-    let syncs = |calls: &[String], part: &str| {
-        calls.iter().filter(|call| call.contains("sync") && call.contains(part)).count()
-    };
-    let calls = world.trace();
     // A flush of 250 memtables is four groups.
-    assert!(syncs(&calls, "manifest") < 8 * ROUNDS, "{} syncs of the manifest", syncs(&calls, "manifest"));
+    let recorded = manifest_syncs(&world);
+    assert!((4 * ROUNDS..8 * ROUNDS).contains(&recorded), "{recorded} syncs of the manifest");
 
     world.count_reads(true);
     let before = world.trace().len();
@@ -159,4 +161,33 @@ fn a_table_that_could_not_be_read_once_is_read_the_next_time() {
     assert_eq!(space.get(b"newest").unwrap().as_deref(), Some(&value(0, ROUNDS - 1)[..]));
     assert_eq!(db.stats().unwrap().quarantined, 0);
     db.close().unwrap();
+}
+
+/// None of the memtables is full. What seals them is that all of them together are too large, or that they keep the log.
+#[test]
+fn many_small_memtables_are_sealed_and_flushed_together() {
+    let sizes: [(&str, usize, u64, usize); 2] =
+        [("memory", 4 << 20, 1 << 20, 2 << 10), ("the log", 64 << 20, 32 << 10, 50)];
+    for (reason, memory, segment, bytes) in sizes {
+        let world = World::new(4);
+        world.keep_trace(true);
+        let db = builder(&world).memory_bytes(memory).log_segment_bytes(segment).open("db").unwrap();
+        let spaces: Vec<_> = (0..KEYSPACES).map(|number| db.keyspace(&name(number)).unwrap()).collect();
+        for round in 0..12_u8 {
+            for space in &spaces {
+                space.put([round], vec![round; bytes]).unwrap();
+            }
+            world.run_until_idle();
+        }
+        let (stats, recorded) = (db.stats().unwrap(), manifest_syncs(&world));
+        let flushes = usize::try_from(stats.flushes).unwrap();
+        assert!(
+            flushes > KEYSPACES && recorded < flushes / 4,
+            "{reason}: {flushes} flushes, {recorded} edits"
+        );
+        for space in &spaces {
+            assert_eq!(space.scan(..).map(Result::unwrap).count(), 12);
+        }
+        db.close().unwrap();
+    }
 }

@@ -17,7 +17,9 @@ use super::{Change, Store};
 use crate::Level;
 use crate::manifest::Edit;
 use crate::table::Access;
-use crate::tree::{LiveTable, Outputs, Retention, Run, TableChange, Tree, Version, sync_names};
+use crate::tree::{
+    LiveTable, Outputs, Retention, Run, TableChange, Tree, Version, sync_contents, sync_names,
+};
 
 /// Entries merged in one slice.
 const SLICE_ENTRIES: usize = 2048;
@@ -105,8 +107,8 @@ impl CompactionJob {
                 Err(Damage { error, .. }) => return Err(error),
             },
             Stage::Check => {
-                task.outputs.finish()?;
-                task.outputs.sync_contents()?;
+                task.outputs.finish_table()?;
+                sync_contents([&mut task.outputs].into_iter())?;
                 sync_names(&self.store.shelf)?;
                 let inputs = &task.inputs;
                 task.outputs.check(|key| warmth(inputs, key))?;

@@ -2,7 +2,7 @@
 //! that one sync of the directory and one of the manifest serve all of them.
 //!
 //! ```text
-//! write each ─> sync each content ─> sync the directory ─> read each again ─> one edit of the manifest
+//! write each ─> sync all contents ─> sync the directory ─> read each again ─> one edit of the manifest
 //! ```
 
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use crate::Level;
 use crate::manifest::Edit;
 use crate::memtable::Memtable;
 use crate::table::Access;
-use crate::tree::{Outputs, Retention, TableChange, Tree, sync_names};
+use crate::tree::{Outputs, Retention, TableChange, Tree, sync_contents, sync_names};
 
 /// Bytes of entries written in one slice.
 const SLICE_BYTES: usize = 256 << 10;
@@ -49,8 +49,7 @@ struct Part {
 /// What is done next, and to which part.
 enum Stage {
     Write { part: usize, after: Option<Vec<u8>> },
-    SyncContents { part: usize },
-    SyncNames,
+    Sync,
     Check { part: usize },
     Record,
 }
@@ -152,19 +151,13 @@ impl Group {
                     }
                     if tree.is_dropped() || after.is_none() {
                         (*part, *after) = (*part + 1, None);
-                        outputs.finish()?;
+                        outputs.finish_table()?;
                     }
                 }
-                None => self.stage = Stage::SyncContents { part: 0 },
+                None => self.stage = Stage::Sync,
             },
-            Stage::SyncContents { part } => match self.parts.get_mut(*part) {
-                Some(next) => {
-                    *part += 1;
-                    next.outputs.sync_contents()?;
-                }
-                None => self.stage = Stage::SyncNames,
-            },
-            Stage::SyncNames => {
+            Stage::Sync => {
+                sync_contents(self.parts.iter_mut().map(|part| &mut part.outputs))?;
                 if self.parts.iter().any(|part| part.outputs.bytes() > 0) {
                     sync_names(&store.shelf)?;
                 }

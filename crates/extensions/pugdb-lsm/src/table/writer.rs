@@ -328,20 +328,21 @@ impl TableWriter {
 }
 
 impl WrittenTable {
-    /// How long the file is.
-    pub fn bytes(&self) -> u64 {
-        self.meta.bytes
-    }
-
-    /// Makes the file's content durable. The name is durable once the caller has synced the directory.
+    /// Makes the content of files durable, all of them together. A name is durable once the caller has synced the
+    /// directory.
     ///
     /// # Errors
-    /// What the file system says.
-    pub fn sync(mut self) -> Result<TableMeta> {
-        let synced = self.file.sync_data();
-        synced.map_err(|error| Error::io(format_args!("sync table {}", self.meta.id), error))?;
-        self.is_durable = true;
-        Ok(self.meta.clone())
+    /// What the file system says; none of the files is left then.
+    pub fn sync(tables: Vec<Self>) -> Result<Vec<TableMeta>> {
+        let Some(fs) = tables.first().map(|table| Arc::clone(&table.fs)) else { return Ok(Vec::new()) };
+        let files: Vec<Arc<dyn File>> = tables.iter().map(|table| Arc::clone(&table.file)).collect();
+        let synced = fs.sync_contents(&files);
+        synced.map_err(|error| Error::io(format_args!("sync {} tables", tables.len()), error))?;
+        let durable = |mut table: Self| {
+            table.is_durable = true;
+            table.meta.clone()
+        };
+        Ok(tables.into_iter().map(durable).collect())
     }
 }
 

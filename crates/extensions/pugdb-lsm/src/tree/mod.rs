@@ -24,7 +24,7 @@ use pugdb_core::{Error, FileId, Found, KeyspaceId, Ops, Result, Seqno};
 
 pub(crate) use graveyard::Graveyard;
 pub(crate) use live::{LiveTable, Shelf};
-pub(crate) use outputs::{Outputs, sync_names};
+pub(crate) use outputs::{Outputs, sync_contents, sync_names};
 pub(crate) use retention::Retention;
 
 use crate::file::Context;

@@ -10,6 +10,19 @@ use super::remove_table;
 use super::retention::{Fate, Retention};
 use crate::table::{Access, Table, TableMeta, TableOptions, TableWriter, WrittenTable};
 
+/// Makes the content of all tables durable, those of several outputs together. Their names are when their directory was
+/// [synced](sync_names).
+pub(crate) fn sync_contents<'a>(outputs: impl Iterator<Item = &'a mut Outputs>) -> Result<()> {
+    let mut outputs: Vec<&mut Outputs> = outputs.collect();
+    let counts: Vec<usize> = outputs.iter().map(|outputs| outputs.written.len()).collect();
+    let written = outputs.iter_mut().flat_map(|outputs| outputs.written.drain(..)).collect();
+    let mut durable = WrittenTable::sync(written)?.into_iter().map(Arc::new);
+    for (outputs, count) in outputs.into_iter().zip(counts) {
+        outputs.durable.extend(durable.by_ref().take(count));
+    }
+    Ok(())
+}
+
 /// Makes the names of all tables durable that were made so far.
 pub(crate) fn sync_names(shelf: &Shelf) -> Result<()> {
     let synced = shelf.context.env.fs.sync_dir(&shelf.context.table_dir());
@@ -103,22 +116,10 @@ impl Outputs {
         self.guards.len() < guards
     }
 
-    fn finish_table(&mut self) -> Result<()> {
+    /// Ends the table at hand, if there is one: every byte of it is written.
+    pub(crate) fn finish_table(&mut self) -> Result<()> {
         if let Some(writer) = self.writer.take() {
             self.written.push(writer.finish()?);
-        }
-        Ok(())
-    }
-
-    /// Ends the last table: every byte is written.
-    pub(crate) fn finish(&mut self) -> Result<()> {
-        self.finish_table()
-    }
-
-    /// Makes the content of all tables durable. Their names are when their directory was [synced](sync_names).
-    pub(crate) fn sync_contents(&mut self) -> Result<()> {
-        for table in self.written.drain(..) {
-            self.durable.push(Arc::new(table.sync()?));
         }
         Ok(())
     }

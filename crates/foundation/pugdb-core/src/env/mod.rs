@@ -87,6 +87,12 @@ pub trait FileSystem: Send + Sync {
     /// Makes a directory and its parents; fine when they exist.
     fn create_dir_all(&self, path: &Path) -> io::Result<()>;
 
+    /// Makes content and length of several files durable, as [`File::sync_data`] does for each, in any order. After an error
+    /// it is unknown of each of them whether it is.
+    fn sync_contents(&self, files: &[Arc<dyn File>]) -> io::Result<()> {
+        files.iter().try_for_each(|file| file.sync_data())
+    }
+
     /// Makes the names in a directory durable.
     fn sync_dir(&self, path: &Path) -> io::Result<()>;
 

@@ -6,6 +6,7 @@ use std::os::unix::fs::FileExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rustix::process::{Resource, getrlimit};
@@ -22,6 +23,13 @@ use crate::entry::Timestamp;
 pub struct OsFileSystem;
 
 struct OsFile(fs::File);
+
+/// So many files are synced at the same time: more gain little.
+const SYNC_THREADS: usize = 8;
+
+fn panicked() -> io::Error {
+    io::Error::other("the thread that synced a file panicked")
+}
 
 struct OsLock(#[expect(dead_code, reason = "held for its drop, which releases the lock")] fs::File);
 
@@ -57,6 +65,26 @@ impl FileSystem for OsFileSystem {
 
     fn create_dir_all(&self, path: &Path) -> io::Result<()> {
         fs::create_dir_all(path)
+    }
+
+    /// A file system with a journal makes one entry of what is asked for at the same time, and asks the disk once.
+    fn sync_contents(&self, files: &[Arc<dyn File>]) -> io::Result<()> {
+        let sync = |files: &[Arc<dyn File>]| files.iter().try_for_each(|file| file.sync_data());
+        let mut parts = files.chunks(files.len().div_ceil(SYNC_THREADS).max(1));
+        let own = parts.next().unwrap_or_default();
+        thread::scope(|scope| {
+            let start =
+                |part| thread::Builder::new().spawn_scoped(scope, move || sync(part)).map_err(|_| part);
+            let threads: Vec<_> = parts.map(start).collect();
+            let mut outcome = sync(own);
+            for thread in threads {
+                // Where no thread could be started it is done here.
+                let of_part =
+                    thread.map_or_else(sync, |thread| thread.join().unwrap_or_else(|_| Err(panicked())));
+                outcome = outcome.and(of_part);
+            }
+            outcome
+        })
     }
 
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
@@ -252,7 +280,7 @@ impl Executor for OsExecutor {
                 control.finish(outcome.is_err());
             }
         };
-        if let Err(error) = std::thread::Builder::new().name(format!("pugdb-{name}")).spawn(body) {
+        if let Err(error) = thread::Builder::new().name(format!("pugdb-{name}")).spawn(body) {
             eprintln!("pugdb: could not start the thread {name}: {error}");
             control.finish(true);
         }
@@ -310,6 +338,52 @@ mod tests {
         assert_eq!(file.read_at(&mut buffer, 0).unwrap(), 100);
         assert_eq!(buffer[..6], *b"\0\0pug\0");
         assert!(OsFileSystem.create(&dir.path().join("file")).is_err());
+    }
+
+    /// A file whose sync fails.
+    struct Broken;
+
+    impl File for Broken {
+        fn read_at(&self, _: &mut [u8], _: u64) -> io::Result<usize> {
+            Ok(0)
+        }
+
+        fn write_at(&self, _: &[u8], _: u64) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn allocate(&self, _: u64) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn truncate(&self, _: u64) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn sync_data(&self) -> io::Result<()> {
+            Err(io::ErrorKind::StorageFull.into())
+        }
+
+        fn length(&self) -> io::Result<u64> {
+            Ok(0)
+        }
+    }
+
+    #[test]
+    fn several_files_are_synced_and_one_that_fails_is_told_wherever_it_stands() {
+        let dir = tempfile::tempdir().unwrap();
+        let sound = |number: usize| OsFileSystem.create(&dir.path().join(number.to_string())).unwrap();
+        let mut files: Vec<Arc<dyn File>> = Vec::new();
+        for count in 0..20 {
+            OsFileSystem.sync_contents(&files).unwrap();
+            files.push(sound(count));
+        }
+        for place in 0..files.len() {
+            let whole = std::mem::replace(&mut files[place], Arc::new(Broken));
+            let error = OsFileSystem.sync_contents(&files).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::StorageFull, "at {place}");
+            files[place] = whole;
+        }
     }
 
     #[test]

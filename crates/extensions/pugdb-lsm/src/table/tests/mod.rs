@@ -70,7 +70,8 @@ impl Kit {
             writer.add(found.seqno, &found.entry.raw(key)).unwrap();
         }
         assert_eq!(writer.entries(), entries.len() as u64);
-        writer.finish().and_then(WrittenTable::sync).unwrap()
+        let written = vec![writer.finish().unwrap()];
+        WrittenTable::sync(written).unwrap().remove(0)
     }
 
     fn open(&self, meta: &TableMeta) -> Result<Arc<Table>> {

@@ -142,7 +142,7 @@ fn a_full_disk_says_so_and_leaves_no_file() {
         let mut writer = TableWriter::create(&kit.context, KEYSPACE, TableOptions::default()).unwrap();
         let added: Result<()> =
             (0..100_u32).try_for_each(|name| add(&mut writer, &name.to_be_bytes(), &put(1, vec![0; 5000])));
-        match added.and_then(|()| writer.finish()).and_then(WrittenTable::sync) {
+        match added.and_then(|()| writer.finish()).and_then(|written| WrittenTable::sync(vec![written])) {
             Ok(_) => assert_eq!(files(&kit).len(), 1),
             Err(error) => assert!(error.is_disk_full() && files(&kit).is_empty(), "{error}"),
         }
