@@ -6,6 +6,8 @@
 mod edit;
 mod inspect;
 mod state;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 

@@ -142,12 +142,16 @@ fn a_file_other_than_the_manifest_says_is_corrupt() {
     let (kit, entries) = (Kit::plain(), small_entries());
     let meta = kit.write(40, &entries);
     let other = kit.write(40, &entries);
-    let changes: [fn(&mut TableMeta); 9] = [
+    let changes: [fn(&mut TableMeta); 13] = [
         |meta| meta.keyspace = KeyspaceId(4),
         |meta| meta.bytes -= 1,
         |meta| meta.bytes = 0,
         |meta| meta.entries += 1,
         |meta| meta.deletes += 1,
+        |meta| meta.keys += 1,
+        |meta| meta.data_bytes += 1,
+        |meta| meta.content_bytes += 1,
+        |meta| meta.expiries = Expiries::decode(1, &[5, 1]).unwrap(),
         |meta| meta.first = key(b"ab"),
         |meta| meta.last = key(b"cd"),
         |meta| meta.min_seqno = Seqno(2),

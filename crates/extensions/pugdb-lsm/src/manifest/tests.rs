@@ -1,0 +1,129 @@
+//! Edits: their bytes, their damage, and taking them back.
+
+use std::sync::Arc;
+
+use pugdb_core::engine::EngineKind;
+use pugdb_core::{DatabaseId, ErrorKind, FileId, Key, KeyspaceId, Seqno, Timestamp};
+
+use super::edit::{self, Edit, TableEntry};
+use super::state::State;
+use crate::TreeOptions;
+use crate::table::{Expiries, TableMeta};
+
+const KEYSPACE: KeyspaceId = KeyspaceId(5);
+
+fn key(bytes: &[u8]) -> Key {
+    Key::copy(bytes).unwrap()
+}
+
+fn table(file: u8) -> TableEntry {
+    let meta = TableMeta {
+        id: FileId([file; 16]),
+        keyspace: KEYSPACE,
+        bytes: 300,
+        entries: 7,
+        deletes: 2,
+        keys: 6,
+        data_bytes: 130,
+        content_bytes: 200,
+        expiries: Expiries::decode(1, &[90, 31]).unwrap(),
+        first: key(b"ada"),
+        last: key(b"grace"),
+        min_seqno: Seqno(11),
+        max_seqno: Seqno(17),
+    };
+    TableEntry {
+        meta: Arc::new(meta),
+        run: 4,
+        global_seqno: None,
+        bounds: (key(b"b"), key(b"grace")),
+        quarantined: true,
+    }
+}
+
+fn create() -> Edit {
+    let (engine, options) = (EngineKind::Lsm, TreeOptions::default());
+    Edit::Create { keyspace: KEYSPACE, name: "users".to_owned(), engine, at: Seqno(1), options }
+}
+
+/// Head and sections, as a frame gives them back.
+fn encoded(edits: &[Edit]) -> (Vec<u8>, Vec<(KeyspaceId, Vec<u8>)>) {
+    let (head, sections) = edit::encode(edits);
+    (head, sections.into_iter().collect())
+}
+
+/// As `docs/format/manifest.md` draws it.
+#[test]
+fn the_bytes_of_an_added_table_are_these() {
+    let (head, sections) = encoded(&[Edit::AddTable { table: table(0xab) }]);
+    let numbers: [&[u8]; 6] = [
+        &[1, 8, 5, 4, 0xac, 2, 7, 11, 17, 2],
+        &[6, 0x82, 1, 0xc8, 1, 1],
+        &[2, 90, 31],
+        &[2],
+        &[0xab; 16],
+        &[],
+    ];
+    assert_eq!(head, numbers.concat());
+    assert_eq!(sections, [(KEYSPACE, b"\x03ada\x05grace\x01b\x05grace".to_vec())]);
+    let edits = edit::decode(&head, &sections).unwrap();
+    assert_eq!(edits, [Edit::AddTable { table: table(0xab) }]);
+}
+
+#[test]
+fn what_was_cut_or_changed_is_an_error_or_another_edit_and_never_a_panic() {
+    let mut other = table(2);
+    other.global_seqno = Some(Seqno(9));
+    let edits = [create(), Edit::AddTable { table: table(1) }, Edit::AddTable { table: other }];
+    let (head, sections) = encoded(&edits);
+    for end in 0..head.len() {
+        assert!(edit::decode(&head[..end], &sections).is_err(), "a head of {end} bytes");
+    }
+    for end in 0..sections[0].1.len() {
+        let cut = [(KEYSPACE, sections[0].1[..end].to_vec())];
+        assert!(edit::decode(&head, &cut).is_err(), "a section of {end} bytes");
+    }
+    let (mut rng, mut noticed) = (fastrand::Rng::with_seed(1), 0);
+    for _ in 0..20_000 {
+        let (mut head, mut sections) = (head.clone(), sections.clone());
+        let part = if rng.bool() { &mut head } else { &mut sections[0].1 };
+        let place = rng.usize(..part.len());
+        part[place] = rng.u8(..);
+        noticed += usize::from(edit::decode(&head, &sections).is_err());
+    }
+    assert!(noticed > 1_000, "{noticed} of 20,000 were noticed");
+}
+
+#[test]
+fn edits_are_taken_in_all_or_none_and_can_be_taken_back() {
+    let mut state = State::new(DatabaseId([1; 16]));
+    for known in [create(), Edit::AddTable { table: table(1) }, Edit::Time(Timestamp(5))] {
+        state.apply(&known).unwrap();
+    }
+    let before = state.clone();
+    let edits = [
+        Edit::LastSeqno(Seqno(99)),
+        Edit::Time(Timestamp(8)),
+        Edit::NextKeyspace(40),
+        Edit::RemoveTable { keyspace: KEYSPACE, file: FileId([1; 16]) },
+        Edit::AddTable { table: table(2) },
+        Edit::Flushed { keyspace: KEYSPACE, seqno: Seqno(17) },
+        Edit::Drop { keyspace: KEYSPACE },
+    ];
+    for count in 0..=edits.len() {
+        let undo = state.apply_all(&edits[..count]).unwrap();
+        assert_eq!(state == before, count == 0, "after {count} edits");
+        state.take_back(undo);
+        assert_eq!(state, before, "{count} edits were taken back");
+    }
+    // The last one is about a table that never was: none of them counts.
+    let unknown = Edit::Quarantine { keyspace: KEYSPACE, file: FileId([3; 16]) };
+    let with_unknown = [&edits[..5], &[unknown]].concat();
+    assert_eq!(state.apply_all(&with_unknown).err().unwrap().kind(), ErrorKind::Corrupt);
+    assert_eq!(state, before);
+    // A keyspace that came with them goes with them.
+    let mut empty = State::new(DatabaseId([1; 16]));
+    let undo = empty.apply_all(&[create()]).unwrap();
+    empty.take_back(undo);
+    assert_eq!(empty, State::new(DatabaseId([1; 16])));
+}
