@@ -66,7 +66,8 @@ pub struct RecoveryReport {
     pub manifest_cut_bytes: u64,
     /// Files that nothing names, removed: outputs that were not finished.
     pub files_removed: usize,
-    /// Tables that are damaged or gone. Reads within their keys are errors; all else is readable.
+    /// Tables that were known to be damaged before: nothing of a table is read by an open. The others are found by who needs
+    /// them, and by [`verify`](crate::Database::verify).
     pub quarantined: usize,
 }
 
@@ -148,7 +149,7 @@ pub struct Stats {
     pub stalls: u64,
     /// How long, all waits together.
     pub stall_us: u64,
-    /// Tables with damaged parts: readable where they are whole.
+    /// Tables that were found to have damaged parts, or to be gone: readable where they are whole.
     pub quarantined: usize,
 }
 
