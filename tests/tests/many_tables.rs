@@ -3,10 +3,11 @@
 
 #![expect(clippy::unwrap_used, reason = "a test's helper fails as its test does")]
 
-use std::path::PathBuf;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
 
-use pugdb::{AtHand, Builder, CompactionPolicy, Database, Durability, ErrorKind};
-use pugdb_sim::World;
+use pugdb::{AtHand, Builder, CompactionPolicy, Database, Durability};
+use pugdb_sim::{CallKind, World};
 
 const KEYSPACES: usize = 250;
 const ROUNDS: usize = 4;
@@ -127,7 +128,7 @@ fn damage_is_found_when_the_table_is_needed_and_the_others_are_whole() {
                     whole += 1;
                 }
                 Err(error) => {
-                    assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
+                    assert_eq!(error.kind(), pugdb::ErrorKind::Corrupt, "{error}");
                     corrupt += 1;
                 }
             }
@@ -153,9 +154,9 @@ fn a_table_that_could_not_be_read_once_is_read_the_next_time() {
     let space = db.keyspace(&name(0)).unwrap();
     world.fail_when(|_, path| {
         let is_table = path.extension().is_some_and(|extension| extension == "table");
-        is_table.then_some(std::io::ErrorKind::Other)
+        is_table.then_some(ErrorKind::Other)
     });
-    assert_eq!(space.get(b"newest").unwrap_err().kind(), ErrorKind::Unavailable);
+    assert_eq!(space.get(b"newest").unwrap_err().kind(), pugdb::ErrorKind::Unavailable);
     assert!(space.scan(..).next().unwrap().is_err());
     world.heal();
     assert_eq!(space.get(b"newest").unwrap().as_deref(), Some(&value(0, ROUNDS - 1)[..]));
@@ -187,6 +188,43 @@ fn many_small_memtables_are_sealed_and_flushed_together() {
         );
         for space in &spaces {
             assert_eq!(space.scan(..).map(Result::unwrap).count(), 12);
+        }
+        db.close().unwrap();
+    }
+}
+
+/// A full disk is met when the manifest is to grow. What was to be recorded then is no part of what it knows.
+#[test]
+fn an_edit_for_which_there_is_no_room_changes_nothing() {
+    let world = World::new(5);
+    let db = builder(&world).open("db").unwrap();
+    let spaces: Vec<_> = (0..KEYSPACES).map(|number| db.keyspace(&name(number)).unwrap()).collect();
+    let is_growth = |kind, path: &Path| {
+        let is_manifest = path.to_string_lossy().contains("manifest-");
+        (kind == CallKind::Allocate && is_manifest).then_some(ErrorKind::StorageFull)
+    };
+    let mut refusals = 0;
+    for round in 0..8_u8 {
+        for space in &spaces {
+            space.put([round], [round; 10]).unwrap();
+        }
+        world.fail_when(is_growth);
+        if let Err(error) = db.flush() {
+            assert_eq!(error.kind(), pugdb::ErrorKind::Unavailable, "{error}");
+            refusals += 1;
+        }
+        world.heal();
+        db.flush().unwrap();
+    }
+    assert!(refusals > 0, "the manifest never grew");
+    // A checkpoint has the tables that the manifest in memory names, all of which are there.
+    db.checkpoint("copy").unwrap();
+    db.close().unwrap();
+    for dir in ["db", "copy"] {
+        let db = builder(&world).open(dir).unwrap();
+        assert!(db.verify().unwrap().problems.is_empty());
+        for number in 0..KEYSPACES {
+            assert_eq!(db.keyspace(&name(number)).unwrap().scan(..).map(Result::unwrap).count(), 8);
         }
         db.close().unwrap();
     }
