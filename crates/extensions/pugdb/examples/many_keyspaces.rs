@@ -81,9 +81,9 @@ impl Watch {
         let (now, bytes) = (self.env.clock.monotonic(), resident_bytes());
         let (before, bytes_before) = self.last.get();
         let (ms, files) = (now.saturating_sub(before).as_millis(), open_files());
-        let more = (bytes.saturating_sub(bytes_before) / count.max(1)) as f64 / 1024.0;
+        let more = bytes.saturating_sub(bytes_before) / count.max(1);
         line(format_args!(
-            "{ms:8} ms  {:5} MiB resident, +{more:4.1} KiB a keyspace  {files:5} open files  {step}",
+            "{ms:8} ms  {:5} MiB resident, +{more:5} B a keyspace  {files:5} open files  {step}",
             bytes >> 20
         ));
         self.last.set((self.env.clock.monotonic(), bytes));
