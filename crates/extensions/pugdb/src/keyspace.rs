@@ -411,7 +411,11 @@ impl Keyspace {
     /// let db = pugdb::Database::open(&path)?;
     /// let users = db.keyspace("users")?;
     /// users.put(b"ada", b"1815")?;
-    /// db.flush()?;
+    /// db.close()?;
+    ///
+    /// // Opened again, nothing of it is in memory yet.
+    /// let db = pugdb::Database::open(&path)?;
+    /// let users = db.keyspace("users")?;
     /// assert_eq!(users.try_get(b"ada")?, AtHand::WouldBlock);
     /// let year = users.get(b"ada")?;
     /// assert_eq!(users.try_get(b"ada")?, AtHand::Yes(year));
