@@ -5,12 +5,13 @@ use std::collections::BTreeMap;
 
 use pugdb_core::coding::{Reader, put_bytes, put_varint};
 use pugdb_core::engine::EngineKind;
-use pugdb_core::{Error, FileId, Key, KeyspaceId, Lsn, Result, Seqno, Timestamp};
+use pugdb_core::{Error, FileId, Key, KeySpan, KeyspaceId, Lsn, Result, Seqno, Timestamp};
 
 use crate::TreeOptions;
 use crate::frame::Section;
 use crate::log::LogState;
 use crate::table::TableMeta;
+use crate::tombstones::RangeTombstone;
 
 /// A table as the manifest knows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,6 +26,8 @@ pub struct TableEntry {
     pub bounds: (Key, Key),
     /// A part of it is damaged: it is read where it is whole, never compacted, never deleted.
     pub quarantined: bool,
+    /// When it was written, nothing was left in it of what range deletes up to here hide.
+    pub cleared: Seqno,
 }
 
 /// One change.
@@ -86,6 +89,17 @@ pub enum Edit {
         /// Up to and including this one.
         seqno: Seqno,
     },
+    /// Of the keyspace's range tombstones with seqnos behind `after`, up to `through`, these are left.
+    RangeTombstones {
+        /// Its number.
+        keyspace: KeyspaceId,
+        /// Those up to here stay as they are.
+        after: Seqno,
+        /// And those behind this one.
+        through: Seqno,
+        /// What is left.
+        left: Vec<RangeTombstone>,
+    },
     /// A table takes part in reads.
     AddTable {
         /// The table.
@@ -120,6 +134,7 @@ const QUARANTINE: u8 = 10;
 const NEXT_KEYSPACE: u8 = 11;
 const RENAME: u8 = 12;
 const OPTIONS: u8 = 13;
+const RANGE_TOMBSTONES: u8 = 14;
 
 const HAS_GLOBAL_SEQNO: u8 = 1;
 const IS_QUARANTINED: u8 = 2;
@@ -178,11 +193,24 @@ fn encode_one(edit: &Edit, head: &mut Vec<u8>, sections: &mut BTreeMap<KeyspaceI
         Edit::Drop { keyspace } => numbers(DROP, &[u64::from(keyspace.0)]),
         Edit::Truncate { keyspace, at } => numbers(TRUNCATE, &[u64::from(keyspace.0), at.0]),
         Edit::Flushed { keyspace, seqno } => numbers(FLUSHED, &[u64::from(keyspace.0), seqno.0]),
+        Edit::RangeTombstones { keyspace, after, through, left } => {
+            numbers(RANGE_TOMBSTONES, &[u64::from(keyspace.0), after.0, through.0, left.len() as u64]);
+            let section = sections.entry(*keyspace).or_default();
+            for RangeTombstone { span, seqno } in left {
+                put_varint(head, seqno.0);
+                head.push(u8::from(span.end.is_some()));
+                put_bytes(section, &span.start);
+                span.end.iter().for_each(|end| put_bytes(section, end));
+            }
+        }
         Edit::AddTable { table } => {
             let meta = &table.meta;
             let keyspace = u64::from(meta.keyspace.0);
             let (min, max) = (meta.min_seqno.0, meta.max_seqno.0);
-            numbers(ADD_TABLE, &[keyspace, table.run, meta.bytes, meta.entries, min, max, meta.deletes]);
+            numbers(
+                ADD_TABLE,
+                &[keyspace, table.run, meta.bytes, meta.entries, min, max, meta.deletes, table.cleared.0],
+            );
             let flags = table.global_seqno.map_or(0, |_| HAS_GLOBAL_SEQNO)
                 | if table.quarantined { IS_QUARANTINED } else { 0 };
             head.push(flags);
@@ -257,6 +285,7 @@ fn decode_one(head: &mut Reader<'_>, sections: &mut BTreeMap<KeyspaceId, Reader<
         DROP => Edit::Drop { keyspace: KeyspaceId(head.varint_u32()?) },
         TRUNCATE => Edit::Truncate { keyspace: KeyspaceId(head.varint_u32()?), at: Seqno(head.varint()?) },
         FLUSHED => Edit::Flushed { keyspace: KeyspaceId(head.varint_u32()?), seqno: Seqno(head.varint()?) },
+        RANGE_TOMBSTONES => decode_tombstones(head, sections)?,
         ADD_TABLE => Edit::AddTable { table: decode_table(head, sections)? },
         REMOVE_TABLE => {
             Edit::RemoveTable { keyspace: KeyspaceId(head.varint_u32()?), file: FileId(head.array()?) }
@@ -268,6 +297,31 @@ fn decode_one(head: &mut Reader<'_>, sections: &mut BTreeMap<KeyspaceId, Reader<
     })
 }
 
+fn decode_tombstones(
+    head: &mut Reader<'_>,
+    sections: &mut BTreeMap<KeyspaceId, Reader<'_>>,
+) -> Result<Edit> {
+    let keyspace = KeyspaceId(head.varint_u32()?);
+    let (after, through, count) = (Seqno(head.varint()?), Seqno(head.varint()?), head.varint()?);
+    let section = section(sections, keyspace)?;
+    let key = |bytes| Key::copy(bytes).map_err(|_| Error::corrupt("a range tombstone's end is no key"));
+    let mut left = Vec::new();
+    for _ in 0..count {
+        let (seqno, has_end) = (Seqno(head.varint()?), head.u8()?);
+        let start = key(section.bytes()?)?;
+        let end = match has_end {
+            0 => None,
+            1 => Some(key(section.bytes()?)?),
+            _ => return Err(Error::corrupt("a range tombstone has an end this version does not know")),
+        };
+        if seqno <= after || seqno > through || end.as_ref().is_some_and(|end| *end <= start) {
+            return Err(Error::corrupt("a range tombstone in the manifest hides nothing"));
+        }
+        left.push(RangeTombstone { span: KeySpan { start, end }, seqno });
+    }
+    Ok(Edit::RangeTombstones { keyspace, after, through, left })
+}
+
 fn decode_table(
     head: &mut Reader<'_>,
     sections: &mut BTreeMap<KeyspaceId, Reader<'_>>,
@@ -275,6 +329,7 @@ fn decode_table(
     let keyspace = KeyspaceId(head.varint_u32()?);
     let (run, bytes, entries) = (head.varint()?, head.varint()?, head.varint()?);
     let (min_seqno, max_seqno, deletes) = (Seqno(head.varint()?), Seqno(head.varint()?), head.varint()?);
+    let cleared = Seqno(head.varint()?);
     let flags = head.u8()?;
     let global_seqno = (flags & HAS_GLOBAL_SEQNO != 0).then(|| head.varint()).transpose()?.map(Seqno);
     let id = FileId(head.array()?);
@@ -282,7 +337,7 @@ fn decode_table(
     let mut key = || -> Result<Key> { Key::copy(section.bytes()?) };
     let (first, last, bounds) = (key()?, key()?, (key()?, key()?));
     let meta = TableMeta { id, keyspace, bytes, entries, deletes, first, last, min_seqno, max_seqno };
-    Ok(TableEntry { meta, run, global_seqno, bounds, quarantined: flags & IS_QUARANTINED != 0 })
+    Ok(TableEntry { meta, run, global_seqno, bounds, quarantined: flags & IS_QUARANTINED != 0, cleared })
 }
 
 fn name(sections: &mut BTreeMap<KeyspaceId, Reader<'_>>, keyspace: KeyspaceId) -> Result<String> {

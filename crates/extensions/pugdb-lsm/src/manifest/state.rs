@@ -9,6 +9,7 @@ use pugdb_core::{DatabaseId, Error, FileId, KeyspaceId, Result, Seqno, Timestamp
 use super::edit::{Edit, TableEntry};
 use crate::TreeOptions;
 use crate::log::LogState;
+use crate::tombstones::RangeTombstone;
 
 /// What the manifest knows of a keyspace.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,6 +28,8 @@ pub struct KeyspaceState {
     pub flushed: Seqno,
     /// Its truncations.
     pub floors: Floors,
+    /// What is left of its range deletes.
+    pub tombstones: Vec<RangeTombstone>,
     /// Its tables, in the order they were added.
     pub tables: Vec<TableEntry>,
 }
@@ -42,6 +45,7 @@ impl KeyspaceState {
             named: created,
             flushed: Seqno::ZERO,
             floors: Floors::default(),
+            tombstones: Vec::new(),
             tables: Vec::new(),
         }
     }
@@ -111,6 +115,13 @@ impl State {
                 let state = self.keyspace(*keyspace)?;
                 state.flushed = state.flushed.max(*seqno);
             }
+            Edit::RangeTombstones { keyspace, after, through, left } => {
+                let newest = left.iter().map(|tombstone| tombstone.seqno).max();
+                self.last_seqno = self.last_seqno.max(newest.unwrap_or_default());
+                let tombstones = &mut self.keyspace(*keyspace)?.tombstones;
+                tombstones.retain(|old| old.seqno <= *after || old.seqno > *through);
+                tombstones.extend(left.iter().cloned());
+            }
             Edit::AddTable { table } => {
                 self.last_seqno = self.last_seqno.max(table.meta.max_seqno);
                 self.keyspace(table.meta.keyspace)?.tables.push(table.clone());
@@ -150,6 +161,10 @@ impl State {
             }
             edits.extend(state.floors.cuts().iter().map(|&at| Edit::Truncate { keyspace, at }));
             edits.push(Edit::Flushed { keyspace, seqno: state.flushed });
+            if let Some(through) = state.tombstones.iter().map(|tombstone| tombstone.seqno).max() {
+                let left = state.tombstones.clone();
+                edits.push(Edit::RangeTombstones { keyspace, after: Seqno::ZERO, through, left });
+            }
             edits.extend(state.tables.iter().map(|table| Edit::AddTable { table: table.clone() }));
         }
         // Behind the creations, which count up too: a number that was used and dropped is not used again.

@@ -82,7 +82,8 @@ impl FlushJob {
         let horizon = store.snapshots.horizon();
         let version = tree.version();
         let is_bottom = version.runs.is_empty();
-        let retention = Retention::new(horizon, version.floors.at(horizon), store.expired(), is_bottom);
+        let floors = (horizon, version.floors.at(horizon));
+        let retention = Retention::new(floors, tree.cover(horizon), store.expired(), is_bottom);
         // Young, also where nothing lies beneath yet: it will soon be merged.
         let outputs = store.outputs(tree, Level::Upper, retention, Vec::new());
         Some(Task { tree: Arc::clone(tree), memtable, outputs, stage: Stage::Write { after: None } })
@@ -91,9 +92,11 @@ impl FlushJob {
     fn record(&self, task: Task) -> Result<()> {
         let Task { tree, memtable, outputs, .. } = task;
         let (keyspace, seqno): (_, Seqno) = (tree.id(), memtable.last());
-        let added = tree.live(outputs.tables(), tree.take_run_number());
+        let added = tree.live(&outputs, tree.take_run_number());
         let tables = TableChange { removed: Vec::new(), added };
         let mut edits = tables.edits(keyspace);
+        // Of its range deletes the tables hold nothing: with the log they would be gone.
+        edits.extend(tree.tombstones_edit(seqno));
         edits.push(Edit::Flushed { keyspace, seqno });
         let install = || tree.install_flush(&memtable, &tables);
         let change = Change { tree: &tree, edits, flushed: Some(&memtable), install: &install };

@@ -156,6 +156,8 @@ pub struct StoreStats {
     pub runs: usize,
     /// The bytes of each of them: a keyspace after the other, newest first.
     pub run_bytes: Vec<u64>,
+    /// What range deletes have left to be hidden, in pieces that do not overlap.
+    pub range_tombstones: usize,
     /// Entries in memtables.
     pub memtable_bytes: usize,
     /// Blocks in the cache.
@@ -193,7 +195,7 @@ impl Store {
         for (&id, state) in
             manifest.state().keyspaces.iter().filter(|(_, state)| state.engine == EngineKind::Lsm)
         {
-            trees.insert(id, Tree::open(&context, &cache, &graveyard, id, state)?);
+            trees.insert(id, Tree::open(&context, &cache, &graveyard, &snapshots, (id, state))?);
         }
         let runs_max = trees.values().map(|tree| tree.version().mergeable_runs()).max().unwrap_or(0);
         Ok(Arc::new(Self {
@@ -294,7 +296,8 @@ impl Store {
         let tree = match engine {
             EngineKind::Lsm => {
                 let state = KeyspaceState::empty(name, engine, at, options);
-                let tree = Tree::open(&self.context, &self.cache, &self.graveyard, id, &state)?;
+                let (cache, graveyard) = (&self.cache, &self.graveyard);
+                let tree = Tree::open(&self.context, cache, graveyard, &self.snapshots, (id, &state))?;
                 self.trees.write().insert(id, Arc::clone(&tree));
                 Some(tree)
             }
@@ -432,6 +435,11 @@ impl Store {
         } else if tree.wants_merge() {
             self.wake();
         }
+    }
+
+    /// A range delete is visible: whole tables may be of no use any more.
+    pub fn range_deleted(&self) {
+        self.wake();
     }
 
     /// Seals the largest memtable if nothing is waiting to be flushed.
@@ -699,6 +707,7 @@ impl Store {
             stats.runs += version.runs.len();
             let bytes = |run: &Run| run.tables.iter().map(|live| live.meta.bytes).sum::<u64>();
             stats.run_bytes.extend(version.runs.iter().map(bytes));
+            stats.range_tombstones += version.tombstones.count();
             for live in version.runs.iter().flat_map(|run| &run.tables) {
                 stats.tables += 1;
                 stats.table_bytes += live.meta.bytes;

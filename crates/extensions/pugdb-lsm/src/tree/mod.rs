@@ -19,11 +19,12 @@ use pugdb_core::engine::{
 };
 use pugdb_core::memory::Floors;
 use pugdb_core::seam::{AtHand, Wait};
-use pugdb_core::{Error, ErrorKind, FileId, Found, Key, KeyspaceId, Ops, Result, Seqno};
+use pugdb_core::snapshots::Snapshots;
+use pugdb_core::{Error, ErrorKind, FileId, Found, Key, KeyspaceId, Operation, Ops, Result, Seqno};
 
 pub(crate) use graveyard::Graveyard;
 pub(crate) use outputs::Outputs;
-pub(crate) use retention::Retention;
+pub(crate) use retention::{Cover, Retention};
 
 use crate::file::Context;
 use crate::manifest::{Edit, KeyspaceState, TableEntry};
@@ -32,10 +33,13 @@ use crate::options::{Level, TreeOptions};
 use crate::table::{
     self, Access, BlockCache, BlockRef, Bounds, KeyHash, Table, TableMeta, TableOptions, load_blocks,
 };
+use crate::tombstones::{RangeTombstone, Tombstones};
 
 /// One keyspace's entries.
 pub struct Tree {
     graveyard: Arc<Graveyard>,
+    /// Where somebody can look: of range tombstones, those that nobody can tell apart are one.
+    snapshots: Arc<Snapshots>,
     id: KeyspaceId,
     /// Set when the keyspace is dropped. Nothing is written for it any more; readers with older snapshots go on.
     dropped: AtomicBool,
@@ -59,9 +63,11 @@ pub struct Tree {
 pub(crate) struct Version {
     /// Newest first; the first one is being written.
     pub(crate) memtables: Vec<Arc<Memtable>>,
-    /// Newest first.
-    pub(crate) runs: Vec<Run>,
+    /// Newest first. Shared: a range delete makes a version of its own.
+    pub(crate) runs: Arc<Vec<Run>>,
     pub(crate) floors: Floors,
+    /// Of operations in the memtables too.
+    pub(crate) tombstones: Tombstones,
     /// Everything up to here is in the runs.
     pub(crate) flushed: Seqno,
 }
@@ -77,6 +83,12 @@ pub(crate) struct Run {
 pub(crate) struct LiveTable {
     pub(crate) meta: TableMeta,
     bounds: Bounds,
+    /// No entry of it is older.
+    oldest: Seqno,
+    /// No entry of it is newer.
+    newest: Seqno,
+    /// Nothing is left in it of what range deletes up to here hide.
+    cleared: Seqno,
     /// A table that cannot be opened keeps its place: a read within its bounds is an error, never the older version
     /// beneath.
     table: Result<Arc<Table>>,
@@ -112,18 +124,30 @@ impl LiveTable {
             opened => Ok(opened?),
         };
         let quarantined = AtomicBool::new(entry.quarantined || table.is_err());
-        let file = TableFile::new(graveyard, entry.meta.id);
-        Ok(Arc::new(Self { meta: entry.meta.clone(), bounds, quarantined, table, file }))
+        Ok(Arc::new(Self {
+            meta: entry.meta.clone(),
+            bounds,
+            oldest: entry.global_seqno.unwrap_or(entry.meta.min_seqno),
+            newest: entry.global_seqno.unwrap_or(entry.meta.max_seqno),
+            cleared: entry.cleared,
+            quarantined,
+            table,
+            file: TableFile::new(graveyard, entry.meta.id),
+        }))
     }
 
     /// A table that was written just now.
-    fn new(graveyard: &Arc<Graveyard>, table: &Arc<Table>) -> Arc<Self> {
+    fn new(graveyard: &Arc<Graveyard>, table: &Arc<Table>, cleared: Seqno) -> Arc<Self> {
+        let meta = table.meta();
         Arc::new(Self {
-            meta: table.meta().clone(),
+            meta: meta.clone(),
             bounds: table.bounds().clone(),
+            oldest: meta.min_seqno,
+            newest: meta.max_seqno,
+            cleared,
             quarantined: AtomicBool::new(false),
             table: Ok(Arc::clone(table)),
-            file: TableFile::new(graveyard, table.meta().id),
+            file: TableFile::new(graveyard, meta.id),
         })
     }
 
@@ -134,6 +158,9 @@ impl LiveTable {
             meta: self.meta.clone(),
             table: self.table.as_ref().map(|table| table.within(bounds.clone())).map_err(Clone::clone),
             bounds,
+            oldest: self.oldest,
+            newest: self.newest,
+            cleared: self.cleared,
             quarantined: AtomicBool::new(self.quarantined.load(Ordering::Acquire)),
             file: Arc::clone(&self.file),
         })
@@ -147,7 +174,33 @@ impl LiveTable {
             global_seqno: self.table.as_ref().ok().and_then(|table| table.global_seqno()),
             bounds: (self.bounds.first.clone(), self.bounds.last.clone()),
             quarantined: self.quarantined.load(Ordering::Acquire),
+            cleared: self.cleared,
         }
+    }
+
+    /// False when nothing in it is hidden by a range tombstone of this seqno, or was when it was written.
+    fn may_hold_hidden(&self, tombstone: Seqno) -> bool {
+        self.oldest < tombstone && self.cleared < tombstone
+    }
+
+    /// True when readers at `at` see nothing of it.
+    pub(crate) fn is_covered(&self, tombstones: &Tombstones, at: Seqno) -> bool {
+        tombstones.cover(&self.bounds.first, &self.bounds.last, self.newest, at)
+    }
+
+    /// About how many bytes of the file would go if it were written anew, for what range deletes hide at `at`, and how many
+    /// stretches of keys that are.
+    pub(crate) fn covered_bytes(&self, tombstones: &Tombstones, at: Seqno) -> (u64, u64) {
+        let Ok(table) = &self.table else { return (0, 0) };
+        if tombstones.is_empty() || at <= self.cleared {
+            return (0, 0);
+        }
+        let hidden = tombstones
+            .stretches(&self.bounds.first, &self.bounds.last, at)
+            .filter(|stretch| self.may_hold_hidden(stretch.floor));
+        hidden.fold((0, 0), |(bytes, stretches), stretch| {
+            (bytes + table.bytes_between(&stretch.start, stretch.end.as_deref()), stretches + 1)
+        })
     }
 
     pub(crate) fn id(&self) -> FileId {
@@ -194,6 +247,14 @@ impl Run {
         self.tables.iter().any(|live| live.quarantined.load(Ordering::Acquire))
     }
 
+    /// False when no table of it has what this range tombstone hides.
+    fn may_hold_hidden(&self, tombstone: &RangeTombstone) -> bool {
+        let span = &tombstone.span;
+        let start = self.tables.partition_point(|live| live.bounds.last < span.start);
+        let is_in = |live: &&Arc<LiveTable>| span.end.as_ref().is_none_or(|end| live.bounds.first < *end);
+        self.tables[start..].iter().take_while(is_in).any(|live| live.may_hold_hidden(tombstone.seqno))
+    }
+
     /// The tables that can hold keys of a range.
     fn overlapping(&self, range: &KeyRange) -> std::ops::Range<usize> {
         let is_before = |live: &Arc<LiveTable>| range.starts_after(&live.bounds.last);
@@ -202,10 +263,10 @@ impl Run {
         start..start + rest.partition_point(|live| !range.ends_before(&live.bounds.first))
     }
 
-    /// The one table that can hold `key`.
-    fn table_for(&self, key: &[u8]) -> Result<Option<&Arc<Table>>> {
+    /// The one table that can hold a version of `key` above `floor`.
+    fn table_for(&self, key: &[u8], floor: Seqno) -> Result<Option<&Arc<Table>>> {
         let index = self.tables.partition_point(|live| *live.bounds.last < *key);
-        let live = self.tables.get(index).filter(|live| live.bounds.contains(key));
+        let live = self.tables.get(index).filter(|live| live.bounds.contains(key) && live.newest > floor);
         live.map(|live| live.table()).transpose()
     }
 }
@@ -221,8 +282,8 @@ impl Tree {
         context: &Context,
         cache: &Arc<BlockCache>,
         graveyard: &Arc<Graveyard>,
-        id: KeyspaceId,
-        state: &KeyspaceState,
+        snapshots: &Arc<Snapshots>,
+        (id, state): (KeyspaceId, &KeyspaceState),
     ) -> Result<Arc<Self>> {
         let open = |entry: &TableEntry| Ok((entry.run, LiveTable::open(context, cache, graveyard, entry)?));
         let added = state.tables.iter().map(open).collect::<Result<_>>()?;
@@ -233,12 +294,14 @@ impl Tree {
         let next_run = runs.first().map_or(1, |run| run.number + 1);
         let version = Version {
             memtables: vec![Arc::new(Memtable::new(memtable_seed))],
-            runs,
+            runs: Arc::new(runs),
             floors: state.floors.clone(),
+            tombstones: Tombstones::of(state.tombstones.iter().cloned(), &snapshots.read_points()),
             flushed: state.flushed,
         };
         Ok(Arc::new(Self {
             graveyard: Arc::clone(graveyard),
+            snapshots: Arc::clone(snapshots),
             id,
             dropped: AtomicBool::new(false),
             memtable_seed,
@@ -291,7 +354,12 @@ impl Tree {
         {
             let Ok(table) = live.table() else { continue };
             let (shown, whole) = table.shown_part();
-            let part = |count: u64| count.saturating_mul(shown) / whole.max(1);
+            let (hidden, _) = live.covered_bytes(&version.tombstones, Seqno::MAX);
+            let (data, hidden) = (u128::from(table.data_bytes()), u128::from(hidden.min(table.data_bytes())));
+            let part = |count: u64| {
+                let shown = u128::from(count) * u128::from(shown) / u128::from(whole.max(1));
+                u64::try_from(shown * (data - hidden) / data.max(1)).unwrap_or(u64::MAX)
+            };
             puts += part(table.keys().saturating_sub(live.meta.deletes));
             deletes += part(live.meta.deletes);
             expiring += part(table.expiries().map_or(0, |expiries| expiries.entries));
@@ -366,6 +434,52 @@ impl Tree {
         });
     }
 
+    /// Range deletes hide from here on what their keys had before, as soon as they are visible.
+    fn delete_ranges<'o>(&self, ops: impl Iterator<Item = (Seqno, Operation<'o>)>) {
+        let new = ops.filter_map(|(seqno, op)| match op {
+            Operation::Entry(_) => None,
+            Operation::DeleteRange(span) => Some(RangeTombstone { span: span.to_span(), seqno }),
+        });
+        let new: Vec<RangeTombstone> = new.collect();
+        if !new.is_empty() {
+            let points = || self.snapshots.read_points();
+            self.install(|version| Version {
+                tombstones: version.tombstones.with(new.into_iter(), &points()),
+                ..version.clone()
+            });
+        }
+    }
+
+    /// What range deletes hide from every reader, now and later, as far as this tree has heard of them: during a replay
+    /// others may follow that are older than what is visible.
+    pub(crate) fn cover(&self, horizon: Seqno) -> Cover {
+        // In this order: what was applied before is in the version behind it.
+        let through = self.applied().min(horizon);
+        Cover::new(self.version().tombstones.clone(), through)
+    }
+
+    /// What the manifest is told when the oldest memtable, which ends at `through`, is in tables: its range deletes.
+    pub(crate) fn tombstones_edit(&self, through: Seqno) -> Option<Edit> {
+        let version = self.version();
+        let after = version.flushed;
+        let is_in = |tombstone: &RangeTombstone| tombstone.seqno > after && tombstone.seqno <= through;
+        let left: Vec<RangeTombstone> = version.tombstones.iter().filter(is_in).collect();
+        let has_any = !left.is_empty();
+        let edit = Edit::RangeTombstones { keyspace: self.id, after, through, left };
+        has_any.then_some(edit)
+    }
+
+    /// Of the range tombstones up to `through` these are left.
+    pub(crate) fn install_tombstones(&self, left: &[RangeTombstone], through: Seqno) {
+        self.install(|version| {
+            let newer = version.tombstones.iter().filter(|tombstone| tombstone.seqno > through);
+            // Behind the version: what of it is not visible yet is one commit, between whose parts nobody reads.
+            let points = self.snapshots.read_points();
+            let tombstones = Tombstones::of(left.iter().cloned().chain(newer), &points);
+            Version { tombstones, ..version.clone() }
+        });
+    }
+
     /// Whether the background has something to merge in the active memtable.
     pub(crate) fn wants_merge(&self) -> bool {
         self.wants_merge.load(Ordering::Acquire)
@@ -392,7 +506,7 @@ impl Tree {
 
     /// All files go with their last reader. The manifest names none of them any more.
     pub(crate) fn doom_all(&self) {
-        for run in &self.version().runs {
+        for run in self.version().runs.iter() {
             for live in &run.tables {
                 live.file.doomed.store(true, Ordering::Release);
             }
@@ -404,8 +518,9 @@ impl Tree {
     }
 
     /// Tables that are about to take part in reads, in the run with this number.
-    pub(crate) fn live(&self, tables: &[Arc<Table>], run: u64) -> Vec<(u64, Arc<LiveTable>)> {
-        tables.iter().map(|table| (run, LiveTable::new(&self.graveyard, table))).collect()
+    pub(crate) fn live(&self, outputs: &Outputs, run: u64) -> Vec<(u64, Arc<LiveTable>)> {
+        let live = |table| (run, LiveTable::new(&self.graveyard, table, outputs.cleared()));
+        outputs.tables().iter().map(live).collect()
     }
 
     /// The oldest memtable is in these tables now.
@@ -417,15 +532,18 @@ impl Tree {
                 .filter(|kept| !Arc::ptr_eq(kept, memtable))
                 .cloned()
                 .collect(),
-            runs: change.applied_to(&version.runs),
+            runs: Arc::new(change.applied_to(&version.runs)),
             flushed: version.flushed.max(memtable.last()),
-            floors: version.floors.clone(),
+            ..version.clone()
         });
     }
 
     /// These tables take the place of those now. Files that no table shows any more go with their last reader.
     pub(crate) fn install_tables(&self, change: &TableChange) {
-        self.install(|version| Version { runs: change.applied_to(&version.runs), ..version.clone() });
+        self.install(|version| Version {
+            runs: Arc::new(change.applied_to(&version.runs)),
+            ..version.clone()
+        });
         for gone in &change.removed {
             if !change.added.iter().any(|(_, live)| live.id() == gone.id()) {
                 gone.file.doomed.store(true, Ordering::Release);
@@ -482,8 +600,9 @@ impl Clone for Version {
     fn clone(&self) -> Self {
         Self {
             memtables: self.memtables.clone(),
-            runs: self.runs.clone(),
+            runs: Arc::clone(&self.runs),
             floors: self.floors.clone(),
+            tombstones: self.tombstones.clone(),
             flushed: self.flushed,
         }
     }
@@ -500,6 +619,9 @@ impl Engine for Tree {
         let active = Arc::clone(&self.glance().memtables[0]);
         if active.insert(ops.behind(newest, first)) {
             self.wants_merge.store(true, Ordering::Release);
+        }
+        if ops.has_ranges() {
+            self.delete_ranges(ops.behind(newest, first));
         }
         *applied = newest.max(ops.last(first));
         Ok(())
@@ -541,6 +663,7 @@ impl Engine for Tree {
 struct Descent {
     /// Its place in the list.
     number: usize,
+    floor: Seqno,
     hash: KeyHash,
     /// The run to look at next.
     run: usize,
@@ -565,6 +688,17 @@ impl Tree {
 }
 
 impl Version {
+    /// The range tombstones up to what is in tables, and of them those that still hide something, or may: what a table holds
+    /// of it was written before. `horizon` is where the oldest reader looks.
+    pub(crate) fn flushed_tombstones(&self, horizon: Seqno) -> (usize, Vec<RangeTombstone>) {
+        let flushed: Vec<RangeTombstone> =
+            self.tombstones.iter().filter(|tombstone| tombstone.seqno <= self.flushed).collect();
+        let is_needed = |tombstone: &RangeTombstone| {
+            tombstone.seqno > horizon || self.runs.iter().any(|run| run.may_hold_hidden(tombstone))
+        };
+        (flushed.len(), flushed.into_iter().filter(is_needed).collect())
+    }
+
     /// How many runs compaction can still bring down: those in quarantine are not for writers to wait for.
     pub(crate) fn mergeable_runs(&self) -> usize {
         self.runs.iter().filter(|run| !run.is_quarantined()).count()
@@ -574,22 +708,39 @@ impl Version {
         self.look(key, point, Wait::Always)?.waited()
     }
 
-    /// What a reader sees of a key.
+    /// The newest version of a key that a reader at `seqno` must not see.
+    #[inline]
+    fn floor(&self, key: &[u8], seqno: Seqno) -> Seqno {
+        let floor = self.floors.at(seqno);
+        if self.tombstones.is_empty() { floor } else { floor.max(self.tombstones.floor(key, seqno)) }
+    }
+
+    /// What a reader sees of a key. What lies at or below its floor need not be looked for.
     fn look(&self, key: &[u8], point: ReadPoint, wait: Wait) -> Result<AtHand<Option<Found>>> {
+        let floor = self.floor(key, point.seqno);
         let found = self.look_in_memory(key, point.seqno);
-        let looked =
-            if found.is_some() { AtHand::Yes(found) } else { self.look_in_runs(key, point.seqno, wait)? };
-        Ok(looked.map(|found| found.filter(|found| self.shows(found, point))))
+        let looked = if found.is_some() {
+            AtHand::Yes(found)
+        } else {
+            self.look_in_runs(key, point.seqno, floor, wait)?
+        };
+        Ok(looked.map(|found| found.filter(|found| shows(found, floor, point))))
     }
 
     fn look_in_memory(&self, key: &[u8], seqno: Seqno) -> Option<Found> {
         self.memtables.iter().find_map(|memtable| memtable.get(key, seqno))
     }
 
-    fn look_in_runs(&self, key: &[u8], seqno: Seqno, wait: Wait) -> Result<AtHand<Option<Found>>> {
+    fn look_in_runs(
+        &self,
+        key: &[u8],
+        seqno: Seqno,
+        floor: Seqno,
+        wait: Wait,
+    ) -> Result<AtHand<Option<Found>>> {
         let hash = KeyHash::of(key);
-        for run in &self.runs {
-            let Some(table) = run.table_for(key)? else { continue };
+        for run in self.runs.iter() {
+            let Some(table) = run.table_for(key, floor)? else { continue };
             let looked = table.look(key, hash, seqno, wait)?;
             if looked != AtHand::Yes(None) {
                 return Ok(looked);
@@ -604,7 +755,10 @@ impl Version {
         let mut found: Vec<_> = keys.iter().map(|key| self.look_in_memory(key, point.seqno)).collect();
         let mut descents: Vec<Descent> = (0..keys.len())
             .filter(|&number| found[number].is_none())
-            .map(|number| Descent { number, hash: KeyHash::of(keys[number]), run: 0 })
+            .map(|number| {
+                let key = keys[number];
+                Descent { number, floor: self.floor(key, point.seqno), hash: KeyHash::of(key), run: 0 }
+            })
             .collect();
         while !descents.is_empty() {
             let mut wanted: Vec<(Descent, BlockRef)> = Vec::new();
@@ -622,7 +776,10 @@ impl Version {
                 }
             }
         }
-        Ok(found.into_iter().map(|found| found.filter(|found| self.shows(found, point))).collect())
+        let shown = keys.iter().zip(found).map(|(key, found)| {
+            found.filter(|found| shows(found, self.floor(key, point.seqno), point))
+        });
+        Ok(shown.collect())
     }
 
     /// Goes on until the key is found, in no run, or needs a block that is not in memory.
@@ -636,7 +793,7 @@ impl Version {
         let key = keys[descent.number];
         while let Some(run) = self.runs.get(descent.run) {
             descent.run += 1;
-            let table = run.table_for(key)?;
+            let table = run.table_for(key, descent.floor)?;
             let Some(block) = table.and_then(|table| table.plan_get(key, descent.hash, seqno)) else {
                 continue;
             };
@@ -648,9 +805,9 @@ impl Version {
         }
         Ok(None)
     }
+}
 
-    /// The last step of a read: the newest version counts when it is neither deleted, expired nor truncated away.
-    fn shows(&self, found: &Found, point: ReadPoint) -> bool {
-        found.entry.is_live(point.now) && found.seqno > self.floors.at(point.seqno)
-    }
+/// The last step of a read: the newest version counts when it is neither deleted nor expired, nor at or below the floor.
+fn shows(found: &Found, floor: Seqno, point: ReadPoint) -> bool {
+    found.entry.is_live(point.now) && found.seqno > floor
 }

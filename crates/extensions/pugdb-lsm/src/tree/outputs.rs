@@ -65,7 +65,7 @@ impl Outputs {
             last.clear();
             last.extend_from_slice(op.key);
             self.is_begun = false;
-            self.retention.begin_key();
+            self.retention.begin_key(op.key);
         }
         let op = match self.retention.fate(seqno, op) {
             Fate::Kept => *op,
@@ -140,6 +140,11 @@ impl Outputs {
     /// The tables that were [checked](Self::check).
     pub(crate) fn tables(&self) -> &[Arc<Table>] {
         &self.checked
+    }
+
+    /// Up to which range delete nothing is left in them of what those hide.
+    pub(crate) fn cleared(&self) -> Seqno {
+        self.retention.cleared()
     }
 
     /// The manifest names the tables now: they stay.

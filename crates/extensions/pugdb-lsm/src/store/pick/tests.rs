@@ -14,6 +14,8 @@ fn key(name: &str) -> Key {
 
 fn table(bytes: u64, first: &str, last: &str) -> TableView {
     TableView {
+        is_covered: false,
+        covered: (0, 0),
         bytes,
         entries: bytes,
         deletes: 0,
