@@ -6,7 +6,7 @@ use std::io;
 use pugdb_sim::check;
 use pugdb_tests::crash::Dress;
 use pugdb_tests::crash_scripts::{
-    FLUSH_BEFORE_SYNC, LOG_ONLY, TABLES, cut_at_calls, cut_recovery, fail_each_call, random_script,
+    FLUSH_BEFORE_SYNC, LOG_ONLY, RANGES, TABLES, cut_at_calls, cut_recovery, fail_each_call, random_script,
 };
 
 const TARGET: &str = "-p pugdb-tests --test crash";
@@ -33,6 +33,13 @@ fn tables_cut_at_every_call_leave_a_prefix() {
 }
 
 #[test]
+fn range_deletes_cut_at_every_call_leave_a_prefix() {
+    check(TARGET, "range_deletes_cut_at_every_call_leave_a_prefix", 17..19, |seed| {
+        cut_at_calls(seed, RANGES, if seed == 17 { Dress::Plain } else { Dress::Sealed }, 1, &|_| {});
+    });
+}
+
+#[test]
 fn tables_do_not_outlive_the_log_before_them() {
     check(TARGET, "tables_do_not_outlive_the_log_before_them", 13..17, |seed| {
         cut_at_calls(seed, FLUSH_BEFORE_SYNC, Dress::Plain, 1, &|_| {});
@@ -51,6 +58,7 @@ fn a_recovery_that_is_cut_leaves_a_prefix() {
     check(TARGET, "a_recovery_that_is_cut_leaves_a_prefix", 20..22, |seed| {
         cut_recovery(seed, LOG_ONLY, Dress::Plain, 11);
         cut_recovery(seed, TABLES, Dress::Plain, 43);
+        cut_recovery(seed, RANGES, Dress::Plain, 43);
     });
 }
 
@@ -60,6 +68,7 @@ fn a_call_that_fails_gives_an_error_or_the_right_answer() {
         for kind in [io::ErrorKind::Other, io::ErrorKind::StorageFull] {
             fail_each_call(seed, LOG_ONLY, Dress::Plain, kind, 1);
             fail_each_call(seed, TABLES, Dress::Plain, kind, 1);
+            fail_each_call(seed, RANGES, Dress::Plain, kind, 1);
         }
     });
 }

@@ -30,6 +30,7 @@ fn walk(name: &str, setup: Setup, seeds: std::ops::Range<u64>, check: impl Fn(&T
 
 /// On disk, things went through tables and came back from the log.
 fn went_to_disk(tally: &Tally) {
+    assert!(tally.ranges > 50, "{tally:?}");
     assert!(tally.flushes > 100 && tally.compactions > 20 && tally.replayed > 1000, "{tally:?}");
 }
 
