@@ -57,8 +57,6 @@ struct RunScan {
     current: Option<TableScan>,
     /// No entry of the table at hand is newer.
     newest: Seqno,
-    /// What is left to be looked at.
-    range: Arc<KeyRange>,
 }
 
 /// A scan of one source, whose entries are looked at where they lie.
@@ -123,13 +121,7 @@ impl TreeCursor {
         for (run, tables) in version.runs.iter().enumerate() {
             let left = tables.overlapping(&range);
             if !left.is_empty() {
-                sources.push(Source::Run(RunScan {
-                    run,
-                    left,
-                    current: None,
-                    newest: Seqno::ZERO,
-                    range: Arc::clone(&range),
-                }));
+                sources.push(Source::Run(RunScan { run, left, current: None, newest: Seqno::ZERO }));
             }
         }
         let floor = version.floors.at(point.seqno);
@@ -205,7 +197,7 @@ impl TreeCursor {
                 let Source::Run(run) = source else { continue };
                 if run.current.as_ref().is_none_or(|scan| !scan.is_ready()) {
                     let before = refs.len();
-                    refs.extend(run.prepare(&self.version, self.view)?);
+                    refs.extend(run.prepare(&self.version, &self.range, self.view)?);
                     if refs.len() > before {
                         refs.extend(run.current.iter().flat_map(TableScan::needs_ahead));
                         needs.push((number, refs.len() - before));
@@ -323,7 +315,7 @@ impl View {
 
 impl RunScan {
     /// Moves on until an entry can be seen. Returns the block without which it cannot.
-    fn prepare(&mut self, version: &Version, view: View) -> Result<Option<BlockRef>> {
+    fn prepare(&mut self, version: &Version, range: &Arc<KeyRange>, view: View) -> Result<Option<BlockRef>> {
         loop {
             if let Some(scan) = &mut self.current {
                 scan.supply_cached();
@@ -345,7 +337,7 @@ impl RunScan {
             };
             if !live.is_covered(&version.tombstones, view.seqno) {
                 self.newest = live.newest;
-                self.current = Some(live.table()?.scan(&self.range, view.direction, view.seqno));
+                self.current = Some(live.table()?.scan(range, view.direction, view.seqno));
             }
         }
     }
@@ -378,8 +370,8 @@ impl Source {
         }
     }
 
-    /// Goes on at an edge, wherever it is now: forward with the key there, in reverse with the one before. Without an edge it
-    /// is over.
+    /// Goes on at an edge, wherever it is now: forward with the key there, in reverse with the one before. Without an edge
+    /// there is nothing more in the memtable, or in the table at hand: others of the run may be newer.
     fn restart(&mut self, range: &KeyRange, edge: Option<Key>, view: View) {
         let rest = edge.map(|edge| match view.direction {
             Direction::Forward => KeyRange { start: Bound::Included(edge.to_vec()), end: range.end.clone() },
@@ -387,11 +379,10 @@ impl Source {
         });
         match (self, rest) {
             (Self::Memtable(scan), rest) => scan.restart(rest.as_ref(), view.direction),
-            (Self::Run(run), Some(rest)) => {
-                run.range = Arc::new(rest);
-                run.current.iter_mut().for_each(|scan| scan.restart(&run.range, view.seqno));
+            (Self::Run(RunScan { current: Some(scan), .. }), Some(rest)) => {
+                scan.restart(&Arc::new(rest), view.seqno);
             }
-            (Self::Run(run), None) => (run.left, run.current) = (0..0, None),
+            (Self::Run(run), _) => run.current = None,
         }
     }
 }
