@@ -351,3 +351,72 @@ fn section<'a, 'b>(
 ) -> Result<&'a mut Reader<'b>> {
     sections.get_mut(&keyspace).ok_or_else(|| Error::corrupt("a manifest record lacks a keyspace's section"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pugdb_core::engine::KeyRange;
+
+    const KEYSPACE: KeyspaceId = KeyspaceId(3);
+
+    fn tombstone(range: KeyRange, seqno: u64) -> RangeTombstone {
+        RangeTombstone { span: KeySpan::of(&range).unwrap(), seqno: Seqno(seqno) }
+    }
+
+    fn edits() -> Vec<Edit> {
+        let left = vec![
+            tombstone(KeyRange::from(b"a"..b"b"), 7),
+            tombstone(KeyRange::from(b"b"..), 300),
+            tombstone(KeyRange::all(), 8),
+        ];
+        let (after, through) = (Seqno(6), Seqno(300));
+        vec![
+            Edit::RangeTombstones { keyspace: KEYSPACE, after, through, left },
+            Edit::RangeTombstones { keyspace: KEYSPACE, after: Seqno(0), through, left: Vec::new() },
+        ]
+    }
+
+    fn encoded(edits: &[Edit]) -> (Vec<u8>, Vec<(KeyspaceId, Vec<u8>)>) {
+        let (head, sections) = encode(edits);
+        (head, sections.into_iter().collect())
+    }
+
+    #[test]
+    fn range_tombstones_are_read_again_and_every_cut_of_them_is_an_error() {
+        let (head, sections) = encoded(&edits());
+        assert_eq!(decode(&head, &sections).unwrap(), edits());
+        for end in 0..head.len() {
+            assert!(decode(&head[..end], &sections).is_err());
+        }
+        for end in 0..sections[0].1.len() {
+            assert!(decode(&head, &[(KEYSPACE, sections[0].1[..end].to_vec())]).is_err());
+        }
+    }
+
+    #[test]
+    fn every_other_byte_gives_other_tombstones_or_an_error_and_never_a_panic() {
+        let (head, sections) = encoded(&edits());
+        for at in 0..head.len() {
+            for byte in 0..=u8::MAX {
+                let mut other = head.clone();
+                other[at] = byte;
+                assert!(byte == head[at] || decode(&other, &sections).ok() != Some(edits()));
+            }
+        }
+    }
+
+    #[test]
+    fn tombstones_that_hide_nothing_are_corrupt() {
+        let wrong = [
+            tombstone(KeyRange::from(b"a"..b"b"), 6),
+            tombstone(KeyRange::from(b"a"..b"b"), 301),
+            RangeTombstone { span: KeySpan { start: Key::copy(b"b").unwrap(), end: Key::copy(b"b").ok() }, seqno: Seqno(7) },
+        ];
+        for tombstone in wrong {
+            let (after, through) = (Seqno(6), Seqno(300));
+            let edit = Edit::RangeTombstones { keyspace: KEYSPACE, after, through, left: vec![tombstone] };
+            let (head, sections) = encoded(&[edit]);
+            assert_eq!(decode(&head, &sections).unwrap_err().kind(), pugdb_core::ErrorKind::Corrupt);
+        }
+    }
+}

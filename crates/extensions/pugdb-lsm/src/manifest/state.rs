@@ -172,3 +172,44 @@ impl State {
         edits
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pugdb_core::KeySpan;
+    use pugdb_core::engine::KeyRange;
+
+    #[test]
+    fn range_tombstones_replace_those_of_their_window_and_are_in_the_snapshot() {
+        let keyspace = KeyspaceId(1);
+        let one = |seqno: u64| RangeTombstone { span: KeySpan::of(&KeyRange::all()).unwrap(), seqno: Seqno(seqno) };
+        let edit = |after, through, left: &[u64]| Edit::RangeTombstones {
+            keyspace,
+            after: Seqno(after),
+            through: Seqno(through),
+            left: left.iter().copied().map(one).collect(),
+        };
+        let mut state = State::new(DatabaseId([1; 16]));
+        let (name, engine, options) = ("a".to_owned(), EngineKind::Lsm, TreeOptions::default());
+        state.apply(&Edit::Create { keyspace, name, engine, at: Seqno(1), options }).unwrap();
+        let seqnos = |state: &State| {
+            let mut seqnos: Vec<u64> = state.keyspaces[&keyspace].tombstones.iter().map(|one| one.seqno.0).collect();
+            seqnos.sort_unstable();
+            seqnos
+        };
+        for (change, left) in [
+            (edit(1, 9, &[3, 5, 9]), &[3, 5, 9][..]),
+            // A flush that is recorded a second time, the next one, and what compaction has done away with.
+            (edit(1, 9, &[3, 5, 9]), &[3, 5, 9]),
+            (edit(9, 20, &[12]), &[3, 5, 9, 12]),
+            (edit(0, 9, &[5]), &[5, 12]),
+        ] {
+            state.apply(&change).unwrap();
+            assert_eq!(seqnos(&state), left);
+        }
+        assert_eq!(state.last_seqno, Seqno(12), "no operation may come below a range delete again");
+        let mut again = State::new(DatabaseId([1; 16]));
+        state.snapshot().iter().for_each(|edit| again.apply(edit).unwrap());
+        assert_eq!(again, state);
+    }
+}
