@@ -8,7 +8,6 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
 use pugdb_core::coding::{Reader, put_bytes, put_varint};
 use pugdb_core::env::File;
