@@ -223,8 +223,11 @@ fn a_damaged_table_that_is_wholly_hidden_is_in_nobodys_way() {
     let db = open(&world);
     let users = users(&db);
     fill(&db, &users, 0..100);
-    let (table, length) =
-        world.files().into_iter().find(|(path, _)| path.extension().is_some_and(|end| end == "table")).expect("it was flushed");
+    let (table, length) = world
+        .files()
+        .into_iter()
+        .find(|(path, _)| path.extension().is_some_and(|end| end == "table"))
+        .expect("it was flushed");
     drop((users, db));
     // Its properties: it cannot be opened.
     world.flip_bit(&table, length - 100, 3).expect("the file is there");

@@ -235,12 +235,7 @@ impl WriteBatch {
         self.push(keyspace, &Operation::Entry(*op), |ops| ops.push(op));
     }
 
-    fn push(
-        &mut self,
-        keyspace: &Keyspace,
-        op: &Operation<'_>,
-        push: impl FnOnce(&mut Ops) -> Result<()>,
-    ) {
+    fn push(&mut self, keyspace: &Keyspace, op: &Operation<'_>, push: impl FnOnce(&mut Ops) -> Result<()>) {
         if !self.owns(keyspace) {
             return;
         }

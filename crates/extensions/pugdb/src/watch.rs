@@ -130,7 +130,9 @@ impl Watches {
             let Some(keys) = by_key.get(&part.space.id) else { continue };
             for op in part.ops.iter() {
                 match op {
-                    Operation::Entry(op) => keys.get(op.key).into_iter().for_each(|watches| break_all(watches)),
+                    Operation::Entry(op) => {
+                        keys.get(op.key).into_iter().for_each(|watches| break_all(watches))
+                    }
                     Operation::DeleteRange(span) => {
                         let range = span.range();
                         let watched = keys.range::<[u8], _>(range.bounds());

@@ -133,7 +133,11 @@ mod tests {
         for key in probes() {
             let mut too_long = key.clone();
             too_long.resize(KEY_BYTES_MAX + 2, 0xff);
-            ends.extend([key, too_long].into_iter().flat_map(|key| [Bound::Included(key.clone()), Bound::Excluded(key)]));
+            ends.extend(
+                [key, too_long]
+                    .into_iter()
+                    .flat_map(|key| [Bound::Included(key.clone()), Bound::Excluded(key)]),
+            );
         }
         for start in &ends {
             for end in &ends {

@@ -297,10 +297,7 @@ fn decode_one(head: &mut Reader<'_>, sections: &mut BTreeMap<KeyspaceId, Reader<
     })
 }
 
-fn decode_tombstones(
-    head: &mut Reader<'_>,
-    sections: &mut BTreeMap<KeyspaceId, Reader<'_>>,
-) -> Result<Edit> {
+fn decode_tombstones(head: &mut Reader<'_>, sections: &mut BTreeMap<KeyspaceId, Reader<'_>>) -> Result<Edit> {
     let keyspace = KeyspaceId(head.varint_u32()?);
     let (after, through, count) = (Seqno(head.varint()?), Seqno(head.varint()?), head.varint()?);
     let section = section(sections, keyspace)?;
@@ -410,7 +407,10 @@ mod tests {
         let wrong = [
             tombstone(KeyRange::from(b"a"..b"b"), 6),
             tombstone(KeyRange::from(b"a"..b"b"), 301),
-            RangeTombstone { span: KeySpan { start: Key::copy(b"b").unwrap(), end: Key::copy(b"b").ok() }, seqno: Seqno(7) },
+            RangeTombstone {
+                span: KeySpan { start: Key::copy(b"b").unwrap(), end: Key::copy(b"b").ok() },
+                seqno: Seqno(7),
+            },
         ];
         for tombstone in wrong {
             let (after, through) = (Seqno(6), Seqno(300));

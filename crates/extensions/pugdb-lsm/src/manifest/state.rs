@@ -182,7 +182,8 @@ mod tests {
     #[test]
     fn range_tombstones_replace_those_of_their_window_and_are_in_the_snapshot() {
         let keyspace = KeyspaceId(1);
-        let one = |seqno: u64| RangeTombstone { span: KeySpan::of(&KeyRange::all()).unwrap(), seqno: Seqno(seqno) };
+        let one =
+            |seqno: u64| RangeTombstone { span: KeySpan::of(&KeyRange::all()).unwrap(), seqno: Seqno(seqno) };
         let edit = |after, through, left: &[u64]| Edit::RangeTombstones {
             keyspace,
             after: Seqno(after),
@@ -193,7 +194,8 @@ mod tests {
         let (name, engine, options) = ("a".to_owned(), EngineKind::Lsm, TreeOptions::default());
         state.apply(&Edit::Create { keyspace, name, engine, at: Seqno(1), options }).unwrap();
         let seqnos = |state: &State| {
-            let mut seqnos: Vec<u64> = state.keyspaces[&keyspace].tombstones.iter().map(|one| one.seqno.0).collect();
+            let mut seqnos: Vec<u64> =
+                state.keyspaces[&keyspace].tombstones.iter().map(|one| one.seqno.0).collect();
             seqnos.sort_unstable();
             seqnos
         };

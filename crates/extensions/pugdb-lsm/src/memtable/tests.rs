@@ -8,7 +8,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use bytes::Bytes;
 use pugdb_core::RawOp;
 use pugdb_core::engine::{Direction, KeyRange};
-use pugdb_core::{Entry, EntryKind, EntryOptions, Found, Key, Op, Operation, SealId, Seqno, Stamp, Timestamp, Value};
+use pugdb_core::{
+    Entry, EntryKind, EntryOptions, Found, Key, Op, Operation, SealId, Seqno, Stamp, Timestamp, Value,
+};
 
 use super::Memtable;
 

@@ -776,9 +776,10 @@ impl Version {
                 }
             }
         }
-        let shown = keys.iter().zip(found).map(|(key, found)| {
-            found.filter(|found| shows(found, self.floor(key, point.seqno), point))
-        });
+        let shown = keys
+            .iter()
+            .zip(found)
+            .map(|(key, found)| found.filter(|found| shows(found, self.floor(key, point.seqno), point)));
         Ok(shown.collect())
     }
 

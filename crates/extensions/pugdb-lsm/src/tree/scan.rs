@@ -177,8 +177,8 @@ impl TreeCursor {
         let mut has_passed = false;
         for source in &mut self.sources {
             let newest = source.newest().min(seqno);
-            let is_hidden = newest <= stretch.floor
-                && source.peek_key().is_some_and(|(key, _)| stretch.contains(key));
+            let is_hidden =
+                newest <= stretch.floor && source.peek_key().is_some_and(|(key, _)| stretch.contains(key));
             if is_hidden {
                 let edge = tombstones.end_of_cover(stretch, direction, newest, seqno);
                 source.restart(&self.range, edge, self.view);
@@ -375,7 +375,9 @@ impl Source {
     fn restart(&mut self, range: &KeyRange, edge: Option<Key>, view: View) {
         let rest = edge.map(|edge| match view.direction {
             Direction::Forward => KeyRange { start: Bound::Included(edge.to_vec()), end: range.end.clone() },
-            Direction::Reverse => KeyRange { start: range.start.clone(), end: Bound::Excluded(edge.to_vec()) },
+            Direction::Reverse => {
+                KeyRange { start: range.start.clone(), end: Bound::Excluded(edge.to_vec()) }
+            }
         });
         match (self, rest) {
             (Self::Memtable(scan), rest) => scan.restart(rest.as_ref(), view.direction),

@@ -363,9 +363,14 @@ mod tests {
         let span = RawSpan { start: b"b", end: Some(b"d") };
         map.apply([(Seqno(6), Operation::DeleteRange(span))].into_iter());
         insert(&map, [put(7, "c")]);
-        let at = |key: &[u8], seqno| map.get(key, Seqno(seqno)).filter(|found| found.entry.kind == EntryKind::Put);
-        let live = |seqno| [b"a", b"b", b"c", b"d"].map(|key| at(key, seqno).map_or(0, |found| found.seqno.0));
-        assert_eq!([live(3), live(5), live(6), live(7)], [[1, 2, 3, 0], [1, 0, 3, 5], [1, 0, 0, 5], [1, 0, 7, 5]]);
+        let at =
+            |key: &[u8], seqno| map.get(key, Seqno(seqno)).filter(|found| found.entry.kind == EntryKind::Put);
+        let live =
+            |seqno| [b"a", b"b", b"c", b"d"].map(|key| at(key, seqno).map_or(0, |found| found.seqno.0));
+        assert_eq!(
+            [live(3), live(5), live(6), live(7)],
+            [[1, 2, 3, 0], [1, 0, 3, 5], [1, 0, 0, 5], [1, 0, 7, 5]]
+        );
         // Nothing is said about what was deleted before.
         assert_eq!(map.count(), 7);
         map.prune(Seqno(7), 9);

@@ -352,7 +352,8 @@ pub(super) fn range_deletes_in_one_apply(h: &mut Harness) {
     h.put_all([b"a", b"b", b"c"]);
     let held = h.view();
     let first = h.next();
-    let put = |key: &[u8], offset| Write::Entry(Harness::op(key, first.plus(offset), EntryOptions::default()));
+    let put =
+        |key: &[u8], offset| Write::Entry(Harness::op(key, first.plus(offset), EntryOptions::default()));
     let delete_range = |range: std::ops::Range<&[u8]>| Write::delete_range(&range.into()).into_iter();
     let mut writes = vec![put(b"a", 0), put(b"bb", 1)];
     writes.extend(delete_range(b"a"..b"c"));

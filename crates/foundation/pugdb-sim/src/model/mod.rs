@@ -205,7 +205,8 @@ impl Model {
             ModelOp::DeleteRange { keyspace, range } => {
                 let inside = ends(range);
                 let entries = self.newest(keyspace).entries.iter_mut();
-                let deleted = entries.filter(|(key, _)| RangeBounds::<[u8]>::contains(&inside, key.as_slice()));
+                let deleted =
+                    entries.filter(|(key, _)| RangeBounds::<[u8]>::contains(&inside, key.as_slice()));
                 deleted.for_each(|(_, versions)| versions.push((commit, None)));
             }
         }

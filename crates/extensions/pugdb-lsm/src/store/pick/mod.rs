@@ -230,8 +230,7 @@ pub(super) fn next_moment(runs: &[RunView], expired: Timestamp) -> Option<Timest
 fn dead_tables(runs: &[RunView], expired: Timestamp) -> Vec<Place> {
     let (mut dead, mut older): (Vec<Place>, Vec<&TableView>) = Default::default();
     let has_expired = |table: &TableView| table.dead_at.is_some_and(|at| at <= expired);
-    let is_dead =
-        |table: &TableView| !table.is_quarantined && (table.is_covered || has_expired(table));
+    let is_dead = |table: &TableView| !table.is_quarantined && (table.is_covered || has_expired(table));
     if !runs.iter().flat_map(|run| &run.tables).any(is_dead) {
         return dead;
     }
