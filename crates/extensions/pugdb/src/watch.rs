@@ -131,7 +131,7 @@ impl Watches {
             for op in part.ops.iter() {
                 match op {
                     Operation::Entry(op) => {
-                        keys.get(op.key).into_iter().for_each(|watches| break_all(watches))
+                        keys.get(op.key).into_iter().for_each(|watches| break_all(watches));
                     }
                     Operation::DeleteRange(span) => {
                         let range = span.range();

@@ -356,16 +356,12 @@ mod tests {
 
     const KEYSPACE: KeyspaceId = KeyspaceId(3);
 
-    fn tombstone(range: KeyRange, seqno: u64) -> RangeTombstone {
-        RangeTombstone { span: KeySpan::of(&range).unwrap(), seqno: Seqno(seqno) }
+    fn tombstone(range: impl Into<KeyRange>, seqno: u64) -> RangeTombstone {
+        RangeTombstone { span: KeySpan::of(&range.into()).unwrap(), seqno: Seqno(seqno) }
     }
 
     fn edits() -> Vec<Edit> {
-        let left = vec![
-            tombstone(KeyRange::from(b"a"..b"b"), 7),
-            tombstone(KeyRange::from(b"b"..), 300),
-            tombstone(KeyRange::all(), 8),
-        ];
+        let left = vec![tombstone(b"a"..b"b", 7), tombstone(b"b".as_slice().., 300), tombstone(.., 8)];
         let (after, through) = (Seqno(6), Seqno(300));
         vec![
             Edit::RangeTombstones { keyspace: KEYSPACE, after, through, left },
@@ -405,8 +401,8 @@ mod tests {
     #[test]
     fn tombstones_that_hide_nothing_are_corrupt() {
         let wrong = [
-            tombstone(KeyRange::from(b"a"..b"b"), 6),
-            tombstone(KeyRange::from(b"a"..b"b"), 301),
+            tombstone(b"a"..b"b", 6),
+            tombstone(b"a"..b"b", 301),
             RangeTombstone {
                 span: KeySpan { start: Key::copy(b"b").unwrap(), end: Key::copy(b"b").ok() },
                 seqno: Seqno(7),

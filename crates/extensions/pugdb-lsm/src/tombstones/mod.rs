@@ -244,7 +244,7 @@ fn fragmented(tombstones: impl Iterator<Item = RangeTombstone>, points: &[Seqno]
         let end = edges.peek().map(|(key, ..)| key.clone());
         match fragments.last_mut() {
             Some(last) if last.span.end.as_ref() == Some(&start) && last.seqnos == seqnos => {
-                last.span.end = end
+                last.span.end = end;
             }
             _ => fragments.push(Fragment { span: KeySpan { start, end }, seqnos }),
         }

@@ -391,7 +391,9 @@ pub(super) fn range_deletes_between_snapshots(h: &mut Harness) {
         views.push(h.view());
     }
     let check = |h: &Harness, views: &[super::harness::View]| {
-        views.iter().for_each(|view| h.check_all(view.place));
+        for view in views {
+            h.check_all(view.place);
+        }
         h.check_all(h.place());
     };
     check(h, &views);
