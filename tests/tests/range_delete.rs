@@ -217,6 +217,37 @@ fn range_deletes_outlive_the_log_that_held_them() {
     assert_eq!(count(&self::users(&copied)), 981);
 }
 
+/// What is visible is known from the manifest before the log is replayed, and a table may be written in the middle of that.
+#[test]
+fn a_table_that_is_written_during_a_replay_is_not_cleared_of_what_comes_behind() {
+    let world = World::new(7);
+    let db = open_with(&world, |builder| builder.memory_bytes(4 << 20).memtable_bytes(256 << 10));
+    let users = users(&db);
+    let mut batch = db.batch();
+    (0..100).for_each(|number| batch.put(&users, key(number), vec![7; VALUE_BYTES]));
+    batch.commit().expect("the disk is whole");
+    delete(&users, 10..90);
+    // Only this one fills its memtable: a table says that later seqnos were used.
+    let names = db.keyspace("names").expect("the disk is whole");
+    for number in 0..600 {
+        names.put(key(number), vec![7; VALUE_BYTES]).expect("the disk is whole");
+    }
+    world.run_until_idle();
+    assert!(db.stats().expect("it is open").tables > 0);
+    let world = world.kill();
+    drop((users, names, db));
+    let small = |builder: Builder| builder.memory_bytes(1 << 20).memtable_bytes(4 << 10);
+    let db = open_with(&world, small);
+    let users = self::users(&db);
+    for _ in 0..2 {
+        assert_eq!(count(&users), 20);
+        db.flush().expect("the disk is whole");
+        pass(&world, QUIET);
+    }
+    assert_eq!(db.stats().expect("it is open").range_tombstones, 0);
+    assert_eq!(count(&users), 20);
+}
+
 #[test]
 fn a_damaged_table_that_is_wholly_hidden_is_in_nobodys_way() {
     let world = World::new(6);
@@ -288,7 +319,7 @@ fn watches_are_broken_by_range_deletes_over_keys_that_are_there() {
 fn a_range_delete_waits_for_updates_and_is_refused_inside_one() {
     let db = Database::in_memory().expect("memory is there");
     let counters = db.keyspace("counters").expect("it is open");
-    counters.put(b"visits", [1]).expect("it is open");
+    counters.put(b"visits", [1, 0]).expect("it is open");
     let inside = counters.update(b"visits", |_| {
         let refused = counters.delete_range(..).expect_err("it would wait for itself").kind();
         Ok((Change::Keep, refused))
