@@ -2,8 +2,10 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use pugdb::env::{Env, Event};
 use pugdb::{
     Builder, Change, Compression, Database, Durability, EngineKind, ErrorKind, Keyspace, KeyspaceOptions,
 };
@@ -319,33 +321,32 @@ fn watches_are_broken_by_range_deletes_over_keys_that_are_there() {
 fn a_range_delete_waits_for_updates_and_is_refused_inside_one() {
     let db = Database::in_memory().expect("memory is there");
     let counters = db.keyspace("counters").expect("it is open");
-    counters.put(b"visits", [1, 0]).expect("it is open");
+    counters.put(b"visits", [1]).expect("it is open");
     let inside = counters.update(b"visits", |_| {
         let refused = counters.delete_range(..).expect_err("it would wait for itself").kind();
         Ok((Change::Keep, refused))
     });
     assert_eq!(inside.expect("it is open"), ErrorKind::Invalid);
-    // Each counts up from what is there: after a range delete from nothing, and never on from what was deleted.
+    // One that comes while an update has read the key is through after it, and deletes what it has put. The wait within the
+    // closure is for a range delete that does not wait.
+    let env = Env::os();
+    let (has_read, is_deleted) = (AtomicBool::new(false), AtomicBool::new(false));
+    let wait_for = |what: &AtomicBool, most: Duration| {
+        let until = env.clock.monotonic() + most;
+        env.executor.block_until(&Event::default(), Some(until), &mut || what.load(Ordering::Acquire))
+    };
     std::thread::scope(|scope| {
-        for _ in 0..3 {
-            scope.spawn(|| {
-                for _ in 0..300 {
-                    let next = |old: Option<&pugdb::Entry>| {
-                        let (number, epoch) = old.map_or((0, 0), |entry| (entry.value[0], entry.value[1]));
-                        Ok((Change::put([number.wrapping_add(1), epoch]), ()))
-                    };
-                    counters.update(b"visits", next).expect("it is open");
-                }
-            });
-        }
-        for epoch in 1..60 {
-            let mut batch = db.batch();
-            batch.delete_range(&counters, b"a".as_slice()..);
-            batch.put(&counters, b"visits", [0, epoch]);
-            batch.commit().expect("it is open");
-            // An update that had read before the batch would bring an older epoch back.
-            let now = counters.get(b"visits").expect("it is open").expect("the batch has put it");
-            assert_eq!(now[1], epoch);
-        }
+        scope.spawn(|| {
+            assert!(wait_for(&has_read, Duration::from_mins(1)), "the update has begun");
+            counters.delete_range(b"a".as_slice()..).expect("it is open");
+            is_deleted.store(true, Ordering::Release);
+        });
+        let count_up = |old: Option<&pugdb::Entry>| {
+            has_read.store(true, Ordering::Release);
+            wait_for(&is_deleted, Duration::from_millis(100));
+            Ok((Change::put([old.map_or(0, |entry| entry.value[0]) + 1]), ()))
+        };
+        counters.update(b"visits", count_up).expect("it is open");
     });
+    assert_eq!(counters.get(b"visits").expect("it is open"), None);
 }
