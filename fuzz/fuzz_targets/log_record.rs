@@ -8,12 +8,11 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
 use pugdb_core::coding::{Reader, put_bytes, put_varint};
 use pugdb_core::env::File;
 use pugdb_core::seam::Plain;
-use pugdb_core::{FileId, Op};
+use pugdb_core::{FileId, KeySpan, Operation};
 use pugdb_lsm::checksum::Checksum;
 use pugdb_lsm::frame::{ALIGNMENT, FrameReader, HEADER_BYTES, Step};
 use pugdb_lsm::log::RecordHead;
@@ -178,10 +177,12 @@ fn read(image: Vec<u8>) {
 fn operations(section: &[u8]) {
     let mut reader = Reader::new(section);
     while !reader.is_empty() {
-        let Ok(op) = Op::decode(&mut reader, &|part| Bytes::copy_from_slice(part)) else { return };
+        let Ok(op) = Operation::decode(&mut reader) else { return };
         let mut again = Vec::new();
         op.encode(&mut again);
-        let decoded = Op::decode(&mut Reader::new(&again), &|part| Bytes::copy_from_slice(part));
-        assert_eq!(decoded.ok().as_ref(), Some(&op), "an operation written again");
+        assert_eq!(Operation::decode(&mut Reader::new(&again)).ok(), Some(op), "an operation written again");
+        if let Operation::DeleteRange(span) = op {
+            assert_eq!(KeySpan::of(&span.range()), Some(span.to_span()), "a range delete has keys, within the limits");
+        }
     }
 }

@@ -8,7 +8,8 @@
 //! put users a 1             a durable put; `a=1*300` style repeats are written 1*300
 //! os users b 2              a put that only the operating system has
 //! delete users a            a durable delete
-//! batch users a 2; names x 9; users -b
+//! range users a c           a durable range delete: from a on, before c; without c all that follow
+//! batch users a 2; names x 9; users -b; range names a b
 //! ticket users c 3          a commit whose durability nobody waits for yet
 //! wait                      for all tickets
 //! truncate users / drop users
@@ -25,6 +26,7 @@ use std::time::Duration;
 use pugdb::{
     Builder, CommitTicket, Compression, Database, Durability, Error, ErrorKind, KeyspaceOptions, Result,
 };
+use pugdb_core::engine::KeyRange;
 use pugdb_core::seam::{Cipher, Plain};
 use pugdb_sim::{Model, ModelEntry, ModelOp, ModelState, TestCipher, World, diff};
 
@@ -171,6 +173,7 @@ impl Run {
                 })
             }
             "put" | "delete" | "batch" => self.batch(rest, word == "delete", Some(Durability::Sync)),
+            "range" => self.batch(line, false, Some(Durability::Sync)),
             "os" => self.batch(rest, false, Some(Durability::Os)),
             "ticket" => self.batch(rest, false, None),
             "wait" => self.wait(),
@@ -226,6 +229,16 @@ impl Run {
                 ops.push(ModelOp::Truncate(name.to_owned()));
                 continue;
             }
+            if let Some(words) = part.trim().strip_prefix("range ") {
+                let (keyspace, ends) = words.split_once(' ').expect("a keyspace and where the range begins");
+                let range = match ends.split_once(' ') {
+                    Some((start, end)) => KeyRange::from(start..end),
+                    None => KeyRange::from(ends..),
+                };
+                batch.delete_range(&existing(&db, keyspace)?, range.clone());
+                ops.push(ModelOp::DeleteRange { keyspace: keyspace.to_owned(), range });
+                continue;
+            }
             let mut words = part.split_whitespace();
             let (Some(keyspace), Some(key)) = (words.next(), words.next()) else {
                 panic!("no such operation: {part}")
@@ -244,16 +257,24 @@ impl Run {
                 ops.push(ModelOp::Delete { keyspace: name, key: key.as_bytes().to_vec() });
             }
         }
+        // Only ranges without keys: nothing is written, and what came before is made no more durable.
+        let is_empty = batch.is_empty();
         let ticket = batch.commit_ticket();
         match (ticket, durability) {
             (Ok(ticket), None) => {
                 self.settle(&ops, true, false)?;
-                self.tickets.push((self.model.commits(), ticket));
+                if !is_empty {
+                    self.tickets.push((self.model.commits(), ticket));
+                }
                 Ok(())
             }
             (Ok(ticket), Some(level)) => {
                 let outcome = ticket.wait();
-                self.settle(&ops, outcome.is_ok(), outcome.is_ok() && level == Durability::Sync)?;
+                self.settle(
+                    &ops,
+                    outcome.is_ok(),
+                    outcome.is_ok() && level == Durability::Sync && !is_empty,
+                )?;
                 outcome
             }
             (Err(error), _) => {

@@ -92,6 +92,53 @@ pub const TABLES: &str = "
     put users m 1
 ";
 
+/// Range deletes over tables, memtables and both, with flushes and merges between: tables go unread, others are written
+/// anew, and what hides nothing any more is forgotten.
+pub const RANGES: &str = "
+    create users
+    create names
+    os users a 1*3000
+    os users b 2*3000
+    os names x 3*3000
+    flush
+    range users b d
+    step
+    os users c 4*1000
+    flush
+    jobs
+    batch users b 5*1000; range users a b; users a 6; range names a
+    step
+    os users d 7*3000
+    flush
+    reopen
+    range users b c
+    jobs
+    os users e 8*3000
+    batch range users d f; users d 9
+    close
+    range users a
+    jobs
+    os users a 1*3000
+    os users f 2*3000
+    flush
+    swap users names
+    range names b
+    flush
+    jobs
+    tick
+    os names c 3*4000
+    range names c d
+    step
+    truncate names
+    range names a
+    os names g 4*4000
+    jobs
+    reopen
+    put users k 5
+    flush
+    jobs
+";
+
 /// Tables are written before the log was ever synced: what they hold must not outlive what came before it.
 pub const FLUSH_BEFORE_SYNC: &str = "
     create users
@@ -258,8 +305,10 @@ pub fn random_script(seed: u64, lines: usize) -> String {
             20..50 => format!("os {keyspace} {put}"),
             50..58 => format!("ticket {keyspace} {put}"),
             58..62 => "wait".to_owned(),
-            62..68 => format!("delete {keyspace} k{key}"),
-            68..76 => format!("batch users {put}; names k{key} b{number}; users -k{}", (key + 1) % 12),
+            62..65 => format!("delete {keyspace} k{key}"),
+            65..68 => format!("range {keyspace} k{key} k{}", key + rng.usize(1..4)),
+            68..70 => format!("batch users {put}; range users k{key} k{}; users k{key} c{number}", key + 2),
+            70..76 => format!("batch users {put}; names k{key} b{number}; users -k{}", (key + 1) % 12),
             76..79 => "flush".to_owned(),
             79..88 => "step".to_owned(),
             88..90 => "jobs".to_owned(),

@@ -6,7 +6,8 @@ use std::io;
 use pugdb_sim::check;
 use pugdb_tests::crash::Dress;
 use pugdb_tests::crash_scripts::{
-    FLUSH_BEFORE_SYNC, GROUPS, LOG_ONLY, TABLES, cut_at_calls, cut_recovery, fail_each_call, random_script,
+    FLUSH_BEFORE_SYNC, GROUPS, LOG_ONLY, RANGES, TABLES, cut_at_calls, cut_recovery, fail_each_call,
+    random_script,
 };
 
 const TARGET: &str = "-p pugdb-tests --test crash";
@@ -42,6 +43,13 @@ fn tables_of_several_keyspaces_flushed_together_and_cut_at_every_call_leave_a_pr
 }
 
 #[test]
+fn range_deletes_cut_at_every_call_leave_a_prefix() {
+    check(TARGET, "range_deletes_cut_at_every_call_leave_a_prefix", 17..19, |seed| {
+        cut_at_calls(seed, RANGES, if seed == 17 { Dress::Plain } else { Dress::Sealed }, 1, &|_| {});
+    });
+}
+
+#[test]
 fn tables_do_not_outlive_the_log_before_them() {
     check(TARGET, "tables_do_not_outlive_the_log_before_them", 13..17, |seed| {
         cut_at_calls(seed, FLUSH_BEFORE_SYNC, Dress::Plain, 1, &|_| {});
@@ -61,6 +69,7 @@ fn a_recovery_that_is_cut_leaves_a_prefix() {
         cut_recovery(seed, LOG_ONLY, Dress::Plain, 11);
         cut_recovery(seed, TABLES, Dress::Plain, 43);
         cut_recovery(seed, GROUPS, Dress::Plain, 43);
+        cut_recovery(seed, RANGES, Dress::Plain, 43);
     });
 }
 
@@ -71,6 +80,7 @@ fn a_call_that_fails_gives_an_error_or_the_right_answer() {
             fail_each_call(seed, LOG_ONLY, Dress::Plain, kind, 1);
             fail_each_call(seed, TABLES, Dress::Plain, kind, 1);
             fail_each_call(seed, GROUPS, Dress::Plain, kind, 1);
+            fail_each_call(seed, RANGES, Dress::Plain, kind, 1);
         }
     });
 }

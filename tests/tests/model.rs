@@ -30,6 +30,7 @@ fn walk(name: &str, setup: Setup, seeds: std::ops::Range<u64>, check: impl Fn(&T
 
 /// On disk, things went through tables and came back from the log.
 fn went_to_disk(tally: &Tally) {
+    assert!(tally.ranges > 50, "{tally:?}");
     assert!(tally.flushes > 100 && tally.compactions > 20 && tally.replayed > 1000, "{tally:?}");
 }
 
@@ -129,6 +130,7 @@ fn a_database_with_everything_at_once_does_as_the_model() {
 enum Fate {
     Overwritten,
     Deleted,
+    RangeDeleted,
     Truncated,
     Dropped,
     Expired,
@@ -136,8 +138,15 @@ enum Fate {
     ComingAndGoing,
 }
 
-const FATES: [Fate; 6] =
-    [Fate::Overwritten, Fate::Deleted, Fate::Truncated, Fate::Dropped, Fate::Expired, Fate::ComingAndGoing];
+const FATES: [Fate; 7] = [
+    Fate::Overwritten,
+    Fate::Deleted,
+    Fate::RangeDeleted,
+    Fate::Truncated,
+    Fate::Dropped,
+    Fate::Expired,
+    Fate::ComingAndGoing,
+];
 const KEYS: u32 = 20;
 const VALUE_BYTES: usize = 500;
 const ROUNDS: u32 = 100;
@@ -179,10 +188,17 @@ fn suffer(fate: Fate, db: &Database, world: &World, users: &mut Keyspace, round:
     let byte = u8::try_from(round).expect("there are a hundred");
     let is_there = match fate {
         Fate::Overwritten | Fate::Dropped => true,
-        Fate::Deleted | Fate::Truncated | Fate::Expired => false,
+        Fate::Deleted | Fate::RangeDeleted | Fate::Truncated | Fate::Expired => false,
         Fate::ComingAndGoing => round.is_multiple_of(2),
     };
     match fate {
+        Fate::RangeDeleted => {
+            fill(db, users, byte, VALUE_BYTES);
+            // In two steps, which overlap and cover each other in turn.
+            let middle = key(round % KEYS);
+            users.delete_range(middle..).expect("the disk is whole");
+            users.delete_range(..key(KEYS)).expect("the disk is whole");
+        }
         Fate::Truncated => {
             fill(db, users, byte, VALUE_BYTES);
             users.truncate().expect("the disk is whole");

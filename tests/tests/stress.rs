@@ -143,7 +143,9 @@ impl Worker<'_> {
             let pending = known.acknowledged + 1;
             self.expected.set(slot, Slot { pending, batch: id, ..*known });
             let keyspace = &self.keyspaces[slot / KEYS];
-            if is_absent(pending) {
+            if is_absent(pending) && slot % 3 == 0 {
+                batch.delete_range(keyspace, key(slot)..=key(slot));
+            } else if is_absent(pending) {
                 batch.delete(keyspace, key(slot));
             } else {
                 batch.put(keyspace, key(slot), value(slot, pending));

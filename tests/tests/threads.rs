@@ -220,3 +220,73 @@ fn closing_while_others_write_ends_them_with_a_typed_error() {
     assert!(db.recovery_report().clean);
     assert!(db.keyspace("keys").unwrap().count().unwrap() >= written.load(Ordering::Acquire));
 }
+
+/// A generation of keys takes the place of the one before in one batch: the range is deleted, and some of its keys are put
+/// again. Readers of every kind see one generation, and never an older one than before.
+#[test]
+fn a_range_that_is_deleted_and_written_again_is_seen_whole() {
+    const GENERATIONS: u64 = 400;
+    const KEYS: u64 = 64;
+    let dir = tempfile::tempdir().unwrap();
+    let on_disk = Database::builder().memory_bytes(4 << 20).memtable_bytes(64 << 10);
+    let databases =
+        [on_disk.open(dir.path().join("data")).unwrap(), Database::builder().in_memory().unwrap()];
+    // Of sixty-four keys each generation has thirty-two, by turns.
+    let is_of = |key: u64, generation: u64| (key + generation).is_multiple_of(2);
+    let key = |number: u64| [b"key".as_slice(), &number.to_be_bytes()].concat();
+    let generation_of = |value: &[u8]| u64::from_le_bytes(value[..8].try_into().unwrap());
+    for db in databases {
+        let space = db.keyspace("space").unwrap();
+        let write = |generation: u64| {
+            let mut batch = db.batch().durability(Durability::Os);
+            batch.delete_range(&space, b"key".as_slice()..b"kez");
+            let keys = (0..KEYS).filter(|number| is_of(*number, generation));
+            keys.for_each(|number| batch.put(&space, key(number), padded(generation)));
+            batch.commit().unwrap();
+        };
+        write(0);
+        let (is_over, checks) = (AtomicBool::new(false), AtomicU64::new(0));
+        thread::scope(|scope| {
+            let writer = scope.spawn(|| (1..=GENERATIONS).for_each(write));
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    let mut last = 0;
+                    while !is_over.load(Ordering::Acquire) {
+                        for is_reverse in [false, true] {
+                            let scan = space.scan(..);
+                            let scan = if is_reverse { scan.reverse() } else { scan };
+                            let seen: Vec<u64> = scan.map(|entry| generation_of(&entry.unwrap().1)).collect();
+                            assert_eq!(seen.len() as u64, KEYS / 2, "half of two generations: {seen:?}");
+                            let first = seen[0].max(last);
+                            assert!(seen.iter().all(|seen| *seen == first), "{last}: {seen:?}");
+                            last = first;
+                        }
+                        let keys: Vec<_> = (0..KEYS).map(key).collect();
+                        let found = space.multi_get(&keys).unwrap();
+                        let seen: BTreeSet<u64> =
+                            found.iter().flatten().map(|value| generation_of(value)).collect();
+                        assert_eq!((seen.len(), found.iter().flatten().count()), (1, 32), "{seen:?}");
+                        last = last.max(*seen.first().unwrap());
+                        // Without a pin: the key's newest generation from before, or a later one, or none of its own.
+                        for number in 0..KEYS {
+                            let found = space.get(key(number)).unwrap().map(|value| generation_of(&value));
+                            assert!(found.is_none_or(|found| found >= last && is_of(number, found)));
+                            last = last.max(found.unwrap_or(0));
+                        }
+                        checks.fetch_add(1, Ordering::Relaxed);
+                    }
+                });
+            }
+            scope.spawn(|| {
+                while !is_over.load(Ordering::Acquire) {
+                    db.flush().unwrap();
+                }
+            });
+            writer.join().unwrap();
+            is_over.store(true, Ordering::Release);
+        });
+        assert!(checks.load(Ordering::Relaxed) > 0);
+        assert_eq!(db.verify().unwrap().problems, Vec::<String>::new());
+        db.close().unwrap();
+    }
+}

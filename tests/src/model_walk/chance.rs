@@ -48,6 +48,22 @@ impl Walk {
         }
     }
 
+    /// Mostly few keys, so that something is there to be deleted the next time.
+    pub(super) fn short_range(&mut self) -> KeyRange {
+        let key = self.key();
+        match self.random.u8(..10) {
+            0 => self.range(),
+            1..5 if !key.is_empty() => KeyRange::prefix(&key),
+            _ => {
+                let mut sorted = self.keys.clone();
+                sorted.sort_unstable();
+                let from = sorted.partition_point(|other| *other < key);
+                let to = (from + self.random.usize(..8)).min(sorted.len() - 1);
+                KeyRange::from(sorted[from].as_slice()..=sorted[to].as_slice())
+            }
+        }
+    }
+
     pub(super) fn question(&mut self) -> Question {
         let direction = if self.random.bool() { Direction::Forward } else { Direction::Reverse };
         let limit = self.random.bool().then(|| self.random.usize(..30));

@@ -115,7 +115,8 @@ impl Walk {
         self.tally.operations += 1;
         match self.random.u32(..1000) {
             0..150 => self.put(),
-            150..220 => self.delete(),
+            150..200 => self.delete(),
+            200..220 => self.delete_range(),
             220..400 => self.batch(),
             400..460 => self.update(),
             460..466 => self.truncate(),

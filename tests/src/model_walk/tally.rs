@@ -13,6 +13,8 @@ pub struct Tally {
     pub kills: usize,
     /// Operations that recovery applied again.
     pub replayed: u64,
+    /// Range deletes, those in batches aside.
+    pub ranges: usize,
     /// Memtables written to tables.
     pub flushes: u64,
     /// Compactions.

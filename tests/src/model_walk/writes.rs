@@ -1,6 +1,7 @@
 //! Changes to the database and to the model, and what must be refused.
 
-use pugdb::{Change, Durability, EntryOptions, Error, ErrorKind, WriteBatch};
+use pugdb::{Change, Durability, EngineKind, EntryOptions, Error, ErrorKind, WriteBatch};
+use pugdb_core::KeySpan;
 use pugdb_sim::{ModelEntry, ModelOp};
 
 use super::{NAMES, Walk};
@@ -27,6 +28,20 @@ impl Walk {
         self.commit_in(name, delete(name, key), before);
     }
 
+    pub(super) fn delete_range(&mut self) {
+        let ((name, keyspace), range) = (self.handle(), self.short_range());
+        let before = self.now();
+        let outcome = keyspace.delete_range(range.clone());
+        if keyspace.engine() == EngineKind::Hash {
+            return assert!(is_refused(&outcome, ErrorKind::Invalid), "a hash deletes no ranges");
+        }
+        outcome.expect("the disk is whole");
+        self.tally.ranges += 1;
+        if KeySpan::of(&range).is_some() {
+            self.commit_in(name, ModelOp::DeleteRange { keyspace: name.into(), range }, before);
+        }
+    }
+
     /// Over one to three keyspaces, at a durability of its own or the database's, waited for or not.
     pub(super) fn batch(&mut self) {
         let spaces: Vec<_> = (0..self.random.usize(1..=3)).map(|_| self.handle()).collect();
@@ -37,7 +52,13 @@ impl Walk {
         for _ in 0..self.random.usize(1..if many { 120 } else { 9 }) {
             let (name, keyspace) = &spaces[self.random.usize(..spaces.len())];
             let key = self.key();
-            if self.random.u8(..4) == 0 {
+            if self.random.u8(..40) == 0 && keyspace.engine() != EngineKind::Hash {
+                let range = self.short_range();
+                if KeySpan::of(&range).is_some() {
+                    ops.push(ModelOp::DeleteRange { keyspace: (*name).into(), range: range.clone() });
+                }
+                batch.delete_range(keyspace, range);
+            } else if self.random.u8(..4) == 0 {
                 batch.delete(keyspace, &key);
                 ops.push(delete(name, key));
             } else {
@@ -56,6 +77,9 @@ impl Walk {
             return;
         }
         self.send(batch);
+        if ops.is_empty() {
+            return;
+        }
         if volatile > 0 { self.commit(&ops) } else { self.commit_logged(&ops, before) }
     }
 
@@ -170,6 +194,8 @@ fn keyspace_of(op: &ModelOp) -> &str {
         | ModelOp::DropKeyspace(name)
         | ModelOp::Truncate(name)
         | ModelOp::Swap(name, _) => name,
-        ModelOp::Put { keyspace, .. } | ModelOp::Delete { keyspace, .. } => keyspace,
+        ModelOp::Put { keyspace, .. }
+        | ModelOp::Delete { keyspace, .. }
+        | ModelOp::DeleteRange { keyspace, .. } => keyspace,
     }
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use pugdb_core::env::{Access, Env, File};
 use pugdb_core::seam::{Cipher, FileKind};
-use pugdb_core::{EntryKind, Error, Found, Key, Result};
+use pugdb_core::{EntryKind, Error, Found, Key, RawSpan, Result, Seqno};
 
 use crate::TreeOptions;
 use crate::file::{FORMAT_VERSION, FileHeader, OpenedHeader, name};
@@ -183,6 +183,15 @@ pub(crate) fn entry(offset: u64, key: &Key, found: &Found) -> Part {
     if entry.meta != 0 {
         fields.push(("meta", u64::from(entry.meta).into()));
     }
+    Part { offset, bytes: 0, what: "entry", fields }
+}
+
+/// One range delete in the record at `offset`.
+pub(crate) fn range_delete(offset: u64, span: &RawSpan<'_>, seqno: Seqno) -> Part {
+    let user = |bytes: &[u8]| Field::User(Bytes::copy_from_slice(bytes));
+    let mut fields: Vec<(&'static str, Field)> =
+        vec![("seqno", seqno.0.into()), ("kind", "delete range".into()), ("start", user(span.start))];
+    fields.extend(span.end.map(|end| ("end", user(end))));
     Part { offset, bytes: 0, what: "entry", fields }
 }
 

@@ -7,6 +7,7 @@
 //! | [`TreeOptions`] | how a keyspace's tables are made |
 //! | [`Tree`] | one keyspace: memtables and sorted runs |
 //! | [`store`] | all trees, their manifest, flush and compaction |
+//! | `tombstones` | what range deletes hide |
 //! | [`table`] | sorted tables: blocks, index, filter |
 //! | [`manifest`] | which tables there are, and how far the log is needed |
 //! | [`frame`], [`file`](mod@file), [`checksum`] | what the files are made of |
@@ -26,8 +27,10 @@ mod prefetch;
 mod sequencer;
 pub mod store;
 pub mod table;
+mod tombstones;
 mod tree;
 
 pub use options::{Level, TreeOptions};
 pub use sequencer::Sequencer;
+pub use tombstones::RangeTombstone;
 pub use tree::Tree;

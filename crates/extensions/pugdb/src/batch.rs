@@ -4,7 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use pugdb_core::coding;
-use pugdb_core::{Entry, EntryKind, EntryOptions, Error, Ops, RawOp, Result};
+use pugdb_core::engine::{KeyRange, Scans};
+use pugdb_core::{Entry, EntryKind, EntryOptions, Error, KeySpan, Operation, Ops, RawOp, Result};
 
 use crate::database::Inner;
 use crate::keyspace::{Keyspace, Space};
@@ -66,6 +67,11 @@ impl Changes {
     pub(crate) fn spaces(&self) -> impl Iterator<Item = &Arc<Space>> {
         let swapped = self.swapped.iter().flat_map(|(one, other)| [one, other]);
         self.truncated.iter().chain(swapped).chain(self.parts.iter().map(|part| &part.space))
+    }
+
+    /// True when keys are deleted that it does not name.
+    pub(crate) fn has_ranges(&self) -> bool {
+        self.parts.iter().any(|part| part.ops.has_ranges())
     }
 
     /// How many seqnos it takes.
@@ -143,7 +149,8 @@ impl WriteBatch {
         match write::check_value(&self.inner, value) {
             Ok(()) => {
                 let kind = EntryKind::Put;
-                self.push(keyspace, &RawOp { key, kind, meta, expires_at, seal: None, stamp: None, value });
+                let op = RawOp { key, kind, meta, expires_at, seal: None, stamp: None, value };
+                self.push_entry(keyspace, &op);
             }
             Err(error) => self.refuse(error),
         }
@@ -162,7 +169,38 @@ impl WriteBatch {
     /// # Ok::<(), pugdb::Error>(())
     /// ```
     pub fn delete(&mut self, keyspace: &Keyspace, key: impl AsRef<[u8]>) {
-        self.push(keyspace, &Entry::delete().raw(key.as_ref()));
+        self.push_entry(keyspace, &Entry::delete().raw(key.as_ref()));
+    }
+
+    /// Removes all keys of a range, those too that this batch has put there before. What it puts there behind stays. A range
+    /// without keys changes nothing.
+    ///
+    /// ```
+    /// let db = pugdb::Database::in_memory()?;
+    /// let users = db.keyspace("users")?;
+    /// for name in ["ada", "bob", "cat"] {
+    ///     users.put(name, b"1")?;
+    /// }
+    /// let mut batch = db.batch();
+    /// batch.delete_range(&users, b"a"..b"c");
+    /// batch.put(&users, b"bob", b"2");
+    /// batch.commit()?; // nobody ever sees it without bob
+    /// let keys: Vec<_> = users.scan(..).map(|entry| entry.unwrap().0).collect();
+    /// assert_eq!(keys, [b"bob", b"cat"]);
+    /// # Ok::<(), pugdb::Error>(())
+    /// ```
+    pub fn delete_range(&mut self, keyspace: &Keyspace, range: impl Into<KeyRange>) {
+        if keyspace.space.engine().capabilities().scans == Scans::Unordered {
+            return self.refuse(Error::invalid(
+                "the hash engine has no order and deletes no ranges; choose the btree or the lsm engine, or truncate",
+            ));
+        }
+        if let Some(span) = KeySpan::of(&range.into()) {
+            self.push(keyspace, &Operation::DeleteRange(span.raw()), |ops| {
+                ops.push_range(&span);
+                Ok(())
+            });
+        }
     }
 
     /// Removes everything that was in the keyspace before, in this batch too.
@@ -193,7 +231,11 @@ impl WriteBatch {
         owns
     }
 
-    fn push(&mut self, keyspace: &Keyspace, op: &RawOp<'_>) {
+    fn push_entry(&mut self, keyspace: &Keyspace, op: &RawOp<'_>) {
+        self.push(keyspace, &Operation::Entry(*op), |ops| ops.push(op));
+    }
+
+    fn push(&mut self, keyspace: &Keyspace, op: &Operation<'_>, push: impl FnOnce(&mut Ops) -> Result<()>) {
         if !self.owns(keyspace) {
             return;
         }
@@ -212,7 +254,7 @@ impl WriteBatch {
                 parts.push(Part { space: Arc::clone(space), ops: Ops::default() });
                 parts.len() - 1
             });
-            if let Err(error) = parts[at].ops.push(op) {
+            if let Err(error) = push(&mut parts[at].ops) {
                 self.refuse(error);
             }
         }

@@ -86,6 +86,7 @@ impl Durable {
             table_bytes: store.table_bytes,
             table_bytes_uncompressed: store.table_bytes_uncompressed,
             runs: store.runs,
+            range_tombstones: store.range_tombstones,
             run_bytes: store.run_bytes,
             memtable_bytes: store.memtable_bytes,
             cache_bytes: store.cache_bytes,

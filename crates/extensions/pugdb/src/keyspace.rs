@@ -378,6 +378,27 @@ impl Keyspace {
         self.batch_of(|batch| batch.delete(self, key)).commit()
     }
 
+    /// Removes all keys of a range in one step. On disk that costs the same however many there are: they are hidden from here
+    /// on, and merges give their space back. Older snapshots still read them. Other writers wait for a moment: no
+    /// [`update`](Self::update) of a key of the range is under way meanwhile. A range without keys changes nothing.
+    ///
+    /// ```
+    /// let db = pugdb::Database::in_memory()?;
+    /// let events = db.keyspace("events")?;
+    /// for day in ["2025-12-30", "2025-12-31", "2026-01-01"] {
+    ///     events.put(day, b"")?;
+    /// }
+    /// events.delete_range(.."2026")?;
+    /// assert_eq!(events.count()?, 1);
+    /// # Ok::<(), pugdb::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`put`](Self::put); `Invalid` when the engine is the hash, which has no order.
+    pub fn delete_range(&self, range: impl Into<KeyRange>) -> Result<()> {
+        self.batch_of(|batch| batch.delete_range(self, range)).commit()
+    }
+
     /// The value of a key.
     ///
     /// ```

@@ -129,6 +129,8 @@ pub struct Stats {
     pub table_bytes_uncompressed: u64,
     /// Sorted runs, over all keyspaces.
     pub runs: usize,
+    /// What range deletes have left to be hidden until merges have come by, in pieces that do not overlap.
+    pub range_tombstones: usize,
     /// The bytes of each of them: a keyspace after the other, newest first.
     pub run_bytes: Vec<u64>,
     /// Entries in memory: memtables, and memory keyspaces.

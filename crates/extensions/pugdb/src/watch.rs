@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
-use pugdb_core::{Key, KeyspaceId, Result, Seqno, Timestamp};
+use pugdb_core::{Key, KeyspaceId, Operation, Result, Seqno, Timestamp};
 
 use crate::batch::Changes;
 use crate::database::Inner;
@@ -15,8 +15,8 @@ use crate::read;
 
 /// Looks after one key, from [`Keyspace::watch`](crate::Keyspace::watch) until it is dropped.
 ///
-/// It is broken by a put, a delete or an expiry of the key, by a truncation or a change of name of its keyspace while
-/// the key is there, and by a drop of the keyspace. Once broken it stays broken. Ask while the key is locked
+/// It is broken by a put, a delete or an expiry of the key, by a range delete over it, a truncation or a change of name of
+/// its keyspace while the key is there, and by a drop of the keyspace. Once broken it stays broken. Ask while the key is locked
 /// ([`Database::update_keys`](crate::Database::update_keys)), and the answer still holds when the change is made.
 ///
 /// ```
@@ -128,14 +128,21 @@ impl Watches {
         let by_key = self.by_key.lock();
         for part in &changes.parts {
             let Some(keys) = by_key.get(&part.space.id) else { continue };
-            part.ops.iter().filter_map(|op| keys.get(op.key)).for_each(|watches| break_all(watches));
-        }
-        for space in &changes.truncated {
-            for (key, watches) in by_key.get(&space.id).into_iter().flatten() {
-                if read::get(inner, space, key, None)?.is_some() {
-                    break_all(watches);
+            for op in part.ops.iter() {
+                match op {
+                    Operation::Entry(op) => {
+                        keys.get(op.key).into_iter().for_each(|watches| break_all(watches));
+                    }
+                    Operation::DeleteRange(span) => {
+                        let range = span.range();
+                        let watched = keys.range::<[u8], _>(range.bounds());
+                        break_those_there(inner, &part.space, watched)?;
+                    }
                 }
             }
+        }
+        for space in &changes.truncated {
+            break_those_there(inner, space, by_key.get(&space.id).into_iter().flatten())?;
         }
         for (one, other) in &changes.swapped {
             for (key, watches) in [one, other].into_iter().filter_map(|space| by_key.get(&space.id)).flatten()
@@ -148,6 +155,20 @@ impl Watches {
         }
         Ok(())
     }
+}
+
+/// Of keys that are all to go, what is not there does not change.
+fn break_those_there<'a>(
+    inner: &Arc<Inner>,
+    space: &Space,
+    watched: impl Iterator<Item = (&'a Key, &'a Vec<Arc<AtomicBool>>)>,
+) -> Result<()> {
+    for (key, watches) in watched {
+        if read::get(inner, space, key, None)?.is_some() {
+            break_all(watches);
+        }
+    }
+    Ok(())
 }
 
 fn break_all(watches: &[Arc<AtomicBool>]) {

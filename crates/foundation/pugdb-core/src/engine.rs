@@ -294,7 +294,11 @@ pub trait Engine: Send + Sync {
     fn capabilities(&self) -> Capabilities;
 
     /// Applies `ops` with the seqnos `first`, `first + 1`, … Operations at or below the newest applied seqno are
-    /// skipped: a replay is a no-op.
+    /// skipped: a replay is a no-op. A range delete hides every version of its keys with a smaller seqno from reads at or
+    /// after its own.
+    ///
+    /// # Errors
+    /// `Invalid`, and nothing is applied, when a range is to be deleted and the engine has no order.
     fn apply(&self, first: Seqno, ops: &Ops) -> Result<()>;
 
     /// Hides every entry with a seqno below `at` from reads at or after `at`. Older read points still see them.

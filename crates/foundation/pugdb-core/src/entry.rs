@@ -13,6 +13,7 @@ use crate::coding::{Reader, put_varint};
 use crate::error::{Error, Result};
 use crate::ids::Seqno;
 use crate::limits;
+use crate::span::RawSpan;
 
 /// Milliseconds since 1970-01-01 UTC.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -244,6 +245,8 @@ pub struct Op {
 // The flags byte: two bits of kind, four "is present" bits, two bits that must be zero.
 const KIND_PUT: u8 = 0;
 const KIND_DELETE: u8 = 1;
+/// No entry: an [`Operation`] on many keys.
+const KIND_DELETE_RANGE: u8 = 2;
 const KIND_MASK: u8 = 0b11;
 const HAS_META: u8 = 1 << 2;
 const HAS_EXPIRY: u8 = 1 << 3;
@@ -340,6 +343,11 @@ impl<'a> RawOp<'a> {
     /// `Corrupt` when the bytes are no operation.
     pub fn decode(reader: &mut Reader<'a>) -> Result<Self> {
         let flags = reader.u8()?;
+        Self::decode_behind(flags, reader)
+    }
+
+    /// [`decode`](Self::decode) behind the flags.
+    fn decode_behind(flags: u8, reader: &mut Reader<'a>) -> Result<Self> {
         let kind = kind_of(flags)?;
         let key_length = reader.length()?;
         let value_length = if kind == EntryKind::Put { reader.length()? } else { 0 };
@@ -441,6 +449,76 @@ impl<'a> RawOp<'a> {
     }
 }
 
+/// One operation as it lies in a buffer, on one key or on many.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Operation<'a> {
+    /// A key gets a version.
+    Entry(RawOp<'a>),
+    /// All that the keys of the span had before is gone.
+    DeleteRange(RawSpan<'a>),
+}
+
+impl<'a> Operation<'a> {
+    /// Reads one operation off the front.
+    ///
+    /// # Errors
+    /// `Corrupt` when the bytes are no operation.
+    pub fn decode(reader: &mut Reader<'a>) -> Result<Self> {
+        let flags = reader.u8()?;
+        if flags != KIND_DELETE_RANGE {
+            return RawOp::decode_behind(flags, reader).map(Self::Entry);
+        }
+        let start_length = reader.length()?;
+        // None of it is left for "no end".
+        let end_length = reader.length()?.checked_sub(1);
+        if start_length.max(end_length.unwrap_or(0)) > limits::KEY_BYTES_MAX {
+            return Err(Error::corrupt("the end of a range is longer than a key can be"));
+        }
+        let start = reader.take(start_length)?;
+        let end = end_length.map(|length| reader.take(length)).transpose()?;
+        if end.is_some_and(|end| end <= start) {
+            return Err(Error::corrupt("a range delete has no keys"));
+        }
+        Ok(Self::DeleteRange(RawSpan { start, end }))
+    }
+
+    /// Appends the operation: an entry as [`RawOp::encode`] does; of a range delete flags, start length, end length and
+    /// one, start, end.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::Entry(op) => op.encode(out),
+            Self::DeleteRange(RawSpan { start, end }) => {
+                out.push(KIND_DELETE_RANGE);
+                put_varint(out, start.len() as u64);
+                put_varint(out, end.map_or(0, |end| end.len() as u64 + 1));
+                out.extend_from_slice(start);
+                out.extend_from_slice(end.unwrap_or_default());
+            }
+        }
+    }
+
+    /// The version that a key gets, unless it is about many keys.
+    pub fn entry(&self) -> Option<RawOp<'a>> {
+        match self {
+            Self::Entry(op) => Some(*op),
+            Self::DeleteRange(_) => None,
+        }
+    }
+
+    /// When what it writes expires.
+    pub fn expires_at(&self) -> Option<Timestamp> {
+        self.entry().and_then(|op| op.expires_at)
+    }
+
+    /// Bytes this operation takes up in a memtable, near enough for a budget.
+    pub fn cost_bytes(&self) -> usize {
+        match self {
+            Self::Entry(op) => op.cost_bytes(),
+            Self::DeleteRange(span) => memory_bytes(span.start.len(), span.end.map_or(0, <[u8]>::len)),
+        }
+    }
+}
+
 fn kind_of(flags: u8) -> Result<EntryKind> {
     if flags & RESERVED != 0 {
         return Err(Error::corrupt("an entry has flags this version does not know"));
@@ -492,6 +570,39 @@ mod tests {
         }
         out[0] = 0b1000_0000;
         assert!(RawOp::decode(&mut Reader::new(&out)).is_err());
+    }
+
+    #[test]
+    fn a_range_delete_is_read_again_and_every_cut_of_it_is_corrupt() {
+        let spans: [(&[u8], Option<&[u8]>); 4] =
+            [(b"", None), (b"", Some(b"a")), (b"key", Some(b"key\0")), (&[7; 300], None)];
+        for (start, end) in spans {
+            let op = Operation::DeleteRange(RawSpan { start, end });
+            let mut out = Vec::new();
+            op.encode(&mut out);
+            let mut reader = Reader::new(&out);
+            assert_eq!(Operation::decode(&mut reader).unwrap(), op);
+            assert!(reader.is_empty());
+            for cut in 0..out.len() {
+                assert!(Operation::decode(&mut Reader::new(&out[..cut])).is_err());
+            }
+            // It is no entry, and has no field of one.
+            assert!(RawOp::decode(&mut Reader::new(&out)).is_err());
+            for flag in 2..8 {
+                let mut flagged = out.clone();
+                flagged[0] |= 1 << flag;
+                assert!(Operation::decode(&mut Reader::new(&flagged)).is_err());
+            }
+        }
+        let backwards: [&[u8]; 3] = [&[2, 1, 2, b'b', b'b'], &[2, 1, 2, b'b', b'a'], &[2, 0, 1]];
+        for bytes in backwards {
+            assert!(Operation::decode(&mut Reader::new(bytes)).is_err());
+        }
+        let mut long = vec![2];
+        put_varint(&mut long, 0);
+        put_varint(&mut long, limits::KEY_BYTES_MAX as u64 + 2);
+        long.extend(vec![1; limits::KEY_BYTES_MAX + 1]);
+        assert!(Operation::decode(&mut Reader::new(&long)).is_err());
     }
 
     #[test]

@@ -6,7 +6,7 @@
 //! |---|---|
 //! | [`error`] | [`Error`]: eight kinds, each saying what to do |
 //! | [`ids`] | [`Seqno`], [`Lsn`], [`KeyspaceId`], [`FileId`], [`DatabaseId`] |
-//! | [`entry`] | [`Key`], [`Value`], [`Entry`], [`Op`] and the entry's one encoding |
+//! | [`entry`] | [`Key`], [`Value`], [`Entry`], [`Operation`] and their one encoding |
 //! | [`engine`] | [`Engine`](engine::Engine): one keyspace, read at a (seqno, now) |
 //! | [`snapshots`] | what is visible, and the oldest version anybody still needs |
 //! | [`memory`] | the versioned map, the engines btree and hash, their housekeeper |
@@ -31,8 +31,12 @@ pub mod memory;
 mod ops;
 pub mod seam;
 pub mod snapshots;
+mod span;
 
-pub use entry::{Entry, EntryKind, EntryOptions, Found, Key, Op, RawOp, SealId, Stamp, Timestamp, Value};
+pub use entry::{
+    Entry, EntryKind, EntryOptions, Found, Key, Op, Operation, RawOp, SealId, Stamp, Timestamp, Value,
+};
 pub use error::{Error, ErrorKind, Result};
 pub use ids::{DatabaseId, FileId, KeyspaceId, Lsn, Seqno, StreamId};
 pub use ops::Ops;
+pub use span::{KeySpan, RawSpan};

@@ -6,11 +6,12 @@ use std::fmt;
 use bytes::Bytes;
 
 use crate::coding::Reader;
-use crate::entry::{Entry, Key, Op, RawOp, Value, memory_bytes};
+use crate::entry::{Entry, Key, Op, Operation, RawOp, Value, memory_bytes};
 use crate::error::{Error, Result};
 use crate::ids::Seqno;
+use crate::span::KeySpan;
 
-/// Operations, one behind the other, each as [`RawOp::encode`] writes it.
+/// Operations, one behind the other, each as [`Operation::encode`] writes it.
 ///
 /// ```
 /// use pugdb_core::{Entry, Ops, Value};
@@ -18,7 +19,7 @@ use crate::ids::Seqno;
 /// let mut ops = Ops::default();
 /// ops.push(&Entry::put(Value::new(&b"1815"[..])?).raw(b"ada"))?;
 /// ops.push(&Entry::delete().raw(b"grace"))?;
-/// let keys: Vec<&[u8]> = ops.iter().map(|op| op.key).collect();
+/// let keys: Vec<&[u8]> = ops.iter().filter_map(|op| op.entry()).map(|op| op.key).collect();
 /// assert_eq!(keys, [&b"ada"[..], b"grace"]);
 /// assert_eq!(Ops::decode(ops.bytes().to_vec(), 2)?.len(), 2);
 /// # Ok::<(), pugdb_core::Error>(())
@@ -28,6 +29,8 @@ pub struct Ops {
     /// Whole operations: checked when they came in.
     bytes: Vec<u8>,
     count: usize,
+    /// How many of them delete ranges.
+    ranges: usize,
     cost_bytes: usize,
 }
 
@@ -39,7 +42,7 @@ impl Ops {
     pub fn decode(bytes: Vec<u8>, count: u64) -> Result<Self> {
         let (mut reader, mut ops) = (Reader::new(&bytes), Self::default());
         while !reader.is_empty() {
-            ops.count(&RawOp::decode(&mut reader)?);
+            ops.count(&Operation::decode(&mut reader)?);
         }
         if ops.count as u64 != count {
             return Err(Error::corrupt("a log record holds another number of operations than it says"));
@@ -56,26 +59,34 @@ impl Ops {
         Key::check(op.key)?;
         Value::check(op.value)?;
         op.encode(&mut self.bytes);
-        self.count(op);
+        self.count(&Operation::Entry(*op));
         Ok(())
     }
 
-    fn count(&mut self, op: &RawOp<'_>) {
+    /// Adds a range delete.
+    pub fn push_range(&mut self, span: &KeySpan) {
+        let op = Operation::DeleteRange(span.raw());
+        op.encode(&mut self.bytes);
+        self.count(&op);
+    }
+
+    fn count(&mut self, op: &Operation<'_>) {
         self.count += 1;
+        self.ranges += usize::from(op.entry().is_none());
         self.cost_bytes = self.cost_bytes.saturating_add(op.cost_bytes());
     }
 
     /// The operations, in order.
-    pub fn iter(&self) -> impl Iterator<Item = RawOp<'_>> {
+    pub fn iter(&self) -> impl Iterator<Item = Operation<'_>> {
         let mut reader = Reader::new(&self.bytes);
         std::iter::from_fn(move || {
             let more = !reader.is_empty();
-            more.then(|| RawOp::decode(&mut reader).expect("each was checked when it came in"))
+            more.then(|| Operation::decode(&mut reader).expect("each was checked when it came in"))
         })
     }
 
     /// The operations behind `applied`, with their seqnos, when the first of all has the seqno `first`.
-    pub fn behind(&self, applied: Seqno, first: Seqno) -> impl Iterator<Item = (Seqno, RawOp<'_>)> {
+    pub fn behind(&self, applied: Seqno, first: Seqno) -> impl Iterator<Item = (Seqno, Operation<'_>)> {
         (first.0..).map(Seqno).zip(self.iter()).filter(move |(seqno, _)| *seqno > applied)
     }
 
@@ -92,6 +103,11 @@ impl Ops {
     /// True when there are none.
     pub fn is_empty(&self) -> bool {
         self.count == 0
+    }
+
+    /// True when one of them deletes a range.
+    pub fn has_ranges(&self) -> bool {
+        self.ranges > 0
     }
 
     /// Bytes they take up in a memtable, near enough for a budget.
@@ -112,7 +128,7 @@ impl FromIterator<Op> for Ops {
         for op in ops {
             let raw = op.entry.raw(&op.key);
             raw.encode(&mut all.bytes);
-            all.count(&raw);
+            all.count(&Operation::Entry(raw));
         }
         all
     }
@@ -156,10 +172,23 @@ mod tests {
     fn what_is_collected_is_read_again() {
         let ops = two();
         let mut pushed = Ops::default();
-        ops.iter().for_each(|op| pushed.push(&op).unwrap());
+        ops.iter().for_each(|op| pushed.push(&op.entry().unwrap()).unwrap());
         assert_eq!(pushed, ops);
         assert_eq!(Ops::decode(ops.bytes().to_vec(), 2).unwrap(), ops);
         assert_eq!(ops.cost_bytes(), ops.iter().map(|op| op.cost_bytes()).sum::<usize>());
+    }
+
+    #[test]
+    fn a_range_delete_travels_with_the_others() {
+        let mut ops = two();
+        assert!(!ops.has_ranges());
+        let span = KeySpan::of(&crate::engine::KeyRange::from(b"a"..)).unwrap();
+        ops.push_range(&span);
+        let read = Ops::decode(ops.bytes().to_vec(), 3).unwrap();
+        assert!(read == ops && read.has_ranges());
+        assert_eq!(read.iter().last(), Some(Operation::DeleteRange(span.raw())));
+        assert_eq!(read.cost_bytes(), read.iter().map(|op| op.cost_bytes()).sum::<usize>());
+        assert_eq!(read.behind(Seqno(8), Seqno(7)).map(|(seqno, _)| seqno.0).collect::<Vec<_>>(), [9]);
     }
 
     #[test]

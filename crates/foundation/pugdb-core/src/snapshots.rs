@@ -87,6 +87,17 @@ impl Snapshots {
         state.live.front().map_or(visible, |oldest| oldest.seqno.min(visible))
     }
 
+    /// Every place at which somebody can look, now or later, ascending: those of live snapshots, and the newest, which stands
+    /// for all that come.
+    pub fn read_points(&self) -> Vec<Seqno> {
+        let state = self.state.lock();
+        let visible = self.visible();
+        let live = state.live.iter().map(|place| place.seqno.min(visible));
+        let mut points: Vec<Seqno> = live.chain([visible]).collect();
+        points.dedup();
+        points
+    }
+
     /// The time after the calendar has said `now`: never behind one that was given before.
     pub fn advance(&self, now: Timestamp) -> Timestamp {
         Timestamp(self.time.fetch_max(now.0, Ordering::AcqRel).max(now.0))
@@ -207,6 +218,7 @@ mod tests {
         snapshots.publish(Seqno(3));
         assert_eq!(snapshots.glance(Timestamp(20)), (Seqno(3), Timestamp(50)));
         assert_eq!((snapshots.live(), snapshots.time()), (0, Timestamp(50)));
+        assert_eq!(snapshots.read_points(), [Seqno(3)]);
         snapshots.publish(Seqno(2));
         assert_eq!((snapshots.visible(), snapshots.horizon()), (Seqno(3), Seqno(3)));
     }
@@ -226,6 +238,9 @@ mod tests {
             let earliest = guards.iter().map(SnapshotGuard::now).min();
             assert_eq!((Some(snapshots.horizon()), Some(snapshots.expiry_horizon())), (oldest, earliest));
             assert_eq!(snapshots.live(), guards.len());
+            let mut points: Vec<Seqno> = guards.iter().map(SnapshotGuard::seqno).chain([Seqno(10)]).collect();
+            points.dedup();
+            assert_eq!(snapshots.read_points(), points);
         }
         guards.clear();
         assert_eq!(

@@ -20,14 +20,15 @@ pub struct SlowStore {
     env: Env,
     calls: AtomicU64,
     ranges: AtomicU64,
+    bytes: AtomicU64,
     refusals: AtomicU64,
 }
 
 impl SlowStore {
     /// Slows `inner` down by the clock of `env`.
     pub fn new(inner: Arc<dyn TableStore>, env: Env) -> Self {
-        let (calls, ranges, refusals) = Default::default();
-        Self { inner, env, calls, ranges, refusals }
+        let (calls, ranges, bytes, refusals) = Default::default();
+        Self { inner, env, calls, ranges, bytes, refusals }
     }
 
     /// How many calls waited.
@@ -38,6 +39,11 @@ impl SlowStore {
     /// How many ranges they asked for, all together.
     pub fn ranges(&self) -> u64 {
         self.ranges.load(Ordering::Relaxed)
+    }
+
+    /// How many bytes.
+    pub fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
     }
 
     /// How many calls would not wait and got nothing.
@@ -54,6 +60,8 @@ impl TableStore for SlowStore {
         }
         self.calls.fetch_add(1, Ordering::Relaxed);
         self.ranges.fetch_add(requests.len() as u64, Ordering::Relaxed);
+        let bytes: usize = requests.iter().map(|request| request.length).sum();
+        self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
         let deadline = self.env.clock.monotonic() + SLOW_READ;
         self.env.executor.block_until(&Event::default(), Some(deadline), &mut || false);
         self.inner.read_ranges(requests, wait)

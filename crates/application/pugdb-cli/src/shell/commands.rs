@@ -1,5 +1,7 @@
 //! The commands of the shell: one table for names, help, completion and what is run.
 
+use std::ops::Bound;
+
 use pugdb::{Change, EntryOptions, KeyRange, Keyspace, Timestamp};
 use pugdb_wire::resp::Reply;
 use serde_json::json;
@@ -81,6 +83,15 @@ pub(super) static COMMANDS: &[ShellCommand] = &[
         takes: (1, usize::MAX),
         completes: Completes::Keys,
         run: delete,
+    },
+    ShellCommand {
+        name: "delete-range",
+        arguments: "FROM [TO]",
+        summary: "remove the keys from FROM on and before TO, in one step",
+        more: "Without TO all that follow. \"\" is the first key there can be. A server has no such command.",
+        takes: (1, 2),
+        completes: Completes::Keys,
+        run: delete_range,
     },
     ShellCommand {
         name: "exists",
@@ -342,6 +353,16 @@ fn delete(session: &mut Session, words: &Words) -> Result<(), Failure> {
         }
     };
     tell_count(session, "deleted", deleted)
+}
+
+fn delete_range(session: &mut Session, words: &Words) -> Result<(), Failure> {
+    if session.remote().is_some() {
+        return Err(Failure::usage("a server deletes no ranges; name the data with --data"));
+    }
+    let Some(keyspace) = readable(session)? else { return done(session) };
+    let end = words.get(1).map_or(Bound::Unbounded, |end| Bound::Excluded(end.clone()));
+    keyspace.delete_range(KeyRange { start: Bound::Included(words[0].clone()), end })?;
+    done(session)
 }
 
 fn exists(session: &mut Session, words: &Words) -> Result<(), Failure> {

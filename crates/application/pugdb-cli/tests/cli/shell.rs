@@ -48,6 +48,16 @@ fn a_keyspace_is_chosen_and_made_by_the_first_put() {
 }
 
 #[test]
+fn a_range_of_keys_is_deleted_in_a_directory_only() {
+    let [local, server] = Face::both();
+    let script = b"put a 1\nput b 2\nput c 3\nput d 4\ndelete-range b d\nscan\ndelete-range d\ncount\n\
+                   delete-range b a\ndelete-range \"\"\ncount\n";
+    local.run_with(&["shell"], script).gives(0, "a\t1\nd\t4\n1\n0\n");
+    local.run_with(&["shell"], b"delete-range\n").fails(2, &["write it as: delete-range FROM [TO]"]);
+    server.run_with(&["shell"], b"delete-range a\n").fails(2, &["a server deletes no ranges"]);
+}
+
+#[test]
 fn other_words_go_to_the_server_as_they_are() {
     let [_, server] = Face::both();
     let script = b"SET a \"x\\x00\"\nGET a\nget a\nMGET a b\nDEL a b\nGET a\nEXISTS\n";

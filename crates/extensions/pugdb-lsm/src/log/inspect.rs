@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use pugdb_core::coding::Reader;
-use pugdb_core::entry::Op;
+use pugdb_core::entry::Operation;
 use pugdb_core::env::File;
 use pugdb_core::seam::FileKind;
 use pugdb_core::{Found, Lsn, Result, Seqno};
@@ -13,7 +13,9 @@ use super::{Creation, RecordHead, RecordKind, SegmentPlace};
 use crate::TreeOptions;
 use crate::file::OpenedHeader;
 use crate::frame::{Frame, FrameReader, Step, first_offset};
-use crate::inspect::{Detail, Field, Inspected, Part, Visit, damage, entry, header, option_fields};
+use crate::inspect::{
+    Detail, Field, Inspected, Part, Visit, damage, entry, header, option_fields, range_delete,
+};
 
 /// Shows each part of a segment.
 pub(crate) fn inspect(
@@ -127,11 +129,13 @@ fn show_sections(
 fn entries(section: &[u8], offset: u64, count: u64, first: Seqno, visit: &mut Visit<'_>) -> Result<()> {
     let mut reader = Reader::new(section);
     for number in 0..count {
-        match Op::decode(&mut reader, &Bytes::copy_from_slice) {
-            Ok(op) => {
-                let seqno = Seqno(first.0.saturating_add(number));
-                visit(entry(offset, &op.key, &Found { seqno, entry: op.entry }))?;
+        let seqno = Seqno(first.0.saturating_add(number));
+        match Operation::decode(&mut reader) {
+            Ok(Operation::Entry(op)) => {
+                let found = Found { seqno, entry: op.entry(Bytes::copy_from_slice) };
+                visit(entry(offset, &op.to_key(), &found))?;
             }
+            Ok(Operation::DeleteRange(span)) => visit(range_delete(offset, &span, seqno))?,
             Err(error) => return visit(damage(offset, 0, error.to_string())),
         }
     }

@@ -6,12 +6,13 @@ use std::sync::Arc;
 
 use pugdb_core::coding::{Reader, put_bytes, put_varint};
 use pugdb_core::engine::EngineKind;
-use pugdb_core::{Error, FileId, Key, KeyspaceId, Lsn, Result, Seqno, Timestamp};
+use pugdb_core::{Error, FileId, Key, KeySpan, KeyspaceId, Lsn, Result, Seqno, Timestamp};
 
 use crate::TreeOptions;
 use crate::frame::Section;
 use crate::log::LogState;
 use crate::table::{Expiries, TableMeta};
+use crate::tombstones::RangeTombstone;
 
 /// A table as the manifest knows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,6 +27,8 @@ pub struct TableEntry {
     pub bounds: (Key, Key),
     /// A part of it is damaged: it is read where it is whole, never compacted, never deleted.
     pub quarantined: bool,
+    /// When it was written, nothing was left in it of what range deletes up to here hide.
+    pub cleared: Seqno,
 }
 
 /// One change.
@@ -87,6 +90,17 @@ pub enum Edit {
         /// Up to and including this one.
         seqno: Seqno,
     },
+    /// Of the keyspace's range tombstones with seqnos behind `after`, up to `through`, these are left.
+    RangeTombstones {
+        /// Its number.
+        keyspace: KeyspaceId,
+        /// Those up to here stay as they are.
+        after: Seqno,
+        /// And those behind this one.
+        through: Seqno,
+        /// What is left.
+        left: Vec<RangeTombstone>,
+    },
     /// A table takes part in reads.
     AddTable {
         /// The table.
@@ -119,6 +133,7 @@ impl Edit {
             | Self::Drop { keyspace }
             | Self::Truncate { keyspace, .. }
             | Self::Flushed { keyspace, .. }
+            | Self::RangeTombstones { keyspace, .. }
             | Self::RemoveTable { keyspace, .. }
             | Self::Quarantine { keyspace, .. } => Some(*keyspace),
             Self::AddTable { table } => Some(table.meta.keyspace),
@@ -139,6 +154,7 @@ const QUARANTINE: u8 = 10;
 const NEXT_KEYSPACE: u8 = 11;
 const RENAME: u8 = 12;
 const OPTIONS: u8 = 13;
+const RANGE_TOMBSTONES: u8 = 14;
 
 const HAS_GLOBAL_SEQNO: u8 = 1;
 const IS_QUARANTINED: u8 = 2;
@@ -197,6 +213,16 @@ fn encode_one(edit: &Edit, head: &mut Vec<u8>, sections: &mut BTreeMap<KeyspaceI
         Edit::Drop { keyspace } => numbers(DROP, &[u64::from(keyspace.0)]),
         Edit::Truncate { keyspace, at } => numbers(TRUNCATE, &[u64::from(keyspace.0), at.0]),
         Edit::Flushed { keyspace, seqno } => numbers(FLUSHED, &[u64::from(keyspace.0), seqno.0]),
+        Edit::RangeTombstones { keyspace, after, through, left } => {
+            numbers(RANGE_TOMBSTONES, &[u64::from(keyspace.0), after.0, through.0, left.len() as u64]);
+            let section = sections.entry(*keyspace).or_default();
+            for RangeTombstone { span, seqno } in left {
+                put_varint(head, seqno.0);
+                head.push(u8::from(span.end.is_some()));
+                put_bytes(section, &span.start);
+                span.end.iter().for_each(|end| put_bytes(section, end));
+            }
+        }
         Edit::AddTable { table } => {
             let meta = &table.meta;
             let keyspace = u64::from(meta.keyspace.0);
@@ -206,6 +232,7 @@ fn encode_one(edit: &Edit, head: &mut Vec<u8>, sections: &mut BTreeMap<KeyspaceI
                 put_varint(head, number);
             }
             put_bytes(head, &meta.expiries.encode_steps());
+            put_varint(head, table.cleared.0);
             let flags = table.global_seqno.map_or(0, |_| HAS_GLOBAL_SEQNO)
                 | if table.quarantined { IS_QUARANTINED } else { 0 };
             head.push(flags);
@@ -280,6 +307,7 @@ fn decode_one(head: &mut Reader<'_>, sections: &mut BTreeMap<KeyspaceId, Reader<
         DROP => Edit::Drop { keyspace: KeyspaceId(head.varint_u32()?) },
         TRUNCATE => Edit::Truncate { keyspace: KeyspaceId(head.varint_u32()?), at: Seqno(head.varint()?) },
         FLUSHED => Edit::Flushed { keyspace: KeyspaceId(head.varint_u32()?), seqno: Seqno(head.varint()?) },
+        RANGE_TOMBSTONES => decode_tombstones(head, sections)?,
         ADD_TABLE => Edit::AddTable { table: decode_table(head, sections)? },
         REMOVE_TABLE => {
             Edit::RemoveTable { keyspace: KeyspaceId(head.varint_u32()?), file: FileId(head.array()?) }
@@ -291,6 +319,28 @@ fn decode_one(head: &mut Reader<'_>, sections: &mut BTreeMap<KeyspaceId, Reader<
     })
 }
 
+fn decode_tombstones(head: &mut Reader<'_>, sections: &mut BTreeMap<KeyspaceId, Reader<'_>>) -> Result<Edit> {
+    let keyspace = KeyspaceId(head.varint_u32()?);
+    let (after, through, count) = (Seqno(head.varint()?), Seqno(head.varint()?), head.varint()?);
+    let section = section(sections, keyspace)?;
+    let key = |bytes| Key::copy(bytes).map_err(|_| Error::corrupt("a range tombstone's end is no key"));
+    let mut left = Vec::new();
+    for _ in 0..count {
+        let (seqno, has_end) = (Seqno(head.varint()?), head.u8()?);
+        let start = key(section.bytes()?)?;
+        let end = match has_end {
+            0 => None,
+            1 => Some(key(section.bytes()?)?),
+            _ => return Err(Error::corrupt("a range tombstone has an end this version does not know")),
+        };
+        if seqno <= after || seqno > through || end.as_ref().is_some_and(|end| *end <= start) {
+            return Err(Error::corrupt("a range tombstone in the manifest hides nothing"));
+        }
+        left.push(RangeTombstone { span: KeySpan { start, end }, seqno });
+    }
+    Ok(Edit::RangeTombstones { keyspace, after, through, left })
+}
+
 fn decode_table(
     head: &mut Reader<'_>,
     sections: &mut BTreeMap<KeyspaceId, Reader<'_>>,
@@ -300,6 +350,7 @@ fn decode_table(
     let (min_seqno, max_seqno, deletes) = (Seqno(head.varint()?), Seqno(head.varint()?), head.varint()?);
     let (keys, data_bytes, content_bytes) = (head.varint()?, head.varint()?, head.varint()?);
     let expiries = Expiries::decode(head.varint()?, head.bytes()?)?;
+    let cleared = Seqno(head.varint()?);
     let flags = head.u8()?;
     let global_seqno = (flags & HAS_GLOBAL_SEQNO != 0).then(|| head.varint()).transpose()?.map(Seqno);
     let id = FileId(head.array()?);
@@ -327,6 +378,7 @@ fn decode_table(
         global_seqno,
         bounds,
         quarantined: flags & IS_QUARANTINED != 0,
+        cleared,
     })
 }
 
@@ -340,4 +392,72 @@ fn section<'a, 'b>(
     keyspace: KeyspaceId,
 ) -> Result<&'a mut Reader<'b>> {
     sections.get_mut(&keyspace).ok_or_else(|| Error::corrupt("a manifest record lacks a keyspace's section"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pugdb_core::engine::KeyRange;
+
+    const KEYSPACE: KeyspaceId = KeyspaceId(3);
+
+    fn tombstone(range: impl Into<KeyRange>, seqno: u64) -> RangeTombstone {
+        RangeTombstone { span: KeySpan::of(&range.into()).unwrap(), seqno: Seqno(seqno) }
+    }
+
+    fn edits() -> Vec<Edit> {
+        let left = vec![tombstone(b"a"..b"b", 7), tombstone(b"b".as_slice().., 300), tombstone(.., 8)];
+        let (after, through) = (Seqno(6), Seqno(300));
+        vec![
+            Edit::RangeTombstones { keyspace: KEYSPACE, after, through, left },
+            Edit::RangeTombstones { keyspace: KEYSPACE, after: Seqno(0), through, left: Vec::new() },
+        ]
+    }
+
+    fn encoded(edits: &[Edit]) -> (Vec<u8>, Vec<(KeyspaceId, Vec<u8>)>) {
+        let (head, sections) = encode(edits);
+        (head, sections.into_iter().collect())
+    }
+
+    #[test]
+    fn range_tombstones_are_read_again_and_every_cut_of_them_is_an_error() {
+        let (head, sections) = encoded(&edits());
+        assert_eq!(decode(&head, &sections).unwrap(), edits());
+        for end in 0..head.len() {
+            assert!(decode(&head[..end], &sections).is_err());
+        }
+        for end in 0..sections[0].1.len() {
+            assert!(decode(&head, &[(KEYSPACE, sections[0].1[..end].to_vec())]).is_err());
+        }
+    }
+
+    #[test]
+    fn every_other_byte_gives_other_tombstones_or_an_error_and_never_a_panic() {
+        let (head, sections) = encoded(&edits());
+        for at in 0..head.len() {
+            for byte in 0..=u8::MAX {
+                let mut other = head.clone();
+                other[at] = byte;
+                assert!(byte == head[at] || decode(&other, &sections).ok() != Some(edits()));
+            }
+        }
+    }
+
+    #[test]
+    fn tombstones_that_hide_nothing_are_corrupt() {
+        let wrong = [
+            tombstone(b"a"..b"b", 6),
+            tombstone(b"a"..b"b", 301),
+            RangeTombstone {
+                span: KeySpan { start: Key::copy(b"b").unwrap(), end: Key::copy(b"b").ok() },
+                seqno: Seqno(7),
+            },
+        ];
+        for tombstone in wrong {
+            let (after, through) = (Seqno(6), Seqno(300));
+            let edit = Edit::RangeTombstones { keyspace: KEYSPACE, after, through, left: vec![tombstone] };
+            let (head, sections) = encoded(&[edit]);
+            assert_eq!(decode(&head, &sections).unwrap_err().kind(), pugdb_core::ErrorKind::Corrupt);
+        }
+    }
 }

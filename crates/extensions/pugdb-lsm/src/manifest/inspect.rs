@@ -100,6 +100,15 @@ fn fields_of(edit: &Edit) -> Fields {
             ("truncate keyspace", vec![keyspace(*id), ("seqno", at.0.into())])
         }
         Edit::Flushed { keyspace: id, seqno } => ("flushed", vec![keyspace(*id), ("seqno", seqno.0.into())]),
+        Edit::RangeTombstones { keyspace: id, after, through, left } => (
+            "range tombstones",
+            vec![
+                keyspace(*id),
+                ("after", after.0.into()),
+                ("through", through.0.into()),
+                ("left", (left.len() as u64).into()),
+            ],
+        ),
         Edit::AddTable { table } => ("add table", table_fields(table)),
         Edit::RemoveTable { keyspace: id, file } => {
             ("remove table", vec![keyspace(*id), ("file", file.to_string().into())])
@@ -127,6 +136,7 @@ fn table_fields(table: &TableEntry) -> Fields {
         ("expiring", meta.expiries.entries.into()),
         ("min_seqno", meta.min_seqno.0.into()),
         ("max_seqno", meta.max_seqno.0.into()),
+        ("cleared", table.cleared.0.into()),
         ("first", key(&meta.first)),
         ("last", key(&meta.last)),
     ];

@@ -9,6 +9,7 @@ use pugdb_core::{DatabaseId, Error, FileId, KeyspaceId, Result, Seqno, Timestamp
 use super::edit::{Edit, TableEntry};
 use crate::TreeOptions;
 use crate::log::LogState;
+use crate::tombstones::RangeTombstone;
 
 /// What the manifest knows of a keyspace.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,6 +28,8 @@ pub struct KeyspaceState {
     pub flushed: Seqno,
     /// Its truncations.
     pub floors: Floors,
+    /// What is left of its range deletes.
+    pub tombstones: Vec<RangeTombstone>,
     /// Its tables, in the order they were added.
     pub tables: Vec<TableEntry>,
 }
@@ -42,6 +45,7 @@ impl KeyspaceState {
             named: created,
             flushed: Seqno::ZERO,
             floors: Floors::default(),
+            tombstones: Vec::new(),
             tables: Vec::new(),
         }
     }
@@ -122,6 +126,13 @@ impl State {
                 let state = self.keyspace(*keyspace)?;
                 state.flushed = state.flushed.max(*seqno);
             }
+            Edit::RangeTombstones { keyspace, after, through, left } => {
+                let newest = left.iter().map(|tombstone| tombstone.seqno).max();
+                self.last_seqno = self.last_seqno.max(newest.unwrap_or_default());
+                let tombstones = &mut self.keyspace(*keyspace)?.tombstones;
+                tombstones.retain(|old| old.seqno <= *after || old.seqno > *through);
+                tombstones.extend(left.iter().cloned());
+            }
             Edit::AddTable { table } => {
                 self.last_seqno = self.last_seqno.max(table.meta.max_seqno);
                 self.keyspace(table.meta.keyspace)?.tables.push(table.clone());
@@ -196,10 +207,57 @@ impl State {
             }
             edits.extend(state.floors.cuts().iter().map(|&at| Edit::Truncate { keyspace, at }));
             edits.push(Edit::Flushed { keyspace, seqno: state.flushed });
+            if let Some(through) = state.tombstones.iter().map(|tombstone| tombstone.seqno).max() {
+                let left = state.tombstones.clone();
+                edits.push(Edit::RangeTombstones { keyspace, after: Seqno::ZERO, through, left });
+            }
             edits.extend(state.tables.iter().map(|table| Edit::AddTable { table: table.clone() }));
         }
         // Behind the creations, which count up too: a number that was used and dropped is not used again.
         edits.push(Edit::NextKeyspace(self.next_keyspace));
         edits
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pugdb_core::KeySpan;
+    use pugdb_core::engine::KeyRange;
+
+    #[test]
+    fn range_tombstones_replace_those_of_their_window_and_are_in_the_snapshot() {
+        let keyspace = KeyspaceId(1);
+        let one =
+            |seqno: u64| RangeTombstone { span: KeySpan::of(&KeyRange::all()).unwrap(), seqno: Seqno(seqno) };
+        let edit = |after, through, left: &[u64]| Edit::RangeTombstones {
+            keyspace,
+            after: Seqno(after),
+            through: Seqno(through),
+            left: left.iter().copied().map(one).collect(),
+        };
+        let mut state = State::new(DatabaseId([1; 16]));
+        let (name, engine, options) = ("a".to_owned(), EngineKind::Lsm, TreeOptions::default());
+        state.apply(&Edit::Create { keyspace, name, engine, at: Seqno(1), options }).unwrap();
+        let seqnos = |state: &State| {
+            let mut seqnos: Vec<u64> =
+                state.keyspaces[&keyspace].tombstones.iter().map(|one| one.seqno.0).collect();
+            seqnos.sort_unstable();
+            seqnos
+        };
+        for (change, left) in [
+            (edit(1, 9, &[3, 5, 9]), &[3, 5, 9][..]),
+            // A flush that is recorded a second time, the next one, and what compaction has done away with.
+            (edit(1, 9, &[3, 5, 9]), &[3, 5, 9]),
+            (edit(9, 20, &[12]), &[3, 5, 9, 12]),
+            (edit(0, 9, &[5]), &[5, 12]),
+        ] {
+            state.apply(&change).unwrap();
+            assert_eq!(seqnos(&state), left);
+        }
+        assert_eq!(state.last_seqno, Seqno(12), "no operation may come below a range delete again");
+        let mut again = State::new(DatabaseId([1; 16]));
+        state.snapshot().iter().for_each(|edit| again.apply(edit).unwrap());
+        assert_eq!(again, state);
     }
 }

@@ -38,6 +38,7 @@ fn table(file: u8) -> TableEntry {
         global_seqno: None,
         bounds: (key(b"b"), key(b"grace")),
         quarantined: true,
+        cleared: Seqno(9),
     }
 }
 
@@ -59,7 +60,7 @@ fn the_bytes_of_an_added_table_are_these() {
     let numbers: [&[u8]; 6] = [
         &[1, 8, 5, 4, 0xac, 2, 7, 11, 17, 2],
         &[6, 0x82, 1, 0xc8, 1, 1],
-        &[2, 90, 31],
+        &[2, 90, 31, 9],
         &[2],
         &[0xab; 16],
         &[],

@@ -29,7 +29,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use pugdb_core::engine::{Direction, KeyRange};
-use pugdb_core::{EntryKind, Found, RawOp, Result, Seqno};
+use pugdb_core::{EntryKind, Found, Operation, RawOp, Result, Seqno};
 
 use cells::{Arena, Cell, Item, Node};
 use index::Index;
@@ -78,24 +78,27 @@ impl Memtable {
         }
     }
 
-    /// Adds operations, whose seqnos ascend. True when it has left the background something to merge.
-    pub(crate) fn insert<'o>(&self, ops: impl Iterator<Item = (Seqno, RawOp<'o>)>) -> bool {
+    /// Adds operations, whose seqnos ascend. True when it has left the background something to merge. Range deletes are
+    /// counted only: what they hide the tree knows, and the manifest when this is flushed.
+    pub(crate) fn insert<'o>(&self, ops: impl Iterator<Item = (Seqno, Operation<'o>)>) -> bool {
         let mut writer = self.writer.lock();
         let Writer { index, arena } = &mut *writer;
         let mut has_work = false;
-        for (seqno, op) in ops {
-            let place = self.index.place(op.key);
-            if let Some(cell) = self.index.find(place, op.key) {
-                self.tally.remove(cell.newest());
-                arena.add_version(cell, seqno, &op);
-                self.tally.add(cell.newest());
-            } else {
-                let cell = arena.add_cell(seqno, &op);
-                self.tally.add(cell.newest());
-                self.index.add(index, place, cell);
-                has_work |= self.order.push(Item::new(cell));
+        for (seqno, operation) in ops {
+            if let Operation::Entry(op) = operation {
+                let place = self.index.place(op.key);
+                if let Some(cell) = self.index.find(place, op.key) {
+                    self.tally.remove(cell.newest());
+                    arena.add_version(cell, seqno, &op);
+                    self.tally.add(cell.newest());
+                } else {
+                    let cell = arena.add_cell(seqno, &op);
+                    self.tally.add(cell.newest());
+                    self.index.add(index, place, cell);
+                    has_work |= self.order.push(Item::new(cell));
+                }
             }
-            self.bytes.fetch_add(op.cost_bytes(), Ordering::Relaxed);
+            self.bytes.fetch_add(operation.cost_bytes(), Ordering::Relaxed);
             if self.is_empty() {
                 self.first.store(seqno.0, Ordering::Release);
             }

@@ -43,6 +43,20 @@ impl MemtableScan {
         scan
     }
 
+    /// Goes on with another range; without one it is over.
+    pub(crate) fn restart(&mut self, range: Option<&KeyRange>, direction: Direction) {
+        let keys = range.filter(|range| !range.is_empty());
+        self.keys = keys.map_or_else(KeyScan::over, |range| self.memtable.order.scan(range, direction));
+        (self.together, self.current) = (KEYS_TOGETHER_MIN, None);
+        self.ahead.clear();
+        self.advance();
+    }
+
+    /// The last seqno that its memtable holds.
+    pub(crate) fn newest(&self) -> Seqno {
+        self.memtable.last()
+    }
+
     /// What the scan is at.
     pub(crate) fn peek(&self) -> Option<Peek<'_>> {
         self.current.map(|(cell, node)| Peek { seqno: node.seqno(), op: node.raw(cell.key()) })

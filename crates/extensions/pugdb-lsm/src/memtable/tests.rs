@@ -8,7 +8,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use bytes::Bytes;
 use pugdb_core::RawOp;
 use pugdb_core::engine::{Direction, KeyRange};
-use pugdb_core::{Entry, EntryKind, EntryOptions, Found, Key, Op, SealId, Seqno, Stamp, Timestamp, Value};
+use pugdb_core::{
+    Entry, EntryKind, EntryOptions, Found, Key, Op, Operation, SealId, Seqno, Stamp, Timestamp, Value,
+};
 
 use super::Memtable;
 
@@ -17,7 +19,7 @@ fn put(key: &[u8], value: &[u8]) -> Op {
 }
 
 fn insert(memtable: &Memtable, seqno: u64, op: &Op) -> bool {
-    memtable.insert([(Seqno(seqno), op.entry.raw(&op.key))].into_iter())
+    memtable.insert([(Seqno(seqno), Operation::Entry(op.entry.raw(&op.key)))].into_iter())
 }
 
 #[derive(Default)]
@@ -200,7 +202,7 @@ fn a_large_value_outlives_its_memtable() {
 fn its_bytes_are_those_of_its_operations_and_are_forgotten_once() {
     let memtable = Memtable::new(1);
     let ops = [put(b"a", b"1"), put(b"a", b"2"), put(b"b", b"")];
-    memtable.insert((1..).map(Seqno).zip(ops.iter().map(|op| op.entry.raw(&op.key))));
+    memtable.insert((1..).map(Seqno).zip(ops.iter().map(|op| Operation::Entry(op.entry.raw(&op.key)))));
     let expected: usize = ops.iter().map(Op::cost_bytes).sum();
     assert_eq!((memtable.bytes(), memtable.forget(), memtable.forget()), (expected, expected, 0));
 }

@@ -8,15 +8,16 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use pugdb_core::env::{Job, Next};
-use pugdb_core::{ErrorKind, FileId, KeyspaceId, Result, Timestamp};
+use pugdb_core::{ErrorKind, FileId, KeyspaceId, Result, Seqno, Timestamp};
 
 use super::manual::Manual;
 use super::merge::{Damage, Merge};
 use super::pick::{Piece, Place, Round, RunView, Situation, TableView, Work, next_moment, pick};
-use super::{Change, Store};
+use super::{Change, HELD_RETRY, Store};
 use crate::Level;
 use crate::manifest::Edit;
 use crate::table::Access;
+use crate::tombstones::Tombstones;
 use crate::tree::{
     LiveTable, Outputs, Retention, Run, TableChange, Tree, Version, sync_contents, sync_names,
 };
@@ -54,8 +55,13 @@ enum Stage {
     Record,
 }
 
+/// What the picker is told of the runs, when nobody reads before `horizon`.
+fn views(version: &Version, horizon: Seqno) -> Vec<RunView> {
+    version.runs.iter().map(|run| view(run, &version.tombstones, horizon)).collect()
+}
+
 /// What the picker is told of a run: nothing that would have to be read.
-fn view(run: &Run) -> RunView {
+fn view(run: &Run, tombstones: &Tombstones, horizon: Seqno) -> RunView {
     let table = |live: &Arc<LiveTable>| {
         let meta = live.meta();
         let is_dead = meta.entries == meta.deletes.saturating_add(meta.expiries.entries);
@@ -70,6 +76,8 @@ fn view(run: &Run) -> RunView {
             dead_at: is_dead.then(|| meta.expiries.last().unwrap_or_default()),
             // Weighed against lengths of files, which may be compressed.
             expiries: meta.expiries.steps().iter().map(stored).collect(),
+            is_covered: live.is_covered(tombstones, horizon),
+            covered: live.covered_bytes(tombstones, horizon),
         }
     };
     RunView { number: run.number, tables: run.tables.iter().map(table).collect() }
@@ -130,17 +138,22 @@ impl CompactionJob {
         }
         let store = Arc::clone(&self.store);
         let (expired, quiet_at) = (store.expired(), store.quiet_at());
-        let is_quiet = quiet_at <= store.context.env.clock.monotonic();
-        let (mut moment, mut waits_for_quiet) = (None::<Timestamp>, false);
+        let now = store.context.env.clock.monotonic();
+        let is_quiet = quiet_at <= now;
+        let (mut moment, mut waits_for_quiet, mut is_held) = (None::<Timestamp>, false, false);
         let trees: Vec<Arc<Tree>> = store.trees.read().values().cloned().collect();
         self.rounds.retain(|id, _| store.tree(*id).is_some());
         for tree in trees {
             let version = tree.version();
             // Most of many keyspaces: there must be no cost to them.
-            if version.runs.is_empty() {
+            if version.runs.is_empty() && version.tombstones.is_empty() {
                 continue;
             }
-            let runs: Vec<RunView> = version.runs.iter().map(view).collect();
+            let horizon = store.snapshots.horizon();
+            if self.forget_tombstones(&tree, &version, horizon, is_quiet)? {
+                return Ok(Err(Next::Again));
+            }
+            let runs = views(&version, horizon);
             let mut rounds = self.rounds.remove(&tree.id()).unwrap_or_default();
             rounds.retain(|round| !round.is_over(&runs));
             let (policy, table_bytes) = (store.options.policy, store.options.table_bytes);
@@ -169,11 +182,14 @@ impl CompactionJob {
                 }
                 None => {}
             }
+            // A snapshot that needs what was deleted says nothing when it goes.
+            is_held |= version.tombstones.iter().any(|tombstone| tombstone.seqno > horizon);
             moment = moment.into_iter().chain(next_moment(&runs, expired)).min();
             waits_for_quiet |= !is_quiet && pick(&Situation { is_quiet: true, ..situation }).is_some();
         }
         let look_again = moment.map(|moment| store.look_again(moment));
-        let next = look_again.into_iter().chain(waits_for_quiet.then_some(quiet_at)).min();
+        let held_until = is_held.then_some(now + HELD_RETRY);
+        let next = look_again.into_iter().chain(waits_for_quiet.then_some(quiet_at)).chain(held_until).min();
         Ok(Err(next.map_or(Next::Wait, Next::WaitUntil)))
     }
 
@@ -187,7 +203,7 @@ impl CompactionJob {
                 store.finish(&request);
                 continue;
             };
-            let runs: Vec<RunView> = version.runs.iter().map(view).collect();
+            let runs = views(&version, store.snapshots.horizon());
             let manual = match self.manual.take() {
                 Some(manual) if Arc::ptr_eq(manual.request(), &request) => manual,
                 _ => Manual::begin(Arc::clone(&request), &runs),
@@ -240,12 +256,34 @@ impl CompactionJob {
             Err(error) => return Err(error),
         };
         let horizon = store.snapshots.horizon();
-        let retention = Retention::new(horizon, version.floors.at(horizon), expired, is_bottom);
+        let floors = (horizon, version.floors.at(horizon));
+        let retention = Retention::new(floors, tree.cover(horizon), expired, is_bottom);
         let level = if is_bottom { Level::Bottom } else { Level::Upper };
         let outputs = store.outputs(tree, level, retention, piece.guards.clone());
         let inputs = inputs.into_iter().map(|(_, live)| live).collect();
         let tree = Arc::clone(tree);
         Ok(Some(Box::new(Task { tree, inputs, tables, target, merge, outputs, stage: Stage::Write })))
+    }
+
+    /// Forgets range tombstones that hide nothing any more: when they are half of all, so that a long list is not written
+    /// for each of them, and when there is time.
+    fn forget_tombstones(
+        &self,
+        tree: &Arc<Tree>,
+        version: &Version,
+        horizon: Seqno,
+        is_quiet: bool,
+    ) -> Result<bool> {
+        let (count, left) = version.flushed_tombstones(horizon);
+        let gone = count - left.len();
+        if gone == 0 || gone < left.len() && !is_quiet {
+            return Ok(false);
+        }
+        let (keyspace, through) = (tree.id(), version.flushed);
+        let install = || tree.install_tombstones(&left, through);
+        let edit = Edit::RangeTombstones { keyspace, after: Seqno::ZERO, through, left: left.clone() };
+        let change = Change { tree, edits: vec![edit], flushed: None, install: Box::new(install) };
+        Ok(self.store.commit(&[change])? == [true])
     }
 
     fn record(&self, task: Task) -> Result<()> {

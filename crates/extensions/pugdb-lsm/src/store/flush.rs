@@ -96,7 +96,8 @@ impl FlushJob {
         let horizon = self.store.snapshots.horizon();
         let version = tree.version();
         let is_bottom = version.runs.is_empty();
-        let retention = Retention::new(horizon, version.floors.at(horizon), expired, is_bottom);
+        let floors = (horizon, version.floors.at(horizon));
+        let retention = Retention::new(floors, tree.cover(horizon), expired, is_bottom);
         // Young, also where nothing lies beneath yet: it will soon be merged.
         let outputs = self.store.outputs(tree, Level::Upper, retention, Vec::new());
         Part { tree: Arc::clone(tree), memtable, outputs }
@@ -180,6 +181,8 @@ impl Group {
 /// What the manifest is told of a memtable that is in tables, and what readers see then.
 fn change((tree, memtable, tables): &(Arc<Tree>, Arc<Memtable>, TableChange)) -> Change<'_> {
     let mut edits = tables.edits(tree.id());
+    // Of its range deletes the tables hold nothing: with the log they would be gone.
+    edits.extend(tree.tombstones_edit(memtable.last()));
     edits.push(Edit::Flushed { keyspace: tree.id(), seqno: memtable.last() });
     let install = || tree.install_flush(memtable, tables);
     Change { tree, edits, flushed: Some(memtable), install: Box::new(install) }

@@ -157,6 +157,8 @@ pub struct StoreStats {
     pub runs: usize,
     /// The bytes of each of them: a keyspace after the other, newest first.
     pub run_bytes: Vec<u64>,
+    /// What range deletes have left to be hidden, in pieces that do not overlap.
+    pub range_tombstones: usize,
     /// Entries in memtables.
     pub memtable_bytes: usize,
     /// Blocks in the cache.
@@ -193,7 +195,7 @@ impl Store {
         });
         let on_disk = manifest.state().keyspaces.iter().filter(|(_, state)| state.engine == EngineKind::Lsm);
         let trees: BTreeMap<KeyspaceId, Arc<Tree>> =
-            on_disk.map(|(&id, state)| (id, Tree::new(&shelf, id, state))).collect();
+            on_disk.map(|(&id, state)| (id, Tree::new(&shelf, &snapshots, id, state))).collect();
         let runs_max = trees.values().map(|tree| tree.version().mergeable_runs()).max().unwrap_or(0);
         Arc::new(Self {
             context,
@@ -290,7 +292,7 @@ impl Store {
         let tree = match engine {
             EngineKind::Lsm => {
                 let state = KeyspaceState::empty(name, engine, at, options);
-                let tree = Tree::new(&self.shelf, id, &state);
+                let tree = Tree::new(&self.shelf, &self.snapshots, id, &state);
                 self.trees.write().insert(id, Arc::clone(&tree));
                 Some(tree)
             }
@@ -428,6 +430,11 @@ impl Store {
         } else if tree.wants_merge() {
             self.wake();
         }
+    }
+
+    /// A range delete is visible: whole tables may be of no use any more.
+    pub fn range_deleted(&self) {
+        self.wake();
     }
 
     /// Seals the largest memtables if nothing is waiting to be flushed: as many as make one full one together.
@@ -697,6 +704,7 @@ impl Store {
             stats.runs += version.runs.len();
             let bytes = |run: &Run| run.tables.iter().map(|live| live.meta().bytes).sum::<u64>();
             stats.run_bytes.extend(version.runs.iter().map(bytes));
+            stats.range_tombstones += version.tombstones.count();
             for live in version.runs.iter().flat_map(|run| &run.tables) {
                 stats.tables += 1;
                 stats.table_bytes += live.meta().bytes;

@@ -97,6 +97,29 @@ impl Table {
         (upto.saturating_sub(before) as u64, index.blocks().len() as u64)
     }
 
+    /// The stored length of the blocks that hold nothing but keys from `start` on and before `end`, of those that readers
+    /// see.
+    pub fn bytes_between(&self, start: &[u8], end: Option<&[u8]>) -> u64 {
+        let index = &self.tail.index;
+        let first = index.partition(&self.bounds.first, |key, _| *key < *self.bounds.first);
+        // The block in which it begins may hold others before.
+        let begin = if *start <= *self.bounds.first {
+            first
+        } else {
+            index.partition(start, |key, _| key < start) + 1
+        };
+        let last = &*self.bounds.last;
+        let end = match end {
+            Some(end) if end <= last => index.partition(end, |key, _| key < end),
+            _ => index.partition(last, |key, _| key < last) + 1,
+        };
+        let blocks = index.blocks().get(begin..end).unwrap_or_default();
+        match (blocks.first(), blocks.last()) {
+            (Some(first), Some(last)) => last.offset + last.length as u64 - first.offset,
+            _ => 0,
+        }
+    }
+
     /// What filter, index and the slots of blocks take in memory.
     pub fn memory_bytes(&self) -> usize {
         self.tail.filter.bytes() + self.tail.index.bytes() + self.slots().bytes()

@@ -109,6 +109,11 @@ impl TableScan {
         scan
     }
 
+    /// Goes on with another range, for a reader at `seqno`.
+    pub(crate) fn restart(&mut self, range: &Arc<KeyRange>, seqno: Seqno) {
+        *self = Self::new(Arc::clone(&self.table), Arc::clone(range), self.direction, seqno);
+    }
+
     /// Where the scan begins.
     fn first(&self) -> Place {
         let index = &self.table.tail().index;

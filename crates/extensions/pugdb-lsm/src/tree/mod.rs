@@ -20,21 +20,25 @@ use pugdb_core::engine::{
 };
 use pugdb_core::memory::Floors;
 use pugdb_core::seam::{AtHand, Wait};
-use pugdb_core::{Error, FileId, Found, KeyspaceId, Ops, Result, Seqno};
+use pugdb_core::snapshots::Snapshots;
+use pugdb_core::{Error, FileId, Found, KeyspaceId, Operation, Ops, Result, Seqno};
 
 pub(crate) use graveyard::Graveyard;
 pub(crate) use live::{LiveTable, Shelf};
 pub(crate) use outputs::{Outputs, sync_contents, sync_names};
-pub(crate) use retention::Retention;
+pub(crate) use retention::{Cover, Retention};
 
 use crate::file::Context;
 use crate::manifest::{Edit, KeyspaceState};
 use crate::memtable::Memtable;
 use crate::options::{Level, TreeOptions};
 use crate::table::{self, Access, BlockRef, KeyHash, TableOptions, load_blocks};
+use crate::tombstones::{RangeTombstone, Tombstones};
 
 /// One keyspace's entries.
 pub struct Tree {
+    /// Where somebody can look: of range tombstones, those that nobody can tell apart are one.
+    snapshots: Arc<Snapshots>,
     id: KeyspaceId,
     /// Set when the keyspace is dropped. Nothing is written for it any more; readers with older snapshots go on.
     dropped: AtomicBool,
@@ -58,9 +62,11 @@ pub struct Tree {
 pub(crate) struct Version {
     /// Newest first; the first one is being written.
     pub(crate) memtables: Vec<Arc<Memtable>>,
-    /// Newest first.
-    pub(crate) runs: Vec<Run>,
+    /// Newest first. Shared: a range delete makes a version of its own.
+    pub(crate) runs: Arc<Vec<Run>>,
     pub(crate) floors: Floors,
+    /// Of operations in the memtables too.
+    pub(crate) tombstones: Tombstones,
     /// Everything up to here is in the runs.
     pub(crate) flushed: Seqno,
 }
@@ -84,6 +90,14 @@ impl Run {
         self.tables.iter().any(|live| live.is_quarantined())
     }
 
+    /// False when no table of it has what this range tombstone hides.
+    fn may_hold_hidden(&self, tombstone: &RangeTombstone) -> bool {
+        let span = &tombstone.span;
+        let start = self.tables.partition_point(|live| live.bounds().last < span.start);
+        let is_in = |live: &&Arc<LiveTable>| span.end.as_ref().is_none_or(|end| live.bounds().first < *end);
+        self.tables[start..].iter().take_while(is_in).any(|live| live.may_hold_hidden(tombstone.seqno))
+    }
+
     /// The tables that can hold keys of a range.
     fn overlapping(&self, range: &KeyRange) -> std::ops::Range<usize> {
         let is_before = |live: &Arc<LiveTable>| range.starts_after(&live.bounds().last);
@@ -92,16 +106,21 @@ impl Run {
         start..start + rest.partition_point(|live| !range.ends_before(&live.bounds().first))
     }
 
-    /// The one table that can hold `key`.
-    fn table_for(&self, key: &[u8]) -> Option<&Arc<LiveTable>> {
+    /// The one table that can hold a version of `key` above `floor`.
+    fn table_for(&self, key: &[u8], floor: Seqno) -> Option<&Arc<LiveTable>> {
         let index = self.tables.partition_point(|live| *live.bounds().last < *key);
-        self.tables.get(index).filter(|live| live.bounds().contains(key))
+        self.tables.get(index).filter(|live| live.bounds().contains(key) && live.newest() > floor)
     }
 }
 
 impl Tree {
     /// The tree of a keyspace: its tables as the manifest knows them, none of them opened, and an empty memtable.
-    pub(crate) fn new(shelf: &Arc<Shelf>, id: KeyspaceId, state: &KeyspaceState) -> Arc<Self> {
+    pub(crate) fn new(
+        shelf: &Arc<Shelf>,
+        snapshots: &Arc<Snapshots>,
+        id: KeyspaceId,
+        state: &KeyspaceState,
+    ) -> Arc<Self> {
         let added = state.tables.iter().map(|entry| (entry.run, LiveTable::closed(shelf, entry))).collect();
         let runs = TableChange { removed: Vec::new(), added }.applied_to(&[]);
         let mut seed = [0; 8];
@@ -110,11 +129,13 @@ impl Tree {
         let next_run = runs.first().map_or(1, |run| run.number + 1);
         let version = Version {
             memtables: vec![Arc::new(Memtable::new(memtable_seed))],
-            runs,
+            runs: Arc::new(runs),
             floors: state.floors.clone(),
+            tombstones: Tombstones::of(state.tombstones.iter().cloned(), &snapshots.read_points()),
             flushed: state.flushed,
         };
         Arc::new(Self {
+            snapshots: Arc::clone(snapshots),
             id,
             dropped: AtomicBool::new(false),
             memtable_seed,
@@ -164,12 +185,17 @@ impl Tree {
             expiring += tally.expiring();
         }
         for live in version.runs.iter().flat_map(|run| &run.tables) {
-            let meta = live.meta();
-            if meta.max_seqno <= floor {
+            if live.newest() <= floor || live.is_covered(&version.tombstones, Seqno::MAX) {
                 continue;
             }
+            let meta = live.meta();
             let (shown, whole) = live.shown_part();
-            let part = |count: u64| count.saturating_mul(shown) / whole.max(1);
+            let (hidden, _) = live.covered_bytes(&version.tombstones, Seqno::MAX);
+            let (data, hidden) = (u128::from(meta.data_bytes), u128::from(hidden.min(meta.data_bytes)));
+            let part = |count: u64| {
+                let shown = u128::from(count) * u128::from(shown) / u128::from(whole.max(1));
+                u64::try_from(shown * (data - hidden) / data.max(1)).unwrap_or(u64::MAX)
+            };
             puts += part(meta.keys.saturating_sub(meta.deletes));
             deletes += part(meta.deletes);
             expiring += part(meta.expiries.entries);
@@ -251,6 +277,52 @@ impl Tree {
         });
     }
 
+    /// Range deletes hide from here on what their keys had before, as soon as they are visible.
+    fn delete_ranges<'o>(&self, ops: impl Iterator<Item = (Seqno, Operation<'o>)>) {
+        let new = ops.filter_map(|(seqno, op)| match op {
+            Operation::Entry(_) => None,
+            Operation::DeleteRange(span) => Some(RangeTombstone { span: span.to_span(), seqno }),
+        });
+        let new: Vec<RangeTombstone> = new.collect();
+        if !new.is_empty() {
+            let points = || self.snapshots.read_points();
+            self.install(|version| Version {
+                tombstones: version.tombstones.with(new.into_iter(), &points()),
+                ..version.clone()
+            });
+        }
+    }
+
+    /// What range deletes hide from every reader, now and later, as far as this tree has heard of them: during a replay
+    /// others may follow that are older than what is visible.
+    pub(crate) fn cover(&self, horizon: Seqno) -> Cover {
+        // In this order: what was applied before is in the version behind it.
+        let through = self.applied().min(horizon);
+        Cover::new(self.version().tombstones.clone(), through)
+    }
+
+    /// What the manifest is told when the oldest memtable, which ends at `through`, is in tables: its range deletes.
+    pub(crate) fn tombstones_edit(&self, through: Seqno) -> Option<Edit> {
+        let version = self.version();
+        let after = version.flushed;
+        let is_in = |tombstone: &RangeTombstone| tombstone.seqno > after && tombstone.seqno <= through;
+        let left: Vec<RangeTombstone> = version.tombstones.iter().filter(is_in).collect();
+        let has_any = !left.is_empty();
+        let edit = Edit::RangeTombstones { keyspace: self.id, after, through, left };
+        has_any.then_some(edit)
+    }
+
+    /// Of the range tombstones up to `through` these are left.
+    pub(crate) fn install_tombstones(&self, left: &[RangeTombstone], through: Seqno) {
+        self.install(|version| {
+            let newer = version.tombstones.iter().filter(|tombstone| tombstone.seqno > through);
+            // Behind the version: what of it is not visible yet is one commit, between whose parts nobody reads.
+            let points = self.snapshots.read_points();
+            let tombstones = Tombstones::of(left.iter().cloned().chain(newer), &points);
+            Version { tombstones, ..version.clone() }
+        });
+    }
+
     /// Whether the background has something to merge in the active memtable.
     pub(crate) fn wants_merge(&self) -> bool {
         self.wants_merge.load(Ordering::Acquire)
@@ -277,7 +349,7 @@ impl Tree {
 
     /// All files go with their last reader. The manifest names none of them any more.
     pub(crate) fn doom_all(&self) {
-        for run in &self.version().runs {
+        for run in self.version().runs.iter() {
             for live in &run.tables {
                 live.doom();
             }
@@ -297,15 +369,18 @@ impl Tree {
                 .filter(|kept| !Arc::ptr_eq(kept, memtable))
                 .cloned()
                 .collect(),
-            runs: change.applied_to(&version.runs),
+            runs: Arc::new(change.applied_to(&version.runs)),
             flushed: version.flushed.max(memtable.last()),
-            floors: version.floors.clone(),
+            ..version.clone()
         });
     }
 
     /// These tables take the place of those now. Files that no table shows any more go with their last reader.
     pub(crate) fn install_tables(&self, change: &TableChange) {
-        self.install(|version| Version { runs: change.applied_to(&version.runs), ..version.clone() });
+        self.install(|version| Version {
+            runs: Arc::new(change.applied_to(&version.runs)),
+            ..version.clone()
+        });
         for gone in &change.removed {
             if !change.added.iter().any(|(_, live)| live.id() == gone.id()) {
                 gone.doom();
@@ -362,8 +437,9 @@ impl Clone for Version {
     fn clone(&self) -> Self {
         Self {
             memtables: self.memtables.clone(),
-            runs: self.runs.clone(),
+            runs: Arc::clone(&self.runs),
             floors: self.floors.clone(),
+            tombstones: self.tombstones.clone(),
             flushed: self.flushed,
         }
     }
@@ -380,6 +456,9 @@ impl Engine for Tree {
         let active = Arc::clone(&self.glance().memtables[0]);
         if active.insert(ops.behind(newest, first)) {
             self.wants_merge.store(true, Ordering::Release);
+        }
+        if ops.has_ranges() {
+            self.delete_ranges(ops.behind(newest, first));
         }
         *applied = newest.max(ops.last(first));
         Ok(())
@@ -421,6 +500,7 @@ impl Engine for Tree {
 struct Descent {
     /// Its place in the list.
     number: usize,
+    floor: Seqno,
     hash: KeyHash,
     /// The run to look at next.
     run: usize,
@@ -445,6 +525,17 @@ impl Tree {
 }
 
 impl Version {
+    /// The range tombstones up to what is in tables, and of them those that still hide something, or may: what a table holds
+    /// of it was written before. `horizon` is where the oldest reader looks.
+    pub(crate) fn flushed_tombstones(&self, horizon: Seqno) -> (usize, Vec<RangeTombstone>) {
+        let flushed: Vec<RangeTombstone> =
+            self.tombstones.iter().filter(|tombstone| tombstone.seqno <= self.flushed).collect();
+        let is_needed = |tombstone: &RangeTombstone| {
+            tombstone.seqno > horizon || self.runs.iter().any(|run| run.may_hold_hidden(tombstone))
+        };
+        (flushed.len(), flushed.into_iter().filter(is_needed).collect())
+    }
+
     /// How many runs compaction can still bring down: those in quarantine are not for writers to wait for.
     pub(crate) fn mergeable_runs(&self) -> usize {
         self.runs.iter().filter(|run| !run.is_quarantined()).count()
@@ -454,22 +545,39 @@ impl Version {
         self.look(key, point, Wait::Always)?.waited()
     }
 
-    /// What a reader sees of a key.
+    /// The newest version of a key that a reader at `seqno` must not see.
+    #[inline]
+    fn floor(&self, key: &[u8], seqno: Seqno) -> Seqno {
+        let floor = self.floors.at(seqno);
+        if self.tombstones.is_empty() { floor } else { floor.max(self.tombstones.floor(key, seqno)) }
+    }
+
+    /// What a reader sees of a key. What lies at or below its floor need not be looked for.
     fn look(&self, key: &[u8], point: ReadPoint, wait: Wait) -> Result<AtHand<Option<Found>>> {
+        let floor = self.floor(key, point.seqno);
         let found = self.look_in_memory(key, point.seqno);
-        let looked =
-            if found.is_some() { AtHand::Yes(found) } else { self.look_in_runs(key, point.seqno, wait)? };
-        Ok(looked.map(|found| found.filter(|found| self.shows(found, point))))
+        let looked = if found.is_some() {
+            AtHand::Yes(found)
+        } else {
+            self.look_in_runs(key, point.seqno, floor, wait)?
+        };
+        Ok(looked.map(|found| found.filter(|found| shows(found, floor, point))))
     }
 
     fn look_in_memory(&self, key: &[u8], seqno: Seqno) -> Option<Found> {
         self.memtables.iter().find_map(|memtable| memtable.get(key, seqno))
     }
 
-    fn look_in_runs(&self, key: &[u8], seqno: Seqno, wait: Wait) -> Result<AtHand<Option<Found>>> {
+    fn look_in_runs(
+        &self,
+        key: &[u8],
+        seqno: Seqno,
+        floor: Seqno,
+        wait: Wait,
+    ) -> Result<AtHand<Option<Found>>> {
         let hash = KeyHash::of(key);
-        for run in &self.runs {
-            let Some(live) = run.table_for(key) else { continue };
+        for run in self.runs.iter() {
+            let Some(live) = run.table_for(key, floor) else { continue };
             let AtHand::Yes(table) = live.table(wait)? else { return Ok(AtHand::WouldBlock) };
             let looked = table.look(key, hash, seqno, wait)?;
             if looked != AtHand::Yes(None) {
@@ -485,7 +593,10 @@ impl Version {
         let mut found: Vec<_> = keys.iter().map(|key| self.look_in_memory(key, point.seqno)).collect();
         let mut descents: Vec<Descent> = (0..keys.len())
             .filter(|&number| found[number].is_none())
-            .map(|number| Descent { number, hash: KeyHash::of(keys[number]), run: 0 })
+            .map(|number| {
+                let key = keys[number];
+                Descent { number, floor: self.floor(key, point.seqno), hash: KeyHash::of(key), run: 0 }
+            })
             .collect();
         while !descents.is_empty() {
             let mut wanted: Vec<(Descent, BlockRef)> = Vec::new();
@@ -503,7 +614,11 @@ impl Version {
                 }
             }
         }
-        Ok(found.into_iter().map(|found| found.filter(|found| self.shows(found, point))).collect())
+        let shown = keys
+            .iter()
+            .zip(found)
+            .map(|(key, found)| found.filter(|found| shows(found, self.floor(key, point.seqno), point)));
+        Ok(shown.collect())
     }
 
     /// Goes on until the key is found, in no run, or needs a block that is not in memory.
@@ -517,7 +632,7 @@ impl Version {
         let key = keys[descent.number];
         while let Some(run) = self.runs.get(descent.run) {
             descent.run += 1;
-            let table = run.table_for(key).map(|live| live.opened()).transpose()?;
+            let table = run.table_for(key, descent.floor).map(|live| live.opened()).transpose()?;
             let Some(block) = table.and_then(|table| table.plan_get(key, descent.hash, seqno)) else {
                 continue;
             };
@@ -529,9 +644,9 @@ impl Version {
         }
         Ok(None)
     }
+}
 
-    /// The last step of a read: the newest version counts when it is neither deleted, expired nor truncated away.
-    fn shows(&self, found: &Found, point: ReadPoint) -> bool {
-        found.entry.is_live(point.now) && found.seqno > self.floors.at(point.seqno)
-    }
+/// The last step of a read: the newest version counts when it is neither deleted nor expired, nor at or below the floor.
+fn shows(found: &Found, floor: Seqno, point: ReadPoint) -> bool {
+    found.entry.is_live(point.now) && found.seqno > floor
 }

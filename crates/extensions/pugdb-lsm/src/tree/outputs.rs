@@ -84,7 +84,7 @@ impl Outputs {
             last.clear();
             last.extend_from_slice(op.key);
             self.is_begun = false;
-            self.retention.begin_key();
+            self.retention.begin_key(op.key);
         }
         let op = match self.retention.fate(seqno, op) {
             Fate::Kept => *op,
@@ -149,7 +149,9 @@ impl Outputs {
 
     /// The tables that were read again, as readers will see them in the run with this number.
     pub(crate) fn tables(&self, run: u64) -> Vec<(u64, Arc<LiveTable>)> {
-        let live = |table: &Arc<Table>| (run, LiveTable::open(&self.shelf, Arc::clone(table)));
+        let live = |table: &Arc<Table>| {
+            (run, LiveTable::open(&self.shelf, Arc::clone(table), self.retention.cleared()))
+        };
         self.checked.iter().map(live).collect()
     }
 

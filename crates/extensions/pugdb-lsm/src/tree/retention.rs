@@ -3,6 +3,8 @@
 use pugdb_core::RawOp;
 use pugdb_core::{EntryKind, Seqno, Timestamp};
 
+use crate::tombstones::{Stretch, Tombstones};
+
 /// What becomes of a version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fate {
@@ -17,33 +19,73 @@ pub(crate) enum Fate {
 /// Decides version by version, for keys in order and newest first within a key.
 ///
 /// Kept are all versions newer than the horizon and the newest one at it; that one goes too when it is a delete and
-/// nothing older lies beneath. Versions at or below the floor were truncated away. An entry that had expired at a moment
+/// nothing older lies beneath. Versions at or below the floor were truncated away, those below a range tombstone deleted.
+/// An entry that had expired at a moment
 /// that no reader is before, and for the grace period, is as good as a delete.
 #[derive(Debug)]
 pub(crate) struct Retention {
     horizon: Seqno,
     floor: Seqno,
+    cover: Cover,
     /// What has expired at this moment is gone for every reader, and the grace period is over.
     expired: Timestamp,
     /// Nothing older than the input exists in this tree.
     is_bottom: bool,
     /// A version of the key at or below the horizon has been seen: the rest is invisible.
     is_settled: bool,
+    /// The floor of the key at hand.
+    key_floor: Seqno,
+}
+
+/// What range deletes hide from all readers.
+#[derive(Debug, Default)]
+pub(crate) struct Cover {
+    tombstones: Tombstones,
+    /// Those up to here count, and all of them are known. No reader is before it, now or later.
+    through: Seqno,
+    /// Around the key at hand.
+    stretch: Option<Stretch>,
+}
+
+impl Cover {
+    pub(crate) fn new(tombstones: Tombstones, through: Seqno) -> Self {
+        Self { tombstones, through, stretch: None }
+    }
+
+    /// The newest version of a key that nobody can see.
+    fn floor(&mut self, key: &[u8]) -> Seqno {
+        if self.tombstones.is_empty() {
+            return Seqno::ZERO;
+        }
+        let stretch = self.stretch.take().filter(|stretch| stretch.contains(key));
+        self.stretch.insert(stretch.unwrap_or_else(|| self.tombstones.stretch(key, self.through))).floor
+    }
 }
 
 impl Retention {
-    pub(crate) fn new(horizon: Seqno, floor: Seqno, expired: Timestamp, is_bottom: bool) -> Self {
-        Self { horizon, floor, expired, is_bottom, is_settled: false }
+    pub(crate) fn new(
+        (horizon, floor): (Seqno, Seqno),
+        cover: Cover,
+        expired: Timestamp,
+        is_bottom: bool,
+    ) -> Self {
+        Self { horizon, floor, cover, expired, is_bottom, is_settled: false, key_floor: floor }
+    }
+
+    /// Up to which range delete nothing is left of what they hide.
+    pub(crate) fn cleared(&self) -> Seqno {
+        self.cover.through
     }
 
     /// What follows is about another key.
-    pub(crate) fn begin_key(&mut self) {
+    pub(crate) fn begin_key(&mut self, key: &[u8]) {
         self.is_settled = false;
+        self.key_floor = self.floor.max(self.cover.floor(key));
     }
 
     /// What becomes of the key's next version.
     pub(crate) fn fate(&mut self, seqno: Seqno, op: &RawOp<'_>) -> Fate {
-        if self.is_settled || seqno <= self.floor {
+        if self.is_settled || seqno <= self.key_floor {
             return Fate::Forgotten;
         }
         let is_expired = op.expires_at.is_some_and(|at| at <= self.expired);
@@ -61,7 +103,10 @@ impl Retention {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use pugdb_core::{Entry, Value};
+    use pugdb_core::engine::KeyRange;
+    use pugdb_core::{Entry, KeySpan, Value};
+
+    use crate::tombstones::RangeTombstone;
 
     /// What a version says: a value, a delete, or a value until a moment.
     #[derive(Clone, Copy)]
@@ -82,7 +127,7 @@ mod tests {
                 Until(at) => Entry { expires_at: Some(Timestamp(at)), ..Entry::put(Value::default()) },
             };
             if name != last {
-                retention.begin_key();
+                retention.begin_key(name.as_bytes());
                 last = name;
             }
             match retention.fate(Seqno(seqno.unsigned_abs()), &entry.raw(name.as_bytes())) {
@@ -95,7 +140,8 @@ mod tests {
     }
 
     fn retention(horizon: u64, floor: u64, expired: u64, is_bottom: bool) -> Retention {
-        Retention::new(Seqno(horizon), Seqno(floor), Timestamp(expired), is_bottom)
+        let floors = (Seqno(horizon), Seqno(floor));
+        Retention::new(floors, Cover::default(), Timestamp(expired), is_bottom)
     }
 
     const HISTORY: [(&str, i64, Said); 6] =
@@ -116,6 +162,26 @@ mod tests {
     #[test]
     fn truncated_versions_go() {
         assert_eq!(written(&mut retention(9, 8, 0, true), &HISTORY), [9]);
+    }
+
+    /// A range was deleted: from `start` on, before `end`.
+    fn deleting(start: &str, end: &str, seqno: u64, through: u64, is_bottom: bool) -> Retention {
+        let span = KeySpan::of(&KeyRange::from(start..end)).unwrap();
+        let tombstones = Tombstones::of([RangeTombstone { span, seqno: Seqno(seqno) }].into_iter(), &[]);
+        let cover = Cover::new(tombstones, Seqno(through));
+        Retention::new((Seqno(through), Seqno(0)), cover, Timestamp(0), is_bottom)
+    }
+
+    #[test]
+    fn versions_below_a_range_tombstone_go_wherever_they_lie() {
+        assert_eq!(written(&mut deleting("a", "c", 4, 6, false), &HISTORY), [9, 5, 8, 1]);
+        assert_eq!(written(&mut deleting("a", "c", 4, 6, true), &HISTORY), [9, 8, 1]);
+        assert_eq!(written(&mut deleting("b", "d", 9, 9, false), &HISTORY), [9]);
+    }
+
+    #[test]
+    fn a_range_tombstone_that_not_every_reader_sees_hides_nothing_yet() {
+        assert_eq!(written(&mut deleting("a", "c", 4, 3, false), &HISTORY), [9, 5, 3, 8, 2, 1]);
     }
 
     const EXPIRING: [(&str, i64, Said); 5] =

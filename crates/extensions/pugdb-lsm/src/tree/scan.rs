@@ -4,23 +4,28 @@
 //! come before those of all others.
 
 use std::cmp::Ordering;
-use std::ops::Range;
+use std::ops::{Bound, Range};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use pugdb_core::engine::{BatchSize, Counts, Cursor, Direction, Entries, KeyRange, ReadPoint, Room};
 use pugdb_core::seam::Wait;
-use pugdb_core::{Error, Result, Seqno, Timestamp};
+use pugdb_core::{Error, Key, Result, Seqno, Timestamp};
 
 use super::Version;
 use crate::memtable::MemtableScan;
 use crate::table::{Access, Block, BlockRef, Peek, TableScan, load_blocks};
+use crate::tombstones::Stretch;
 
 pub(super) struct TreeCursor {
     version: Arc<Version>,
     range: Arc<KeyRange>,
     sources: Vec<Source>,
     view: View,
+    /// The newest truncation; above it range tombstones are a floor of their own, a stretch of keys after the other.
+    truncated: Seqno,
+    /// Around the key that was chosen last; none as long as there are no range tombstones.
+    stretch: Option<Stretch>,
     /// Of the key that was chosen last: the sources that hold older versions of it.
     hidden: Vec<usize>,
     /// The key at which another source goes on.
@@ -33,6 +38,7 @@ struct View {
     direction: Direction,
     seqno: Seqno,
     now: Timestamp,
+    /// Of the keys at hand.
     floor: Seqno,
 }
 
@@ -49,6 +55,8 @@ struct RunScan {
     /// The tables that are not begun. A run may have thousands, and a scan end in the first.
     left: Range<usize>,
     current: Option<TableScan>,
+    /// No entry of the table at hand is newer.
+    newest: Seqno,
 }
 
 /// A scan of one source, whose entries are looked at where they lie.
@@ -105,6 +113,7 @@ impl TreeCursor {
         direction: Direction,
         point: ReadPoint,
     ) -> Self {
+        let range = Arc::new(range);
         let mut sources = Vec::with_capacity(version.memtables.len() + version.runs.len());
         for memtable in &version.memtables {
             sources.push(Source::Memtable(memtable.scan(&range, direction, point.seqno)));
@@ -112,13 +121,13 @@ impl TreeCursor {
         for (run, tables) in version.runs.iter().enumerate() {
             let left = tables.overlapping(&range);
             if !left.is_empty() {
-                sources.push(Source::Run(RunScan { run, left, current: None }));
+                sources.push(Source::Run(RunScan { run, left, current: None, newest: Seqno::ZERO }));
             }
         }
         let floor = version.floors.at(point.seqno);
         let view = View { direction, seqno: point.seqno, now: point.now, floor };
-        let (version, range) = (Arc::clone(version), Arc::new(range));
-        Self { version, range, sources, view, hidden: Vec::new(), bound: Vec::new() }
+        let (version, hidden, bound) = (Arc::clone(version), Vec::new(), Vec::new());
+        Self { version, range, sources, view, truncated: floor, stretch: None, hidden, bound }
     }
 
     /// Gives every entry that readers see to `sink`, until it has had enough or there are no more.
@@ -126,7 +135,11 @@ impl TreeCursor {
         loop {
             self.prepare()?;
             let Some(Choice { source, next }) = self.choose() else { return Ok(()) };
-            let bound = next.and_then(|next| self.sources[next].peek_key()).map(|(key, _)| {
+            if !self.version.tombstones.is_empty() && self.pass_cover(source) {
+                continue;
+            }
+            let next = next.and_then(|next| self.sources[next].peek_key()).map(|(key, _)| key);
+            let bound = self.view.first_of(next, self.stretch.as_ref()).map(|key| {
                 self.bound.clear();
                 self.bound.extend_from_slice(key);
                 self.bound.as_slice()
@@ -150,6 +163,29 @@ impl TreeCursor {
                 return Ok(());
             }
         }
+    }
+
+    /// Judges the chosen key and its neighbours by the floor that range tombstones make for them. Where they hide all that a
+    /// source has, it goes on behind: true when one has.
+    fn pass_cover(&mut self, chosen: usize) -> bool {
+        let Some((key, _)) = self.sources[chosen].peek_key() else { return false };
+        let View { direction, seqno, .. } = self.view;
+        let tombstones = &self.version.tombstones;
+        let stretch = self.stretch.take().filter(|stretch| stretch.contains(key));
+        let stretch = &*self.stretch.insert(stretch.unwrap_or_else(|| tombstones.stretch(key, seqno)));
+        self.view.floor = self.truncated.max(stretch.floor);
+        let mut has_passed = false;
+        for source in &mut self.sources {
+            let newest = source.newest().min(seqno);
+            let is_hidden =
+                newest <= stretch.floor && source.peek_key().is_some_and(|(key, _)| stretch.contains(key));
+            if is_hidden {
+                let edge = tombstones.end_of_cover(stretch, direction, newest, seqno);
+                source.restart(&self.range, edge, self.view);
+                has_passed = true;
+            }
+        }
+        has_passed
     }
 
     /// Makes every source show its next entry, or be over.
@@ -253,6 +289,21 @@ fn give<W: Walk>(walk: &mut W, view: View, bound: Option<&[u8]>, many: bool, sin
 }
 
 impl View {
+    /// The first place of two at which a source has to stop: the next key of another one, and the edge of a stretch. In
+    /// reverse that edge is a key of the stretch, and stopping before it does no harm.
+    fn first_of<'a>(self, next: Option<&'a [u8]>, stretch: Option<&'a Stretch>) -> Option<&'a [u8]> {
+        let edge = stretch.and_then(|stretch| match self.direction {
+            Direction::Forward => stretch.end.as_deref(),
+            Direction::Reverse => Some(&*stretch.start),
+        });
+        match (next, edge) {
+            (Some(next), Some(edge)) => {
+                Some(if self.order(edge, next) == Ordering::Less { edge } else { next })
+            }
+            (next, edge) => next.or(edge),
+        }
+    }
+
     /// Which of two keys comes first.
     fn order(self, one: &[u8], other: &[u8]) -> Ordering {
         match self.direction {
@@ -279,11 +330,14 @@ impl RunScan {
                 Direction::Forward => self.left.next(),
                 Direction::Reverse => self.left.next_back(),
             };
-            let tables = &version.runs[self.run].tables;
-            let table = next.map(|next| tables[next].opened()).transpose()?;
-            self.current = table.map(|table| table.scan(range, view.direction, view.seqno));
-            if self.current.is_none() {
+            let live = next.map(|next| &version.runs[self.run].tables[next]);
+            let Some(live) = live else {
+                self.current = None;
                 return Ok(None);
+            };
+            if !live.is_covered(&version.tombstones, view.seqno) {
+                self.newest = live.newest();
+                self.current = Some(live.opened()?.scan(range, view.direction, view.seqno));
             }
         }
     }
@@ -305,6 +359,32 @@ impl Source {
                     scan.advance();
                 }
             }
+        }
+    }
+
+    /// No entry that it comes to, in the table at hand, is newer.
+    fn newest(&self) -> Seqno {
+        match self {
+            Self::Memtable(scan) => scan.newest(),
+            Self::Run(run) => run.newest,
+        }
+    }
+
+    /// Goes on at an edge, wherever it is now: forward with the key there, in reverse with the one before. Without an edge
+    /// there is nothing more in the memtable, or in the table at hand: others of the run may be newer.
+    fn restart(&mut self, range: &KeyRange, edge: Option<Key>, view: View) {
+        let rest = edge.map(|edge| match view.direction {
+            Direction::Forward => KeyRange { start: Bound::Included(edge.to_vec()), end: range.end.clone() },
+            Direction::Reverse => {
+                KeyRange { start: range.start.clone(), end: Bound::Excluded(edge.to_vec()) }
+            }
+        });
+        match (self, rest) {
+            (Self::Memtable(scan), rest) => scan.restart(rest.as_ref(), view.direction),
+            (Self::Run(RunScan { current: Some(scan), .. }), Some(rest)) => {
+                scan.restart(&Arc::new(rest), view.seqno);
+            }
+            (Self::Run(run), _) => run.current = None,
         }
     }
 }

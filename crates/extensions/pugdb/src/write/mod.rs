@@ -43,12 +43,15 @@ pub(crate) fn commit(batch: WriteBatch) -> Result<CommitTicket> {
         return Ok(CommitTicket::done());
     }
     let _room = admit::admit(&inner, &changes)?;
-    let stripes = if changes.truncated.is_empty() {
-        Stripes::of(changes.parts.iter().flat_map(|part| part.ops.iter().map(|op| (part.space.id, op.key))))
-    } else {
-        // Whoever has read a key and is about to write it is through first.
-        Stripes::All
-    };
+    let stripes =
+        if changes.truncated.is_empty() && !changes.has_ranges() {
+            Stripes::of(changes.parts.iter().flat_map(|part| {
+                part.ops.iter().filter_map(|op| op.entry()).map(|op| (part.space.id, op.key))
+            }))
+        } else {
+            // Whoever has read a key and is about to write it is through first.
+            Stripes::All
+        };
     let _locks = inner.locks.stripes(&stripes)?;
     commit_locked(&inner, &changes, durability)
 }
@@ -144,6 +147,9 @@ fn commit_locked(inner: &Arc<Inner>, changes: &Changes, durability: Durability) 
     apply(inner, first, changes, names.as_deref_mut())?;
     publish(inner, first.plus(changes.seqnos() - 1), end, durability);
     drop(writer);
+    if let Some(durable) = inner.durable.as_ref().filter(|_| changes.has_ranges()) {
+        durable.store.range_deleted();
+    }
     Ok(ticket(inner, end, durability))
 }
 

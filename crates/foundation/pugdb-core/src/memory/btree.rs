@@ -124,12 +124,11 @@ impl Engine for Btree {
     fn apply(&self, first: Seqno, ops: &Ops) -> Result<()> {
         let mut state = self.state.lock();
         let applied = state.applied;
-        let entries = ops.behind(applied, first);
-        self.map.insert(entries.map(|(seqno, op)| (op.to_key(), Found { seqno, entry: op.to_entry() })));
+        self.map.apply(ops.behind(applied, first));
         state.applied = applied.max(ops.last(first));
         self.tidy(&mut state, TIDY_MIN + TIDY_PER_OP * ops.len());
         drop(state);
-        if let Some(at) = ops.iter().filter_map(|op| op.expires_at).min() {
+        if let Some(at) = ops.iter().filter_map(|op| op.expires_at()).min() {
             self.expect(at);
         }
         if let Some(housekeeper) = self.housekeeper.as_ref().filter(|_| self.map.garbage() > 0) {

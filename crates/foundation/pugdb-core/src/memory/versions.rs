@@ -7,8 +7,9 @@ use parking_lot::RwLock;
 
 use super::expiry::ExpiryQueue;
 use crate::engine::{BatchSize, Counts, Direction, KeyRange, ReadPoint, Room};
-use crate::entry::{Entry, EntryKind, Found, Key, Timestamp, memory_bytes};
+use crate::entry::{Entry, EntryKind, Found, Key, Operation, Timestamp, memory_bytes};
 use crate::ids::Seqno;
+use crate::span::RawSpan;
 
 /// Where truncations cut history off. A version at or below the floor of a read point is hidden from it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -81,21 +82,15 @@ fn cost(key: &Key, found: &Found) -> usize {
 }
 
 impl VersionedMap {
-    /// Adds the next version of each key, and remembers what it replaces for [`prune`](Self::prune).
-    pub fn insert(&self, items: impl Iterator<Item = (Key, Found)>) {
+    /// Adds the next version of each key, and remembers what it replaces for [`prune`](Self::prune). A range delete is a
+    /// delete of every key that is there.
+    pub fn apply<'o>(&self, operations: impl Iterator<Item = (Seqno, Operation<'o>)>) {
         let mut state = self.state.write();
-        let state = &mut *state;
-        for (key, found) in items {
-            state.bytes += cost(&key, &found);
-            state.count += 1;
-            let versions = state.entries.entry(key.clone()).or_default();
-            let replaces = !versions.is_empty() || found.entry.kind == EntryKind::Delete;
-            state.expiring.add(&found, || key.clone());
-            if replaces {
-                state.garbage.push_back((found.seqno, key));
+        for (seqno, operation) in operations {
+            match operation {
+                Operation::Entry(op) => state.insert(op.to_key(), Found { seqno, entry: op.to_entry() }),
+                Operation::DeleteRange(span) => state.delete_range(&span, seqno),
             }
-            debug_assert!(versions.last().is_none_or(|last| last.seqno < found.seqno), "seqnos ascend");
-            versions.push(found);
         }
     }
 
@@ -261,6 +256,34 @@ impl VersionedMap {
 }
 
 impl State {
+    fn insert(&mut self, key: Key, found: Found) {
+        self.bytes += cost(&key, &found);
+        self.count += 1;
+        let versions = self.entries.entry(key.clone()).or_default();
+        let replaces = !versions.is_empty() || found.entry.kind == EntryKind::Delete;
+        self.expiring.add(&found, || key.clone());
+        if replaces {
+            self.garbage.push_back((found.seqno, key));
+        }
+        debug_assert!(versions.last().is_none_or(|last| last.seqno < found.seqno), "seqnos ascend");
+        versions.push(found);
+    }
+
+    fn delete_range(&mut self, span: &RawSpan<'_>, seqno: Seqno) {
+        let end = span.end.map_or(Bound::Unbounded, Bound::Excluded);
+        for (key, versions) in self.entries.range_mut::<[u8], _>((Bound::Included(span.start), end)) {
+            // What is deleted already is not there to be deleted.
+            if versions.last().is_none_or(|last| last.entry.kind == EntryKind::Delete) {
+                continue;
+            }
+            let found = Found { seqno, entry: Entry::delete() };
+            self.bytes += cost(key, &found);
+            self.count += 1;
+            self.garbage.push_back((seqno, key.clone()));
+            versions.push(found);
+        }
+    }
+
     /// A version has left the map.
     fn forget(&mut self, key: &Key, old: &Found) {
         self.count -= 1;
@@ -293,6 +316,12 @@ mod tests {
         Key::copy(name.as_bytes()).unwrap()
     }
 
+    fn insert(map: &VersionedMap, items: impl IntoIterator<Item = (Key, Found)>) {
+        for (key, found) in items {
+            map.apply([(found.seqno, Operation::Entry(found.entry.raw(&key)))].into_iter());
+        }
+    }
+
     fn put(seqno: u64, name: &str) -> (Key, Found) {
         (
             key(name),
@@ -310,7 +339,7 @@ mod tests {
     #[test]
     fn each_reader_finds_its_own_version() {
         let map = VersionedMap::default();
-        map.insert([put(1, "a"), put(5, "a"), delete(9, "a")].into_iter());
+        insert(&map, [put(1, "a"), put(5, "a"), delete(9, "a")]);
         let at = |seqno| map.get(b"a", Seqno(seqno)).map(|found| found.seqno.0);
         assert_eq!([at(0), at(1), at(4), at(5), at(9)], [None, Some(1), Some(1), Some(5), Some(9)]);
     }
@@ -318,13 +347,34 @@ mod tests {
     #[test]
     fn pruning_keeps_what_the_horizon_sees_and_ends_empty() {
         let map = VersionedMap::default();
-        map.insert([put(1, "a"), put(5, "a"), delete(9, "a")].into_iter());
+        insert(&map, [put(1, "a"), put(5, "a"), delete(9, "a")]);
         map.prune(Seqno(4), 9);
         assert_eq!(map.count(), 3);
         map.prune(Seqno(6), 9);
         assert_eq!((map.count(), map.get(b"a", Seqno(6)).unwrap().seqno), (2, Seqno(5)));
         map.prune(Seqno(9), 9);
         assert_eq!((map.count(), map.bytes()), (0, 0));
+    }
+
+    #[test]
+    fn a_range_delete_deletes_what_is_there_and_leaves_nothing_behind() {
+        let map = VersionedMap::default();
+        insert(&map, [put(1, "a"), put(2, "b"), put(3, "c"), delete(4, "b"), put(5, "d")]);
+        let span = RawSpan { start: b"b", end: Some(b"d") };
+        map.apply([(Seqno(6), Operation::DeleteRange(span))].into_iter());
+        insert(&map, [put(7, "c")]);
+        let at =
+            |key: &[u8], seqno| map.get(key, Seqno(seqno)).filter(|found| found.entry.kind == EntryKind::Put);
+        let live =
+            |seqno| [b"a", b"b", b"c", b"d"].map(|key| at(key, seqno).map_or(0, |found| found.seqno.0));
+        assert_eq!(
+            [live(3), live(5), live(6), live(7)],
+            [[1, 2, 3, 0], [1, 0, 3, 5], [1, 0, 0, 5], [1, 0, 7, 5]]
+        );
+        // Nothing is said about what was deleted before.
+        assert_eq!(map.count(), 7);
+        map.prune(Seqno(7), 9);
+        assert_eq!((map.count(), map.garbage()), (3, 0));
     }
 
     #[test]
@@ -346,7 +396,7 @@ mod tests {
     #[test]
     fn a_batch_ends_when_it_is_full_and_the_range_goes_on() {
         let map = VersionedMap::default();
-        map.insert((1..=9).map(|seqno| put(seqno, &format!("k{seqno}"))));
+        insert(&map, (1..=9).map(|seqno| put(seqno, &format!("k{seqno}"))));
         let size = BatchSize { entries: 4, bytes: 1 << 20 };
         for direction in [Direction::Forward, Direction::Reverse] {
             let (mut range, mut out) = (KeyRange::all(), Vec::new());

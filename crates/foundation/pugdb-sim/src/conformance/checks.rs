@@ -5,7 +5,7 @@ use std::ops::Bound;
 use pugdb_core::engine::{BatchSize, Direction, KeyRange};
 use pugdb_core::{Entry, EntryOptions, ErrorKind, SealId, Seqno, Stamp, Timestamp, Value, limits};
 
-use super::harness::{Harness, OpenScan, Progress, fail};
+use super::harness::{Harness, OpenScan, Progress, Write, fail};
 
 const DIRECTIONS: [Direction; 2] = [Direction::Forward, Direction::Reverse];
 const SIZES: [BatchSize; 5] = [
@@ -309,6 +309,169 @@ pub(super) fn truncates_between_snapshots(h: &mut Harness) {
         h.put(b"other");
         check(h, &views);
     }
+    h.check_all(h.place());
+}
+
+pub(super) fn range_delete(h: &mut Harness) {
+    h.delete_range(..);
+    h.put_all([b"".as_slice(), b"a", b"ab", b"b", b"b\0", b"c", b"\xff\xff"]);
+    let before = h.view();
+    h.delete_range(b"ab".as_slice()..b"b\0");
+    for (key, is_there) in [(b"a".as_slice(), true), (b"ab", false), (b"b", false), (b"b\0", true)] {
+        assert_eq!(h.check_get(h.place(), key).is_some(), is_there, "a range ends before its end");
+    }
+    h.check_all(h.place());
+    h.check_all(before.place);
+    let new = h.put(b"b");
+    h.expect(h.place(), b"b", new);
+    h.expect(h.place(), b"ab", None);
+    let between = h.view();
+    // A delete beneath, and a put that is deleted, and the other way round; then the rest, and what is beside it.
+    h.delete(b"b");
+    h.delete_range(b"b".as_slice()..=b"b");
+    h.expect(h.place(), b"b", None);
+    h.delete_range(b"c".as_slice()..);
+    h.delete_range(..b"a".as_slice());
+    h.expect(h.place(), b"\xff\xff", None);
+    h.expect(h.place(), b"", None);
+    for _ in 0..3 {
+        h.check_all(h.place());
+        h.check_all(between.place);
+        h.check_all(before.place);
+        h.put(b"other");
+    }
+    drop((before, between));
+    h.put(b"other");
+    h.check_all(h.place());
+    h.delete_range(..);
+    h.put(b"after");
+    h.check_all(h.place());
+}
+
+pub(super) fn range_deletes_in_one_apply(h: &mut Harness) {
+    h.put_all([b"a", b"b", b"c"]);
+    let held = h.view();
+    let first = h.next();
+    let put =
+        |key: &[u8], offset| Write::Entry(Harness::op(key, first.plus(offset), EntryOptions::default()));
+    let delete_range = |range: std::ops::Range<&[u8]>| Write::delete_range(&range.into()).into_iter();
+    let mut writes = vec![put(b"a", 0), put(b"bb", 1)];
+    writes.extend(delete_range(b"a"..b"c"));
+    writes.push(put(b"b", 3));
+    writes.extend(delete_range(b"b\0"..b"z"));
+    writes.push(put(b"d", 5));
+    h.apply_all(writes);
+    h.expect(h.place(), b"a", None);
+    h.expect(h.place(), b"b", first.plus(3));
+    h.expect(h.place(), b"bb", None);
+    h.expect(h.place(), b"c", None);
+    h.expect(h.place(), b"d", first.plus(5));
+    for _ in 0..3 {
+        h.check_all(h.place());
+        h.check_all(held.place);
+        h.replay(0..h.steps());
+        h.put(b"other");
+    }
+}
+
+/// Nested and overlapping, each seen by a snapshot of its own.
+pub(super) fn range_deletes_between_snapshots(h: &mut Harness) {
+    let key = |number: u32| format!("key {number:03}").into_bytes();
+    let mut views = vec![h.view()];
+    for round in 0..8 {
+        h.put_all((0..100).map(key));
+        views.push(h.view());
+        let (from, to) = (round * 7, 100 - round * 5);
+        h.delete_range(key(from)..key(to));
+        if round % 2 == 0 {
+            views.push(h.view());
+        }
+        h.put_all((0..100).step_by(9).map(key));
+        h.delete_range(key(from / 2)..key(from + 3));
+        views.push(h.view());
+    }
+    let check = |h: &Harness, views: &[super::harness::View]| {
+        for view in views {
+            h.check_all(view.place);
+        }
+        h.check_all(h.place());
+    };
+    check(h, &views);
+    while !views.is_empty() {
+        views.remove(if views.len() % 3 == 0 { views.len() - 1 } else { 0 });
+        h.put(b"other");
+        check(h, &views);
+    }
+}
+
+pub(super) fn range_deletes_and_the_rest(h: &mut Harness) {
+    let later = h.now().plus_ms(1000);
+    h.put_with(b"a", expires(later));
+    h.put_with(b"b", expires(h.now()));
+    h.delete(b"c");
+    let held = h.view();
+    h.delete_range(b"a".as_slice()..b"d");
+    h.put_with(b"a", expires(later));
+    h.put(b"c");
+    h.check_all(h.place());
+    h.advance(1000);
+    // What expires lets nothing come back that a range delete has hidden.
+    for _ in 0..3 {
+        h.expect(h.place(), b"a", None);
+        h.check_all(h.place());
+        h.check_all(held.place);
+        h.put(b"other");
+    }
+    h.truncate();
+    h.put(b"a");
+    h.delete_range(b"a".as_slice()..b"b");
+    h.truncate();
+    let new = h.put(b"a");
+    h.expect(h.place(), b"a", new);
+    drop(held);
+    for number in 0..5 {
+        h.put(b"b");
+        h.delete_range(b"b".as_slice()..);
+        h.check_all(h.place());
+        if number % 2 == 0 && !h.reopen() {
+            return;
+        }
+        h.check_all(h.place());
+    }
+}
+
+pub(super) fn scans_pass_over_deleted_ranges(h: &mut Harness) {
+    let key = |number: u32| format!("key {number:04}").into_bytes();
+    h.put_all((0..600).map(key));
+    let held = h.view();
+    h.delete_range(key(50)..key(250));
+    h.delete_range(key(200)..key(300));
+    h.delete_range(key(300)..key(301));
+    h.put_all([key(100), key(299), key(300)]);
+    h.delete_range(key(560)..);
+    h.put(&key(599));
+    let dead = KeyRange { start: Bound::Excluded(key(100)), end: Bound::Excluded(key(299)) };
+    for range in [KeyRange::all(), dead, KeyRange::from(key(60)..key(310)), KeyRange::from(..key(560))] {
+        for direction in DIRECTIONS {
+            for size in SIZES {
+                h.check_scan(h.place(), &range, direction, &mut || size);
+                h.check_scan(held.place, &range, direction, &mut || size);
+            }
+        }
+        h.check_count(h.place(), &range);
+        h.check_count(held.place, &range);
+    }
+}
+
+pub(super) fn range_deletes_are_refused(h: &mut Harness) {
+    h.put(b"a");
+    for range in [KeyRange::all(), KeyRange::from(b"a"..b"b")] {
+        let kind = h.range_error(&range).map(|error| error.kind());
+        assert_eq!(kind, Some(ErrorKind::Invalid), "an engine without order deletes no ranges");
+        h.expect(h.place(), b"beside", None);
+    }
+    let seqno = h.put(b"beside");
+    h.expect(h.place(), b"beside", seqno);
     h.check_all(h.place());
 }
 

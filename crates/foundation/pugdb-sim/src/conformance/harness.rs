@@ -6,7 +6,9 @@ use std::ops::Range;
 
 use pugdb_core::engine::{BatchSize, Counts, Cursor, Direction, Entries, KeyRange, ReadPoint, Scans};
 use pugdb_core::snapshots::SnapshotGuard;
-use pugdb_core::{Entry, EntryOptions, Error, Found, Key, Op, SealId, Seqno, Stamp, Timestamp, Value};
+use pugdb_core::{
+    Entry, EntryOptions, Error, Found, Key, KeySpan, Op, Ops, SealId, Seqno, Stamp, Timestamp, Value,
+};
 
 use super::{SPAN_MS_MAX, START, Subject};
 use crate::model::{Model, ModelEntry, ModelOp, hex};
@@ -49,8 +51,44 @@ pub(super) struct View {
 /// What was done to the engine, to be done again by a replay.
 #[derive(Clone)]
 enum Step {
-    Apply(Seqno, Vec<Op>),
+    Apply(Seqno, Vec<Write>),
     Truncate(Seqno),
+}
+
+/// One operation.
+#[derive(Clone)]
+pub(super) enum Write {
+    Entry(Op),
+    DeleteRange(KeySpan),
+}
+
+impl Write {
+    /// `None` for a range without keys.
+    pub(super) fn delete_range(range: &KeyRange) -> Option<Self> {
+        KeySpan::of(range).map(Self::DeleteRange)
+    }
+
+    fn said(&self) -> ModelOp {
+        let keyspace = KEYSPACE.to_owned();
+        match self {
+            Self::DeleteRange(span) => ModelOp::DeleteRange { keyspace, range: span.raw().range() },
+            Self::Entry(op) => match ModelEntry::of(&op.entry) {
+                Some(entry) => ModelOp::Put { keyspace, key: op.key.to_vec(), entry },
+                None => ModelOp::Delete { keyspace, key: op.key.to_vec() },
+            },
+        }
+    }
+}
+
+fn encoded(writes: &[Write]) -> Ops {
+    let mut ops = Ops::default();
+    for write in writes {
+        match write {
+            Write::Entry(op) => ok("push", ops.push(&op.entry.raw(&op.key))),
+            Write::DeleteRange(span) => ops.push_range(span),
+        }
+    }
+    ops
 }
 
 pub(super) struct Harness {
@@ -133,21 +171,32 @@ impl Harness {
         self.apply(vec![Self::op_of(key, Entry::delete())])
     }
 
+    /// The range must have keys.
+    pub(super) fn delete_range(&mut self, range: impl Into<KeyRange>) -> Seqno {
+        let write = Write::delete_range(&range.into());
+        self.apply_all(vec![write.expect("a check deletes ranges that have keys")])
+    }
+
     /// Applies and publishes `ops`; returns the first one's seqno.
     pub(super) fn apply(&mut self, ops: Vec<Op>) -> Seqno {
+        self.apply_all(ops.into_iter().map(Write::Entry).collect())
+    }
+
+    /// The same for operations of all kinds.
+    pub(super) fn apply_all(&mut self, writes: Vec<Write>) -> Seqno {
         let (first, before) = (self.next(), self.place());
-        let said = ops.iter().map(|op| {
-            let (keyspace, key) = (KEYSPACE.to_owned(), op.key.to_vec());
-            match ModelEntry::of(&op.entry) {
-                Some(entry) => ModelOp::Put { keyspace, key, entry },
-                None => ModelOp::Delete { keyspace, key },
-            }
+        self.model.commit(&writes.iter().map(Write::said).collect::<Vec<_>>());
+        let numbered = (first.0..).map(Seqno).zip(&writes);
+        self.written.extend(numbered.filter_map(|(seqno, write)| match write {
+            Write::Entry(op) => Some((seqno, op.clone())),
+            Write::DeleteRange(_) => None,
+        }));
+        self.last = Seqno(self.last.0 + writes.len() as u64);
+        let looked_at = writes.first().map(|write| match write {
+            Write::Entry(op) => op.key.clone(),
+            Write::DeleteRange(span) => span.start.clone(),
         });
-        self.model.commit(&said.collect::<Vec<_>>());
-        self.written.extend((first.0..).map(Seqno).zip(ops.iter().cloned()));
-        self.last = Seqno(self.last.0 + ops.len() as u64);
-        let looked_at = ops.first().map(|op| op.key.clone());
-        self.perform(Step::Apply(first, ops));
+        self.perform(Step::Apply(first, writes));
         // Applied and not published: whoever reads at what is visible sees the old entry still.
         if let Some(key) = looked_at {
             self.check_get(before, &key);
@@ -178,7 +227,7 @@ impl Harness {
     fn send(&self, step: &Step) {
         let engine = self.subject.engine();
         match step {
-            Step::Apply(first, ops) => ok("apply", engine.apply(*first, &ops.iter().cloned().collect())),
+            Step::Apply(first, writes) => ok("apply", engine.apply(*first, &encoded(writes))),
             Step::Truncate(at) => ok("truncate", engine.truncate(*at)),
         }
     }
@@ -385,6 +434,13 @@ impl Harness {
             _ if batch.is_empty() => Progress::Over,
             _ => Progress::More,
         }
+    }
+
+    /// A range delete is refused, and nothing is applied, as the capabilities say.
+    pub(super) fn range_error(&self, range: &KeyRange) -> Option<Error> {
+        let put = Write::Entry(Self::op(b"beside", self.next(), EntryOptions::default()));
+        let writes: Vec<Write> = [put].into_iter().chain(Write::delete_range(range)).collect();
+        self.subject.engine().apply(self.next(), &encoded(&writes)).err()
     }
 
     /// Scans are refused, as the capabilities say.

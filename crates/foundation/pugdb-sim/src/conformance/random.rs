@@ -3,9 +3,9 @@
 use std::ops::Bound;
 
 use pugdb_core::engine::{BatchSize, Direction, KeyRange, Scans};
-use pugdb_core::{Entry, EntryOptions, Op, Seqno, Timestamp};
+use pugdb_core::{Entry, EntryOptions, Seqno, Timestamp};
 
-use super::harness::{Harness, OpenScan, Place, Progress, View};
+use super::harness::{Harness, OpenScan, Place, Progress, View, Write};
 
 /// How many steps a run has; most of them are a batch of several operations.
 const STEPS: usize = 1500;
@@ -79,20 +79,26 @@ impl Walk<'_> {
     fn write(&mut self) {
         let (first, now) = (self.h.next(), self.h.now());
         let count = self.h.random.u64(1..=8);
-        let ops = (0..count).map(|offset| self.op(first.plus(offset), now)).collect();
-        self.h.apply(ops);
+        let writes = (0..count).map(|offset| self.op(first.plus(offset), now)).collect();
+        self.h.apply_all(writes);
     }
 
-    fn op(&mut self, seqno: Seqno, now: Timestamp) -> Op {
+    fn op(&mut self, seqno: Seqno, now: Timestamp) -> Write {
+        if self.h.scans() == Scans::Ordered && self.h.random.u8(..12) == 0 {
+            let range = self.short_range();
+            if let Some(write) = Write::delete_range(&range) {
+                return write;
+            }
+        }
         let key = self.key();
         let random = &mut self.h.random;
         if random.u8(..5) == 0 {
-            return Harness::op_of(&key, Entry::delete());
+            return Write::Entry(Harness::op_of(&key, Entry::delete()));
         }
         // Some already expired, most a while from now.
         let expires_at = (random.u8(..5) == 0).then(|| Timestamp(now.0 - 100).plus_ms(random.u64(..3000)));
         let meta = if random.bool() { random.u8(..) } else { 0 };
-        Harness::op(&key, seqno, EntryOptions { expires_at, meta })
+        Write::Entry(Harness::op(&key, seqno, EntryOptions { expires_at, meta }))
     }
 
     fn key(&mut self) -> Vec<u8> {
@@ -161,6 +167,22 @@ impl Walk<'_> {
             return KeyRange::prefix(&self.key());
         }
         KeyRange { start: self.bound(), end: self.bound() }
+    }
+
+    /// Mostly a small part of all keys, so that something is there to be deleted the next time.
+    fn short_range(&mut self) -> KeyRange {
+        let key = self.key();
+        match self.h.random.u8(..8) {
+            0 => self.range(),
+            1..5 => KeyRange::prefix(&key),
+            _ => {
+                let mut sorted = self.keys.clone();
+                sorted.sort_unstable();
+                let from = sorted.partition_point(|other| *other < key);
+                let to = (from + self.h.random.usize(1..20)).min(sorted.len() - 1);
+                KeyRange::from(sorted[from].as_slice()..sorted[to].as_slice())
+            }
+        }
     }
 
     fn bound(&mut self) -> Bound<Vec<u8>> {

@@ -12,7 +12,7 @@ use pugdb_core::engine::{
 };
 use pugdb_core::memory::{Btree, Hash};
 use pugdb_core::snapshots::Snapshots;
-use pugdb_core::{Entry, Error, Found, Key, Ops, Result, Seqno, Timestamp};
+use pugdb_core::{Entry, Error, Found, Key, KeySpan, Operation, Ops, Result, Seqno, Timestamp};
 
 use super::{Subject, run};
 
@@ -95,6 +95,11 @@ enum Bug {
     ScanYieldsExpired,
     AnswersTooMuch,
     ScansByAnOrderItLacks,
+    DeletesRangesOfThePast,
+    DeletesRangesForGood,
+    DeletesTheEndOfARange,
+    KnowsOneRangeOnly,
+    DeletesRangesWithoutOrder,
     Panics,
 }
 
@@ -102,6 +107,7 @@ enum Bug {
 struct Content {
     versions: BTreeMap<Key, Vec<Found>>,
     floors: Vec<Seqno>,
+    ranges: Vec<(Seqno, KeySpan)>,
     applied: Seqno,
 }
 
@@ -113,7 +119,21 @@ struct Naive {
 }
 
 impl Content {
-    fn look(&self, bug: Bug, versions: &[Found], point: ReadPoint) -> Option<Found> {
+    /// The newest range delete over a key that a reader sees.
+    fn deleted(&self, bug: Bug, key: &[u8], seqno: Seqno) -> Seqno {
+        let is_over = |(at, span): &&(Seqno, KeySpan)| {
+            let is_at_end = span.end.as_ref().is_some_and(|end| **end == *key);
+            (*at <= seqno || bug == Bug::DeletesRangesOfThePast)
+                && (span.raw().contains(key) || is_at_end && bug == Bug::DeletesTheEndOfARange)
+        };
+        let newest = self.ranges.iter().filter(is_over).map(|(at, _)| *at).max();
+        match newest {
+            Some(_) if bug == Bug::DeletesRangesForGood => seqno,
+            newest => newest.unwrap_or_default(),
+        }
+    }
+
+    fn look(&self, bug: Bug, key: &[u8], versions: &[Found], point: ReadPoint) -> Option<Found> {
         let past = self.floors.last().is_some_and(|&floor| point.seqno < floor);
         if bug == Bug::GivesUpOnLongHistories && past && versions.len() > 20 {
             return None;
@@ -122,6 +142,7 @@ impl Content {
         let in_force = |floor: &&Seqno| bug == Bug::FloorHidesThePast || **floor <= seqno;
         let floor = self.floors.iter().filter(in_force).max().copied().unwrap_or_default();
         let floor = if bug == Bug::ForgetsTheFloor { Seqno::ZERO } else { floor };
+        let floor = floor.max(self.deleted(bug, key, seqno));
         let mut visible = versions.iter().rev().filter(|found| found.seqno <= seqno && found.seqno > floor);
         let now = match bug {
             Bug::ReturnsExpired => Timestamp(0),
@@ -148,6 +169,9 @@ impl Engine for Naive {
     }
 
     fn apply(&self, first: Seqno, ops: &Ops) -> Result<()> {
+        if ops.has_ranges() && self.scans == Scans::Unordered && self.bug != Bug::DeletesRangesWithoutOrder {
+            return Err(Error::invalid("a hash has no order to delete by"));
+        }
         let mut content = self.content.lock();
         let applied = content.applied;
         let mut numbered: Vec<_> = (first.0..).map(Seqno).zip(ops.iter()).collect();
@@ -158,11 +182,22 @@ impl Engine for Naive {
             if self.bug == Bug::CountsSeqnosItself && seqno > applied {
                 seqno = content.applied.plus(1);
             }
-            assert!(self.bug != Bug::Panics || op.key.len() < 1000, "the engine broke");
+            let key_bytes = op.entry().map_or(0, |op| op.key.len());
+            assert!(self.bug != Bug::Panics || key_bytes < 1000, "the engine broke");
             if seqno > applied || self.bug == Bug::ReplaysTwice {
-                let found = Found { seqno, entry: op.to_entry() };
-                content.versions.entry(op.to_key()).or_default().push(found);
                 content.applied = content.applied.max(seqno);
+                match op {
+                    Operation::Entry(op) => {
+                        let found = Found { seqno, entry: op.to_entry() };
+                        content.versions.entry(op.to_key()).or_default().push(found);
+                    }
+                    Operation::DeleteRange(span) => {
+                        if self.bug == Bug::KnowsOneRangeOnly {
+                            content.ranges.clear();
+                        }
+                        content.ranges.push((seqno, span.to_span()));
+                    }
+                }
             }
         }
         Ok(())
@@ -180,7 +215,7 @@ impl Engine for Naive {
 
     fn get(&self, key: &[u8], point: ReadPoint) -> Result<Option<Found>> {
         let content = self.content.lock();
-        Ok(content.versions.get(key).and_then(|versions| content.look(self.bug, versions, point)))
+        Ok(content.versions.get(key).and_then(|versions| content.look(self.bug, key, versions, point)))
     }
 
     fn multi_get(&self, keys: &[&[u8]], point: ReadPoint) -> Result<Vec<Option<Found>>> {
@@ -241,7 +276,7 @@ impl Cursor for NaiveCursor {
                 break;
             }
             last = Some(key);
-            match content.look(bug, versions, self.point) {
+            match content.look(bug, key, versions, self.point) {
                 Some(found) => {
                     (count, bytes) = (count + 1, bytes + key.len() + found.entry.value.len());
                     out.push_found(key, &found);
@@ -314,6 +349,7 @@ impl Subject for Memory<Naive> {
         } else if content.floors.last() != Some(&content.applied) && content.applied > Seqno::ZERO {
             let lost = content.applied;
             content.versions.values_mut().for_each(|versions| versions.retain(|found| found.seqno < lost));
+            content.ranges.retain(|(at, _)| *at < lost);
             content.applied = Seqno(lost.0 - 1);
         }
         true
@@ -369,6 +405,10 @@ fn every_broken_engine_is_found_and_by_the_check_that_is_meant_to() {
         (Bug::ScansAtTheNewest, "many keys"),
         (Bug::ScanYieldsExpired, "expiry is exact"),
         (Bug::AnswersTooMuch, "scan bounds"),
+        (Bug::DeletesRangesOfThePast, "range delete"),
+        (Bug::DeletesRangesForGood, "range delete"),
+        (Bug::DeletesTheEndOfARange, "range delete"),
+        (Bug::KnowsOneRangeOnly, "range delete"),
         (Bug::Panics, "extreme keys and values"),
     ];
     let wrong: Vec<String> = table
@@ -390,6 +430,8 @@ fn an_unordered_engine_must_refuse_what_needs_an_order_and_give_every_key_once()
     assert!(message.contains("scans by order are refused"), "{message}");
     let message = verdict(Bug::RepeatsBetweenBatches, Scans::Unordered).unwrap();
     assert!(message.contains("comes twice"), "{message}");
+    let message = verdict(Bug::DeletesRangesWithoutOrder, Scans::Unordered).unwrap();
+    assert!(message.contains("range deletes are refused"), "{message}");
     let message = verdict(Bug::SkipsBetweenBatches, Scans::Unordered).unwrap();
     assert!(message.contains("without key Some"), "{message}");
 }

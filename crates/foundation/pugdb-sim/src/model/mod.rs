@@ -75,6 +75,13 @@ pub enum ModelOp {
         /// The key.
         key: Vec<u8>,
     },
+    /// All keys of a range lose their values.
+    DeleteRange {
+        /// The keyspace, which must exist.
+        keyspace: String,
+        /// The keys.
+        range: KeyRange,
+    },
 }
 
 /// What a reader can see: by keyspace, then by key. A keyspace without entries is in it too.
@@ -130,6 +137,10 @@ impl Incarnation {
             Some((key.as_slice(), entry))
         })
     }
+}
+
+fn ends(range: &KeyRange) -> (Bound<&[u8]>, Bound<&[u8]>) {
+    (range.start.as_ref().map(Vec::as_slice), range.end.as_ref().map(Vec::as_slice))
 }
 
 fn visible(versions: &[(usize, Option<ModelEntry>)], commit: usize, now: Timestamp) -> Option<&ModelEntry> {
@@ -190,6 +201,14 @@ impl Model {
             ModelOp::Delete { keyspace, key } => {
                 self.newest(keyspace).entries.entry(key.clone()).or_default().push((commit, None));
             }
+            // Said of every key one by one, too.
+            ModelOp::DeleteRange { keyspace, range } => {
+                let inside = ends(range);
+                let entries = self.newest(keyspace).entries.iter_mut();
+                let deleted =
+                    entries.filter(|(key, _)| RangeBounds::<[u8]>::contains(&inside, key.as_slice()));
+                deleted.for_each(|(_, versions)| versions.push((commit, None)));
+            }
         }
     }
 
@@ -221,8 +240,7 @@ impl Model {
     ) -> Vec<(&[u8], &ModelEntry)> {
         let Some(incarnation) = self.live(commit, keyspace) else { return Vec::new() };
         // By the standard library's idea of a range, so that the one of the engines is tested too.
-        let range: (Bound<&[u8]>, Bound<&[u8]>) =
-            (range.start.as_ref().map(Vec::as_slice), range.end.as_ref().map(Vec::as_slice));
+        let range = ends(range);
         let inside = |(key, _): &(&[u8], &ModelEntry)| RangeBounds::<[u8]>::contains(&range, *key);
         let entries = incarnation.live(commit, now).filter(inside);
         match direction {

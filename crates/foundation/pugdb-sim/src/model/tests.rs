@@ -51,6 +51,17 @@ fn every_commit_stays_readable() {
 }
 
 #[test]
+fn a_range_delete_takes_the_keys_of_its_range_and_what_comes_behind_stays() {
+    let mut model = Model::default();
+    let range = KeyRange { start: Bound::Excluded(b"k".to_vec()), end: Bound::Included(b"m".to_vec()) };
+    let delete_range = ModelOp::DeleteRange { keyspace: "a".into(), range };
+    model.commit(&[create("a"), put("k", "1"), put("l", "1"), put("m", "1"), put("n", "1")]);
+    model.commit(&[put("l", "2"), delete_range.clone(), put("m", "2")]);
+    model.commit(&[delete_range]);
+    assert_eq!(story(&model), ["none", "k=1 l=1 m=1 n=1", "k=1 m=2 n=1", "k=1 n=1"]);
+}
+
+#[test]
 fn an_expired_entry_hides_what_is_beneath() {
     let mut model = Model::default();
     let brief = ModelEntry { expires_at: Some(Timestamp(100)), ..entry("2") };

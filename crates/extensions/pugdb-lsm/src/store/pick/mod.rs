@@ -44,6 +44,10 @@ pub(super) struct TableView {
     pub(super) dead_at: Option<Timestamp>,
     /// At each moment so many bytes more have expired; ascending.
     pub(super) expiries: Vec<(Timestamp, u64)>,
+    /// Range deletes hide all that it holds, and nobody reads before them.
+    pub(super) is_covered: bool,
+    /// How many bytes of it they hide, and in how many places.
+    pub(super) covered: (u64, u64),
 }
 
 /// A table's place: the number of its run among the runs, and its own in the run.
@@ -87,6 +91,11 @@ pub(super) struct Situation<'a> {
 /// A run is written anew when one part in so many of its bytes has expired: a byte is written for each that comes back,
 /// and what has expired never takes more room than what lives.
 const EXPIRED_PART: u64 = 2;
+/// The same of a table, for what range deletes hide in it.
+const COVERED_PART: u64 = 2;
+/// What a place counts in which a range delete hides something, beside the bytes it hides: as long as such places are left
+/// in tables, reads have to know of the range delete, and it takes memory.
+const COVERED_PLACE_BYTES: u64 = 4 << 10;
 
 impl RunView {
     fn bytes(&self) -> u64 {
@@ -121,7 +130,14 @@ impl TableView {
         let is_in = !range.starts_after(&self.bounds.last) && !range.ends_before(self.first());
         is_in
             && !self.is_quarantined
-            && (self.deletes > 0 || self.older > 0 || self.expired_bytes(expired) > 0)
+            && (self.deletes > 0 || self.older > 0 || self.expired_bytes(expired) > 0 || self.covered.1 > 0)
+    }
+
+    /// Half of it would go, because of range deletes.
+    fn is_worth_rewriting(&self) -> bool {
+        let (bytes, places) = self.covered;
+        places > 0
+            && bytes.saturating_add(places.saturating_mul(COVERED_PLACE_BYTES)) >= self.bytes / COVERED_PART
     }
 
     fn expired_bytes(&self, expired: Timestamp) -> u64 {
@@ -160,7 +176,7 @@ pub(super) fn pick(situation: &Situation<'_>) -> Option<Work> {
         let young = policy::young(policy, &runs[..window.start]).map(merge);
         return young.or_else(|| Some(Work::Merge(*round, piece::merge(runs, window, table_bytes))));
     }
-    policy::wanted(policy, runs, table_bytes, is_quiet).map(merge).or_else(|| {
+    let wanted = policy::wanted(policy, runs, table_bytes, is_quiet).map(merge).or_else(|| {
         // The oldest first, and with it what lies beneath and is no larger: at the bottom an expired entry leaves nothing.
         let worth = (0..runs.len()).rev().find(|&run| runs[run].is_worth_rewriting(expired))?;
         let window = policy::alike(runs, worth);
@@ -169,6 +185,13 @@ pub(super) fn pick(situation: &Situation<'_>) -> Option<Work> {
         }
         let has_expired = |table: usize| runs[worth].tables[table].expired_bytes(expired) > 0;
         piece::rewrite(runs, worth, table_bytes, has_expired).map(Work::Rewrite)
+    });
+    wanted.or_else(|| {
+        let sound = (0..runs.len()).rev().filter(|&run| !runs[run].is_quarantined());
+        let mut pieces = sound.filter_map(|run| {
+            piece::rewrite(runs, run, table_bytes, |table| runs[run].tables[table].is_worth_rewriting())
+        });
+        pieces.next().map(Work::Rewrite)
     })
 }
 
@@ -202,17 +225,19 @@ pub(super) fn next_moment(runs: &[RunView], expired: Timestamp) -> Option<Timest
     dead.filter(|at| *at > expired).chain(worth).min()
 }
 
-/// The tables in which nothing lives and that hide nothing: no older table that stays shares their keys.
+/// The tables in which nothing lives and that hide nothing: no older table that stays shares their keys, or range deletes
+/// hide what lies beneath as they hide the table.
 fn dead_tables(runs: &[RunView], expired: Timestamp) -> Vec<Place> {
     let (mut dead, mut older): (Vec<Place>, Vec<&TableView>) = Default::default();
-    let is_dead = |table: &TableView| !table.is_quarantined && table.dead_at.is_some_and(|at| at <= expired);
+    let has_expired = |table: &TableView| table.dead_at.is_some_and(|at| at <= expired);
+    let is_dead = |table: &TableView| !table.is_quarantined && (table.is_covered || has_expired(table));
     if !runs.iter().flat_map(|run| &run.tables).any(is_dead) {
         return dead;
     }
     for (number, run) in runs.iter().enumerate().rev() {
         let mut staying = Vec::new();
         for (position, table) in run.tables.iter().enumerate() {
-            if is_dead(table) && !older.iter().any(|older| older.overlaps(table)) {
+            if is_dead(table) && (table.is_covered || !older.iter().any(|older| older.overlaps(table))) {
                 dead.push((number, position));
             } else {
                 staying.push(table);

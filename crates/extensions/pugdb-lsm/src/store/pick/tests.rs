@@ -14,6 +14,8 @@ fn key(name: &str) -> Key {
 
 fn table(bytes: u64, first: &str, last: &str) -> TableView {
     TableView {
+        is_covered: false,
+        covered: (0, 0),
         bytes,
         entries: bytes,
         deletes: 0,
@@ -267,6 +269,43 @@ fn a_dead_table_stays_while_an_older_one_shares_its_keys() {
 fn a_dead_table_that_is_damaged_is_never_removed_and_is_in_the_way() {
     let damaged = TableView { is_quarantined: true, ..dead("a", "f", 5) };
     assert_eq!(at(&numbered([vec![dead("a", "b", 5)], vec![damaged]]), 9).0, Some(Rewritten(vec![(0, 0)])));
+}
+
+/// A table of which range deletes hide so many bytes, in so many places.
+fn covered(bytes: u64, first: &str, last: &str, covered: (u64, u64)) -> TableView {
+    TableView { covered, ..table(bytes, first, last) }
+}
+
+#[test]
+fn a_table_that_range_deletes_hide_goes_unread_whatever_lies_beneath() {
+    let hidden = TableView { is_covered: true, ..table(100, "a", "f") };
+    let runs = numbered([vec![hidden.clone(), table(4, "g", "z")], vec![table(500, "a", "z")]]);
+    assert_eq!(at(&runs, 0).0, Some(Removed(vec![(0, 0)])));
+    let damaged = TableView { is_quarantined: true, ..hidden };
+    assert_eq!(at(&numbered([vec![damaged]]), 0).0, None);
+}
+
+#[test]
+fn a_table_is_written_anew_when_range_deletes_hide_half_of_it_or_are_many() {
+    const TABLE: u64 = 1 << 20;
+    let all = TABLE / 2 - COVERED_PLACE_BYTES;
+    let places = TABLE / 2 / COVERED_PLACE_BYTES;
+    let cases = [
+        ((0, 0), None),
+        ((all - 1, 1), None),
+        ((all, 1), Some(Rewritten(vec![(1, 1)]))),
+        ((0, places - 1), None),
+        ((0, places), Some(Rewritten(vec![(1, 1)]))),
+    ];
+    for (hidden, expected) in cases {
+        let beneath = vec![table(TABLE, "a", "b"), covered(TABLE, "c", "d", hidden), table(TABLE, "e", "f")];
+        assert_eq!(at(&numbered([vec![table(1, "a", "z")], beneath]), 0).0, expected, "{hidden:?}");
+    }
+    // Neither in a damaged run, nor a damaged table; somebody who asks for it gets what is there.
+    let damaged = TableView { is_quarantined: true, ..covered(TABLE, "c", "d", (TABLE, 1)) };
+    assert_eq!(at(&numbered([vec![damaged, covered(TABLE, "e", "f", (TABLE, 1))]]), 0).0, None);
+    assert!(covered(TABLE, "c", "d", (0, 1)).can_shrink(&KeyRange::all(), Timestamp(0)));
+    assert!(!table(TABLE, "c", "d").can_shrink(&KeyRange::all(), Timestamp(0)));
 }
 
 /// A tree of numbers, each entry a key and its seqno, which does what the picker says.

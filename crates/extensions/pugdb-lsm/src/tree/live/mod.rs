@@ -13,6 +13,7 @@ use super::Graveyard;
 use crate::file::Context;
 use crate::manifest::TableEntry;
 use crate::table::{self, BlockCache, Bounds, Table, TableMeta, TableSummary};
+use crate::tombstones::{Stretch, Tombstones};
 
 /// Where the tables of a store come from, and where they go.
 pub(crate) struct Shelf {
@@ -24,6 +25,8 @@ pub(crate) struct Shelf {
 /// A table that takes part in reads.
 pub(crate) struct LiveTable {
     bounds: Bounds,
+    /// No entry of it is newer. Kept here too: reads of keys that were deleted look at it first.
+    newest: Seqno,
     /// There from the first read on. To find it there writes nothing.
     table: OnceLock<Arc<Table>>,
     file: Arc<TableFile>,
@@ -36,6 +39,8 @@ struct TableFile {
     meta: Arc<TableMeta>,
     /// Stands for the seqno of every entry, in a table made elsewhere.
     global_seqno: Option<Seqno>,
+    /// Nothing is left in it of what range deletes up to here hide.
+    cleared: Seqno,
     doomed: AtomicBool,
     quarantined: AtomicBool,
     /// Guards who opens it. Who finds the table in [`LiveTable`] does not look here.
@@ -59,17 +64,26 @@ impl LiveTable {
     pub(crate) fn closed(shelf: &Arc<Shelf>, entry: &TableEntry) -> Arc<Self> {
         Arc::new(Self {
             bounds: Bounds { first: entry.bounds.0.clone(), last: entry.bounds.1.clone() },
+            newest: entry.global_seqno.unwrap_or(entry.meta.max_seqno),
             table: OnceLock::new(),
-            file: TableFile::new(shelf, &entry.meta, entry.global_seqno, entry.quarantined, Whole::Closed),
+            file: TableFile::new(
+                shelf,
+                &entry.meta,
+                (entry.global_seqno, entry.cleared),
+                entry.quarantined,
+                Whole::Closed,
+            ),
         })
     }
 
-    /// A table that was written here, read again and found sound.
-    pub(crate) fn open(shelf: &Arc<Shelf>, table: Arc<Table>) -> Arc<Self> {
+    /// A table that was written here, read again and found sound. Nothing is left in it of what range deletes up to
+    /// `cleared` hide.
+    pub(crate) fn open(shelf: &Arc<Shelf>, table: Arc<Table>, cleared: Seqno) -> Arc<Self> {
         let whole = Whole::Open(Arc::clone(&table));
         Arc::new(Self {
             bounds: table.bounds().clone(),
-            file: TableFile::new(shelf, table.meta(), table.global_seqno(), false, whole),
+            newest: table.global_seqno().unwrap_or(table.meta().max_seqno),
+            file: TableFile::new(shelf, table.meta(), (table.global_seqno(), cleared), false, whole),
             table: table.into(),
         })
     }
@@ -77,7 +91,7 @@ impl LiveTable {
     /// The same table, of which only keys from `first` on are seen.
     pub(crate) fn from(&self, first: &Key) -> Arc<Self> {
         let bounds = Bounds { first: first.clone(), last: self.bounds.last.clone() };
-        Arc::new(Self { bounds, table: OnceLock::new(), file: Arc::clone(&self.file) })
+        Arc::new(Self { bounds, newest: self.newest, table: OnceLock::new(), file: Arc::clone(&self.file) })
     }
 
     /// The table as the manifest knows it, in the run with this number.
@@ -88,6 +102,7 @@ impl LiveTable {
             global_seqno: self.file.global_seqno,
             bounds: (self.bounds.first.clone(), self.bounds.last.clone()),
             quarantined: self.is_quarantined(),
+            cleared: self.file.cleared,
         }
     }
 
@@ -103,6 +118,38 @@ impl LiveTable {
     /// The keys that readers see of it.
     pub(crate) fn bounds(&self) -> &Bounds {
         &self.bounds
+    }
+
+    /// No entry of it is newer.
+    #[inline]
+    pub(crate) fn newest(&self) -> Seqno {
+        self.newest
+    }
+
+    /// False when nothing in it is hidden by a range tombstone of this seqno, or was when it was written.
+    pub(crate) fn may_hold_hidden(&self, tombstone: Seqno) -> bool {
+        let oldest = self.file.global_seqno.unwrap_or(self.meta().min_seqno);
+        oldest < tombstone && self.file.cleared < tombstone
+    }
+
+    /// True when readers at `at` see nothing of it.
+    pub(crate) fn is_covered(&self, tombstones: &Tombstones, at: Seqno) -> bool {
+        tombstones.cover(&self.bounds.first, &self.bounds.last, self.newest, at)
+    }
+
+    /// About how many bytes of the file would go if it were written anew, for what range deletes hide at `at`, and how many
+    /// stretches of keys that are. Of a table that is not open the bytes are not known, and count as none.
+    pub(crate) fn covered_bytes(&self, tombstones: &Tombstones, at: Seqno) -> (u64, u64) {
+        if tombstones.is_empty() || at <= self.file.cleared {
+            return (0, 0);
+        }
+        let between = |stretch: &Stretch| {
+            self.if_open().map_or(0, |table| table.bytes_between(&stretch.start, stretch.end.as_deref()))
+        };
+        let hidden = tombstones
+            .stretches(&self.bounds.first, &self.bounds.last, at)
+            .filter(|stretch| self.may_hold_hidden(stretch.floor));
+        hidden.fold((0, 0), |(bytes, stretches), stretch| (bytes + between(&stretch), stretches + 1))
     }
 
     /// What part of its entries readers see, near enough: so many of so many.
@@ -183,7 +230,7 @@ impl TableFile {
     fn new(
         shelf: &Arc<Shelf>,
         meta: &Arc<TableMeta>,
-        global_seqno: Option<Seqno>,
+        (global_seqno, cleared): (Option<Seqno>, Seqno),
         quarantined: bool,
         whole: Whole,
     ) -> Arc<Self> {
@@ -191,6 +238,7 @@ impl TableFile {
             shelf: Arc::clone(shelf),
             meta: Arc::clone(meta),
             global_seqno,
+            cleared,
             doomed: AtomicBool::new(false),
             quarantined: AtomicBool::new(quarantined),
             whole: Mutex::new(whole),

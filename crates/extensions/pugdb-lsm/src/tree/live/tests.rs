@@ -53,7 +53,7 @@ fn closed() -> (Arc<LiveTable>, Arc<Gated>, tempfile::TempDir) {
     let shelf = Arc::new(Shelf { context, cache: Arc::new(BlockCache::new(1 << 20)), graveyard });
     let bounds = (meta.first.clone(), meta.last.clone());
     let (meta, run) = (Arc::new(meta), 1);
-    let entry = TableEntry { meta, run, global_seqno: None, bounds, quarantined: false };
+    let entry = TableEntry { meta, run, global_seqno: None, bounds, quarantined: false, cleared: Seqno(0) };
     (LiveTable::closed(&shelf, &entry), store, dir)
 }
 

@@ -195,10 +195,7 @@ impl Hash {
             Bound::Excluded(_) => false,
         };
         if !starts_first || range.end != Bound::Unbounded || direction == Direction::Reverse {
-            return Err(Error::invalid(
-                "the hash engine has no order: it scans the whole keyspace, forward, and nothing else; choose the \
-                 btree or the lsm engine for ranges, prefixes and scans in reverse",
-            ));
+            return Err(no_order());
         }
         Ok(Walk { point, floor: self.floor(point.seqno), shard: 0, part: 0, bits: None })
     }
@@ -362,16 +359,27 @@ fn shrink(slots: &mut HashTable<Slot>) {
     }
 }
 
+fn no_order() -> Error {
+    Error::invalid(
+        "the hash engine has no order: it scans the whole keyspace, forward, and nothing else; choose the btree or the lsm \
+         engine for ranges, prefixes, scans in reverse and range deletes",
+    )
+}
+
 impl Engine for Hash {
     fn capabilities(&self) -> Capabilities {
         Capabilities { scans: Scans::Unordered, persistence: Persistence::Volatile }
     }
 
     fn apply(&self, first: Seqno, ops: &Ops) -> Result<()> {
+        if ops.has_ranges() {
+            return Err(no_order());
+        }
         let mut state = self.state.lock();
         let applied = state.applied;
         let mut first_expiry: Option<Timestamp> = None;
-        for (seqno, op) in ops.behind(applied, first) {
+        let entries = ops.behind(applied, first).filter_map(|(seqno, op)| Some((seqno, op.entry()?)));
+        for (seqno, op) in entries {
             state.put(&self.shards, seqno, &op);
             first_expiry = first_expiry.into_iter().chain(op.expires_at).min();
         }
