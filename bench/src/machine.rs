@@ -60,10 +60,24 @@ pub fn disk_bytes(dir: &Path) -> u64 {
 /// The most memory that this process has had at once.
 #[must_use]
 pub fn peak_memory_bytes() -> u64 {
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let kilobytes = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmHWM:"))
-        .and_then(|rest| rest.trim().trim_end_matches(" kB").parse::<u64>().ok());
-    kilobytes.unwrap_or(0) * 1024
+    number("/proc/self/status", "VmHWM:") * 1024
+}
+
+/// The memory that this process has now.
+#[must_use]
+pub fn memory_bytes() -> u64 {
+    number("/proc/self/status", "VmRSS:") * 1024
+}
+
+/// What this process has caused to be written to files.
+#[must_use]
+pub fn written_bytes() -> u64 {
+    number("/proc/self/io", "write_bytes:")
+}
+
+/// The number behind a name; 0 where there is none.
+fn number(path: &str, name: &str) -> u64 {
+    let text = fs::read_to_string(path).unwrap_or_default();
+    let rest = text.lines().find_map(|line| line.strip_prefix(name));
+    rest.and_then(|rest| rest.split_whitespace().next()?.parse().ok()).unwrap_or(0)
 }

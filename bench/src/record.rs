@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 /// What is known of one workload over one store in one round.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Row {
     /// `pugdb`, `rocksdb` …
     pub store: String,
@@ -28,6 +28,15 @@ pub struct Row {
     pub p999_us: f64,
     /// See above.
     pub max_us: f64,
+    /// The slowest of those during which the control thread was not held up too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub calm_max_us: Option<f64>,
+    /// How much too late the control thread was at most.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub control_max_us: Option<f64>,
+    /// When slow operations began and ended, by the clock that all processes share: for who runs the control thread.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub slow_us: Vec<(u64, u64)>,
     /// How many operations.
     pub operations: u64,
     /// How many records the store held before.
@@ -60,6 +69,12 @@ pub struct End {
     pub disk_bytes: u64,
     /// The most memory the process had at once.
     pub peak_memory_bytes: u64,
+    /// What it has in the end.
+    #[serde(default)]
+    pub memory_bytes: u64,
+    /// What it has written to files.
+    #[serde(default)]
+    pub written_bytes: u64,
 }
 
 /// What the figures belong to.

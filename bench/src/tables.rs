@@ -152,7 +152,11 @@ pub fn embedded(lines: &[Line]) -> String {
     let mut text = head(lines);
     let os = rows(lines, |row| row.durability == "os");
     let of_stores = rows(lines, |row| row.durability == "os" && row.store != YARDSTICK);
-    let workload = |row: &Row| row.workload.clone();
+    // More clients than one are named.
+    let workload = |row: &Row| match row.threads {
+        1 => row.workload.clone(),
+        threads => format!("{}, {}", row.workload, many(threads, "client")),
+    };
     let mut parts = Vec::new();
     if !os.is_empty() {
         let cpu = |row: &Row| row.cpu_us_per_op;
@@ -171,6 +175,16 @@ pub fn embedded(lines: &[Line]) -> String {
         );
         let slowest = |row: &Row| row.max_us / 1e3;
         parts.push(table("The slowest, milliseconds", "", &of_stores, workload, slowest, false).markdown());
+        let judged =
+            rows(lines, |row| row.durability == "os" && row.store != YARDSTICK && row.calm_max_us.is_some());
+        if !judged.is_empty() {
+            let calm = |row: &Row| row.calm_max_us.unwrap_or(row.max_us) / 1e3;
+            let title = "The slowest while the machine did not hold up a control thread too, milliseconds";
+            parts.push(table(title, "", &judged, workload, calm, false).markdown());
+            let control = |row: &Row| row.control_max_us.unwrap_or(f64::NAN) / 1e3;
+            let title = "How late the control thread was at most, milliseconds";
+            parts.push(table(title, "", &judged, workload, control, false).markdown());
+        }
     }
     let sync = rows(lines, |row| row.durability == "sync");
     if !sync.is_empty() {
@@ -201,7 +215,12 @@ fn ends(lines: &[Line]) -> String {
             continue;
         }
         #[expect(clippy::cast_precision_loss, reason = "a few megabytes more or less")]
-        for (name, bytes) in [("disk, MB", end.disk_bytes), ("memory at most, MB", end.peak_memory_bytes)] {
+        for (name, bytes) in [
+            ("disk, MB", end.disk_bytes),
+            ("memory at most, MB", end.peak_memory_bytes),
+            ("memory in the end, MB", end.memory_bytes),
+            ("written, MB", end.written_bytes),
+        ] {
             figures.entry((name.to_owned(), end.store.clone())).or_default().push(bytes as f64 / 1e6);
         }
         columns.push(end.store.clone());

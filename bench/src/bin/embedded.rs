@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use clap::Parser;
 use pugdb::Result;
+use pugdb_bench::control::Control;
 use pugdb_bench::machine;
 use pugdb_bench::record::{About, End, Line, Row};
 use pugdb_bench::stores::{self, Class, NAMES, Setup};
@@ -33,12 +34,21 @@ struct Arguments {
     /// Which stores
     #[arg(long, value_delimiter = ',', default_values_t = NAMES.iter().map(ToString::to_string))]
     stores: Vec<String>,
+    /// Which workloads, by name; the load comes first in any case
+    #[arg(long, value_delimiter = ',', default_values_t = WORKLOADS.map(|(workload, distribution)| name(workload, distribution)))]
+    workloads: Vec<String>,
+    /// How many clients: each workload runs once for each number, the load for the first one
+    #[arg(long, value_delimiter = ',', default_values_t = [1])]
+    threads: Vec<usize>,
     /// Which durability: os, sync, or both
     #[arg(long, value_delimiter = ',', default_values = ["os", "sync"])]
     durability: Vec<String>,
     /// No store is begun after so many minutes
     #[arg(long, default_value_t = 20)]
     minutes: u64,
+    /// A store that takes longer in one round is given up
+    #[arg(long, default_value_t = 4)]
+    store_minutes: u64,
     /// Where the stores lie, each in a directory of its own: a disk, not memory
     #[arg(long, default_value = "target/stores")]
     dir: PathBuf,
@@ -53,8 +63,6 @@ struct Arguments {
     round: Option<u32>,
 }
 
-/// A store that takes longer is given up.
-const CHILD_LIMIT: Duration = Duration::from_mins(4);
 /// How long a run waits for what a store has put off.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Clients and commits of each run with synced commits. One takes 0.1 to 3 ms, whatever the store.
@@ -85,6 +93,7 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
     let mut raw = File::create(&arguments.out)?;
     let mut lines = vec![about(arguments)];
     writeln!(raw, "{}", serde_json::to_string(&lines[0])?)?;
+    let control = Control::start(&arguments.dir)?;
     let began = Instant::now();
     'rounds: for round in 0..arguments.rounds {
         for durability in &arguments.durability {
@@ -94,7 +103,7 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
                     break 'rounds;
                 }
                 eprintln!("{:4} s  round {round}, {durability}, {store}", began.elapsed().as_secs());
-                for line in measure(arguments, &store, durability, round)? {
+                for line in measure(arguments, &control, &store, durability, round)? {
                     writeln!(raw, "{}", serde_json::to_string(&line)?)?;
                     lines.push(line);
                 }
@@ -121,8 +130,12 @@ fn about(arguments: &Arguments) -> Line {
         machine: machine::describe(),
         file_system: machine::file_system(&arguments.dir),
         command: format!(
-            "embedded --records {} --operations {} --value-bytes {} --rounds {}",
-            arguments.records, arguments.operations, arguments.value_bytes, arguments.rounds
+            "embedded --records {} --operations {} --value-bytes {} --rounds {} --threads {:?}",
+            arguments.records,
+            arguments.operations,
+            arguments.value_bytes,
+            arguments.rounds,
+            arguments.threads
         ),
         load_average: machine::load_average(),
         versions: stores::versions(),
@@ -130,13 +143,23 @@ fn about(arguments: &Arguments) -> Line {
 }
 
 /// Measures one store in a process of its own: neither its memory nor its threads outlive it.
-fn measure(arguments: &Arguments, store: &str, durability: &str, round: u32) -> Result<Vec<Line>, Failure> {
+fn measure(
+    arguments: &Arguments,
+    control: &Control,
+    store: &str,
+    durability: &str,
+    round: u32,
+) -> Result<Vec<Line>, Failure> {
+    let threads: Vec<String> = arguments.threads.iter().map(ToString::to_string).collect();
     let mut process = Command::new(std::env::current_exe()?)
         .args(["--child", store, "--durability", durability])
         .args(["--round", &round.to_string()])
         .args(["--records", &arguments.records.to_string()])
         .args(["--operations", &arguments.operations.to_string()])
         .args(["--value-bytes", &arguments.value_bytes.to_string()])
+        .args(["--store-minutes", &arguments.store_minutes.to_string()])
+        .args(["--threads", &threads.join(",")])
+        .args(["--workloads", &arguments.workloads.join(",")])
         .arg("--dir")
         .arg(&arguments.dir)
         .stdout(Stdio::piped())
@@ -144,7 +167,11 @@ fn measure(arguments: &Arguments, store: &str, durability: &str, round: u32) -> 
     let stdout = process.stdout.take().ok_or("stdout was asked for")?;
     let mut lines = Vec::new();
     for line in BufReader::new(stdout).lines() {
-        lines.push(serde_json::from_str(&line?)?);
+        let mut line = serde_json::from_str(&line?)?;
+        if let Line::Row(row) = &mut line {
+            control.judge(row);
+        }
+        lines.push(line);
     }
     let status = process.wait()?;
     if !status.success() {
@@ -160,9 +187,10 @@ fn measure(arguments: &Arguments, store: &str, durability: &str, round: u32) -> 
 
 fn child(arguments: &Arguments, store: &str) -> Result<(), Failure> {
     // Nothing but the end of the process stops a store that hangs in a call.
-    std::thread::spawn(|| {
-        std::thread::sleep(CHILD_LIMIT);
-        eprintln!("given up after {} s", CHILD_LIMIT.as_secs());
+    let limit = Duration::from_mins(arguments.store_minutes);
+    std::thread::spawn(move || {
+        std::thread::sleep(limit);
+        eprintln!("given up after {} s", limit.as_secs());
         std::process::exit(1);
     });
     let class = match arguments.durability.as_slice() {
@@ -208,6 +236,9 @@ fn name(workload: Workload, distribution: Distribution) -> String {
     }
 }
 
+/// What is run: a workload, how popular the records are, and how many clients there are.
+type Step = (Workload, Distribution, usize);
+
 impl Child<'_> {
     fn settings(&self) -> Settings {
         Settings {
@@ -223,11 +254,24 @@ impl Child<'_> {
         if workload == Workload::E { self.arguments.operations / 5 } else { self.arguments.operations }
     }
 
+    /// What is wanted of all workloads, in their order.
+    fn steps(&self) -> Vec<Step> {
+        let Arguments { workloads, threads, .. } = self.arguments;
+        let is_wanted = |(workload, distribution): &(Workload, Distribution)| {
+            *workload == Workload::Load || workloads.contains(&name(*workload, *distribution))
+        };
+        let each = |(workload, distribution)| {
+            let times = if workload == Workload::Load { 1 } else { threads.len() };
+            threads.iter().take(times).map(move |&threads| (workload, distribution, threads))
+        };
+        WORKLOADS.into_iter().filter(is_wanted).flat_map(each).collect()
+    }
+
     fn yardstick(&self) -> Result<(), Failure> {
-        for (workload, distribution) in WORKLOADS {
-            let settings =
-                Settings { operations: self.operations(workload), distribution, ..self.settings() };
-            self.print(&name(workload, distribution), &overhead(&settings, workload)?)?;
+        for step @ (workload, distribution, threads) in self.steps() {
+            let operations = self.operations(workload);
+            let settings = Settings { operations, distribution, threads, ..self.settings() };
+            self.print(step, &overhead(&settings, workload)?)?;
         }
         Ok(())
     }
@@ -238,17 +282,17 @@ impl Child<'_> {
         let mut bench = Bench::new(&*store, self.settings())?;
         match class {
             Class::Os => {
-                for (workload, distribution) in WORKLOADS {
-                    bench.set_load(1, self.operations(workload))?;
+                for step @ (workload, distribution, threads) in self.steps() {
+                    bench.set_load(threads, self.operations(workload))?;
                     bench.set_distribution(distribution);
-                    self.print(&name(workload, distribution), &bench.run(workload)?)?;
+                    self.print(step, &bench.run(workload)?)?;
                 }
             }
             Class::Sync => {
                 bench.run(Workload::Load)?;
                 for (threads, operations) in SYNCED {
                     bench.set_load(threads, operations)?;
-                    self.print("W", &bench.run(Workload::W)?)?;
+                    self.print((Workload::W, Distribution::Uniform, threads), &bench.run(Workload::W)?)?;
                 }
             }
         }
@@ -259,15 +303,18 @@ impl Child<'_> {
             round: self.arguments.round.unwrap_or_default(),
             disk_bytes,
             peak_memory_bytes: machine::peak_memory_bytes(),
+            memory_bytes: machine::memory_bytes(),
+            written_bytes: machine::written_bytes(),
         }))
     }
 
-    fn print(&self, workload: &str, report: &Report) -> Result<(), Failure> {
+    fn print(&self, (workload, distribution, _): Step, report: &Report) -> Result<(), Failure> {
+        let in_us = |time: &Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
         emit(&Line::Row(Row {
             store: self.store.to_owned(),
             durability: self.durability.to_owned(),
             round: self.arguments.round.unwrap_or_default(),
-            workload: workload.to_owned(),
+            workload: name(workload, distribution),
             ops_per_second: report.ops_per_second,
             cpu_us_per_op: report.cpu_us_per_op,
             server_cpu_us_per_op: None,
@@ -275,6 +322,7 @@ impl Child<'_> {
             p99_us: report.p99_us,
             p999_us: report.p999_us,
             max_us: report.max_us,
+            slow_us: report.slow.iter().map(|(start, end)| (in_us(start), in_us(end))).collect(),
             operations: report.operations,
             records: report.records,
             value_bytes: report.value_bytes,
@@ -283,6 +331,7 @@ impl Child<'_> {
             checked: report.checked,
             misses: report.misses,
             load_average: machine::load_average(),
+            ..Row::default()
         }))
     }
 }

@@ -241,10 +241,6 @@ fn run_shape(
     #[expect(clippy::cast_precision_loss, reason = "at most a minute in nanoseconds")]
     let quantile = |part: f64| seen.latencies.value_at_quantile(part) as f64 / 1e3;
     Ok(Row {
-        store: String::new(),
-        durability: String::new(),
-        round: 0,
-        workload: String::new(),
         ops_per_second: (count / seen.wall.as_secs_f64()).round(),
         cpu_us_per_op: per_op(own + its),
         server_cpu_us_per_op: Some(per_op(its)),
@@ -258,8 +254,8 @@ fn run_shape(
         threads: shape.connections,
         batch: shape.depth,
         checked: seen.checked,
-        misses: 0,
         load_average: machine::load_average(),
+        ..Row::default()
     })
 }
 

@@ -18,6 +18,8 @@ pub const THREADS_MAX: usize = 256;
 pub const SCAN_LENGTH_MAX: u64 = 100;
 /// What a batch of the load holds at most, so that large values make small batches.
 pub const BATCH_BYTES_MAX: usize = 16 << 20;
+/// How many of the slowest operations a client notes, with the moment of each.
+pub const SLOW_NOTED_MAX: usize = 1_000;
 
 const _: () = assert!(VALUE_BYTES_MAX + KEY_BYTES < BATCH_BYTES_MAX);
 const _: () = assert!(KEY_BYTES <= pugdb::limits::KEY_BYTES_MAX);

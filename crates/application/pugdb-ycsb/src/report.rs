@@ -5,7 +5,9 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
+use crate::limits;
 use crate::run::Settings;
+use crate::usage::moment;
 use crate::workload::{Distribution, Workload};
 
 /// The figures of one workload. As JSON it is one object.
@@ -44,7 +46,14 @@ pub struct Report {
     pub checked: u64,
     /// Gets that found nothing: all of workload M. In any other workload one would have ended the run.
     pub misses: u64,
+    /// The operations that took [`SLOW`] or longer, at most the slowest thousand of each client: when they began and ended by
+    /// [`moment`](crate::moment). Whoever watches the machine can tell which of them it has held up.
+    #[serde(skip)]
+    pub slow: Vec<(Duration, Duration)>,
 }
+
+/// An operation that takes so long is noted by itself.
+pub const SLOW: Duration = Duration::from_millis(5);
 
 /// What one client saw.
 pub(crate) struct Tally {
@@ -52,6 +61,7 @@ pub(crate) struct Tally {
     pub(crate) operations: u64,
     pub(crate) checked: u64,
     pub(crate) misses: u64,
+    pub(crate) slow: Vec<(Duration, Duration)>,
 }
 
 /// Longer waits than ten minutes are noted as ten minutes.
@@ -60,12 +70,27 @@ const LATENCY_NS_MAX: u64 = 600_000_000_000;
 impl Tally {
     pub(crate) fn new() -> Self {
         let latencies = Histogram::new_with_max(LATENCY_NS_MAX, 3).expect("the bounds are the two above");
-        Self { latencies, operations: 0, checked: 0, misses: 0 }
+        Self { latencies, operations: 0, checked: 0, misses: 0, slow: Vec::new() }
     }
 
     pub(crate) fn record(&mut self, latency: Duration, operations: u64) {
         self.latencies.saturating_record(u64::try_from(latency.as_nanos()).unwrap_or(LATENCY_NS_MAX));
         self.operations += operations;
+        if latency >= SLOW {
+            self.note(latency);
+        }
+    }
+
+    /// Notes one that has ended just now.
+    #[cold]
+    fn note(&mut self, latency: Duration) {
+        let took = |(start, end): &(Duration, Duration)| end.saturating_sub(*start);
+        let now = moment();
+        self.slow.push((now.saturating_sub(latency), now));
+        if self.slow.len() > limits::SLOW_NOTED_MAX {
+            let quickest = (0..self.slow.len()).min_by_key(|&index| took(&self.slow[index]));
+            quickest.map(|index| self.slow.swap_remove(index));
+        }
     }
 
     pub(crate) fn add(&mut self, other: &Self) {
@@ -73,6 +98,7 @@ impl Tally {
         self.operations += other.operations;
         self.checked += other.checked;
         self.misses += other.misses;
+        self.slow.extend_from_slice(&other.slow);
     }
 }
 
@@ -116,6 +142,7 @@ impl Report {
             seconds: rounded(cost.wall.as_secs_f64()),
             checked: tally.checked,
             misses: tally.misses,
+            slow: tally.slow.clone(),
         }
     }
 }
@@ -128,4 +155,24 @@ fn microseconds(nanoseconds: u64) -> f64 {
 /// Three digits behind the point: more would be noise.
 fn rounded(number: f64) -> f64 {
     (number * 1e3).round() / 1e3
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_slowest_operations_are_noted_and_no_more_than_a_thousand() {
+        let mut tally = Tally::new();
+        tally.record(SLOW.saturating_sub(Duration::from_nanos(1)), 1);
+        assert_eq!(tally.slow, []);
+        let before = moment();
+        for ms in 0..=limits::SLOW_NOTED_MAX as u64 {
+            tally.record(SLOW + Duration::from_millis(ms), 1);
+        }
+        assert_eq!(tally.slow.len(), limits::SLOW_NOTED_MAX);
+        for (start, end) in &tally.slow {
+            assert!(*end >= before && end.saturating_sub(*start) > SLOW, "the quickest gave way");
+        }
+    }
 }

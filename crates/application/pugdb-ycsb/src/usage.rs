@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use pugdb::env::Clock as _;
 use pugdb::env::os::OsClock;
-use rustix::time::{ClockId, clock_gettime};
+use rustix::time::{ClockId, Timespec, clock_gettime};
 
 /// The wall's clock, as a stopwatch.
 #[derive(Clone, Copy, Debug)]
@@ -21,6 +21,11 @@ impl Stopwatch {
     pub fn elapsed(&self) -> Duration {
         self.0.monotonic()
     }
+}
+
+/// Now, by the clock that all processes of the machine share: what one of them notes, another can put beside its own.
+pub fn moment() -> Duration {
+    as_duration(clock_gettime(ClockId::Monotonic))
 }
 
 /// A moment in both times.
@@ -49,9 +54,12 @@ impl Usage {
 
 /// What all threads of this process have used since it began, in user and in system mode.
 fn processor_time() -> Duration {
-    let time = clock_gettime(ClockId::ProcessCPUTime);
+    as_duration(clock_gettime(ClockId::ProcessCPUTime))
+}
+
+fn as_duration(time: Timespec) -> Duration {
     Duration::new(
-        u64::try_from(time.tv_sec).expect("a process has not used a negative time"),
+        u64::try_from(time.tv_sec).expect("neither a machine nor a process began after now"),
         u32::try_from(time.tv_nsec).expect("nanoseconds within a second fit"),
     )
 }
