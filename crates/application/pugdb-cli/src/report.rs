@@ -90,6 +90,7 @@ pub(crate) fn stats_object(local: &Local, with_count: bool) -> Result<Map<String
         "log_bytes": stats.log_bytes,
         "memtable_bytes": stats.memtable_bytes,
         "cache_bytes": stats.cache_bytes,
+        "table_memory_bytes": stats.table_memory_bytes,
         "damaged_tables": stats.quarantined,
     });
     let Value::Object(mut object) = value else { return Ok(Map::new()) };

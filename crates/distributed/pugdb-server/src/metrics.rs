@@ -246,6 +246,7 @@ fn database(shared: &Shared, page: &mut Page<'_>) -> fmt::Result {
     page.gauge("tables_quarantined", "Sorted files with damage", stats.quarantined as u64)?;
     page.bytes("memtables", "Memory of the newest entries", stats.memtable_bytes as u64)?;
     page.bytes("cache", "Memory of blocks that were read", stats.cache_bytes as u64)?;
+    page.bytes("table_memory", "Memory of filters and indexes", stats.table_memory_bytes as u64)?;
     page.bytes("log", "Size of the log", stats.log_bytes)?;
     page.counter("flushes", "Memtables that were written to files", stats.flushes)?;
     page.counter_of_bytes("flushed", "Bytes of sorted files that flushes wrote", stats.flushed_bytes)?;

@@ -83,7 +83,8 @@ impl Builder {
         self
     }
 
-    /// The part of [`memory_bytes`](Self::memory_bytes) that keeps table blocks. Default a quarter.
+    /// The part of [`memory_bytes`](Self::memory_bytes) that keeps blocks of tables, and what open tables need to find
+    /// them. Default a quarter.
     ///
     /// ```
     /// # let dir = tempfile::tempdir().unwrap();

@@ -90,6 +90,7 @@ impl Durable {
             run_bytes: store.run_bytes,
             memtable_bytes: store.memtable_bytes,
             cache_bytes: store.cache_bytes,
+            table_memory_bytes: store.table_memory_bytes,
             log_bytes: self.log.live_bytes(self.gate.start()),
             flushes: store.flushes,
             flushed_bytes: store.flushed_bytes,

@@ -137,6 +137,9 @@ pub struct Stats {
     pub memtable_bytes: usize,
     /// Blocks in the cache.
     pub cache_bytes: usize,
+    /// Filters and indexes of tables that were read or written. The cache has so much less room for blocks, but keeps a
+    /// quarter of it in any case.
+    pub table_memory_bytes: usize,
     /// Log records that are still needed.
     pub log_bytes: u64,
     /// Flushes since the open.

@@ -113,7 +113,7 @@ fn clients(shared: &Shared, text: &mut Text) -> Result<(), Failure> {
 fn memory(shared: &Shared, text: &mut Text) -> Result<(), Failure> {
     let stats = shared.db.stats()?;
     let buffers = shared.budget.used();
-    let used = stats.memtable_bytes + stats.cache_bytes + buffers;
+    let used = stats.memtable_bytes + stats.cache_bytes + stats.table_memory_bytes + buffers;
     text.line("used_memory", used);
     text.line("used_memory_human", human(used as u64));
     if let Some(resident) = process::resident_bytes() {
@@ -131,6 +131,7 @@ fn memory(shared: &Shared, text: &mut Text) -> Result<(), Failure> {
     text.line("pugdb_memory_bytes_max", shared.db.memory_bytes());
     text.line("pugdb_memtable_bytes", stats.memtable_bytes);
     text.line("pugdb_cache_bytes", stats.cache_bytes);
+    text.line("pugdb_table_memory_bytes", stats.table_memory_bytes);
     text.line("pugdb_buffer_bytes", buffers);
     text.line("pugdb_buffer_bytes_max", shared.options.buffer_bytes);
     Ok(())

@@ -64,9 +64,10 @@ fn stats(call: &mut Call<'_>, _: &[Bytes]) -> Result<Reply, Failure> {
     let stats = call.shared.db.stats()?;
     let buffers = call.shared.budget.used();
     let fields = [
-        ("total.allocated", stats.memtable_bytes + stats.cache_bytes + buffers),
+        ("total.allocated", stats.memtable_bytes + stats.cache_bytes + stats.table_memory_bytes + buffers),
         ("memtable.bytes", stats.memtable_bytes),
         ("cache.bytes", stats.cache_bytes),
+        ("table.memory.bytes", stats.table_memory_bytes),
         ("memory.bytes.max", call.shared.db.memory_bytes()),
         ("buffer.bytes", buffers),
         ("buffer.bytes.max", call.shared.options.buffer_bytes),

@@ -163,6 +163,8 @@ pub struct StoreStats {
     pub memtable_bytes: usize,
     /// Blocks in the cache.
     pub cache_bytes: usize,
+    /// Filters and indexes of open tables.
+    pub table_memory_bytes: usize,
     /// Flushes since the open.
     pub flushes: u64,
     /// Bytes of the tables that they wrote.
@@ -690,6 +692,7 @@ impl Store {
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let mut stats = StoreStats {
             cache_bytes: self.shelf.cache.bytes(),
+            table_memory_bytes: self.shelf.cache.table_bytes(),
             flushes: count(&self.counters.flushes),
             flushed_bytes: count(&self.counters.flushed_bytes),
             compactions: count(&self.counters.compactions),

@@ -1,4 +1,4 @@
-//! Blocks kept in memory, verified and opened, up to a number of bytes. A hit is one load of a pointer and writes nothing
+//! Blocks kept in memory, verified and opened, up to a number of bytes, in which filters and indexes count. A hit is one load of a pointer and writes nothing
 //! that others read; second chance (CLOCK) decides who goes. Read path, step 3.
 //!
 //! Each open table has a slot for each of its blocks. A block that comes for a point read is kept among the others; one
@@ -18,10 +18,12 @@ use super::load::Flight;
 const SLOT_BYTES: usize = 160;
 /// One block takes no more than this part of the cache: it would displace all others.
 const BLOCK_PART_MAX: usize = 4;
+/// However many tables are open, this part is left to their blocks.
+const BLOCKS_PART_MIN: usize = 4;
 /// While more than this part is on probation, those go first.
 const PROBATION_PART: usize = 8;
 
-/// Blocks of all tables, bounded by bytes. A block that is still in use when it goes lives on until its last reader
+/// Blocks of all tables, bounded by bytes: what filters and indexes of open tables take is not there for them. A block that is still in use when it goes lives on until its last reader
 /// is done.
 pub struct BlockCache {
     bytes_max: usize,
@@ -60,6 +62,8 @@ pub(super) struct Mark {
 struct Kept {
     probation: Queue,
     settled: Queue,
+    /// What open tables take, blocks aside.
+    table_bytes: usize,
     /// At least so many places in the queues are of tables that are gone.
     dead: usize,
 }
@@ -133,10 +137,27 @@ impl BlockCache {
         self.kept.lock().bytes()
     }
 
-    /// Drops the blocks of a table that is closed.
-    pub(super) fn forget(&self, slots: &Slots) {
+    /// What filters, indexes and slots of open tables take now.
+    pub fn table_bytes(&self) -> usize {
+        self.kept.lock().table_bytes
+    }
+
+    /// Counts what an open table takes, and lets blocks go for it.
+    pub(super) fn hold(&self, table_bytes: usize) {
+        let mut gone = Gone::default();
+        let mut kept = self.kept.lock();
+        kept.table_bytes += table_bytes;
+        let room = kept.room(self.bytes_max);
+        kept.make_room(0, room, &mut gone);
+        drop(kept);
+        drop(gone);
+    }
+
+    /// Drops the blocks of a table that is closed, which took so many bytes itself.
+    pub(super) fn forget(&self, slots: &Slots, table_bytes: usize) {
         let mut blocks = Vec::new();
         let mut kept = self.kept.lock();
+        kept.table_bytes -= table_bytes;
         for slot in &slots.blocks {
             if let Some(block) = slot.swap(None) {
                 kept.queue_of(&block).bytes -= cost(&block);
@@ -151,18 +172,19 @@ impl BlockCache {
     /// Keeps a block of a table, unless it is too large.
     pub(super) fn insert(&self, slots: &Arc<Slots>, number: usize, block: &Arc<Block>, access: Access) {
         let bytes = cost(block);
-        if bytes > self.bytes_max / BLOCK_PART_MAX {
-            return;
-        }
         let mut gone = Gone::default();
         let mut kept = self.kept.lock();
+        let room = kept.room(self.bytes_max);
+        if bytes > room / BLOCK_PART_MAX {
+            return;
+        }
         if slots.blocks[number].load().is_some() {
             return; // Two readers that would not wait for each other brought the same bytes.
         }
-        if access == Access::Spare && kept.bytes() + bytes > self.bytes_max {
+        if access == Access::Spare && kept.bytes() + bytes > room {
             return;
         }
-        kept.make_room(bytes, self.bytes_max, &mut gone);
+        kept.make_room(bytes, room, &mut gone);
         block.mark.is_settled.store(access == Access::Point, Ordering::Relaxed);
         let queue = kept.queue_of(block);
         queue.bytes += bytes;
@@ -178,17 +200,22 @@ impl Kept {
         self.probation.bytes + self.settled.bytes
     }
 
+    /// What there is for blocks in a cache of `bytes_max`.
+    fn room(&self, bytes_max: usize) -> usize {
+        bytes_max.saturating_sub(self.table_bytes).max(bytes_max / BLOCKS_PART_MIN)
+    }
+
     fn queue_of(&mut self, block: &Block) -> &mut Queue {
         if block.mark.is_settled.load(Ordering::Relaxed) { &mut self.settled } else { &mut self.probation }
     }
 
-    /// Lets blocks go until there is room for `bytes`.
-    fn make_room(&mut self, bytes: usize, bytes_max: usize, gone: &mut Gone) {
+    /// Lets blocks go until there is place for `bytes` in this room.
+    fn make_room(&mut self, bytes: usize, room: usize, gone: &mut Gone) {
         // Readers may set marks as fast as they are taken away: each block is spared once.
         let mut spared = self.probation.places.len() + self.settled.places.len();
-        while self.bytes() + bytes > bytes_max {
+        while self.bytes() + bytes > room {
             let from_probation =
-                self.probation.bytes > bytes_max / PROBATION_PART || self.settled.places.is_empty();
+                self.probation.bytes > room / PROBATION_PART || self.settled.places.is_empty();
             let queue = if from_probation { &mut self.probation } else { &mut self.settled };
             let Some(place) = queue.places.pop_front() else { return };
             let Some(slots) = place.slots.upgrade() else {

@@ -37,7 +37,7 @@ impl TableCursor {
         let start = index.partition(&bounds.first, |key, _| *key < *bounds.first);
         let last = before.as_ref().map_or(&bounds.last, |before| before.min(&bounds.last));
         let end = index.partition(last, |key, _| *key <= **last) + 1;
-        let blocks = start..end.min(index.blocks().len());
+        let blocks = start..end.min(index.len());
         Self {
             table,
             before,

@@ -3,7 +3,6 @@
 //! A blocked Bloom filter (Putze, Sanders, Singler: "Cache-, Hash- and Space-Efficient Bloom Filters", 2007) with
 //! double hashing (Kirsch, Mitzenmacher: "Less Hashing, Same Performance", 2006). About 1.5 % of absent keys pass.
 
-use bytes::Bytes;
 use pugdb_core::{Error, Result};
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -68,25 +67,25 @@ pub(super) fn encode(keys: &[KeyHash], bits_per_key: u8, out: &mut Vec<u8>) {
 
 /// A filter in memory.
 pub(super) struct Filter {
-    lines: Bytes,
-    count: u64,
+    lines: Box<[Line]>,
     probes: u8,
 }
 
+/// Begins where a cache line does.
+#[derive(Clone, Copy)]
+#[repr(align(64))]
+struct Line([u8; LINE_BYTES]);
+
 impl Filter {
-    pub(super) fn decode(mut content: Bytes) -> Result<Self> {
+    pub(super) fn decode(content: &[u8]) -> Result<Self> {
         let damaged = || Error::corrupt("the filter is damaged; run `pugdb verify`");
-        let probes = *content.last().ok_or_else(damaged)?;
-        content.truncate(content.len() - 1);
-        let count = (content.len() / LINE_BYTES) as u64;
+        let (&probes, content) = content.split_last().ok_or_else(damaged)?;
+        let (lines, rest) = content.as_chunks();
         // Without probes there are no lines, and every key passes.
-        if (count == 0) != (probes == 0)
-            || count > u64::from(u32::MAX)
-            || !content.len().is_multiple_of(LINE_BYTES)
-        {
+        if lines.is_empty() != (probes == 0) || u32::try_from(lines.len()).is_err() || !rest.is_empty() {
             return Err(damaged());
         }
-        Ok(Self { lines: content, count, probes })
+        Ok(Self { lines: lines.iter().copied().map(Line).collect(), probes })
     }
 
     /// False when no key with this hash was added.
@@ -94,13 +93,13 @@ impl Filter {
         if self.probes == 0 {
             return true;
         }
-        let line = &self.lines[hash.line(self.count) * LINE_BYTES..][..LINE_BYTES];
+        let Line(line) = &self.lines[hash.line(self.lines.len() as u64)];
         hash.bits(self.probes).all(|(byte, mask)| line[byte] & mask != 0)
     }
 
     /// What it takes in memory.
     pub(super) fn bytes(&self) -> usize {
-        self.lines.len()
+        size_of_val(&*self.lines)
     }
 }
 
@@ -114,7 +113,7 @@ mod tests {
             let hashes: Vec<KeyHash> = (0..keys).map(|key| KeyHash::of(&key.to_le_bytes())).collect();
             let mut content = Vec::new();
             encode(&hashes, 10, &mut content);
-            let filter = Filter::decode(content.into()).unwrap();
+            let filter = Filter::decode(&content).unwrap();
             assert!(hashes.iter().all(|&hash| filter.may_contain(hash)));
             let absent = (keys..keys + 100_000).map(|key| KeyHash::of(&key.to_le_bytes()));
             let passed = absent.filter(|&hash| filter.may_contain(hash)).count();
@@ -128,7 +127,7 @@ mod tests {
         let passing = |bits| {
             let mut content = Vec::new();
             encode(&hashes, bits, &mut content);
-            let filter = Filter::decode(content.into()).unwrap();
+            let filter = Filter::decode(&content).unwrap();
             assert!(hashes.iter().all(|&hash| filter.may_contain(hash)), "{bits} bits");
             let absent = (5_000..55_000_u32).map(|key| KeyHash::of(&key.to_le_bytes()));
             (filter.bytes(), absent.filter(|&hash| filter.may_contain(hash)).count())
@@ -141,8 +140,8 @@ mod tests {
     #[test]
     fn a_filter_of_any_other_shape_is_corrupt() {
         for content in [vec![], vec![6], vec![0; 64], vec![0; 65], vec![1; 64], vec![1; 66]] {
-            assert!(Filter::decode(content.into()).is_err());
+            assert!(Filter::decode(&content).is_err());
         }
-        assert!(Filter::decode(vec![255; 65].into()).unwrap().may_contain(KeyHash(u64::MAX)));
+        assert!(Filter::decode(&[255; 65]).unwrap().may_contain(KeyHash(u64::MAX)));
     }
 }

@@ -2,9 +2,9 @@
 //! because blocks lie side by side.
 
 use std::cmp::Ordering;
+use std::ops::Range;
 
-use bytes::Bytes;
-use pugdb_core::coding::{Reader, put_bytes, put_varint};
+use pugdb_core::coding::{Reader, index, put_bytes, put_varint};
 use pugdb_core::{Error, Result, Seqno, limits};
 
 use super::entry_order;
@@ -37,88 +37,132 @@ impl IndexBuilder {
     }
 }
 
-/// Where a data block lies and what it ends with.
-pub(super) struct BlockHandle {
+/// The index in memory: at least one block, in order, side by side.
+pub(super) struct Index {
+    /// As it stands in the file.
+    content: Box<[u8]>,
+    places: Box<[Place]>,
+    /// Where the last block ends.
+    end: u64,
+    /// Of the last keys of the blocks.
+    heads: Heads,
+}
+
+/// Of one block.
+struct Place {
+    /// Where it begins in the file.
+    offset: u64,
+    /// Where its handle begins in the index.
+    handle: usize,
+}
+
+/// What the index says of a block.
+pub(super) struct BlockHandle<'a> {
     /// Its last key.
-    pub(super) last: Bytes,
+    pub(super) last: &'a [u8],
     /// The seqno of its last entry.
     pub(super) last_seqno: Seqno,
-    /// Where it begins.
-    pub(super) offset: u64,
     /// Its stored length, trailer included.
-    pub(super) length: usize,
+    length: usize,
     /// How many entries it holds.
     pub(super) entries: u64,
 }
 
-/// The index in memory: at least one block, in order, side by side.
-pub(super) struct Index {
-    blocks: Vec<BlockHandle>,
-    /// Of their last keys.
-    heads: Heads,
-    bytes: usize,
-}
-
 impl Index {
     /// Reads the index of the blocks that fill the file from `start` to `end`.
-    pub(super) fn decode(content: &Bytes, start: u64, end: u64) -> Result<Self> {
-        let blocks = parse(content, start, end);
-        let blocks = blocks.ok_or_else(|| Error::corrupt("the index is damaged; run `pugdb verify`"))?;
-        let heads = match blocks.as_slice() {
-            [first, .., last] => Heads::new(&first.last, &last.last, blocks.iter().map(|block| &*block.last)),
-            rest => Heads::new(&[], &[], rest.iter().map(|block| &*block.last)),
-        };
-        let bytes = content.len() + blocks.len() * size_of::<BlockHandle>() + heads.bytes();
-        Ok(Self { blocks, heads, bytes })
+    pub(super) fn decode(content: &[u8], start: u64, end: u64) -> Result<Self> {
+        let places = parse(content, start, end);
+        let places = places.ok_or_else(|| Error::corrupt("the index is damaged; run `pugdb verify`"))?;
+        let last = |place: &Place| handle_at(content, place.handle).last;
+        let first = places.first().map_or(&[][..], last);
+        let heads = Heads::new(first, places.last().map_or(first, last), places.iter().map(last));
+        Ok(Self { content: content.into(), places, end, heads })
     }
 
-    /// The blocks, in order.
-    pub(super) fn blocks(&self) -> &[BlockHandle] {
-        &self.blocks
+    /// How many blocks there are.
+    pub(super) fn len(&self) -> usize {
+        self.places.len()
+    }
+
+    /// What it says of block `number`.
+    pub(super) fn handle(&self, number: usize) -> BlockHandle<'_> {
+        handle_at(&self.content, self.places[number].handle)
+    }
+
+    /// The last key of block `number`.
+    pub(super) fn last(&self, number: usize) -> &[u8] {
+        self.handle(number).last
+    }
+
+    /// Where block `number` begins, or behind the last one where that ends.
+    pub(super) fn offset(&self, number: usize) -> u64 {
+        self.places.get(number).map_or(self.end, |place| place.offset)
+    }
+
+    /// The stored length of the blocks of `run`, which lie side by side, trailers included.
+    pub(super) fn length(&self, run: Range<usize>) -> usize {
+        index(self.offset(run.end).saturating_sub(self.offset(run.start)))
     }
 
     /// The number of blocks whose last entry (and so every entry) is `before`. That holds for all entries of smaller keys
     /// than `near`, and for none of larger ones.
     pub(super) fn partition(&self, near: &[u8], before: impl Fn(&[u8], Seqno) -> bool) -> usize {
         let near = self.heads.near(near);
-        near.start + self.blocks[near].partition_point(|block| before(&block.last, block.last_seqno))
+        let is_before = |place: &Place| {
+            let handle = handle_at(&self.content, place.handle);
+            before(handle.last, handle.last_seqno)
+        };
+        near.start + self.places[near].partition_point(is_before)
     }
 
     /// How many entries all blocks hold; `None` when the sum is no number of entries.
     pub(super) fn entries(&self) -> Option<u64> {
-        self.blocks.iter().try_fold(0_u64, |sum, block| sum.checked_add(block.entries))
+        (0..self.len()).try_fold(0_u64, |sum, number| sum.checked_add(self.handle(number).entries))
     }
 
     /// What it takes in memory.
     pub(super) fn bytes(&self) -> usize {
-        self.bytes
+        self.content.len() + size_of_val(&*self.places) + self.heads.bytes()
     }
 }
 
-fn parse(content: &Bytes, start: u64, end: u64) -> Option<Vec<BlockHandle>> {
+#[inline]
+fn handle_at(content: &[u8], at: usize) -> BlockHandle<'_> {
+    let mut reader = Reader::new(content.get(at..).unwrap_or_default());
+    read_handle(&mut reader).expect("every handle was read when the index was decoded")
+}
+
+#[inline]
+fn read_handle<'a>(reader: &mut Reader<'a>) -> Option<BlockHandle<'a>> {
+    Some(BlockHandle {
+        last: reader.bytes().ok()?,
+        last_seqno: Seqno(reader.varint().ok()?),
+        length: reader.length().ok()?,
+        entries: reader.varint().ok()?,
+    })
+}
+
+fn parse(content: &[u8], start: u64, end: u64) -> Option<Box<[Place]>> {
     let mut reader = Reader::new(content);
     let count = reader.length().ok()?;
     if count == 0 || count > reader.rest().len() / HANDLE_BYTES_MIN {
         return None;
     }
-    let mut blocks: Vec<BlockHandle> = Vec::with_capacity(count);
-    let mut offset = start;
+    let mut places: Vec<Place> = Vec::with_capacity(count);
+    let (mut offset, mut before) = (start, None);
     for _ in 0..count {
-        let last = content.slice_ref(reader.bytes().ok()?);
-        let last_seqno = Seqno(reader.varint().ok()?);
-        let length = reader.length().ok()?;
-        let entries = reader.varint().ok()?;
-        let in_order = blocks.last().is_none_or(|before| {
-            entry_order((&before.last, before.last_seqno), (&last, last_seqno)) == Ordering::Less
-        });
-        let next = offset.checked_add(length as u64)?;
-        if !in_order || last.len() > limits::KEY_BYTES_MAX || entries == 0 {
+        let place = Place { offset, handle: content.len() - reader.rest().len() };
+        let handle = read_handle(&mut reader)?;
+        let entry = (handle.last, handle.last_seqno);
+        let in_order = before.is_none_or(|before| entry_order(before, entry) == Ordering::Less);
+        if !in_order || handle.last.len() > limits::KEY_BYTES_MAX || handle.entries == 0 {
             return None;
         }
-        blocks.push(BlockHandle { last, last_seqno, offset, length, entries });
-        offset = next;
+        places.push(place);
+        offset = offset.checked_add(handle.length as u64)?;
+        before = Some(entry);
     }
-    (offset == end && reader.is_empty()).then_some(blocks)
+    (offset == end && reader.is_empty()).then(|| places.into())
 }
 
 #[cfg(test)]
@@ -138,16 +182,23 @@ mod tests {
     #[test]
     fn blocks_lie_side_by_side() {
         let content = content(&[(b"a", 5, 100, 2), (b"a", 4, 50, 1), (b"b", 9, 70, 3)]);
-        let index = Index::decode(&content.into(), 30, 250).unwrap();
-        assert_eq!(index.blocks().iter().map(|block| block.offset).collect::<Vec<_>>(), [30, 130, 180]);
-        assert_eq!(index.entries(), Some(6));
+        let index = Index::decode(&content, 30, 250).unwrap();
+        assert_eq!(
+            (0..=index.len()).map(|number| index.offset(number)).collect::<Vec<_>>(),
+            [30, 130, 180, 250]
+        );
+        assert_eq!((index.length(1..2), index.length(0..3), index.length(3..3)), (50, 220, 0));
+        assert_eq!(
+            (index.last(2), index.handle(1).last_seqno, index.entries()),
+            (&b"b"[..], Seqno(4), Some(6))
+        );
         assert_eq!(index.partition(b"a", |key, seqno| key < b"b".as_slice() && seqno > Seqno(4)), 1);
     }
 
     #[test]
     fn an_index_that_does_not_fill_the_file_in_order_is_corrupt() {
         let sound = content(&[(b"a", 5, 100, 2), (b"b", 9, 70, 3)]);
-        let decodes = |content: &[u8], end| Index::decode(&Bytes::copy_from_slice(content), 30, end).is_ok();
+        let decodes = |content: &[u8], end| Index::decode(content, 30, end).is_ok();
         assert!(decodes(&sound, 200));
         assert!(!decodes(&sound, 199) && !decodes(&sound, 201) && !decodes(&sound, 130));
         assert!(!decodes(&[&sound[..], &[0]].concat(), 200), "bytes behind the last block");

@@ -58,17 +58,15 @@ pub(crate) fn inspect(
     if let Some(index) = &index {
         look.blocks(index, detail)?;
     }
-    let filter = look
-        .part(PieceKind::Filter, filter_at, footer.filter_bytes, |content| Filter::decode(content.clone()))?;
+    let filter =
+        look.part(PieceKind::Filter, filter_at, footer.filter_bytes, |content| Filter::decode(content))?;
     if let Some(filter) = filter {
         let fields = vec![("bits", (filter.bytes() as u64 * 8).into())];
         look.show(filter_at, footer.filter_bytes, "filter", fields)?;
     }
     if let Some(index) = &index {
-        let fields = vec![
-            ("blocks", (index.blocks().len() as u64).into()),
-            ("entries", index.entries().unwrap_or(0).into()),
-        ];
+        let fields =
+            vec![("blocks", (index.len() as u64).into()), ("entries", index.entries().unwrap_or(0).into())];
         look.show(index_at, footer.index_bytes, "index", fields)?;
     }
     let properties_at = index_at + footer.index_bytes;
@@ -126,8 +124,9 @@ impl Look<'_, '_> {
     }
 
     fn blocks(&mut self, index: &Index, detail: Detail) -> Result<()> {
-        for handle in index.blocks() {
-            let (offset, bytes) = (handle.offset, handle.length as u64);
+        for number in 0..index.len() {
+            let handle = index.handle(number);
+            let (offset, bytes) = (index.offset(number), index.length(number..number + 1) as u64);
             let block =
                 self.part(PieceKind::Data, offset, bytes, |content| Block::decode(content.clone()))?;
             let Some(block) = block else { continue };
@@ -135,7 +134,7 @@ impl Look<'_, '_> {
                 ("entries", handle.entries.into()),
                 ("content_bytes", (block.content_bytes() as u64).into()),
                 ("last_seqno", handle.last_seqno.0.into()),
-                ("last", handle.last.clone().into()),
+                ("last", Bytes::copy_from_slice(handle.last).into()),
             ];
             self.show(offset, bytes, "block", fields)?;
             if detail == Detail::Entries {

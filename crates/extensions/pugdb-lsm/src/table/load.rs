@@ -125,7 +125,7 @@ fn split(stretch: &[Wanted<'_>], bytes: Bytes) -> Vec<BytesMut> {
         return vec![into_mut(bytes)];
     }
     let mut rest = bytes;
-    let length = |wanted: &Wanted<'_>| wanted.table.tail().index.blocks()[wanted.number].length;
+    let length = |wanted: &Wanted<'_>| wanted.table.tail().index.length(wanted.number..wanted.number + 1);
     stretch.iter().map(|wanted| BytesMut::from(&rest.split_to(length(wanted))[..])).collect()
 }
 

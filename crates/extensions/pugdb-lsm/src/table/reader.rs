@@ -34,6 +34,8 @@ pub struct Table {
 struct Cached {
     slots: Arc<Slots>,
     cache: Arc<BlockCache>,
+    /// What the table takes beside them, which the cache holds back for it.
+    table_bytes: usize,
 }
 
 impl std::fmt::Debug for Table {
@@ -57,7 +59,7 @@ impl Table {
         global_seqno: Option<Seqno>,
     ) -> Result<Arc<Self>> {
         let tail = Arc::new(Tail::read(context, &meta)?);
-        let cached = Arc::new(Cached { slots: Slots::new(tail.index.blocks().len()), cache });
+        let cached = Arc::new(Cached::new(cache, &tail));
         Ok(Arc::new(Self { context: context.clone(), meta, bounds, global_seqno, tail, cached }))
     }
 
@@ -94,7 +96,7 @@ impl Table {
         let index = &self.tail.index;
         let before = index.partition(&self.bounds.first, |key, _| *key < *self.bounds.first);
         let upto = index.partition(&self.bounds.last, |key, _| *key < *self.bounds.last) + 1;
-        (upto.saturating_sub(before) as u64, index.blocks().len() as u64)
+        (upto.saturating_sub(before) as u64, index.len() as u64)
     }
 
     /// The stored length of the blocks that hold nothing but keys from `start` on and before `end`, of those that readers
@@ -113,16 +115,12 @@ impl Table {
             Some(end) if end <= last => index.partition(end, |key, _| key < end),
             _ => index.partition(last, |key, _| key < last) + 1,
         };
-        let blocks = index.blocks().get(begin..end).unwrap_or_default();
-        match (blocks.first(), blocks.last()) {
-            (Some(first), Some(last)) => last.offset + last.length as u64 - first.offset,
-            _ => 0,
-        }
+        index.offset(end).saturating_sub(index.offset(begin))
     }
 
     /// What filter, index and the slots of blocks take in memory.
     pub fn memory_bytes(&self) -> usize {
-        self.tail.filter.bytes() + self.tail.index.bytes() + self.slots().bytes()
+        self.cached.table_bytes
     }
 
     /// False when the table surely has no version of `key`.
@@ -197,7 +195,7 @@ impl Table {
     /// As [`verify`](Self::verify).
     pub fn verify_new(&self, access: impl Fn(&[u8]) -> Access) -> Result<TableSummary> {
         verify::verify_blocks(&self.context, &self.meta, &self.tail, |number, block| {
-            let access = access(&self.tail.index.blocks()[number].last);
+            let access = access(self.tail.index.last(number));
             self.keep(number, &Arc::new(block), access);
         })
     }
@@ -213,7 +211,7 @@ impl Table {
         // All entries of the blocks before come before (key, seqno), and this one's last entry does not.
         let number =
             self.tail.index.partition(key, |last, last_seqno| is_before(last, last_seqno, key, seqno));
-        (number < self.tail.index.blocks().len()).then_some(number)
+        (number < self.tail.index.len()).then_some(number)
     }
 
     pub(super) fn resolve(&self, block: &Block, key: &[u8], seqno: Seqno) -> Option<Found> {
@@ -257,9 +255,18 @@ impl Table {
     }
 }
 
+impl Cached {
+    fn new(cache: Arc<BlockCache>, tail: &Tail) -> Self {
+        let slots = Slots::new(tail.index.len());
+        let table_bytes = tail.filter.bytes() + tail.index.bytes() + slots.bytes();
+        cache.hold(table_bytes);
+        Self { slots, cache, table_bytes }
+    }
+}
+
 impl Drop for Cached {
     fn drop(&mut self) {
-        self.cache.forget(&self.slots);
+        self.cache.forget(&self.slots, self.table_bytes);
     }
 }
 

@@ -117,7 +117,7 @@ impl TableScan {
     /// Where the scan begins.
     fn first(&self) -> Place {
         let index = &self.table.tail().index;
-        let last = index.blocks().len() - 1;
+        let last = index.len() - 1;
         let edge = match self.direction {
             Direction::Forward => self.lower(),
             Direction::Reverse => self.upper(),
@@ -168,19 +168,20 @@ impl TableScan {
         let Place::Needs(needed) = self.place else { return Vec::new() };
         let Some(times) = self.reads.checked_sub(READS_BEFORE_AHEAD) else { return Vec::new() };
         let mut left = AHEAD_BYTES_MAX.min(AHEAD_BYTES_MIN << times.min(8));
-        let (blocks, mut last) = (self.table.tail().index.blocks(), needed);
+        let (index, mut last) = (&self.table.tail().index, needed);
         let mut ahead = Vec::new();
         loop {
             let next = match self.direction {
-                Direction::Forward if is_inside(&blocks[last].last, self.upper()) => last + 1,
-                Direction::Reverse if last > 0 && !is_inside(&blocks[last - 1].last, self.lower()) => {
-                    last - 1
-                }
+                Direction::Forward if is_inside(index.last(last), self.upper()) => last + 1,
+                Direction::Reverse if last > 0 && !is_inside(index.last(last - 1), self.lower()) => last - 1,
                 _ => return ahead,
             };
-            let Some(block) = blocks.get(next).filter(|block| block.length <= left) else { return ahead };
+            let length = index.length(next..next + 1);
+            if next == index.len() || length > left {
+                return ahead;
+            }
             ahead.push(BlockRef::new(Arc::clone(&self.table), next));
-            (left, last) = (left - block.length, next);
+            (left, last) = (left - length, next);
         }
     }
 
@@ -211,7 +212,7 @@ impl TableScan {
     /// Gives the scan the block it [`needs`](Self::needs). It may then need another one.
     pub fn supply(&mut self, block: Arc<Block>) {
         let Place::Needs(number) = self.place else { return };
-        let last = &*self.table.tail().index.blocks()[number].last;
+        let last = self.table.tail().index.last(number);
         let (lower, upper) = (self.lower(), self.upper());
         // The other ends of most blocks are within the range: only the first and the last one are searched.
         let end_is_inside = is_inside(last, upper);
@@ -331,7 +332,7 @@ impl TableScan {
             return;
         }
         let following = visit.number + 1;
-        let has_more = visit.end == block.count() && following < self.table.tail().index.blocks().len();
+        let has_more = visit.end == block.count() && following < self.table.tail().index.len();
         self.place = if has_more { Place::Needs(following) } else { Place::Over };
     }
 
@@ -370,10 +371,10 @@ impl TableScan {
         let Place::In(visit) = &self.place else { return };
         let index = &self.table.tail().index;
         let preceding = visit.number.checked_sub(1).filter(|_| visit.end == 0);
-        let preceding = preceding.filter(|&number| !is_inside(&index.blocks()[number].last, self.lower()));
+        let preceding = preceding.filter(|&number| !is_inside(index.last(number), self.lower()));
         match (preceding, &self.seen) {
             // Newer versions of the candidate can only lie there when that block ends with its key.
-            (Some(number), Seen::Candidate(held)) if *index.blocks()[number].last == *self.key => {
+            (Some(number), Seen::Candidate(held)) if index.last(number) == &*self.key => {
                 if let Held::Here(position) = held {
                     self.seen = Seen::Candidate(Held::There(Arc::clone(&visit.block), *position));
                 }

@@ -61,14 +61,14 @@ impl Tail {
             offset += length;
             opened
         };
-        let filter = Filter::decode(part(PieceKind::Filter, footer.filter_bytes)?)?;
+        let filter = Filter::decode(&part(PieceKind::Filter, footer.filter_bytes)?)?;
         let content = part(PieceKind::Index, footer.index_bytes)?;
         let index = Index::decode(&content, footer.header_bytes, footer.tail_offset)?;
         let properties = Properties::decode(&part(PieceKind::Properties, footer.properties_bytes)?)?;
         if !properties.agree_with(meta) {
             return Err(disagrees("properties"));
         }
-        let last = index.blocks().last().map(|block| &block.last[..]);
+        let last = Some(index.last(index.len() - 1));
         let data_bytes = footer.tail_offset - footer.header_bytes;
         if last != Some(&properties.last)
             || index.entries() != Some(properties.entries)
@@ -81,9 +81,7 @@ impl Tail {
 
     /// What to read to have the blocks of `run`, which lie side by side.
     pub(super) fn request(&self, run: Range<usize>) -> RangeRequest {
-        let blocks = &self.index.blocks()[run];
-        let offset = blocks.first().map_or(0, |block| block.offset);
-        RangeRequest { file: self.id, offset, length: blocks.iter().map(|block| block.length).sum() }
+        RangeRequest { file: self.id, offset: self.offset(run.start), length: self.index.length(run) }
     }
 
     /// Verifies and opens the block number `number`.
@@ -99,7 +97,7 @@ impl Tail {
         let stored = bytes.and_then(|mut bytes| bytes.pop()).ok_or_else(refused)?;
         let mut offset = 0;
         let open = |number: usize| {
-            let end = offset + self.index.blocks()[number].length;
+            let end = offset + self.index.length(number..number + 1);
             let block = self.open_block(number, BytesMut::from(&stored[offset..end]));
             offset = end;
             block
@@ -110,9 +108,10 @@ impl Tail {
     /// The next blocks from `blocks` that are about `bytes` long together, and at least one.
     pub(super) fn next_run(&self, blocks: Range<usize>, bytes: usize) -> Range<usize> {
         let mut left = bytes;
-        let more = self.index.blocks()[blocks.clone()].iter().skip(1).take_while(|block| {
-            let fits = block.length <= left;
-            left = left.saturating_sub(block.length);
+        let more = blocks.clone().skip(1).take_while(|&number| {
+            let length = self.index.length(number..number + 1);
+            let fits = length <= left;
+            left = left.saturating_sub(length);
             fits
         });
         blocks.start..(blocks.start + 1 + more.count()).min(blocks.end)
@@ -120,7 +119,7 @@ impl Tail {
 
     /// Where the block number `number` begins.
     pub(super) fn offset(&self, number: usize) -> u64 {
-        self.index.blocks()[number].offset
+        self.index.offset(number)
     }
 
     /// Names a block in a message.

@@ -49,7 +49,7 @@ pub(super) fn verify_blocks(
     mut keep: impl FnMut(usize, Block),
 ) -> Result<TableSummary> {
     let mut check = Check::new(tail, meta);
-    let mut blocks = 0..tail.index.blocks().len();
+    let mut blocks = 0..tail.index.len();
     while !blocks.is_empty() {
         let run = tail.next_run(blocks.clone(), READ_BYTES);
         for (number, block) in run.clone().zip(tail.read_run(&*context.tables, run.clone())?) {
@@ -105,9 +105,9 @@ impl<'a> Check<'a> {
         }
         self.summary.blocks += 1;
         self.content_bytes += block.content_bytes() as u64;
-        let handle = &self.tail.index.blocks()[number];
+        let handle = self.tail.index.handle(number);
         let last = self.last.as_ref().map(|(key, seqno)| (&key[..], *seqno));
-        let ends_alike = last == Some((&handle.last[..], handle.last_seqno));
+        let ends_alike = last == Some((handle.last, handle.last_seqno));
         if ends_alike && handle.entries == block.count() as u64 {
             Ok(())
         } else {

@@ -77,6 +77,34 @@ fn the_cache_never_exceeds_its_bytes() {
 }
 
 #[test]
+fn filters_and_indexes_take_room_from_the_blocks_but_never_all_of_it() {
+    let kit = Kit::plain();
+    let alone = table(&kit, &no_cache(), 200);
+    let (bytes, own) = (64 << 10, alone.memory_bytes());
+    assert!(own > 200 * 20 && own < 200 * 80, "{own} bytes for 200 blocks");
+    let cache = Arc::new(BlockCache::new(bytes));
+    let read_all =
+        |table: &Arc<Table>| (0..200).for_each(|name| drop(table.get(&[name], Seqno::MAX).unwrap()));
+    let mut tables: Vec<Arc<Table>> = Vec::new();
+    for count in 1..=bytes / own + 2 {
+        tables.push(table(&kit, &cache, 200));
+        read_all(&tables[count - 1]);
+        assert_eq!(cache.table_bytes(), count * own);
+        assert!(cache.bytes() <= (bytes - (count * own).min(bytes)).max(bytes / 4), "{count} tables");
+        assert!(cache.bytes() > bytes / 5, "{count} tables");
+    }
+    // Nothing is read, but what an open table takes is there for blocks no more.
+    let (before, few) = (cache.bytes(), tables.split_off(1));
+    drop(few);
+    read_all(&tables[0]);
+    assert!(cache.bytes() > before && cache.bytes() > bytes - own - 1000, "room comes back");
+    let opened: Vec<_> = (0..bytes / own).map(|_| table(&kit, &cache, 200)).collect();
+    assert!(cache.bytes() <= bytes / 4);
+    drop((tables, opened));
+    assert_eq!((cache.bytes(), cache.table_bytes()), (0, 0));
+}
+
+#[test]
 fn a_block_in_use_outlives_one_that_is_not() {
     let kit = Kit::plain();
     let cache = Arc::new(BlockCache::new(10 * 600));

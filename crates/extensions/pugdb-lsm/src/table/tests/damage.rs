@@ -203,12 +203,9 @@ fn hostile_bytes_with_right_checksums(seed: u64, compression: Compression) {
     let (bytes, sound) = (bytes_of(&kit, &meta), kit.open(&meta).unwrap());
     let end = bytes.len() - FOOTER_BYTES;
     let footer = Footer::decode(meta.id, end as u64, &bytes[end..]).unwrap();
-    let mut pieces: Vec<(usize, usize)> = sound
-        .tail()
-        .index
-        .blocks()
-        .iter()
-        .map(|block| (usize::try_from(block.offset).unwrap(), block.length))
+    let index = &sound.tail().index;
+    let mut pieces: Vec<(usize, usize)> = (0..index.len())
+        .map(|number| (usize::try_from(index.offset(number)).unwrap(), index.length(number..number + 1)))
         .collect();
     let mut at = usize::try_from(footer.tail_offset).unwrap();
     for length in [footer.filter_bytes, footer.index_bytes, footer.properties_bytes] {
@@ -284,17 +281,16 @@ fn verify_finds_entries_out_of_order_and_a_filter_that_misses_a_key() {
         overwrite(&kit, &meta, 0, &bytes);
         error.to_string()
     };
-    let block = &tail.index.blocks()[0];
-    let at = usize::try_from(block.offset).unwrap();
+    let (at, length) = (usize::try_from(tail.index.offset(0)).unwrap(), tail.index.length(0..1));
     // Behind the content stands that it is not compressed.
-    let mut content = bytes[at..at + block.length - TRAILER_BYTES - 1].to_vec();
+    let mut content = bytes[at..at + length - TRAILER_BYTES - 1].to_vec();
     // Behind the header, two ends and the flags of each entry are the seqnos, one byte each as the difference to 1.
     let second = 16 + 8 * 4 + 8 + 1;
     assert_eq!(content[second], 6 - 1);
     content[second] = 0;
     let message = reseal(PieceKind::Data, at, &content);
     assert!(message.contains(&format!("block at byte {at}: the entries are not in order")), "{message}");
-    let filter = usize::try_from(block.offset).unwrap() + block.length;
+    let filter = at + length;
     let mut empty = vec![0; 65];
     empty[64] = 6;
     let message = reseal(PieceKind::Filter, filter, &empty);
