@@ -91,6 +91,8 @@ pub(crate) fn stats_object(local: &Local, with_count: bool) -> Result<Map<String
         "memtable_bytes": stats.memtable_bytes,
         "cache_bytes": stats.cache_bytes,
         "table_memory_bytes": stats.table_memory_bytes,
+        "cache_hits": stats.cache_hits,
+        "cache_misses": stats.cache_misses,
         "damaged_tables": stats.quarantined,
     });
     let Value::Object(mut object) = value else { return Ok(Map::new()) };

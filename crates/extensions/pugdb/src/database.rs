@@ -17,6 +17,7 @@ use pugdb_lsm::{Sequencer, TreeOptions};
 use crate::durable::Durable;
 use crate::key_locks::{KeyLocks, refuse_inside_update};
 use crate::keyspace::{Keyspace, Space};
+use crate::latency::{Latencies, Recorders};
 use crate::options::KeyspaceOptions;
 use crate::report::{RecoveryReport, Stats, VerifyReport};
 use crate::snapshot::Snapshot;
@@ -60,6 +61,8 @@ pub(crate) struct Inner {
     /// The keyspaces that exist.
     pub(crate) names: RwLock<Names>,
     pub(crate) watches: Watches,
+    /// How long calls take.
+    pub(crate) recorders: Recorders,
     /// Guards the order of changes: seqnos, log positions and memtables agree on it. Held across one store into the
     /// preallocated log and never across a sync.
     pub(crate) writer: Arc<Mutex<Writer>>,
@@ -437,6 +440,21 @@ impl Database {
         self.inner.now()
     }
 
+    /// How long reads and commits have taken since the open, from those of them that were timed. It needs no disk.
+    ///
+    /// ```
+    /// let db = pugdb::Database::in_memory()?;
+    /// let users = db.keyspace("users")?;
+    /// for number in 0..1_000_u32 {
+    ///     users.put(number.to_be_bytes(), b"1815")?;
+    /// }
+    /// assert!(db.latencies().commit.samples >= 10);
+    /// # Ok::<(), pugdb::Error>(())
+    /// ```
+    pub fn latencies(&self) -> Latencies {
+        self.inner.recorders.summary()
+    }
+
     /// Writes all memtables to tables. Not needed for durability: it shortens the next open.
     ///
     /// ```
@@ -611,6 +629,7 @@ impl Inner {
             synced_commits_end: AtomicU64::new(0),
             names: RwLock::new(names),
             watches: Watches::default(),
+            recorders: Recorders::new(),
             writer,
         }
     }

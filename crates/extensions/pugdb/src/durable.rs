@@ -91,6 +91,8 @@ impl Durable {
             memtable_bytes: store.memtable_bytes,
             cache_bytes: store.cache_bytes,
             table_memory_bytes: store.table_memory_bytes,
+            cache_hits: store.cache_hits,
+            cache_misses: store.cache_misses,
             log_bytes: self.log.live_bytes(self.gate.start()),
             flushes: store.flushes,
             flushed_bytes: store.flushed_bytes,

@@ -53,6 +53,7 @@ pub(crate) fn look(
     snapshot: Option<&Snapshot>,
     wait: Wait,
 ) -> Result<AtHand<Option<Entry>>> {
+    let _timed = inner.recorders.get.begin(&*inner.options.env.clock);
     let looked = match (&space.keeper, snapshot, wait) {
         // Nothing is pinned, so that readers write nothing that others read.
         (Keeper::Lsm(tree), None, _) => {

@@ -140,6 +140,10 @@ pub struct Stats {
     /// Filters and indexes of tables that were read or written. The cache has so much less room for blocks, but keeps a
     /// quarter of it in any case.
     pub table_memory_bytes: usize,
+    /// Blocks that readers have found in the cache since the open, counted in portions of 256.
+    pub cache_hits: u64,
+    /// Blocks that they had to read.
+    pub cache_misses: u64,
     /// Log records that are still needed.
     pub log_bytes: u64,
     /// Flushes since the open.

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
-use pugdb::KeyCounts;
+use pugdb::{KeyCounts, Latencies};
 use pugdb_wire::resp::Reply;
 
 use super::connection::REDIS_VERSION;
@@ -132,6 +132,8 @@ fn memory(shared: &Shared, text: &mut Text) -> Result<(), Failure> {
     text.line("pugdb_memtable_bytes", stats.memtable_bytes);
     text.line("pugdb_cache_bytes", stats.cache_bytes);
     text.line("pugdb_table_memory_bytes", stats.table_memory_bytes);
+    text.line("pugdb_cache_hits", stats.cache_hits);
+    text.line("pugdb_cache_misses", stats.cache_misses);
     text.line("pugdb_buffer_bytes", buffers);
     text.line("pugdb_buffer_bytes_max", shared.options.buffer_bytes);
     Ok(())
@@ -254,6 +256,13 @@ fn latencystats(shared: &Shared, text: &mut Text) -> Result<(), Failure> {
         let [p50, p99, p999] = [0.5, 0.99, 0.999].map(|share| stats.percentile(share));
         let line = format_args!("p50={p50}.000,p99={p99}.000,p99.9={p999}.000");
         text.line(format_args!("latency_percentiles_usec_{name}"), line);
+    }
+    // Of the engine, without the server around it.
+    let Latencies { get, commit } = shared.db.latencies();
+    for (name, latency) in [("get", get), ("commit", commit)] {
+        let [p50, p99, p999] = [latency.p50, latency.p99, latency.p999].map(|took| took.as_secs_f64() * 1e6);
+        let line = format_args!("p50={p50:.3},p99={p99:.3},p99.9={p999:.3}");
+        text.line(format_args!("pugdb_latency_percentiles_usec_{name}"), line);
     }
     Ok(())
 }

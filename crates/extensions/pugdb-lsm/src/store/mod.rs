@@ -165,6 +165,10 @@ pub struct StoreStats {
     pub cache_bytes: usize,
     /// Filters and indexes of open tables.
     pub table_memory_bytes: usize,
+    /// Blocks that readers found in the cache, near enough.
+    pub cache_hits: u64,
+    /// Blocks that they had to read.
+    pub cache_misses: u64,
     /// Flushes since the open.
     pub flushes: u64,
     /// Bytes of the tables that they wrote.
@@ -690,7 +694,10 @@ impl Store {
     /// Sizes and counts.
     pub fn stats(&self) -> StoreStats {
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let (cache_hits, cache_misses) = self.shelf.cache.hits_and_misses();
         let mut stats = StoreStats {
+            cache_hits,
+            cache_misses,
             cache_bytes: self.shelf.cache.bytes(),
             table_memory_bytes: self.shelf.cache.table_bytes(),
             flushes: count(&self.counters.flushes),

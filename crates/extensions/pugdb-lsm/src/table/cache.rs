@@ -4,8 +4,9 @@
 //! Each open table has a slot for each of its blocks. A block that comes for a point read is kept among the others; one
 //! that a scan brings is on probation until somebody asks for it again, so a long scan displaces little.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 use arc_swap::{ArcSwapOption, Guard};
@@ -20,6 +21,8 @@ const SLOT_BYTES: usize = 160;
 const BLOCK_PART_MAX: usize = 4;
 /// However many tables are open, this part is left to their blocks.
 const BLOCKS_PART_MIN: usize = 4;
+/// A thread tells of its hits when it has had so many.
+const HITS_TOLD_AT_ONCE: u32 = 256;
 /// While more than this part is on probation, those go first.
 const PROBATION_PART: usize = 8;
 
@@ -27,6 +30,8 @@ const PROBATION_PART: usize = 8;
 /// is done.
 pub struct BlockCache {
     bytes_max: usize,
+    hits: AtomicU64,
+    misses: AtomicU64,
     /// Guards what is kept and what goes. Hits do not look at it.
     kept: Mutex<Kept>,
 }
@@ -80,6 +85,11 @@ struct Place {
     number: usize,
 }
 
+thread_local! {
+    /// What this thread has not told of yet.
+    static HITS_UNTOLD: Cell<u32> = const { Cell::new(0) };
+}
+
 /// What has left the cache: dropped when its lock is free again, because it may be the last of a table.
 #[derive(Default)]
 struct Gone(Vec<(Option<Arc<Block>>, Arc<Slots>)>);
@@ -129,7 +139,7 @@ impl Mark {
 impl BlockCache {
     /// A cache of at most `bytes`; 0 turns it off.
     pub fn new(bytes: usize) -> Self {
-        Self { bytes_max: bytes, kept: Mutex::default() }
+        Self { bytes_max: bytes, hits: AtomicU64::new(0), misses: AtomicU64::new(0), kept: Mutex::default() }
     }
 
     /// What the blocks take now: never more than the cache was given.
@@ -140,6 +150,31 @@ impl BlockCache {
     /// What filters, indexes and slots of open tables take now.
     pub fn table_bytes(&self) -> usize {
         self.kept.lock().table_bytes
+    }
+
+    /// How many blocks readers have found here, near enough, and how many they have read.
+    pub fn hits_and_misses(&self) -> (u64, u64) {
+        (self.hits.load(Ordering::Relaxed), self.misses.load(Ordering::Relaxed))
+    }
+
+    /// A reader has found a block here. Of a thread that looks into several caches each is told of as many in the long run.
+    #[inline]
+    pub(super) fn hit(&self) {
+        let hits = HITS_UNTOLD.get() + 1;
+        HITS_UNTOLD.set(hits % HITS_TOLD_AT_ONCE);
+        if hits == HITS_TOLD_AT_ONCE {
+            self.tell_hits();
+        }
+    }
+
+    #[cold]
+    fn tell_hits(&self) {
+        self.hits.fetch_add(u64::from(HITS_TOLD_AT_ONCE), Ordering::Relaxed);
+    }
+
+    /// Readers have not found blocks here, and have read them.
+    pub(super) fn missed(&self, blocks: usize) {
+        self.misses.fetch_add(blocks as u64, Ordering::Relaxed);
     }
 
     /// Counts what an open table takes, and lets blocks go for it.

@@ -37,7 +37,11 @@ impl BlockRef {
 
     /// The block, if it is in the cache.
     pub fn cached(&self) -> Option<Arc<Block>> {
-        self.table.slots().get(self.number).clone()
+        let cached = self.table.slots().get(self.number).clone();
+        if cached.is_some() {
+            self.table.cache().hit();
+        }
+        cached
     }
 
     /// The newest version of `key` at or below `seqno`, from the block that
@@ -91,6 +95,7 @@ pub(super) fn load_one(table: &Table, number: usize, wait: Wait) -> Result<Optio
         let Some(stored) = read.and_then(|mut read| read.pop()) else { return Ok(None) };
         let block = Arc::new(table.tail().open_block(number, into_mut(stored))?);
         table.keep(number, &block, Access::Point);
+        table.cache().missed(1);
         landing.land(&block);
         return Ok(Some(block));
     }
@@ -172,6 +177,7 @@ impl<'a> Missing<'a> {
             let requests: Vec<_> = stretches.iter().map(request).collect();
             let Some(read) = read_ranges(&**store, &requests, wait)? else { return Ok(false) };
             let lengths: Vec<usize> = stretches.iter().map(|stretch| stretch.len()).collect();
+            first.table.cache().missed(ours.len());
             let mut stored = Vec::with_capacity(ours.len());
             for (bytes, blocks) in read.into_iter().zip(lengths) {
                 stored.extend(split(&ours[stored.len()..][..blocks], bytes));

@@ -156,6 +156,7 @@ impl Table {
     fn look_within(&self, key: &[u8], seqno: Seqno, wait: Wait) -> Result<AtHand<Option<Found>>> {
         let Some(number) = self.plan(key, seqno) else { return Ok(AtHand::Yes(None)) };
         if let Some(block) = &*self.slots().get(number) {
+            self.cached.cache.hit();
             return Ok(AtHand::Yes(self.resolve(block, key, seqno)));
         }
         let block = load::load_one(self, number, wait)?;
@@ -250,6 +251,11 @@ impl Table {
     }
 
     /// Gives a block to the cache.
+    /// The blocks of all tables that are in memory.
+    pub(super) fn cache(&self) -> &BlockCache {
+        &self.cached.cache
+    }
+
     pub(super) fn keep(&self, number: usize, block: &Arc<Block>, access: Access) {
         self.cached.cache.insert(&self.cached.slots, number, block, access);
     }

@@ -203,6 +203,7 @@ impl TableScan {
                 continue;
             }
             let Some(block) = self.table.slots().get(number).clone() else { return };
+            self.table.cache().hit();
             // What others have read is no reason to read ahead.
             self.reads = 0;
             self.supply(block);

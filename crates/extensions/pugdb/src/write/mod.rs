@@ -42,6 +42,7 @@ pub(crate) fn commit(batch: WriteBatch) -> Result<CommitTicket> {
         inner.check_open()?;
         return Ok(CommitTicket::done());
     }
+    let _timed = inner.recorders.commit.begin(&*inner.options.env.clock);
     let _room = admit::admit(&inner, &changes)?;
     let stripes =
         if changes.truncated.is_empty() && !changes.has_ranges() {
@@ -80,6 +81,7 @@ pub(crate) fn update<R>(
     let parts = vec![Part { space: Arc::clone(space), ops }];
     let changes = Changes { parts, bytes, ..Changes::default() };
     // Under the key lock: a flush, which makes room, needs no key lock.
+    let _timed = inner.recorders.commit.begin(&*inner.options.env.clock);
     let _room = admit::admit(inner, &changes)?;
     Ok((result, commit_locked(inner, &changes, durability)?))
 }
@@ -102,6 +104,7 @@ pub(crate) fn update_locked<R>(
     if changes.is_empty() {
         return Ok((result, inner.shown_ticket()));
     }
+    let _timed = inner.recorders.commit.begin(&*inner.options.env.clock);
     let _room = admit::admit(inner, &changes)?;
     Ok((result, commit_locked(inner, &changes, inner.options.durability)?))
 }

@@ -77,6 +77,25 @@ fn the_cache_never_exceeds_its_bytes() {
 }
 
 #[test]
+fn hits_and_misses_are_counted() {
+    let kit = Kit::plain();
+    let cache = Arc::new(BlockCache::new(1 << 20));
+    let table = table(&kit, &cache, 20);
+    let get = |name: u8| table.get(&[name], Seqno::MAX).unwrap().unwrap();
+    (0..10).for_each(|name| drop(get(name)));
+    load_blocks(&[plan(&table, 3), plan(&table, 12), plan(&table, 13)], Access::Point, Wait::Always).unwrap();
+    assert_eq!(cache.hits_and_misses().1, 12);
+    let hits = |count: usize| {
+        let before = cache.hits_and_misses().0;
+        (0..count).for_each(|_| drop(get(3)));
+        cache.hits_and_misses().0 - before
+    };
+    // A thread tells of 256 at once.
+    assert!((768..=1_024).contains(&hits(1_000)));
+    assert_eq!(cache.hits_and_misses().1, 12);
+}
+
+#[test]
 fn filters_and_indexes_take_room_from_the_blocks_but_never_all_of_it() {
     let kit = Kit::plain();
     let alone = table(&kit, &no_cache(), 200);
