@@ -21,7 +21,7 @@ use pugdb_lsm::file::Context;
 use pugdb_lsm::manifest::{self, Manifest, State};
 use pugdb_lsm::store::{CompactionPolicy, Store, StoreOptions};
 use pugdb_lsm::table::{Compression, LocalTables};
-use pugdb_lsm::{Tree, TreeOptions};
+use pugdb_lsm::{Filters, Tree, TreeOptions};
 use pugdb_sim::conformance::{self, Subject};
 use pugdb_sim::{SlowStore, TestCipher, World};
 
@@ -177,7 +177,8 @@ impl Life {
         context.database = state.database;
         let snapshots = Snapshots::new(state.last_seqno.max(CREATION));
         let manifest = Manifest::begin(context.clone(), state, number + 1)?;
-        let store = Store::open(context, dress.options, Arc::clone(&snapshots), manifest)?;
+        let store =
+            Store::open(context, dress.options, Filters::default(), Arc::clone(&snapshots), manifest)?;
         store.remove_leftovers();
         let tree = match store.tree(KEYSPACE) {
             Some(tree) => tree,

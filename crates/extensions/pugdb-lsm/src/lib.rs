@@ -30,4 +30,4 @@ mod tree;
 
 pub use options::{Level, TreeOptions};
 pub use sequencer::Sequencer;
-pub use tree::Tree;
+pub use tree::{Filters, Tree, TreeView};

@@ -48,6 +48,8 @@ pub(crate) struct LastCount {
 struct Counted {
     /// The newest operation on the keyspace.
     applied: Seqno,
+    /// How often a compaction filter had made something go.
+    filtered: u64,
     /// When it was counted.
     now: Timestamp,
     counts: Counts,
@@ -55,24 +57,27 @@ struct Counted {
 
 impl Counted {
     /// Nothing was written since, nothing is being written, and nothing has expired since.
-    fn is_true(&self, applied: Seqno, now: Timestamp) -> bool {
-        self.applied == applied && self.now <= now && self.counts.next_expiry.is_none_or(|next| now < next)
+    fn is_true(&self, applied: Seqno, filtered: u64, now: Timestamp) -> bool {
+        let is_unchanged = (self.applied, self.filtered) == (applied, filtered);
+        is_unchanged && self.now <= now && self.counts.next_expiry.is_none_or(|next| now < next)
     }
 }
 
 /// Counts the keys that a read now would see.
 pub(crate) fn exact(inner: &Arc<Inner>, space: &Space) -> Result<KeyCounts> {
+    // Before all else: what goes later makes the count untrue.
+    let filtered = space.filtered();
     let pinned = pin(inner, space, None)?;
     let point = pinned.point;
     // Behind the pin: all that was applied by then is seen, unless it is newer than what is seen.
     let applied = space.applied();
     let last = *space.last_count.counted.lock();
-    let counts = match last.filter(|last| last.is_true(applied, point.now)) {
+    let counts = match last.filter(|last| last.is_true(applied, filtered, point.now)) {
         Some(last) if applied <= point.seqno => last.counts,
         _ => space.engine().count(KeyRange::all(), point)?,
     };
     if applied <= point.seqno {
-        *space.last_count.counted.lock() = Some(Counted { applied, now: point.now, counts });
+        *space.last_count.counted.lock() = Some(Counted { applied, filtered, now: point.now, counts });
     }
     Ok(counts.into())
 }

@@ -94,6 +94,8 @@ impl Durable {
             flushed_bytes: store.flushed_bytes,
             compactions: store.compactions,
             compacted_bytes: store.compacted_bytes,
+            filtered: store.filtered,
+            filter_panics: store.filter_panics,
             stalls: store.stalls,
             stall_us: store.stall_us,
             quarantined: store.quarantined,
@@ -297,7 +299,8 @@ impl Opening {
         let manifest = Manifest::begin(context.clone(), state.clone(), recovered.number + 1)?;
 
         let snapshots = Snapshots::new(state.last_seqno);
-        let store = Store::open(context.clone(), self.store_options(), Arc::clone(&snapshots), manifest)?;
+        let (options, filters) = (self.store_options(), self.options.filters.clone());
+        let store = Store::open(context.clone(), options, filters, Arc::clone(&snapshots), manifest)?;
         let housekeeper = Housekeeper::new(&self.env, Arc::clone(&snapshots));
         let volatile = |kind| Keeper::volatile(kind, &self.env, &snapshots, &housekeeper);
         let mut replay = Replay::new(&store, &snapshots, &volatile, &state);

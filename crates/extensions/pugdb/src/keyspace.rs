@@ -115,6 +115,14 @@ impl Space {
         }
     }
 
+    /// How often entries went without a commit.
+    pub(crate) fn filtered(&self) -> u64 {
+        match &self.keeper {
+            Keeper::Btree(_) | Keeper::Hash(_) => 0,
+            Keeper::Lsm(tree) => tree.filtered(),
+        }
+    }
+
     pub(crate) fn approximate_counts(&self) -> Counts {
         match &self.keeper {
             Keeper::Btree(engine) => engine.approximate_counts(),

@@ -63,13 +63,13 @@ pub(crate) fn look(
                 Ok(ReadPoint { seqno, now })
             })
         }
-        (_, _, Wait::Always) => {
+        _ => {
             let pinned = pin(inner, space, snapshot)?;
-            space.engine().get(key, pinned.point).map(AtHand::Yes)
-        }
-        (_, _, Wait::Never) => {
-            let pinned = pin(inner, space, snapshot)?;
-            space.engine().try_get(key, pinned.point)
+            match (snapshot.and_then(|snapshot| snapshot.view(space.id)), wait) {
+                (Some(view), _) => view.look(key, pinned.point, wait),
+                (None, Wait::Always) => space.engine().get(key, pinned.point).map(AtHand::Yes),
+                (None, Wait::Never) => space.engine().try_get(key, pinned.point),
+            }
         }
     };
     Ok(looked?.map(|found| found.map(|found| found.entry)))
@@ -83,7 +83,10 @@ pub(crate) fn multi_get(
     snapshot: Option<&Snapshot>,
 ) -> Result<Vec<Option<Entry>>> {
     let pinned = pin(inner, space, snapshot)?;
-    let found = space.engine().multi_get(keys, pinned.point)?;
+    let found = match snapshot.and_then(|snapshot| snapshot.view(space.id)) {
+        Some(view) => view.multi_get(keys, pinned.point),
+        None => space.engine().multi_get(keys, pinned.point),
+    }?;
     Ok(found.into_iter().map(|found| found.map(|found| found.entry)).collect())
 }
 

@@ -10,14 +10,14 @@ use std::time::Duration;
 use pugdb_core::env::{Job, Next};
 use pugdb_core::{ErrorKind, FileId, KeyspaceId, Result, Timestamp};
 
-use super::manual::Manual;
+use super::manual::{Manual, Rules};
 use super::merge::{Damage, Merge};
 use super::pick::{Piece, Place, Round, RunView, Situation, TableView, Work, next_moment, pick};
 use super::{Change, Store};
 use crate::Level;
 use crate::manifest::Edit;
 use crate::table::{Access, Expiries, Table};
-use crate::tree::{LiveTable, Outputs, Retention, Run, TableChange, Tree, Version};
+use crate::tree::{Filtering, LiveTable, Outputs, Retention, Run, TableChange, Tree, Version};
 
 /// Entries merged in one slice.
 const SLICE_ENTRIES: usize = 2048;
@@ -98,7 +98,7 @@ impl CompactionJob {
                 Err(next) => return Ok(next),
             },
         };
-        if task.tree.is_dropped() {
+        if task.tree.is_dropped() || !task.has_its_filter() {
             return Ok(Next::Again);
         }
         match task.stage {
@@ -115,6 +115,8 @@ impl CompactionJob {
                 task.outputs.finish()?;
                 let inputs = &task.inputs;
                 task.outputs.check(|key| warmth(inputs, key))?;
+                let has_panicked = task.outputs.filtering().is_some_and(|filtering| filtering.has_panicked);
+                self.store.counters.filter_panics.fetch_add(u64::from(has_panicked), Ordering::Relaxed);
                 task.stage = Stage::Record;
             }
             Stage::Record => {
@@ -195,7 +197,8 @@ impl CompactionJob {
             };
             let manual = self.manual.insert(manual);
             let expired = store.expired();
-            let Some(piece) = manual.next(&version, &runs, expired, store.options.table_bytes) else {
+            let rules = Rules { expired, is_filtered: tree.filter().is_some() };
+            let Some(piece) = manual.next(&version, &runs, &rules, store.options.table_bytes) else {
                 self.manual = None;
                 store.finish(&request);
                 continue;
@@ -233,7 +236,8 @@ impl CompactionJob {
         let horizon = store.snapshots.horizon();
         let retention = Retention::new(horizon, version.floors.at(horizon), expired, is_bottom);
         let level = if is_bottom { Level::Bottom } else { Level::Upper };
-        let outputs = store.outputs(tree, level, retention, piece.guards.clone());
+        let filtering = tree.filter().filter(|filter| filter.is_in_force(horizon)).map(Filtering::new);
+        let outputs = store.outputs(tree, level, (retention, filtering), piece.guards.clone());
         let inputs = inputs.into_iter().map(|(_, live)| live).collect();
         let tree = Arc::clone(tree);
         Ok(Box::new(Task { tree, inputs, tables, target, merge, outputs, stage: Stage::Write }))
@@ -246,7 +250,14 @@ impl CompactionJob {
     }
 
     fn commit(&self, tree: &Arc<Tree>, tables: &TableChange, outputs: Option<Outputs>) -> Result<()> {
-        let install = || tree.install_tables(tables);
+        let filtering = outputs.as_ref().and_then(Outputs::filtering);
+        let filtered = filtering.map_or(0, |filtering| filtering.forgotten);
+        let install = || {
+            tree.install_tables(tables);
+            if filtered > 0 {
+                tree.count_filtered();
+            }
+        };
         let change = Change { tree, edits: tables.edits(tree.id()), flushed: None, install: &install };
         let written = outputs.as_ref().map_or(0, Outputs::bytes);
         let is_recorded = match outputs {
@@ -257,6 +268,7 @@ impl CompactionJob {
             let counters = &self.store.counters;
             counters.compactions.fetch_add(1, Ordering::Relaxed);
             counters.compacted_bytes.fetch_add(written, Ordering::Relaxed);
+            counters.filtered.fetch_add(filtered, Ordering::Relaxed);
             self.store.count_runs();
         }
         Ok(())
@@ -297,6 +309,13 @@ fn runs(inputs: &[(u64, Arc<LiveTable>)]) -> Vec<Vec<Arc<LiveTable>>> {
 }
 
 impl Task {
+    /// False when the keyspace has another name now, and with it another filter: what was made go may have to stay.
+    fn has_its_filter(&self) -> bool {
+        let now = self.tree.filter();
+        let begun_with = self.outputs.filtering().map(|filtering| &filtering.filter);
+        begun_with.is_none_or(|filter| now.is_some_and(|now| now.is_same(filter)))
+    }
+
     /// Merges a slice; false at the end.
     fn merge_slice(&mut self) -> Result<bool, Damage> {
         for _ in 0..SLICE_ENTRIES {

@@ -84,7 +84,7 @@ impl FlushJob {
         let is_bottom = version.runs.is_empty();
         let retention = Retention::new(horizon, version.floors.at(horizon), store.expired(), is_bottom);
         // Young, also where nothing lies beneath yet: it will soon be merged.
-        let outputs = store.outputs(tree, Level::Upper, retention, Vec::new());
+        let outputs = store.outputs(tree, Level::Upper, (retention, None), Vec::new());
         Some(Task { tree: Arc::clone(tree), memtable, outputs, stage: Stage::Write { after: None } })
     }
 

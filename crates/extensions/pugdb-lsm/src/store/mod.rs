@@ -47,8 +47,8 @@ use crate::log::LogState;
 use crate::manifest::{Edit, KeyspaceState, Manifest, State};
 use crate::memtable::Memtable;
 use crate::table::{self, BlockCache};
-use crate::tree::{Graveyard, Outputs, Retention, Run, Tree};
-use crate::{Level, TreeOptions};
+use crate::tree::{Filtering, Graveyard, Outputs, Retention, Run, Tree};
+use crate::{Filters, Level, TreeOptions, TreeView};
 
 /// Sizes of a store.
 #[derive(Clone, Copy, Debug)]
@@ -93,6 +93,8 @@ pub trait Gate: Send + Sync {
 pub struct Store {
     context: Context,
     options: StoreOptions,
+    /// What compaction may forget.
+    filters: Filters,
     snapshots: Arc<Snapshots>,
     cache: Arc<BlockCache>,
     graveyard: Arc<Graveyard>,
@@ -139,6 +141,8 @@ struct Counters {
     flushed_bytes: AtomicU64,
     compactions: AtomicU64,
     compacted_bytes: AtomicU64,
+    filtered: AtomicU64,
+    filter_panics: AtomicU64,
     stalls: AtomicU64,
     stall_us: AtomicU64,
 }
@@ -168,6 +172,10 @@ pub struct StoreStats {
     pub compactions: u64,
     /// Bytes of the tables that they wrote.
     pub compacted_bytes: u64,
+    /// Entries that compaction filters have made go since the open.
+    pub filtered: u64,
+    /// How often a compaction filter panicked since the open.
+    pub filter_panics: u64,
     /// How often a writer waited since the open, because flushes or compactions were behind.
     pub stalls: u64,
     /// How long, all waits together.
@@ -184,6 +192,7 @@ impl Store {
     pub fn open(
         context: Context,
         options: StoreOptions,
+        filters: Filters,
         snapshots: Arc<Snapshots>,
         manifest: Manifest,
     ) -> Result<Arc<Self>> {
@@ -193,12 +202,16 @@ impl Store {
         for (&id, state) in
             manifest.state().keyspaces.iter().filter(|(_, state)| state.engine == EngineKind::Lsm)
         {
-            trees.insert(id, Tree::open(&context, &cache, &graveyard, id, state)?);
+            let tree = Tree::open(&context, &cache, &graveyard, id, state)?;
+            // No snapshot is older than the process.
+            tree.set_filter(filters.of(&state.name, Seqno::ZERO));
+            trees.insert(id, tree);
         }
         let runs_max = trees.values().map(|tree| tree.version().mergeable_runs()).max().unwrap_or(0);
         Ok(Arc::new(Self {
             context,
             options,
+            filters,
             snapshots,
             cache,
             graveyard,
@@ -273,6 +286,15 @@ impl Store {
         self.trees.read().get(&keyspace).cloned()
     }
 
+    /// Of each tree whose entries can go without a commit, what a snapshot has to keep. Ask behind the taking of its seqno.
+    pub fn filtered_views(&self) -> Vec<(KeyspaceId, TreeView)> {
+        if self.filters.is_empty() {
+            return Vec::new();
+        }
+        let trees = self.trees.read();
+        trees.iter().filter_map(|(&id, tree)| Some((id, tree.filtered_view()?))).collect()
+    }
+
     /// What the manifest says.
     pub fn state(&self) -> State {
         self.manifest.lock().state().clone()
@@ -295,6 +317,7 @@ impl Store {
             EngineKind::Lsm => {
                 let state = KeyspaceState::empty(name, engine, at, options);
                 let tree = Tree::open(&self.context, &self.cache, &self.graveyard, id, &state)?;
+                tree.set_filter(self.filters.of(name, at));
                 self.trees.write().insert(id, Arc::clone(&tree));
                 Some(tree)
             }
@@ -323,6 +346,11 @@ impl Store {
 
     /// Two keyspaces have exchanged their names: here are the new ones.
     pub fn swap_names(&self, names: [(KeyspaceId, &str); 2], at: Seqno) {
+        for (keyspace, name) in names {
+            if let Some(tree) = self.tree(keyspace) {
+                tree.set_filter(self.filters.of(name, at));
+            }
+        }
         let rename =
             |(keyspace, name): (KeyspaceId, &str)| (at, Edit::Rename { keyspace, name: name.to_owned(), at });
         self.pending.lock().extend(names.map(rename));
@@ -512,9 +540,15 @@ impl Store {
     }
 
     /// Where a job writes tables.
-    fn outputs(&self, tree: &Tree, level: Level, retention: Retention, guards: Vec<Key>) -> Outputs {
+    fn outputs(
+        &self,
+        tree: &Tree,
+        level: Level,
+        rules: (Retention, Option<Filtering>),
+        guards: Vec<Key>,
+    ) -> Outputs {
         let sizes = (tree.table_options(level), self.options.table_bytes);
-        Outputs::new(&self.context, &self.cache, tree.id(), sizes, retention, guards)
+        Outputs::new(&self.context, &self.cache, tree.id(), sizes, rules, guards)
     }
 
     fn has_unopened_tables(&self) -> bool {
@@ -689,6 +723,8 @@ impl Store {
             flushed_bytes: count(&self.counters.flushed_bytes),
             compactions: count(&self.counters.compactions),
             compacted_bytes: count(&self.counters.compacted_bytes),
+            filtered: count(&self.counters.filtered),
+            filter_panics: count(&self.counters.filter_panics),
             stalls: count(&self.counters.stalls),
             stall_us: count(&self.counters.stall_us),
             ..StoreStats::default()

@@ -4,10 +4,12 @@
 //! Reads look at a [`Version`] that does not change: memtables, then runs, newest first. Writes go to the active
 //! memtable; flush and compaction make tables and install a new version.
 
+mod filter;
 mod graveyard;
 mod outputs;
 mod retention;
 mod scan;
+mod view;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -21,6 +23,10 @@ use pugdb_core::memory::Floors;
 use pugdb_core::seam::{AtHand, Wait};
 use pugdb_core::{Error, ErrorKind, FileId, Found, Key, KeyspaceId, Ops, Result, Seqno};
 
+pub use filter::Filters;
+pub use view::TreeView;
+
+pub(crate) use filter::{Filter, Filtering};
 pub(crate) use graveyard::Graveyard;
 pub(crate) use outputs::Outputs;
 pub(crate) use retention::Retention;
@@ -45,6 +51,10 @@ pub struct Tree {
     wants_merge: AtomicBool,
     /// How its next tables are made.
     options: RwLock<TreeOptions>,
+    /// What compaction may forget of it.
+    filter: RwLock<Option<Filter>>,
+    /// How often a filter has made something go.
+    filtered: AtomicU64,
     /// The number for the next flushed run.
     next_run: AtomicU64,
     /// What readers look at. Swapped whole, never changed.
@@ -244,6 +254,8 @@ impl Tree {
             memtable_seed,
             wants_merge: AtomicBool::new(false),
             options: RwLock::new(state.options),
+            filter: RwLock::default(),
+            filtered: AtomicU64::new(0),
             next_run: AtomicU64::new(next_run),
             applied: Mutex::new(state.flushed),
             version: ArcSwap::from_pointee(version),
@@ -263,6 +275,24 @@ impl Tree {
 
     pub(crate) fn set_options(&self, options: TreeOptions) {
         *self.options.write() = options;
+    }
+
+    pub(crate) fn filter(&self) -> Option<Filter> {
+        self.filter.read().clone()
+    }
+
+    pub(crate) fn set_filter(&self, filter: Option<Filter>) {
+        *self.filter.write() = filter;
+    }
+
+    /// How often a compaction filter has made entries go: each time without a commit.
+    pub fn filtered(&self) -> u64 {
+        self.filtered.load(Ordering::Acquire)
+    }
+
+    /// Something went, and readers see it.
+    pub(crate) fn count_filtered(&self) {
+        self.filtered.fetch_add(1, Ordering::AcqRel);
     }
 
     /// How a table is made that is written there now.

@@ -41,6 +41,16 @@ impl Retention {
         self.is_settled = false;
     }
 
+    /// True when the version whose fate was asked for last is the newest of its key that all readers see.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.is_settled
+    }
+
+    /// What becomes of that version when it is as good as a delete.
+    pub(crate) fn given_up(&self) -> Fate {
+        if self.is_bottom { Fate::Forgotten } else { Fate::Emptied }
+    }
+
     /// What becomes of the key's next version.
     pub(crate) fn fate(&mut self, seqno: Seqno, op: &RawOp<'_>) -> Fate {
         if self.is_settled || seqno <= self.floor {
