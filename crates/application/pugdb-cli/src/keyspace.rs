@@ -8,7 +8,7 @@ use crate::arguments::Target;
 use crate::outcome::{Exit, Failure};
 use crate::output::{Answer, Format};
 use crate::target::{Access, Local};
-use crate::text::parse_size;
+use crate::text::{human_bytes, parse_size};
 
 /// List, make and change keyspaces
 #[derive(Args, Debug)]
@@ -29,7 +29,7 @@ pub(crate) struct KeyspaceArguments {
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// Print the keyspaces and how they are made
+    /// Print the keyspaces, about how much they hold, and how they are made
     List(ListArguments),
     /// Make a keyspace; code 4 if it is there and made otherwise
     Create(ChangeArguments),
@@ -120,18 +120,21 @@ fn open(target: &Target, access: Access) -> Result<Local, Failure> {
 fn list(local: &Local, format: Format) -> Result<(), Failure> {
     let mut stdout = Answer::new();
     let mut rows = vec![
-        ["keyspace", "engine", "compression", "of young tables", "blocks", "filter bits"].map(str::to_owned),
+        ["keyspace", "engine", "about", "entries", "compression", "of young tables", "blocks", "filter bits"]
+            .map(str::to_owned),
     ];
     for name in local.db.keyspaces()? {
         // One that went meanwhile is not there.
         let Some(keyspace) = local.db.existing_keyspace(&name)? else { continue };
-        let options = keyspace.options();
+        let (options, size) = (keyspace.options(), keyspace.approximate(..)?);
         let engine = format!("{:?}", keyspace.engine()).to_lowercase();
         let codec = |codec: Option<Compression>| codec.map(|codec| codec.to_string());
         if format == Format::Json {
             stdout.json(&json!({
                 "keyspace": name,
                 "engine": engine,
+                "bytes_estimate": size.bytes,
+                "entries_estimate": size.entries,
                 "compression": codec(options.bottom_compression),
                 "upper_compression": codec(options.upper_compression),
                 "block_bytes": options.block_bytes,
@@ -143,6 +146,8 @@ fn list(local: &Local, format: Format) -> Result<(), Failure> {
         rows.push([
             name,
             engine,
+            human_bytes(size.bytes),
+            size.entries.to_string(),
             or_dash(codec(options.bottom_compression)),
             or_dash(codec(options.upper_compression)),
             or_dash(options.block_bytes.map(|bytes| bytes.to_string())),

@@ -30,4 +30,4 @@ mod tree;
 
 pub use options::{Level, TreeOptions};
 pub use sequencer::Sequencer;
-pub use tree::{Filters, Tree, TreeView};
+pub use tree::{Approximate, Filters, Tree, TreeView};

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use pugdb_core::engine::{Counts, KeyRange};
 use pugdb_core::{Result, Seqno, Timestamp};
+use pugdb_lsm::Approximate;
 
 use crate::database::Inner;
-use crate::keyspace::Space;
+use crate::keyspace::{Keeper, Space};
 use crate::read::pin;
 
 /// How many keys a keyspace has, by [`Keyspace::counts`](crate::Keyspace::counts).
@@ -80,6 +81,18 @@ pub(crate) fn exact(inner: &Arc<Inner>, space: &Space) -> Result<KeyCounts> {
         *space.last_count.counted.lock() = Some(Counted { applied, filtered, now: point.now, counts });
     }
     Ok(counts.into())
+}
+
+/// About how much a range of keys holds.
+pub(crate) fn range(inner: &Arc<Inner>, space: &Space, range: KeyRange) -> Result<Approximate> {
+    let pinned = pin(inner, space, None)?;
+    if let Keeper::Lsm(tree) = &space.keeper {
+        return Ok(tree.approximate(&range));
+    }
+    let keys = space.engine().count(range, pinned.point)?.keys;
+    let (bytes, all) = (space.volatile_bytes() as u128, space.approximate_counts().keys.max(keys).max(1));
+    let bytes = bytes * u128::from(keys) / u128::from(all);
+    Ok(Approximate { bytes: u64::try_from(bytes).unwrap_or(u64::MAX), entries: keys })
 }
 
 /// Asks tables and memory for what they know without looking.

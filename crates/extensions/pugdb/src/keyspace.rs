@@ -11,7 +11,7 @@ use pugdb_core::memory::{Btree, Hash, Housekeeper};
 use pugdb_core::seam::{AtHand, Wait};
 use pugdb_core::snapshots::Snapshots;
 use pugdb_core::{Entry, EntryOptions, Error, KeyspaceId, Result, Seqno, Value};
-use pugdb_lsm::Tree;
+use pugdb_lsm::{Approximate, Tree};
 
 use crate::count::{self, KeyCounts, LastCount};
 use crate::database::Inner;
@@ -730,6 +730,38 @@ impl Keyspace {
     /// `NotFound` when the keyspace was dropped, `Closed`.
     pub fn approximate_counts(&self) -> Result<KeyCounts> {
         count::approximate(&self.inner, &self.space)
+    }
+
+    /// About how much a range of keys holds, on disk and in memory, from what is in memory: no block of a table is read, so
+    /// it takes microseconds for any range.
+    ///
+    /// Versions in tables are counted, deletes and old ones among them. Of each table whole blocks are counted (8 KiB each
+    /// if nothing else is said, before they are compressed): it is never less than what is there, and more by less
+    /// than two blocks a table, the first and the last that may have keys of the range. In a memtable each key counts once,
+    /// and its bytes are those of the average. In the memory engines keys are counted one by one.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let path = dir.path().join("data");
+    /// let db = pugdb::Database::open(&path)?;
+    /// let users = db.keyspace("users")?;
+    /// let mut batch = db.batch();
+    /// for number in 0..10_000_u32 {
+    ///     batch.put(&users, number.to_be_bytes(), [7; 100]);
+    /// }
+    /// batch.commit()?;
+    /// let few = |number: u32| users.approximate(..number.to_be_bytes());
+    /// assert_eq!(few(2_500)?.entries, 2_500); // in memory
+    /// db.flush()?;
+    /// assert!((2_500..2_700).contains(&few(2_500)?.entries));
+    /// assert!(few(2_500)?.bytes < users.approximate(..)?.bytes / 3);
+    /// # Ok::<(), pugdb::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// `NotFound` when the keyspace was dropped, `Closed`; `Invalid` for a range of a keyspace without an order.
+    pub fn approximate(&self, range: impl Into<KeyRange>) -> Result<Approximate> {
+        count::range(&self.inner, &self.space, range.into())
     }
 
     /// A snapshot of the whole database.

@@ -53,23 +53,20 @@ pub(crate) fn look(
     snapshot: Option<&Snapshot>,
     wait: Wait,
 ) -> Result<AtHand<Option<Entry>>> {
-    let looked = match (&space.keeper, snapshot, wait) {
+    let looked = if let (Keeper::Lsm(tree), None) = (&space.keeper, snapshot) {
         // Nothing is pinned, so that readers write nothing that others read.
-        (Keeper::Lsm(tree), None, _) => {
-            inner.check_open()?;
-            tree.get_unpinned(key, wait, || {
-                let (seqno, now) = inner.snapshots.glance(inner.options.env.clock.now());
-                space.check_readable(seqno)?;
-                Ok(ReadPoint { seqno, now })
-            })
-        }
-        _ => {
-            let pinned = pin(inner, space, snapshot)?;
-            match (snapshot.and_then(|snapshot| snapshot.view(space.id)), wait) {
-                (Some(view), _) => view.look(key, pinned.point, wait),
-                (None, Wait::Always) => space.engine().get(key, pinned.point).map(AtHand::Yes),
-                (None, Wait::Never) => space.engine().try_get(key, pinned.point),
-            }
+        inner.check_open()?;
+        tree.get_unpinned(key, wait, || {
+            let (seqno, now) = inner.snapshots.glance(inner.options.env.clock.now());
+            space.check_readable(seqno)?;
+            Ok(ReadPoint { seqno, now })
+        })
+    } else {
+        let pinned = pin(inner, space, snapshot)?;
+        match (snapshot.and_then(|snapshot| snapshot.view(space.id)), wait) {
+            (Some(view), _) => view.look(key, pinned.point, wait),
+            (None, Wait::Always) => space.engine().get(key, pinned.point).map(AtHand::Yes),
+            (None, Wait::Never) => space.engine().try_get(key, pinned.point),
         }
     };
     Ok(looked?.map(|found| found.map(|found| found.entry)))

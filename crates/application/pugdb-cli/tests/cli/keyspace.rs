@@ -16,9 +16,9 @@ fn keyspaces_are_made_listed_and_altered() {
     pugdb(&["keyspace", "list"]).fails(1, &["there is no database"]);
     pugdb(&["keyspace", "create", "archive", "--compression", "zstd:3", "--filter-bits", "4"]).gives(0, "");
     pugdb(&["put", "ada", "1815"]).gives(0, "");
-    let expected = "keyspace  engine  compression  of young tables  blocks  filter bits\n\
-                    archive   lsm     zstd:3       none             8192    4\n\
-                    db0       lsm     lz4          none             8192    10\n";
+    let expected = "keyspace  engine  about  entries  compression  of young tables  blocks  filter bits\n\
+                    archive   lsm     0 B    0        zstd:3       none             8192    4\n\
+                    db0       lsm     183 B  1        lz4          none             8192    10\n";
     pugdb(&["keyspace", "list"]).gives(0, expected);
 
     pugdb(&[
@@ -34,9 +34,11 @@ fn keyspaces_are_made_listed_and_altered() {
     ])
     .gives(0, "");
     let listed = lines(&pugdb(&["keyspace", "list", "--json"]));
+    let bytes = listed[1]["bytes_estimate"].as_u64().unwrap();
+    assert!((100..1000).contains(&bytes), "a table of one entry: {bytes}");
     let db0 = json!({
         "keyspace": "db0", "engine": "lsm", "compression": "gzip:6", "upper_compression": "snappy",
-        "block_bytes": 16384, "filter_bits": 10,
+        "block_bytes": 16384, "filter_bits": 10, "bytes_estimate": bytes, "entries_estimate": 1,
     });
     assert_eq!(listed[1], db0);
     pugdb(&["get", "ada"]).gives(0, "1815");

@@ -4,6 +4,7 @@
 //! Reads look at a [`Version`] that does not change: memtables, then runs, newest first. Writes go to the active
 //! memtable; flush and compaction make tables and install a new version.
 
+mod approximate;
 mod filter;
 mod graveyard;
 mod outputs;
@@ -23,6 +24,7 @@ use pugdb_core::memory::Floors;
 use pugdb_core::seam::{AtHand, Wait};
 use pugdb_core::{Error, ErrorKind, FileId, Found, Key, KeyspaceId, Ops, Result, Seqno};
 
+pub use approximate::Approximate;
 pub use filter::Filters;
 pub use view::TreeView;
 
