@@ -437,7 +437,8 @@ impl Database {
         self.inner.now()
     }
 
-    /// Writes all memtables to tables. Not needed for durability: it shortens the next open.
+    /// Writes all memtables to tables. It shortens the next open, and makes durable what has been written to
+    /// [unlogged](crate::KeyspaceOptions::logging) keyspaces; for others it is not needed.
     ///
     /// ```
     /// # let dir = tempfile::tempdir().unwrap();
@@ -559,7 +560,7 @@ impl Database {
     /// Ends the database in good order: waits for commits under way, writes memtables to tables, syncs, and marks the
     /// end, so that the next open need not replay and takes any damage as damage. All handles are closed.
     ///
-    /// Dropping the last handle ends it too, without writing memtables.
+    /// Dropping the last handle ends it too, without writing memtables, but for those of unlogged keyspaces.
     ///
     /// ```
     /// # let dir = tempfile::tempdir().unwrap();

@@ -50,7 +50,7 @@ pub(crate) struct Durable {
 pub(crate) enum CloseMode {
     /// Memtables are written to tables.
     Flush,
-    /// The log holds what memtables hold.
+    /// The log holds what memtables hold, and what it does not hold is written to tables.
     Quick,
 }
 
@@ -139,7 +139,11 @@ impl Durable {
         };
         let stopped = self.store.stop();
         let closed = self.log.close();
-        let outcome = flushed.and(stopped).and(closed).and_then(|end| self.record_close(end, last, time));
+        let outcome = flushed.and(stopped).and(closed).and_then(|end| {
+            // The log is durable to its end: a table may hold anything now.
+            self.store.flush_unlogged()?;
+            self.record_close(end, last, time)
+        });
         // In any case: the directory is free again.
         drop(self.lock.lock().take());
         outcome
@@ -305,7 +309,7 @@ impl Opening {
         let volatile = |kind| Keeper::volatile(kind, &self.env, &snapshots, &housekeeper);
         let mut replay = Replay::new(&store, &snapshots, &volatile, &state);
         scan.replay(|record| replay.record(record))?;
-        store.flush_while_replaying()?;
+        store.flush_here()?;
         scan.remove_obsolete(&context);
         scan.trim_tails();
         let files_removed = store.remove_leftovers();
@@ -474,7 +478,7 @@ impl<'a> Replay<'a> {
         self.sequencer.relate(head.first, record.segment_first);
         self.snapshots.publish(head.last());
         if self.store.needs_flush() {
-            self.store.flush_while_replaying()?;
+            self.store.flush_here()?;
         }
         Ok(())
     }

@@ -98,6 +98,14 @@ impl Space {
         KeyspaceOptions::of(self.kind, tables)
     }
 
+    /// Whether its changes are in the log of a database that has one.
+    pub(crate) fn is_logged(&self) -> bool {
+        match &self.keeper {
+            Keeper::Btree(_) | Keeper::Hash(_) => false,
+            Keeper::Lsm(tree) => tree.is_logged(),
+        }
+    }
+
     pub(crate) fn volatile_bytes(&self) -> usize {
         match &self.keeper {
             Keeper::Btree(engine) => engine.bytes(),

@@ -369,9 +369,10 @@ impl Store {
     /// # Errors
     /// As [`Engine::truncate`].
     pub fn truncate(&self, tree: &Arc<Tree>, at: Seqno) -> Result<()> {
+        // First: a flush that leaves away what is truncated records the truncation with it. There may be no log to tell.
+        self.pending.lock().push((at, Edit::Truncate { keyspace: tree.id(), at }));
         tree.truncate(at)?;
         tree.settle_floors(self.snapshots.horizon());
-        self.pending.lock().push((at, Edit::Truncate { keyspace: tree.id(), at }));
         Ok(())
     }
 
@@ -518,11 +519,26 @@ impl Store {
         if is_done() { Ok(()) } else { Err(self.obstacle().unwrap_or_else(closing)) }
     }
 
+    /// Writes what no log would bring back to tables, on this thread, behind [`stop`](Self::stop). The log has to be durable,
+    /// for what is sealed of others is written with it.
+    ///
+    /// # Errors
+    /// `Unavailable` when the disk is full or failed.
+    pub fn flush_unlogged(self: &Arc<Self>) -> Result<()> {
+        let trees: Vec<Arc<Tree>> = self.trees.read().values().cloned().collect();
+        let mut is_waiting = false;
+        for tree in trees.iter().filter(|tree| !tree.is_logged()) {
+            tree.seal();
+            is_waiting |= tree.oldest_sealed().is_some();
+        }
+        if is_waiting { self.flush_here() } else { Ok(()) }
+    }
+
     /// Flushes sealed memtables on this thread: while the log is replayed no job runs yet.
     ///
     /// # Errors
     /// `Unavailable` when the disk is full or failed.
-    pub fn flush_while_replaying(self: &Arc<Self>) -> Result<()> {
+    pub fn flush_here(self: &Arc<Self>) -> Result<()> {
         let mut job = flush::FlushJob::new(Arc::clone(self));
         while job.step()? {}
         Ok(())
@@ -535,8 +551,7 @@ impl Store {
 
     /// True when everything is in tables and in the manifest: the log is not needed.
     pub fn is_flushed(&self) -> bool {
-        self.pending.lock().is_empty()
-            && self.trees.read().values().all(|tree| tree.first_unflushed().is_none())
+        self.pending.lock().is_empty() && self.trees.read().values().all(|tree| tree.first_in_log().is_none())
     }
 
     /// Where a job writes tables.
@@ -689,7 +704,7 @@ impl Store {
     fn first_unflushed(&self, flushed: Option<&Arc<Memtable>>) -> Seqno {
         // Read first: what becomes visible later has a larger seqno, and what is under way is not visible yet.
         let mut first = self.snapshots.visible().plus(1);
-        for tree in self.trees.read().values() {
+        for tree in self.trees.read().values().filter(|tree| tree.is_logged()) {
             let version = tree.version();
             let counted = version
                 .memtables
@@ -705,7 +720,7 @@ impl Store {
         let trees = self.trees.read();
         let oldest = trees
             .values()
-            .filter_map(|tree| Some((tree.first_unflushed()?, tree)))
+            .filter_map(|tree| Some((tree.first_in_log()?, tree)))
             .min_by_key(|(first, _)| *first);
         if let Some((_, tree)) = oldest {
             tree.seal();

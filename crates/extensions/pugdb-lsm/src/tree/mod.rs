@@ -36,7 +36,7 @@ pub(crate) use retention::Retention;
 use crate::file::Context;
 use crate::manifest::{Edit, KeyspaceState, TableEntry};
 use crate::memtable::Memtable;
-use crate::options::{Level, TreeOptions};
+use crate::options::{Level, Logging, TreeOptions};
 use crate::table::{
     self, Access, BlockCache, BlockRef, Bounds, KeyHash, Table, TableMeta, TableOptions, load_blocks,
 };
@@ -275,6 +275,11 @@ impl Tree {
         *self.options.read()
     }
 
+    /// Whether what is in its memtables is in the log too.
+    pub fn is_logged(&self) -> bool {
+        self.options.read().logging == Logging::Logged
+    }
+
     pub(crate) fn set_options(&self, options: TreeOptions) {
         *self.options.write() = options;
     }
@@ -360,6 +365,11 @@ impl Tree {
     /// The oldest operation that is in no table.
     pub(crate) fn first_unflushed(&self) -> Option<Seqno> {
         self.glance().memtables.iter().filter_map(|memtable| memtable.first()).min()
+    }
+
+    /// The oldest operation for which the log is needed.
+    pub(crate) fn first_in_log(&self) -> Option<Seqno> {
+        self.first_unflushed().filter(|_| self.is_logged())
     }
 
     /// Bytes in the active memtable.

@@ -60,6 +60,11 @@ pub(crate) fn alter_keyspace(inner: &Inner, space: &Space, options: KeyspaceOpti
     let (Some(durable), Keeper::Lsm(tree)) = (&inner.durable, &space.keeper) else {
         return Ok(CommitTicket::done());
     };
+    if options.logging.is_some_and(|logging| logging != tree.options().logging) {
+        return Err(Error::invalid(
+            "whether a keyspace is logged does not change; make another one and copy it",
+        ));
+    }
     let tables = options.tables(tree.options())?;
     if tables == tree.options() {
         return Ok(inner.shown_ticket());
