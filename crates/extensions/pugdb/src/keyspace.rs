@@ -17,7 +17,10 @@ use crate::count::{self, KeyCounts, LastCount};
 use crate::database::Inner;
 use crate::scan::Scan;
 use crate::snapshot::Snapshot;
-use crate::{CommitTicket, Durability, KeyspaceOptions, Watch, WriteBatch, read, write};
+use crate::{
+    CommitTicket, Durability, KeyspaceOptions, SortedFile, SortedWriter, Watch, WriteBatch, ingest, read,
+    write,
+};
 
 /// A keyspace as all its handles share it.
 pub(crate) struct Space {
@@ -642,6 +645,52 @@ impl Keyspace {
             Some(durable) => durable.compact_range(self.id(), range.into()),
             None => Ok(()),
         }
+    }
+
+    /// A writer of a file of entries in the order of their keys, for [`ingest`](Self::ingest).
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let path = dir.path().join("data");
+    /// let db = pugdb::Database::open(&path)?;
+    /// let mut writer = db.keyspace("users")?.sorted_writer()?;
+    /// writer.put(b"ada", b"1815")?;
+    /// assert_eq!(writer.finish()?.entries(), 1);
+    /// # Ok::<(), pugdb::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// `Invalid` for a keyspace in memory, `NotFound` when it was dropped, `Closed`.
+    pub fn sorted_writer(&self) -> Result<SortedWriter> {
+        SortedWriter::new(&self.inner, &self.space)
+    }
+
+    /// Takes in sorted files, all of them or none, as one commit: past log and memtable, every byte written once. Their
+    /// entries hide what was there of the same keys. It is durable when this returns.
+    ///
+    /// Other commits wait meanwhile for one write of the manifest, and for a flush of this keyspace if it was just
+    /// written to in the range of the files. Watches on keys in that range are broken.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let path = dir.path().join("data");
+    /// let db = pugdb::Database::open(&path)?;
+    /// let users = db.keyspace("users")?;
+    /// users.put(b"ada", b"0")?;
+    /// let (mut one, mut other) = (users.sorted_writer()?, users.sorted_writer()?);
+    /// one.put(b"ada", b"1815")?;
+    /// other.put(b"grace", b"1906")?;
+    /// users.ingest([one.finish()?, other.finish()?])?;
+    /// assert_eq!(users.get(b"ada")?.unwrap(), b"1815");
+    /// assert_eq!(users.count()?, 2);
+    /// # Ok::<(), pugdb::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// `Invalid` when two files have keys of the same range, or one is another keyspace's or database's; `NotFound` when the
+    /// keyspace was dropped; `Closed`; `Unavailable` when the disk is full or failed. The files are removed then.
+    pub fn ingest(&self, files: impl IntoIterator<Item = SortedFile>) -> Result<()> {
+        ingest::ingest(&self.inner, &self.space, files.into_iter().collect())
     }
 
     /// The entries in a range of keys, in order, as they are now.

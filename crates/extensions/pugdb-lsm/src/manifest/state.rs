@@ -116,7 +116,7 @@ impl State {
                 state.flushed = state.flushed.max(*seqno);
             }
             Edit::AddTable { table } => {
-                self.last_seqno = self.last_seqno.max(table.meta.max_seqno);
+                self.last_seqno = self.last_seqno.max(table.global_seqno.unwrap_or(table.meta.max_seqno));
                 self.keyspace(table.meta.keyspace)?.tables.push(table.clone());
             }
             Edit::RemoveTable { keyspace, file } => {

@@ -12,6 +12,7 @@ mod checkpoint;
 mod compaction;
 mod flush;
 mod grace;
+mod ingest;
 mod manual;
 mod merge;
 mod order;
@@ -34,6 +35,7 @@ use pugdb_core::snapshots::Snapshots;
 use pugdb_core::{Error, FileId, Key, KeyspaceId, Result, Seqno, Timestamp};
 
 pub use checkpoint::PinnedStore;
+pub use ingest::SortedTables;
 pub use pick::CompactionPolicy;
 pub use verify::StoreVerify;
 
@@ -498,7 +500,11 @@ impl Store {
     /// # Errors
     /// `Unavailable` when the disk is full or failed.
     pub fn flush(&self) -> Result<()> {
-        let trees: Vec<Arc<Tree>> = self.trees.read().values().cloned().collect();
+        let trees = self.trees.read().values().cloned().collect();
+        self.flush_trees(trees)
+    }
+
+    fn flush_trees(&self, trees: Vec<Arc<Tree>>) -> Result<()> {
         let mut waiting: Vec<(Arc<Tree>, Seqno)> = Vec::new();
         for tree in trees {
             tree.seal();

@@ -76,6 +76,19 @@ impl Table {
         })
     }
 
+    /// The same table, every entry of which has the seqno `at`.
+    #[must_use]
+    pub fn with_global_seqno(&self, at: Seqno) -> Arc<Self> {
+        Arc::new(Self {
+            context: self.context.clone(),
+            meta: self.meta.clone(),
+            bounds: self.bounds.clone(),
+            global_seqno: Some(at),
+            tail: Arc::clone(&self.tail),
+            cached: Arc::clone(&self.cached),
+        })
+    }
+
     /// What the manifest keeps of it.
     pub fn meta(&self) -> &TableMeta {
         &self.meta

@@ -40,7 +40,7 @@ impl Version {
         }
         for run in &self.runs {
             for live in run.tables.get(run.overlapping(range)).unwrap_or_default() {
-                if live.meta.max_seqno <= floor {
+                if live.max_seqno() <= floor {
                     continue;
                 }
                 // Of a table that cannot be opened nothing smaller can be told than the whole.

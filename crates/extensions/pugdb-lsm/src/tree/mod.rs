@@ -88,6 +88,8 @@ pub(crate) struct Run {
 /// A table that takes part in reads.
 pub(crate) struct LiveTable {
     pub(crate) meta: TableMeta,
+    /// Stands for the seqno of every entry, in a table that was ingested.
+    global_seqno: Option<Seqno>,
     bounds: Bounds,
     /// A table that cannot be opened keeps its place: a read within its bounds is an error, never the older version
     /// beneath.
@@ -125,13 +127,15 @@ impl LiveTable {
         };
         let quarantined = AtomicBool::new(entry.quarantined || table.is_err());
         let file = TableFile::new(graveyard, entry.meta.id);
-        Ok(Arc::new(Self { meta: entry.meta.clone(), bounds, quarantined, table, file }))
+        let (meta, global_seqno) = (entry.meta.clone(), entry.global_seqno);
+        Ok(Arc::new(Self { meta, global_seqno, bounds, table, quarantined, file }))
     }
 
     /// A table that was written just now.
     fn new(graveyard: &Arc<Graveyard>, table: &Arc<Table>) -> Arc<Self> {
         Arc::new(Self {
             meta: table.meta().clone(),
+            global_seqno: table.global_seqno(),
             bounds: table.bounds().clone(),
             quarantined: AtomicBool::new(false),
             table: Ok(Arc::clone(table)),
@@ -144,6 +148,7 @@ impl LiveTable {
         let bounds = Bounds { first: first.clone(), last: self.bounds.last.clone() };
         Arc::new(Self {
             meta: self.meta.clone(),
+            global_seqno: self.global_seqno,
             table: self.table.as_ref().map(|table| table.within(bounds.clone())).map_err(Clone::clone),
             bounds,
             quarantined: AtomicBool::new(self.quarantined.load(Ordering::Acquire)),
@@ -156,7 +161,7 @@ impl LiveTable {
         TableEntry {
             meta: self.meta.clone(),
             run,
-            global_seqno: self.table.as_ref().ok().and_then(|table| table.global_seqno()),
+            global_seqno: self.global_seqno,
             bounds: (self.bounds.first.clone(), self.bounds.last.clone()),
             quarantined: self.quarantined.load(Ordering::Acquire),
         }
@@ -164,6 +169,11 @@ impl LiveTable {
 
     pub(crate) fn id(&self) -> FileId {
         self.meta.id
+    }
+
+    /// The seqno of its newest entry, as readers see it.
+    pub(crate) fn max_seqno(&self) -> Seqno {
+        self.global_seqno.unwrap_or(self.meta.max_seqno)
     }
 
     /// The keys that readers see of it.
@@ -324,8 +334,7 @@ impl Tree {
             deletes += tally.deletes();
             expiring += tally.expiring();
         }
-        for live in version.runs.iter().flat_map(|run| &run.tables).filter(|live| live.meta.max_seqno > floor)
-        {
+        for live in version.runs.iter().flat_map(|run| &run.tables).filter(|live| live.max_seqno() > floor) {
             let Ok(table) = live.table() else { continue };
             let (shown, whole) = table.shown_part();
             let part = |count: u64| count.saturating_mul(shown) / whole.max(1);
@@ -463,6 +472,18 @@ impl Tree {
             flushed: version.flushed.max(memtable.last()),
             floors: version.floors.clone(),
         });
+    }
+
+    /// True when a memtable has keys of one of these ranges.
+    pub(crate) fn holds_in_memory(&self, ranges: &[KeyRange]) -> bool {
+        self.glance().memtables.iter().any(|memtable| ranges.iter().any(|range| memtable.keys(range) > 0))
+    }
+
+    /// Tables whose entries all came at `at` take part in reads.
+    pub(crate) fn install_ingested(&self, change: &TableChange, at: Seqno) {
+        let mut applied = self.applied.lock();
+        self.install_tables(change);
+        *applied = applied.max(at);
     }
 
     /// These tables take the place of those now. Files that no table shows any more go with their last reader.

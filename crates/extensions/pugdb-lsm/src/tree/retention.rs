@@ -36,6 +36,11 @@ impl Retention {
         Self { horizon, floor, expired, is_bottom, is_settled: false }
     }
 
+    /// All are kept: there is one version of each key, and nobody reads it yet.
+    pub(crate) fn all() -> Self {
+        Self::new(Seqno::ZERO, Seqno::ZERO, Timestamp(0), false)
+    }
+
     /// What follows is about another key.
     pub(crate) fn begin_key(&mut self) {
         self.is_settled = false;
