@@ -28,6 +28,6 @@ pub mod store;
 pub mod table;
 mod tree;
 
-pub use options::{Level, TreeOptions};
+pub use options::{Level, Logging, TreeOptions};
 pub use sequencer::Sequencer;
-pub use tree::Tree;
+pub use tree::{Approximate, Filters, Tree, TreeView};

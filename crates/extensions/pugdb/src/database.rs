@@ -60,6 +60,9 @@ pub(crate) struct Inner {
     /// The keyspaces that exist.
     pub(crate) names: RwLock<Names>,
     pub(crate) watches: Watches,
+    /// Guards the order of changes of keyspaces and of the taking in of sorted files, which alone is held across a sync:
+    /// it has to be done before the next commit. Taken behind key locks and before the writer.
+    pub(crate) changing: Mutex<()>,
     /// Guards the order of changes: seqnos, log positions and memtables agree on it. Held across one store into the
     /// preallocated log and never across a sync.
     pub(crate) writer: Arc<Mutex<Writer>>,
@@ -437,7 +440,8 @@ impl Database {
         self.inner.now()
     }
 
-    /// Writes all memtables to tables. Not needed for durability: it shortens the next open.
+    /// Writes all memtables to tables. It shortens the next open, and makes durable what has been written to
+    /// [unlogged](crate::KeyspaceOptions::logging) keyspaces; for others it is not needed.
     ///
     /// ```
     /// # let dir = tempfile::tempdir().unwrap();
@@ -559,7 +563,7 @@ impl Database {
     /// Ends the database in good order: waits for commits under way, writes memtables to tables, syncs, and marks the
     /// end, so that the next open need not replay and takes any damage as damage. All handles are closed.
     ///
-    /// Dropping the last handle ends it too, without writing memtables.
+    /// Dropping the last handle ends it too, without writing memtables, but for those of unlogged keyspaces.
     ///
     /// ```
     /// # let dir = tempfile::tempdir().unwrap();
@@ -611,6 +615,7 @@ impl Inner {
             synced_commits_end: AtomicU64::new(0),
             names: RwLock::new(names),
             watches: Watches::default(),
+            changing: Mutex::new(()),
             writer,
         }
     }
@@ -657,7 +662,8 @@ impl Inner {
         if self.closed.swap(true, Ordering::AcqRel) {
             return Ok(());
         }
-        // Whoever has passed the check is through once the writer lock was ours.
+        // Whoever has passed the check is through once these locks were ours.
+        drop(self.changing.lock());
         let writer = self.writer.lock();
         let last = writer.sequencer.last();
         drop(writer);

@@ -98,7 +98,7 @@ impl FlushJob {
         let is_bottom = version.runs.is_empty();
         let retention = Retention::new(horizon, version.floors.at(horizon), expired, is_bottom);
         // Young, also where nothing lies beneath yet: it will soon be merged.
-        let outputs = self.store.outputs(tree, Level::Upper, retention, Vec::new());
+        let outputs = self.store.outputs(tree, Level::Upper, (retention, None), Vec::new());
         Part { tree: Arc::clone(tree), memtable, outputs }
     }
 

@@ -4,11 +4,14 @@
 //! Reads look at a [`Version`] that does not change: memtables, then runs, newest first. Writes go to the active
 //! memtable; flush and compaction make tables and install a new version.
 
+mod approximate;
+mod filter;
 mod graveyard;
 mod live;
 mod outputs;
 mod retention;
 mod scan;
+mod view;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -22,6 +25,11 @@ use pugdb_core::memory::Floors;
 use pugdb_core::seam::{AtHand, Wait};
 use pugdb_core::{Error, FileId, Found, KeyspaceId, Ops, Result, Seqno};
 
+pub use approximate::Approximate;
+pub use filter::Filters;
+pub use view::TreeView;
+
+pub(crate) use filter::{Filter, Filtering};
 pub(crate) use graveyard::Graveyard;
 pub(crate) use live::{LiveTable, Shelf};
 pub(crate) use outputs::{Outputs, sync_contents, sync_names};
@@ -30,7 +38,7 @@ pub(crate) use retention::Retention;
 use crate::file::Context;
 use crate::manifest::{Edit, KeyspaceState};
 use crate::memtable::Memtable;
-use crate::options::{Level, TreeOptions};
+use crate::options::{Level, Logging, TreeOptions};
 use crate::table::{self, Access, BlockRef, KeyHash, TableOptions, load_blocks};
 
 /// One keyspace's entries.
@@ -44,6 +52,10 @@ pub struct Tree {
     wants_merge: AtomicBool,
     /// How its next tables are made.
     options: RwLock<TreeOptions>,
+    /// What compaction may forget of it.
+    filter: RwLock<Option<Filter>>,
+    /// How often a filter has made something go.
+    filtered: AtomicU64,
     /// The number for the next flushed run.
     next_run: AtomicU64,
     /// What readers look at. Swapped whole, never changed.
@@ -120,6 +132,8 @@ impl Tree {
             memtable_seed,
             wants_merge: AtomicBool::new(false),
             options: RwLock::new(state.options),
+            filter: RwLock::default(),
+            filtered: AtomicU64::new(0),
             next_run: AtomicU64::new(next_run),
             applied: Mutex::new(state.flushed),
             version: ArcSwap::from_pointee(version),
@@ -137,8 +151,31 @@ impl Tree {
         *self.options.read()
     }
 
+    /// Whether what is in its memtables is in the log too.
+    pub fn is_logged(&self) -> bool {
+        self.options.read().logging == Logging::Logged
+    }
+
     pub(crate) fn set_options(&self, options: TreeOptions) {
         *self.options.write() = options;
+    }
+
+    pub(crate) fn filter(&self) -> Option<Filter> {
+        self.filter.read().clone()
+    }
+
+    pub(crate) fn set_filter(&self, filter: Option<Filter>) {
+        *self.filter.write() = filter;
+    }
+
+    /// How often a compaction filter has made entries go: each time without a commit.
+    pub fn filtered(&self) -> u64 {
+        self.filtered.load(Ordering::Acquire)
+    }
+
+    /// Something went, and readers see it.
+    pub(crate) fn count_filtered(&self) {
+        self.filtered.fetch_add(1, Ordering::AcqRel);
     }
 
     /// How a table is made that is written there now.
@@ -165,7 +202,7 @@ impl Tree {
         }
         for live in version.runs.iter().flat_map(|run| &run.tables) {
             let meta = live.meta();
-            if meta.max_seqno <= floor {
+            if live.max_seqno() <= floor {
                 continue;
             }
             let (shown, whole) = live.shown_part();
@@ -213,6 +250,11 @@ impl Tree {
         let version = self.glance();
         let left = version.memtables.iter().filter(|memtable| !is_flushed(memtable));
         left.filter_map(|memtable| memtable.first()).min()
+    }
+
+    /// The oldest operation for which the log is needed.
+    pub(crate) fn first_in_log(&self) -> Option<Seqno> {
+        self.first_unflushed().filter(|_| self.is_logged())
     }
 
     /// Bytes in the active memtable.
@@ -301,6 +343,18 @@ impl Tree {
             flushed: version.flushed.max(memtable.last()),
             floors: version.floors.clone(),
         });
+    }
+
+    /// True when a memtable has keys of one of these ranges.
+    pub(crate) fn holds_in_memory(&self, ranges: &[KeyRange]) -> bool {
+        self.glance().memtables.iter().any(|memtable| ranges.iter().any(|range| memtable.keys(range) > 0))
+    }
+
+    /// Tables whose entries all came at `at` take part in reads.
+    pub(crate) fn install_ingested(&self, change: &TableChange, at: Seqno) {
+        let mut applied = self.applied.lock();
+        self.install_tables(change);
+        *applied = applied.max(at);
     }
 
     /// These tables take the place of those now. Files that no table shows any more go with their last reader.

@@ -36,9 +36,24 @@ impl Retention {
         Self { horizon, floor, expired, is_bottom, is_settled: false }
     }
 
+    /// All are kept: there is one version of each key, and nobody reads it yet.
+    pub(crate) fn all() -> Self {
+        Self::new(Seqno::ZERO, Seqno::ZERO, Timestamp(0), false)
+    }
+
     /// What follows is about another key.
     pub(crate) fn begin_key(&mut self) {
         self.is_settled = false;
+    }
+
+    /// True when the version whose fate was asked for last is the newest of its key that all readers see.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.is_settled
+    }
+
+    /// What becomes of that version when it is as good as a delete.
+    pub(crate) fn given_up(&self) -> Fate {
+        if self.is_bottom { Fate::Forgotten } else { Fate::Emptied }
     }
 
     /// What becomes of the key's next version.

@@ -100,6 +100,11 @@ impl LiveTable {
         &self.file.meta
     }
 
+    /// The seqno of its newest entry, as readers see it.
+    pub(crate) fn max_seqno(&self) -> Seqno {
+        self.file.global_seqno.unwrap_or(self.file.meta.max_seqno)
+    }
+
     /// The keys that readers see of it.
     pub(crate) fn bounds(&self) -> &Bounds {
         &self.bounds
