@@ -1,6 +1,8 @@
 //! How much a range holds, told from indexes: never too little, and too much by two blocks a table at most.
 
 use std::collections::BTreeSet;
+use std::io;
+use std::path::{Path, PathBuf};
 
 use pugdb::{Compression, Database, EngineKind, ErrorKind, KeyRange, KeyspaceOptions};
 use pugdb_sim::World;
@@ -87,6 +89,51 @@ fn a_range_holds_no_more_than_is_told_and_less_by_two_blocks_a_table_at_most() {
         users.truncate().expect("the disk is whole");
         assert_eq!(users.approximate(..).expect("it is open").entries, 0);
     });
+}
+
+/// What a table says of itself is in the manifest; what is in its index is not.
+#[test]
+fn only_tables_in_which_a_range_begins_or_ends_are_opened_for_it() {
+    let world = World::new(3);
+    let db = open(&world, 1);
+    let users = db.keyspace("users").expect("the disk is whole");
+    (0..100).for_each(|number| users.put(key(number), [7; VALUE_BYTES]).expect("the disk is whole"));
+    // A table of another commit's seqno beside it.
+    let mut writer = users.sorted_writer().expect("it is open");
+    (100..300).for_each(|number| writer.put(key(number), [7; VALUE_BYTES]).expect("the disk is whole"));
+    users.ingest([writer.finish().expect("the disk is whole")]).expect("the disk is whole");
+    db.close().expect("the disk is whole");
+
+    let db = open(&world, 1);
+    let users = db.keyspace("users").expect("the disk is whole");
+    let is_table = |path: &Path| path.extension().is_some_and(|extension| extension == "table");
+    world.fail_when(move |_, path| is_table(path).then_some(io::ErrorKind::Other));
+    let told = |range: KeyRange| users.approximate(range).map(|told| told.entries);
+    assert_eq!(told(KeyRange::all()).expect("no table is looked at"), 300);
+    let refused = told(KeyRange::from(key(200)..)).expect_err("the table has to be opened");
+    assert_eq!(refused.kind(), ErrorKind::Unavailable, "{refused}");
+    world.heal();
+    let held = told(KeyRange::from(key(200)..)).expect("the disk is whole");
+    assert!((100..100 + 2 * BLOCK_ENTRIES).contains(&held), "{held}");
+
+    // A table that is gone counts whole, for nobody knows more.
+    let files = world.files().into_iter().map(|(path, _)| path).filter(|path| is_table(path));
+    let files: Vec<PathBuf> = files.collect();
+    db.close().expect("the disk is whole");
+    assert_eq!(files.len(), 2);
+    files.iter().for_each(|path| world.remove_file(path).expect("it was listed"));
+    let db = open(&world, 1);
+    let users = db.keyspace("users").expect("the disk is whole");
+    assert_eq!(users.approximate(key(200)..).expect("it is open").entries, 200);
+    // What was truncated away is known by seqnos, which no table has to be opened for.
+    users.truncate().expect("the disk is whole");
+    assert_eq!(users.approximate(..).expect("it is open").entries, 0);
+    assert_eq!(users.approximate_counts().expect("it is open").keys, 0);
+    let mut writer = users.sorted_writer().expect("it is open");
+    writer.put(key(7), b"1").expect("the disk is whole");
+    users.ingest([writer.finish().expect("the disk is whole")]).expect("the disk is whole");
+    assert_eq!(users.approximate(..).expect("it is open").entries, 1);
+    assert_eq!(users.approximate_counts().expect("it is open").keys, 1);
 }
 
 #[test]

@@ -160,6 +160,11 @@ impl Life {
             self.step(change, || users.ingest(files))?;
             // And with it all that came before.
             self.durable = self.states.len() - 1;
+            // Nothing is to be flushed for this one, which would sync the directory too.
+            let far = (1000 + u64::from(round) * 10, 1, 10);
+            let alone = file(&users, far, b"alone")?;
+            self.step(|state| note(&mut state[0], far, b"alone"), || users.ingest([alone]))?;
+            self.durable = self.states.len() - 1;
         }
         Ok(())
     }
