@@ -13,6 +13,9 @@
 //! ticket users c 3          a commit whose durability nobody waits for yet
 //! wait                      for all tickets
 //! truncate users / drop users
+//! scratch a 1               a put into the keyspace without a log, which is made if it is not there; scratch -a deletes,
+//! scratch truncate          and this forgets all of it
+//! scratch range a c         and this a range of it
 //! flush / step / jobs / tick
 //! close                     in good order, and open again
 //! reopen                    without a close, and open again
@@ -20,11 +23,13 @@
 
 #![expect(clippy::panic, reason = "a harness fails by panics, as its tests do")]
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use pugdb::{
-    Builder, CommitTicket, Compression, Database, Durability, Error, ErrorKind, KeyspaceOptions, Result,
+    Builder, CommitTicket, Compression, Database, Durability, Error, ErrorKind, Keyspace, KeyspaceOptions,
+    Logging, Result,
 };
 use pugdb_core::engine::KeyRange;
 use pugdb_core::seam::{Cipher, Plain};
@@ -87,6 +92,20 @@ pub struct Run {
     pub errors: Vec<Error>,
     /// A commit whose log record could not be written: whether it is there shows after the next open.
     unknown: Option<Vec<ModelOp>>,
+    scratch: Scratch,
+}
+
+/// The keyspace without a log, which the model has as an empty one.
+const SCRATCH: &str = "scratch";
+
+type Entries = BTreeMap<Vec<u8>, Vec<u8>>;
+
+/// What it held after each of its commits.
+#[derive(Clone)]
+struct Scratch {
+    history: Vec<Entries>,
+    /// The newest of them that must survive.
+    flushed: usize,
 }
 
 impl Run {
@@ -102,6 +121,7 @@ impl Run {
             written: 0,
             errors: Vec::new(),
             unknown: None,
+            scratch: Scratch { history: vec![Entries::new()], flushed: 0 },
         }
     }
 
@@ -145,6 +165,9 @@ impl Run {
                 self.model.commit(&ops);
             }
         }
+        let scratch = self.scratch.found(&db, "opened again")?;
+        self.scratch.history.truncate(scratch + 1);
+        self.scratch.flushed = scratch;
         // Recovery has made what it found durable before it lets anybody in.
         self.synced = self.model.commits();
         self.written = self.synced;
@@ -177,7 +200,12 @@ impl Run {
             "os" => self.batch(rest, false, Some(Durability::Os)),
             "ticket" => self.batch(rest, false, None),
             "wait" => self.wait(),
-            "flush" => self.db()?.flush(),
+            "scratch" => self.scratch(rest),
+            "flush" => {
+                self.db()?.flush()?;
+                self.scratch.flushed = self.scratch.history.len() - 1;
+                Ok(())
+            }
             "step" => {
                 self.db()?;
                 self.world.maybe_step();
@@ -196,6 +224,9 @@ impl Run {
             }
             "close" => {
                 let closed = self.db()?.close();
+                if closed.is_ok() {
+                    self.scratch.flushed = self.scratch.history.len() - 1;
+                }
                 self.tickets.clear();
                 self.db = None;
                 self.db().and(closed)
@@ -284,6 +315,43 @@ impl Run {
         }
     }
 
+    /// A change of the keyspace without a log.
+    fn scratch(&mut self, text: &str) -> Result<()> {
+        if self.db()?.existing_keyspace(SCRATCH)?.is_none() {
+            let options = KeyspaceOptions { logging: Some(Logging::Unlogged), ..KeyspaceOptions::default() };
+            let make = |db: &Database| db.keyspace_with(SCRATCH, options).map(drop);
+            self.change(&[ModelOp::CreateKeyspace(SCRATCH.to_owned())], make)?;
+        }
+        let scratch = existing(&self.db()?, SCRATCH)?;
+        let mut after = self.scratch.history.last().cloned().unwrap_or_default();
+        let outcome = match text.split_once(' ') {
+            Some(("range", ends)) => {
+                let (start, end) = ends.split_once(' ').expect("where the range begins and where it ends");
+                after.retain(|key, _| !(start.as_bytes()..end.as_bytes()).contains(&&**key));
+                scratch.delete_range(start..end)
+            }
+            Some((key, value)) => {
+                let value = repeated(value);
+                after.insert(key.as_bytes().to_vec(), value.clone());
+                scratch.put(key, value)
+            }
+            None if text == "truncate" => {
+                after.clear();
+                scratch.truncate()
+            }
+            None => {
+                let key = text.trim_start_matches('-');
+                after.remove(key.as_bytes());
+                scratch.delete(key)
+            }
+        };
+        // No disk is asked: it is there or it is not.
+        if outcome.is_ok() {
+            self.scratch.history.push(after);
+        }
+        outcome
+    }
+
     fn wait(&mut self) -> Result<()> {
         for (commit, ticket) in std::mem::take(&mut self.tickets) {
             ticket.wait()?;
@@ -338,6 +406,7 @@ impl Run {
         let db =
             open(world, self.dress).unwrap_or_else(|error| panic!("{}: does not open: {error:?}", place()));
         let commit = self.check_state(&db, from, &place());
+        let scratch = self.scratch.found(&db, &place()).expect("it reads");
         let report = db.verify().expect("verify reads the disk");
         assert_eq!(report.problems, Vec::<String>::new(), "{}", place());
 
@@ -358,6 +427,8 @@ impl Run {
             .unwrap_or_else(|error| panic!("{}; then {:?}: does not open: {error:?}", place(), again.fate()));
         let (state, expected) = (state(&db).expect("it reads"), model.state(model.commits(), db.now()));
         assert_eq!(state, expected, "{}; then {:?}: {}", place(), again.fate(), diff(&state, &expected));
+        let kept = Scratch { history: vec![self.scratch.history[scratch].clone()], flushed: 0 };
+        kept.found(&db, &place()).expect("it reads");
     }
 
     /// The commit up to which the database holds everything.
@@ -376,7 +447,35 @@ impl Run {
     }
 }
 
-fn existing(db: &Database, name: &str) -> Result<pugdb::Keyspace> {
+impl Scratch {
+    /// After which of its commits it was as it is in `db`: the last one that fits, not before what must survive.
+    fn found(&self, db: &Database, place: &str) -> Result<usize> {
+        let mut entries = Entries::new();
+        if let Some(keyspace) = db.existing_keyspace(SCRATCH)? {
+            for entry in keyspace.scan(..) {
+                let (key, value) = entry?;
+                entries.insert(key.to_vec(), value.to_vec());
+            }
+        }
+        let newest = self.history.iter().rposition(|state| *state == entries);
+        let newest = newest.filter(|newest| *newest >= self.flushed);
+        Ok(newest.unwrap_or_else(|| {
+            let told = |state: &Entries| -> Vec<(String, usize, Option<u8>)> {
+                let short = |(key, value): (&Vec<u8>, &Vec<u8>)| {
+                    (String::from_utf8_lossy(key).into_owned(), value.len(), value.first().copied())
+                };
+                state.iter().map(short).collect()
+            };
+            let wanted: Vec<_> = self.history[self.flushed..].iter().map(told).collect();
+            panic!(
+                "{place}: the keyspace without a log holds {:?}, which is none of {wanted:?}",
+                told(&entries)
+            )
+        }))
+    }
+}
+
+fn existing(db: &Database, name: &str) -> Result<Keyspace> {
     db.existing_keyspace(name)?.ok_or_else(|| Error::not_found("no such keyspace"))
 }
 
@@ -397,7 +496,11 @@ pub fn state(db: &Database) -> Result<ModelState> {
     let snapshot = db.snapshot()?;
     for name in db.keyspaces()? {
         let keyspace = existing(db, &name)?;
-        let mut entries = std::collections::BTreeMap::new();
+        let mut entries = BTreeMap::new();
+        if name == SCRATCH {
+            state.insert(name, entries);
+            continue;
+        }
         let mut scan = snapshot.scan(&keyspace, ..);
         while let Some((key, entry)) = scan.next_entry()? {
             let kept =

@@ -203,6 +203,63 @@ pub const GROUPS: &str = "
     put names w 1
 ";
 
+/// A keyspace without a log beside others: it is flushed, or lost, by itself, and takes nothing of theirs with it.
+pub const UNLOGGED: &str = "
+    create users
+    scratch a 1*1000
+    put users a 1
+    scratch b 2*1000
+    os users b 2*700
+    scratch a 3*1000
+    flush
+    scratch -b
+    os users c 3*3000
+    scratch c 4*2000
+    step
+    scratch range a c
+    scratch d 5*2000
+    jobs
+    scratch a 6
+    reopen
+    scratch b 7*3000
+    put users d 4
+    scratch truncate
+    scratch e 8*3000
+    os users e 5
+    scratch f 9*3000
+    step
+    jobs
+    scratch g 1
+    flush
+    truncate users
+    scratch h 2*3000
+    scratch range e g
+    jobs
+    scratch f 1*3000
+    scratch range d h
+    step
+    jobs
+    scratch e 2*100
+    flush
+    os users a 6*3000
+    scratch truncate
+    jobs
+    close
+    scratch i 3
+    put users f 7
+    scratch j 4*4000
+    scratch range a j
+    jobs
+    scratch k 5*100
+    scratch a 1*100
+    flush
+    scratch range a c
+    scratch x 1*5000
+    scratch range a d
+    jobs
+    put users g 8
+";
+
 /// How many calls to the disk the script makes when nothing goes wrong.
 pub fn calls(seed: u64, script: &str, dress: Dress) -> u64 {
     let mut run = Run::new(World::new(seed), dress);
@@ -304,6 +361,10 @@ pub fn random_script(seed: u64, lines: usize) -> String {
             0..20 => format!("put {keyspace} {put}"),
             20..50 => format!("os {keyspace} {put}"),
             50..58 => format!("ticket {keyspace} {put}"),
+            58..72 if key < 5 => format!("scratch {put}"),
+            58..72 if key < 6 => format!("scratch -k{}", key - 3),
+            72 if key < 3 => "scratch truncate".to_owned(),
+            72 => format!("scratch range k{} k{}", key % 4, key % 4 + 3),
             58..62 => "wait".to_owned(),
             62..65 => format!("delete {keyspace} k{key}"),
             65..68 => format!("range {keyspace} k{key} k{}", key + rng.usize(1..4)),

@@ -21,7 +21,7 @@ use pugdb_lsm::file::Context;
 use pugdb_lsm::manifest::{self, Manifest, State};
 use pugdb_lsm::store::{CompactionPolicy, Store, StoreOptions};
 use pugdb_lsm::table::{Compression, LocalTables};
-use pugdb_lsm::{Tree, TreeOptions};
+use pugdb_lsm::{Filters, Logging, Tree, TreeOptions};
 use pugdb_sim::conformance::{self, Subject};
 use pugdb_sim::{SlowStore, TestCipher, World};
 
@@ -56,15 +56,26 @@ const TINY: StoreOptions = StoreOptions {
     table_bytes: 1 << 10,
 };
 
-const COARSE: TreeOptions =
-    TreeOptions { upper: Compression::None, bottom: Compression::Lz4, block_bytes: 4 << 10, filter_bits: 10 };
-const FINE: TreeOptions =
-    TreeOptions { upper: Compression::Snappy, bottom: Compression::ZSTD, block_bytes: 512, filter_bits: 4 };
+const COARSE: TreeOptions = TreeOptions {
+    upper: Compression::None,
+    bottom: Compression::Lz4,
+    block_bytes: 4 << 10,
+    filter_bits: 10,
+    logging: Logging::Logged,
+};
+const FINE: TreeOptions = TreeOptions {
+    upper: Compression::Snappy,
+    bottom: Compression::ZSTD,
+    block_bytes: 512,
+    filter_bits: 4,
+    logging: Logging::Logged,
+};
 const FINEST: TreeOptions = TreeOptions {
     upper: Compression::Zstd { level: 3 },
     bottom: Compression::Gzip { level: 1 },
     block_bytes: 64,
     filter_bits: 0,
+    logging: Logging::Unlogged,
 };
 
 /// What a tree wears.
@@ -177,7 +188,7 @@ impl Life {
         context.database = state.database;
         let snapshots = Snapshots::new(state.last_seqno.max(CREATION));
         let manifest = Manifest::begin(context.clone(), state, number + 1)?;
-        let store = Store::open(context, dress.options, Arc::clone(&snapshots), manifest);
+        let store = Store::open(context, dress.options, Filters::default(), Arc::clone(&snapshots), manifest);
         store.remove_leftovers();
         let tree = match store.tree(KEYSPACE) {
             Some(tree) => tree,

@@ -6,8 +6,8 @@ use std::io;
 use pugdb_sim::check;
 use pugdb_tests::crash::Dress;
 use pugdb_tests::crash_scripts::{
-    FLUSH_BEFORE_SYNC, GROUPS, LOG_ONLY, RANGES, TABLES, cut_at_calls, cut_recovery, fail_each_call,
-    random_script,
+    FLUSH_BEFORE_SYNC, GROUPS, LOG_ONLY, RANGES, TABLES, UNLOGGED, cut_at_calls, cut_recovery,
+    fail_each_call, random_script,
 };
 
 const TARGET: &str = "-p pugdb-tests --test crash";
@@ -60,6 +60,18 @@ fn tables_do_not_outlive_the_log_before_them() {
 fn sealed_tables_cut_at_every_call_leave_a_prefix() {
     check(TARGET, "sealed_tables_cut_at_every_call_leave_a_prefix", 12..13, |seed| {
         cut_at_calls(seed, TABLES, Dress::Sealed, 1, &|_| {});
+    });
+}
+
+#[test]
+fn a_keyspace_without_a_log_keeps_a_prefix_of_its_own_and_takes_none_from_others() {
+    const NAME: &str = "a_keyspace_without_a_log_keeps_a_prefix_of_its_own_and_takes_none_from_others";
+    check(TARGET, NAME, 40..44, |seed| {
+        let dress = if seed == 40 { Dress::Sealed } else { Dress::Plain };
+        cut_at_calls(seed, UNLOGGED, dress, 1, &|_| {});
+        cut_recovery(seed, UNLOGGED, Dress::Plain, 31);
+        fail_each_call(seed, UNLOGGED, Dress::Plain, io::ErrorKind::StorageFull, 3);
+        fail_each_call(seed, UNLOGGED, Dress::Plain, io::ErrorKind::Other, 3);
     });
 }
 

@@ -1,14 +1,14 @@
 //! `keyspace list`, `keyspace create`, `keyspace alter`: how keyspaces are made.
 
 use clap::{Args, Subcommand};
-use pugdb::{Compression, EngineKind, KeyspaceOptions};
+use pugdb::{Compression, EngineKind, KeyspaceOptions, Logging};
 use serde_json::json;
 
 use crate::arguments::Target;
 use crate::outcome::{Exit, Failure};
 use crate::output::{Answer, Format};
 use crate::target::{Access, Local};
-use crate::text::parse_size;
+use crate::text::{human_bytes, parse_size};
 
 /// List, make and change keyspaces
 #[derive(Args, Debug)]
@@ -21,6 +21,7 @@ written from now on; those that there are stay as they are until they are merged
 Examples:
   pugdb keyspace list
   pugdb keyspace create archive --compression zstd:3
+  pugdb keyspace create scratch --unlogged
   pugdb keyspace alter db0 --compression zstd --upper-compression lz4")]
 pub(crate) struct KeyspaceArguments {
     #[command(subcommand)]
@@ -29,10 +30,10 @@ pub(crate) struct KeyspaceArguments {
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// Print the keyspaces and how they are made
+    /// Print the keyspaces, about how much they hold, and how they are made
     List(ListArguments),
     /// Make a keyspace; code 4 if it is there and made otherwise
-    Create(ChangeArguments),
+    Create(CreateArguments),
     /// Change how the tables of a keyspace are made from now on
     Alter(ChangeArguments),
 }
@@ -41,6 +42,15 @@ enum Action {
 struct ListArguments {
     #[command(flatten)]
     target: Target,
+}
+
+#[derive(Args, Debug)]
+struct CreateArguments {
+    #[command(flatten)]
+    change: ChangeArguments,
+    /// Write nothing of it to the log: after a crash it holds what it held at one of its flushes
+    #[arg(long)]
+    unlogged: bool,
 }
 
 #[derive(Args, Debug)]
@@ -79,6 +89,7 @@ impl TableArguments {
             bottom_compression: self.compression,
             block_bytes: self.block_bytes,
             filter_bits: self.filter_bits,
+            logging: None,
         }
     }
 }
@@ -87,7 +98,8 @@ impl KeyspaceArguments {
     pub(crate) fn target_mut(&mut self) -> &mut Target {
         match &mut self.action {
             Action::List(arguments) => &mut arguments.target,
-            Action::Create(arguments) | Action::Alter(arguments) => &mut arguments.target,
+            Action::Create(arguments) => &mut arguments.change.target,
+            Action::Alter(arguments) => &mut arguments.target,
         }
     }
 }
@@ -95,9 +107,11 @@ impl KeyspaceArguments {
 pub(crate) fn keyspace(arguments: &KeyspaceArguments, format: Format) -> Result<Exit, Failure> {
     match &arguments.action {
         Action::List(arguments) => list(&open(&arguments.target, Access::Existing)?, format)?,
-        Action::Create(arguments) => {
-            let local = open(&arguments.target, Access::Create)?;
-            local.db.keyspace_with(&arguments.name, arguments.tables.options(EngineKind::Lsm))?;
+        Action::Create(CreateArguments { change, unlogged }) => {
+            let local = open(&change.target, Access::Create)?;
+            let logging = Some(if *unlogged { Logging::Unlogged } else { Logging::Logged });
+            let options = KeyspaceOptions { logging, ..change.tables.options(EngineKind::Lsm) };
+            local.db.keyspace_with(&change.name, options)?;
             local.db.close()?;
         }
         Action::Alter(arguments) => {
@@ -120,18 +134,33 @@ fn open(target: &Target, access: Access) -> Result<Local, Failure> {
 fn list(local: &Local, format: Format) -> Result<(), Failure> {
     let mut stdout = Answer::new();
     let mut rows = vec![
-        ["keyspace", "engine", "compression", "of young tables", "blocks", "filter bits"].map(str::to_owned),
+        [
+            "keyspace",
+            "engine",
+            "log",
+            "about",
+            "entries",
+            "compression",
+            "of young tables",
+            "blocks",
+            "filter bits",
+        ]
+        .map(str::to_owned),
     ];
     for name in local.db.keyspaces()? {
         // One that went meanwhile is not there.
         let Some(keyspace) = local.db.existing_keyspace(&name)? else { continue };
-        let options = keyspace.options();
+        let (options, size) = (keyspace.options(), keyspace.approximate(..)?);
         let engine = format!("{:?}", keyspace.engine()).to_lowercase();
+        let is_logged = options.logging == Some(Logging::Logged);
         let codec = |codec: Option<Compression>| codec.map(|codec| codec.to_string());
         if format == Format::Json {
             stdout.json(&json!({
                 "keyspace": name,
                 "engine": engine,
+                "logged": is_logged,
+                "bytes_estimate": size.bytes,
+                "entries_estimate": size.entries,
                 "compression": codec(options.bottom_compression),
                 "upper_compression": codec(options.upper_compression),
                 "block_bytes": options.block_bytes,
@@ -143,6 +172,9 @@ fn list(local: &Local, format: Format) -> Result<(), Failure> {
         rows.push([
             name,
             engine,
+            if is_logged { "yes" } else { "no" }.to_owned(),
+            human_bytes(size.bytes),
+            size.entries.to_string(),
             or_dash(codec(options.bottom_compression)),
             or_dash(codec(options.upper_compression)),
             or_dash(options.block_bytes.map(|bytes| bytes.to_string())),

@@ -30,7 +30,7 @@ pub mod table;
 mod tombstones;
 mod tree;
 
-pub use options::{Level, TreeOptions};
+pub use options::{Level, Logging, TreeOptions};
 pub use sequencer::Sequencer;
 pub use tombstones::RangeTombstone;
-pub use tree::Tree;
+pub use tree::{Approximate, Filters, Tree, TreeView};

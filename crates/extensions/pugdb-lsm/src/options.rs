@@ -24,6 +24,22 @@ pub struct TreeOptions {
     pub block_bytes: usize,
     /// Bits of filter for each key; none without a filter.
     pub filter_bits: u8,
+    /// Whether its operations are in the log. It never changes.
+    pub logging: Logging,
+}
+
+/// Whether what is written to a keyspace is written to the log.
+///
+/// ```
+/// assert_eq!(pugdb_lsm::Logging::default(), pugdb_lsm::Logging::Logged);
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Logging {
+    /// A commit survives what its durability says.
+    #[default]
+    Logged,
+    /// A commit survives a crash when it was flushed before, and so were those before it.
+    Unlogged,
 }
 
 /// Where in a tree a table is written to.
@@ -40,6 +56,7 @@ const UPPER: u64 = 1;
 const BOTTOM: u64 = 2;
 const BLOCK_BYTES: u64 = 3;
 const FILTER_BITS: u64 = 4;
+const UNLOGGED: u64 = 6;
 
 impl Default for TreeOptions {
     fn default() -> Self {
@@ -49,6 +66,7 @@ impl Default for TreeOptions {
             bottom: Compression::Lz4,
             block_bytes: table.block_bytes,
             filter_bits: table.filter_bits,
+            logging: Logging::default(),
         }
     }
 }
@@ -101,6 +119,10 @@ impl TreeOptions {
             put_varint(&mut fields, id);
             put_bytes(&mut fields, &bytes);
         }
+        if self.logging == Logging::Unlogged {
+            put_varint(&mut fields, UNLOGGED);
+            put_bytes(&mut fields, &[1]);
+        }
         put_bytes(out, &fields);
     }
 
@@ -124,6 +146,10 @@ impl TreeOptions {
                 BOTTOM => options.bottom = Compression::from_bytes(value.array()?)?,
                 BLOCK_BYTES => options.block_bytes = value.length()?,
                 FILTER_BITS => options.filter_bits = u8::try_from(value.varint()?).unwrap_or(u8::MAX),
+                UNLOGGED => match value.u8()? {
+                    1 => options.logging = Logging::Unlogged,
+                    _ => return Err(Error::corrupt("a keyspace is neither logged nor unlogged")),
+                },
                 _ => {
                     return Err(Error::corrupt(format!(
                         "a keyspace has the option {id}, which this version does not know; open it with a newer one"
@@ -158,6 +184,7 @@ mod tests {
         bottom: Compression::Zstd { level: 9 },
         block_bytes: 1 << 20,
         filter_bits: 0,
+        logging: Logging::Unlogged,
     };
 
     #[test]
@@ -174,7 +201,9 @@ mod tests {
 
     #[test]
     fn options_that_are_unknown_repeated_too_long_or_out_of_range_are_corrupt() {
-        let wrong: [&[u8]; 7] = [
+        let wrong: [&[u8]; 9] = [
+            &[3, 6, 1, 0],
+            &[4, 6, 2, 1, 1],
             &[3, 5, 1, 0],
             &[6, 4, 1, 9, 4, 1, 9],
             &[4, 4, 2, 9, 0],

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use pugdb_core::engine::EngineKind;
 use pugdb_core::env::Env;
-use pugdb_core::seam::{Cipher, Plain, TableStore};
+use pugdb_core::seam::{Cipher, CompactionFilter, Plain, TableStore};
 use pugdb_core::{Error, Result, limits};
-use pugdb_lsm::TreeOptions;
+use pugdb_lsm::{Filters, TreeOptions};
 
 use pugdb_lsm::store::CompactionPolicy;
 
@@ -43,6 +43,7 @@ pub struct Builder {
     pub(crate) default_options: KeyspaceOptions,
     pub(crate) expiry_grace: Duration,
     pub(crate) compaction: CompactionPolicy,
+    pub(crate) filters: Filters,
     pub(crate) create: bool,
     pub(crate) env: Env,
     pub(crate) cipher: Arc<dyn Cipher>,
@@ -61,6 +62,7 @@ impl Default for Builder {
             default_options: KeyspaceOptions::default(),
             expiry_grace: EXPIRY_GRACE_DEFAULT,
             compaction: CompactionPolicy::default(),
+            filters: Filters::default(),
             create: true,
             env: Env::os(),
             cipher: Arc::new(Plain),
@@ -267,6 +269,46 @@ impl Builder {
     #[must_use]
     pub fn compaction(mut self, policy: CompactionPolicy) -> Self {
         self.compaction = policy;
+        self
+    }
+
+    /// What compaction may forget of the keyspace that has this name, now or later; another filter than before takes its
+    /// place. It is code, so it is not written down: who opens the database gives it again, and a keyspace without its
+    /// filter keeps what it has. A keyspace in memory is not compacted.
+    ///
+    /// What the filter condemns is gone as if it had been deleted, some time after. A [`Snapshot`](crate::Snapshot) goes
+    /// on seeing what it saw, and keeps the tables of such keyspaces for that. An entry that was written anew
+    /// meanwhile is judged anew. `Stats::filtered` counts.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    ///
+    /// use pugdb::seam::{CompactionFilter, FilteredEntry, Verdict};
+    ///
+    /// /// Sessions of a version that nobody speaks any more.
+    /// struct OldSessions;
+    ///
+    /// impl CompactionFilter for OldSessions {
+    ///     fn judge(&self, entry: &FilteredEntry<'_>) -> Verdict {
+    ///         if entry.value.starts_with(b"v1:") { Verdict::Forget } else { Verdict::Keep }
+    ///     }
+    /// }
+    ///
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let path = dir.path().join("data");
+    /// let builder = pugdb::Database::builder().compaction_filter("sessions", Arc::new(OldSessions));
+    /// let db = builder.open(&path)?;
+    /// let sessions = db.keyspace("sessions")?;
+    /// sessions.put(b"ada", b"v1:x")?;
+    /// sessions.put(b"bob", b"v2:x")?;
+    /// sessions.compact_range(..)?;
+    /// assert_eq!(sessions.get(b"ada")?, None);
+    /// assert_eq!(sessions.count()?, 1);
+    /// # Ok::<(), pugdb::Error>(())
+    /// ```
+    #[must_use]
+    pub fn compaction_filter(mut self, keyspace: &str, filter: Arc<dyn CompactionFilter>) -> Self {
+        self.filters.insert(keyspace, filter);
         self
     }
 

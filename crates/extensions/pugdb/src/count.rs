@@ -5,9 +5,10 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use pugdb_core::engine::{Counts, KeyRange};
 use pugdb_core::{Result, Seqno, Timestamp};
+use pugdb_lsm::Approximate;
 
 use crate::database::Inner;
-use crate::keyspace::Space;
+use crate::keyspace::{Keeper, Space};
 use crate::read::pin;
 
 /// How many keys a keyspace has, by [`Keyspace::counts`](crate::Keyspace::counts).
@@ -48,6 +49,8 @@ pub(crate) struct LastCount {
 struct Counted {
     /// The newest operation on the keyspace.
     applied: Seqno,
+    /// How often a compaction filter had made something go.
+    filtered: u64,
     /// When it was counted.
     now: Timestamp,
     counts: Counts,
@@ -55,26 +58,41 @@ struct Counted {
 
 impl Counted {
     /// Nothing was written since, nothing is being written, and nothing has expired since.
-    fn is_true(&self, applied: Seqno, now: Timestamp) -> bool {
-        self.applied == applied && self.now <= now && self.counts.next_expiry.is_none_or(|next| now < next)
+    fn is_true(&self, applied: Seqno, filtered: u64, now: Timestamp) -> bool {
+        let is_unchanged = (self.applied, self.filtered) == (applied, filtered);
+        is_unchanged && self.now <= now && self.counts.next_expiry.is_none_or(|next| now < next)
     }
 }
 
 /// Counts the keys that a read now would see.
 pub(crate) fn exact(inner: &Arc<Inner>, space: &Space) -> Result<KeyCounts> {
+    // Before all else: what goes later makes the count untrue.
+    let filtered = space.filtered();
     let pinned = pin(inner, space, None)?;
     let point = pinned.point;
     // Behind the pin: all that was applied by then is seen, unless it is newer than what is seen.
     let applied = space.applied();
     let last = *space.last_count.counted.lock();
-    let counts = match last.filter(|last| last.is_true(applied, point.now)) {
+    let counts = match last.filter(|last| last.is_true(applied, filtered, point.now)) {
         Some(last) if applied <= point.seqno => last.counts,
         _ => space.engine().count(KeyRange::all(), point)?,
     };
     if applied <= point.seqno {
-        *space.last_count.counted.lock() = Some(Counted { applied, now: point.now, counts });
+        *space.last_count.counted.lock() = Some(Counted { applied, filtered, now: point.now, counts });
     }
     Ok(counts.into())
+}
+
+/// About how much a range of keys holds.
+pub(crate) fn range(inner: &Arc<Inner>, space: &Space, range: KeyRange) -> Result<Approximate> {
+    let pinned = pin(inner, space, None)?;
+    if let Keeper::Lsm(tree) = &space.keeper {
+        return tree.approximate(&range);
+    }
+    let keys = space.engine().count(range, pinned.point)?.keys;
+    let (bytes, all) = (space.volatile_bytes() as u128, space.approximate_counts().keys.max(keys).max(1));
+    let bytes = bytes * u128::from(keys) / u128::from(all);
+    Ok(Approximate { bytes: u64::try_from(bytes).unwrap_or(u64::MAX), entries: keys })
 }
 
 /// Asks tables and memory for what they know without looking.

@@ -63,6 +63,9 @@ pub(crate) struct Inner {
     pub(crate) watches: Watches,
     /// How long calls take.
     pub(crate) recorders: Recorders,
+    /// Guards the order of changes of keyspaces and of the taking in of sorted files, which alone is held across a sync:
+    /// it has to be done before the next commit. Taken behind key locks and before the writer.
+    pub(crate) changing: Mutex<()>,
     /// Guards the order of changes: seqnos, log positions and memtables agree on it. Held across one store into the
     /// preallocated log and never across a sync.
     pub(crate) writer: Arc<Mutex<Writer>>,
@@ -455,7 +458,8 @@ impl Database {
         self.inner.recorders.summary()
     }
 
-    /// Writes all memtables to tables. Not needed for durability: it shortens the next open.
+    /// Writes all memtables to tables. It shortens the next open, and makes durable what has been written to
+    /// [unlogged](crate::KeyspaceOptions::logging) keyspaces; for others it is not needed.
     ///
     /// ```
     /// # let dir = tempfile::tempdir().unwrap();
@@ -577,7 +581,7 @@ impl Database {
     /// Ends the database in good order: waits for commits under way, writes memtables to tables, syncs, and marks the
     /// end, so that the next open need not replay and takes any damage as damage. All handles are closed.
     ///
-    /// Dropping the last handle ends it too, without writing memtables.
+    /// Dropping the last handle ends it too, without writing memtables, but for those of unlogged keyspaces.
     ///
     /// ```
     /// # let dir = tempfile::tempdir().unwrap();
@@ -630,6 +634,7 @@ impl Inner {
             names: RwLock::new(names),
             watches: Watches::default(),
             recorders: Recorders::new(),
+            changing: Mutex::new(()),
             writer,
         }
     }
@@ -676,7 +681,8 @@ impl Inner {
         if self.closed.swap(true, Ordering::AcqRel) {
             return Ok(());
         }
-        // Whoever has passed the check is through once the writer lock was ours.
+        // Whoever has passed the check is through once these locks were ours.
+        drop(self.changing.lock());
         let writer = self.writer.lock();
         let last = writer.sequencer.last();
         drop(writer);

@@ -17,6 +17,10 @@ use pugdb_core::Error;
 /// | [`Periodic`](Self::Periodic) | yes | all but the last `interval` | nobody waits; a sync every `interval` in the background |
 /// | [`Os`](Self::Os) | yes | no promise | nobody waits |
 ///
+/// There is one level below, which is not a commit's to choose but a keyspace's: an
+/// [unlogged](crate::KeyspaceOptions::logging) one is not in the log, and whatever the level, its commits survive when
+/// they are flushed.
+///
 /// ```
 /// use pugdb::{Database, Durability};
 ///

@@ -50,7 +50,7 @@ pub(crate) struct Durable {
 pub(crate) enum CloseMode {
     /// Memtables are written to tables.
     Flush,
-    /// The log holds what memtables hold.
+    /// The log holds what memtables hold, and what it does not hold is written to tables.
     Quick,
 }
 
@@ -98,6 +98,8 @@ impl Durable {
             flushed_bytes: store.flushed_bytes,
             compactions: store.compactions,
             compacted_bytes: store.compacted_bytes,
+            filtered: store.filtered,
+            filter_panics: store.filter_panics,
             stalls: store.stalls,
             stall_us: store.stall_us,
             quarantined: store.quarantined,
@@ -141,7 +143,11 @@ impl Durable {
         };
         let stopped = self.store.stop();
         let closed = self.log.close();
-        let outcome = flushed.and(stopped).and(closed).and_then(|end| self.record_close(end, last, time));
+        let outcome = flushed.and(stopped).and(closed).and_then(|end| {
+            // The log is durable to its end: a table may hold anything now.
+            self.store.flush_unlogged()?;
+            self.record_close(end, last, time)
+        });
         // In any case: the directory is free again.
         drop(self.lock.lock().take());
         outcome
@@ -301,12 +307,13 @@ impl Opening {
         let manifest = Manifest::begin(context.clone(), state.clone(), recovered.number + 1)?;
 
         let snapshots = Snapshots::new(state.last_seqno);
-        let store = Store::open(context.clone(), self.store_options(), Arc::clone(&snapshots), manifest);
+        let (options, filters) = (self.store_options(), self.options.filters.clone());
+        let store = Store::open(context.clone(), options, filters, Arc::clone(&snapshots), manifest);
         let housekeeper = Housekeeper::new(&self.env, Arc::clone(&snapshots));
         let volatile = |kind| Keeper::volatile(kind, &self.env, &snapshots, &housekeeper);
         let mut replay = Replay::new(&store, &snapshots, &volatile, &state);
         scan.replay(|record| replay.record(record))?;
-        store.flush_while_replaying()?;
+        store.flush_here()?;
         scan.remove_obsolete(&context);
         scan.trim_tails();
         let files_removed = store.remove_leftovers();
@@ -481,7 +488,7 @@ impl<'a> Replay<'a> {
         self.sequencer.relate(head.first, record.segment_first);
         self.snapshots.publish(head.last());
         if self.store.needs_flush() {
-            self.store.flush_while_replaying()?;
+            self.store.flush_here()?;
         }
         Ok(())
     }

@@ -1,4 +1,5 @@
-//! Locks on keys, in stripes: what makes a read-modify-write one step. Held until applied, never across a sync.
+//! Locks on keys, in stripes: what makes a read-modify-write one step. Held until applied, and across
+//! a sync only while sorted files are taken in (`ingest.rs`).
 
 use std::cell::Cell;
 

@@ -11,13 +11,16 @@ use pugdb_core::memory::{Btree, Hash, Housekeeper};
 use pugdb_core::seam::{AtHand, Wait};
 use pugdb_core::snapshots::Snapshots;
 use pugdb_core::{Entry, EntryOptions, Error, KeyspaceId, Result, Seqno, Value};
-use pugdb_lsm::Tree;
+use pugdb_lsm::{Approximate, Tree};
 
 use crate::count::{self, KeyCounts, LastCount};
 use crate::database::Inner;
 use crate::scan::Scan;
 use crate::snapshot::Snapshot;
-use crate::{CommitTicket, Durability, KeyspaceOptions, Watch, WriteBatch, read, write};
+use crate::{
+    CommitTicket, Durability, KeyspaceOptions, SortedFile, SortedWriter, Watch, WriteBatch, ingest, read,
+    write,
+};
 
 /// A keyspace as all its handles share it.
 pub(crate) struct Space {
@@ -98,6 +101,14 @@ impl Space {
         KeyspaceOptions::of(self.kind, tables)
     }
 
+    /// Whether its changes are in the log of a database that has one.
+    pub(crate) fn is_logged(&self) -> bool {
+        match &self.keeper {
+            Keeper::Btree(_) | Keeper::Hash(_) => false,
+            Keeper::Lsm(tree) => tree.is_logged(),
+        }
+    }
+
     pub(crate) fn volatile_bytes(&self) -> usize {
         match &self.keeper {
             Keeper::Btree(engine) => engine.bytes(),
@@ -112,6 +123,14 @@ impl Space {
             Keeper::Btree(engine) => engine.applied(),
             Keeper::Hash(engine) => engine.applied(),
             Keeper::Lsm(tree) => tree.applied(),
+        }
+    }
+
+    /// How often entries went without a commit.
+    pub(crate) fn filtered(&self) -> u64 {
+        match &self.keeper {
+            Keeper::Btree(_) | Keeper::Hash(_) => 0,
+            Keeper::Lsm(tree) => tree.filtered(),
         }
     }
 
@@ -653,6 +672,52 @@ impl Keyspace {
         }
     }
 
+    /// A writer of a file of entries in the order of their keys, for [`ingest`](Self::ingest).
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let path = dir.path().join("data");
+    /// let db = pugdb::Database::open(&path)?;
+    /// let mut writer = db.keyspace("users")?.sorted_writer()?;
+    /// writer.put(b"ada", b"1815")?;
+    /// assert_eq!(writer.finish()?.entries(), 1);
+    /// # Ok::<(), pugdb::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// `Invalid` for a keyspace in memory, `NotFound` when it was dropped, `Closed`.
+    pub fn sorted_writer(&self) -> Result<SortedWriter> {
+        SortedWriter::new(&self.inner, &self.space)
+    }
+
+    /// Takes in sorted files, all of them or none, as one commit: past log and memtable, every byte written once. Their
+    /// entries hide what was there of the same keys. It is durable when this returns.
+    ///
+    /// Other commits wait meanwhile for one write of the manifest, and for a flush of this keyspace if it was just
+    /// written to in the range of the files. Watches on keys in that range are broken.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let path = dir.path().join("data");
+    /// let db = pugdb::Database::open(&path)?;
+    /// let users = db.keyspace("users")?;
+    /// users.put(b"ada", b"0")?;
+    /// let (mut one, mut other) = (users.sorted_writer()?, users.sorted_writer()?);
+    /// one.put(b"ada", b"1815")?;
+    /// other.put(b"grace", b"1906")?;
+    /// users.ingest([one.finish()?, other.finish()?])?;
+    /// assert_eq!(users.get(b"ada")?.unwrap(), b"1815");
+    /// assert_eq!(users.count()?, 2);
+    /// # Ok::<(), pugdb::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// `Invalid` when two files have keys of the same range, or one is another keyspace's or database's; `NotFound` when the
+    /// keyspace was dropped; `Closed`; `Unavailable` when the disk is full or failed. The files are removed then.
+    pub fn ingest(&self, files: impl IntoIterator<Item = SortedFile>) -> Result<()> {
+        ingest::ingest(&self.inner, &self.space, files.into_iter().collect())
+    }
+
     /// The entries in a range of keys, in order, as they are now.
     ///
     /// The hash engine has no order: it gives the whole keyspace (`..`), each entry once, and its first `next` is
@@ -747,6 +812,39 @@ impl Keyspace {
     /// `NotFound` when the keyspace was dropped, `Closed`.
     pub fn approximate_counts(&self) -> Result<KeyCounts> {
         count::approximate(&self.inner, &self.space)
+    }
+
+    /// About how much a range of keys holds, on disk and in memory, from indexes: no block of a table is read, so it takes
+    /// microseconds for any range. A table in which the range begins or ends is opened if no read has done that yet.
+    ///
+    /// Versions in tables are counted, deletes and old ones among them. Of each table whole blocks are counted (8 KiB each
+    /// if nothing else is said, before they are compressed): it is never less than what is there, and more by less
+    /// than two blocks a table, the first and the last that may have keys of the range. In a memtable each key counts once,
+    /// and its bytes are those of the average. In the memory engines keys are counted one by one.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let path = dir.path().join("data");
+    /// let db = pugdb::Database::open(&path)?;
+    /// let users = db.keyspace("users")?;
+    /// let mut batch = db.batch();
+    /// for number in 0..10_000_u32 {
+    ///     batch.put(&users, number.to_be_bytes(), [7; 100]);
+    /// }
+    /// batch.commit()?;
+    /// let few = |number: u32| users.approximate(..number.to_be_bytes());
+    /// assert_eq!(few(2_500)?.entries, 2_500); // in memory
+    /// db.flush()?;
+    /// assert!((2_500..2_700).contains(&few(2_500)?.entries));
+    /// assert!(few(2_500)?.bytes < users.approximate(..)?.bytes / 3);
+    /// # Ok::<(), pugdb::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// `NotFound` when the keyspace was dropped, `Closed`; `Invalid` for a range of a keyspace without an order;
+    /// `Unavailable` when such a table cannot be read now. A damaged one counts whole.
+    pub fn approximate(&self, range: impl Into<KeyRange>) -> Result<Approximate> {
+        count::range(&self.inner, &self.space, range.into())
     }
 
     /// A snapshot of the whole database.

@@ -43,6 +43,12 @@ pub struct Latency {
 }
 
 /// What calls took, from [`Database::latencies`](crate::Database::latencies).
+///
+/// ```
+/// let db = pugdb::Database::in_memory()?;
+/// assert_eq!(db.latencies(), pugdb::Latencies::default());
+/// # Ok::<(), pugdb::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Latencies {
     /// Reads of one key, by a keyspace or by a snapshot.

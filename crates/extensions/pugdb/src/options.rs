@@ -2,14 +2,14 @@
 
 use pugdb_core::engine::EngineKind;
 use pugdb_core::{Error, Result};
-use pugdb_lsm::TreeOptions;
 use pugdb_lsm::table::Compression;
+use pugdb_lsm::{Logging, TreeOptions};
 
 /// How a keyspace is made. What is `None` is as the database's
 /// [`default_options`](crate::Builder::default_options) have it, and else the default that is named here.
 ///
 /// They are written to disk with the keyspace, and count for as long as it exists, whatever the defaults are when it is
-/// opened again. All but the engine can be [altered](crate::Keyspace::alter).
+/// opened again. All but the engine and the logging can be [altered](crate::Keyspace::alter).
 ///
 /// ```
 /// use pugdb::{Compression, Database, KeyspaceOptions};
@@ -21,6 +21,12 @@ use pugdb_lsm::table::Compression;
 /// let archive = db.keyspace_with("archive", small)?;
 /// archive.put(b"ada", b"1815")?;
 /// assert_eq!(archive.options().bottom_compression, Some(Compression::Zstd { level: 1 }));
+///
+/// // What can be made again need not be in the log.
+/// let scratch = KeyspaceOptions { logging: Some(pugdb::Logging::Unlogged), ..Default::default() };
+/// let index = db.keyspace_with("index", scratch)?;
+/// index.put(b"lovelace", b"ada")?;
+/// db.flush()?; // from here on a crash does not take it
 /// # Ok::<(), pugdb::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -36,6 +42,12 @@ pub struct KeyspaceOptions {
     /// Bits of memory for each key, by which a table knows most keys that it does not have: 10; at most 20, and 0 for
     /// keyspaces in which nobody looks for what is absent.
     pub filter_bits: Option<u8>,
+    /// Whether its commits are in the log, as they are if nothing is said. For what can be made again: a write without the
+    /// log costs memory and nothing else at first, and after a crash the keyspace holds what it held at one of its
+    /// flushes, the last one that had ended or one that was under way. [`Database::flush`](crate::Database::flush) makes
+    /// durable what was written until then, and so does a close. It never changes. A batch changes such a keyspace
+    /// alone or not at all, for after a crash it could be half there.
+    pub logging: Option<Logging>,
 }
 
 impl KeyspaceOptions {
@@ -47,6 +59,7 @@ impl KeyspaceOptions {
             bottom_compression: self.bottom_compression.or(others.bottom_compression),
             block_bytes: self.block_bytes.or(others.block_bytes),
             filter_bits: self.filter_bits.or(others.filter_bits),
+            logging: self.logging.or(others.logging),
         }
     }
 
@@ -58,6 +71,7 @@ impl KeyspaceOptions {
             bottom_compression: tables.map(|tables| tables.bottom),
             block_bytes: tables.map(|tables| tables.block_bytes),
             filter_bits: tables.map(|tables| tables.filter_bits),
+            logging: tables.map(|tables| tables.logging),
         }
     }
 
@@ -71,6 +85,7 @@ impl KeyspaceOptions {
             bottom: self.bottom_compression.unwrap_or(tables.bottom),
             block_bytes: self.block_bytes.unwrap_or(tables.block_bytes),
             filter_bits: self.filter_bits.unwrap_or(tables.filter_bits),
+            logging: self.logging.unwrap_or(tables.logging),
         };
         options.check()?;
         Ok(options)
@@ -88,7 +103,7 @@ impl KeyspaceOptions {
             return Ok(());
         }
         Err(Error::invalid(
-            "a keyspace in memory has no tables: compression, blocks and filters are of the lsm engine",
+            "a keyspace in memory has no tables and no log: compression, blocks, filters and logging are of the lsm engine",
         ))
     }
 }
@@ -103,6 +118,7 @@ mod tests {
         bottom_compression: Some(Compression::Snappy),
         block_bytes: None,
         filter_bits: Some(0),
+        logging: None,
     };
 
     #[test]

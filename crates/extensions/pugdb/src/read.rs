@@ -54,23 +54,20 @@ pub(crate) fn look(
     wait: Wait,
 ) -> Result<AtHand<Option<Entry>>> {
     let _timed = inner.recorders.get.begin(&*inner.options.env.clock);
-    let looked = match (&space.keeper, snapshot, wait) {
+    let looked = if let (Keeper::Lsm(tree), None) = (&space.keeper, snapshot) {
         // Nothing is pinned, so that readers write nothing that others read.
-        (Keeper::Lsm(tree), None, _) => {
-            inner.check_open()?;
-            tree.get_unpinned(key, wait, || {
-                let (seqno, now) = inner.snapshots.glance(inner.options.env.clock.now());
-                space.check_readable(seqno)?;
-                Ok(ReadPoint { seqno, now })
-            })
-        }
-        (_, _, Wait::Always) => {
-            let pinned = pin(inner, space, snapshot)?;
-            space.engine().get(key, pinned.point).map(AtHand::Yes)
-        }
-        (_, _, Wait::Never) => {
-            let pinned = pin(inner, space, snapshot)?;
-            space.engine().try_get(key, pinned.point)
+        inner.check_open()?;
+        tree.get_unpinned(key, wait, || {
+            let (seqno, now) = inner.snapshots.glance(inner.options.env.clock.now());
+            space.check_readable(seqno)?;
+            Ok(ReadPoint { seqno, now })
+        })
+    } else {
+        let pinned = pin(inner, space, snapshot)?;
+        match (snapshot.and_then(|snapshot| snapshot.view(space.id)), wait) {
+            (Some(view), _) => view.look(key, pinned.point, wait),
+            (None, Wait::Always) => space.engine().get(key, pinned.point).map(AtHand::Yes),
+            (None, Wait::Never) => space.engine().try_get(key, pinned.point),
         }
     };
     Ok(looked?.map(|found| found.map(|found| found.entry)))
@@ -84,7 +81,10 @@ pub(crate) fn multi_get(
     snapshot: Option<&Snapshot>,
 ) -> Result<Vec<Option<Entry>>> {
     let pinned = pin(inner, space, snapshot)?;
-    let found = space.engine().multi_get(keys, pinned.point)?;
+    let found = match snapshot.and_then(|snapshot| snapshot.view(space.id)) {
+        Some(view) => view.multi_get(keys, pinned.point),
+        None => space.engine().multi_get(keys, pinned.point),
+    }?;
     Ok(found.into_iter().map(|found| found.map(|found| found.entry)).collect())
 }
 

@@ -154,6 +154,10 @@ pub struct Stats {
     pub compactions: u64,
     /// Bytes of the tables that they wrote.
     pub compacted_bytes: u64,
+    /// Entries that [compaction filters](crate::Builder::compaction_filter) have made go since the open.
+    pub filtered: u64,
+    /// How often a compaction filter panicked since the open.
+    pub filter_panics: u64,
     /// How often a writer waited since the open, because flushes or compactions were behind.
     pub stalls: u64,
     /// How long, all waits together.

@@ -201,7 +201,12 @@ impl Scan {
     fn bring(&mut self) -> Result<()> {
         if let State::Fresh = self.state {
             let pinned = pin(&self.inner, &self.space, self.snapshot.as_ref())?;
-            let cursor = self.space.engine().scan(self.range.clone(), self.direction, pinned.point)?;
+            let view = self.snapshot.as_ref().and_then(|snapshot| snapshot.view(self.space.id));
+            let (range, direction) = (self.range.clone(), self.direction);
+            let cursor = match view {
+                Some(view) => view.scan(range, direction, pinned.point),
+                None => self.space.engine().scan(range, direction, pinned.point)?,
+            };
             let entries = if self.left <= FIRST_ENTRIES_LIMITED { self.left } else { FIRST_ENTRIES };
             let mut batch = Entries::of(self.parts);
             batch.reserve(entries, ENTRY_BYTES);

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use pugdb_core::engine::{KeyRange, ReadPoint};
 use pugdb_core::seam::{AtHand, Wait};
 use pugdb_core::snapshots::SnapshotGuard;
-use pugdb_core::{Entry, Result, Value};
+use pugdb_core::{Entry, KeyspaceId, Result, Value};
+use pugdb_lsm::TreeView;
 
 use crate::database::Inner;
 use crate::keyspace::Keyspace;
@@ -29,12 +30,21 @@ use crate::scan::Scan;
 pub struct Snapshot {
     pub(crate) inner: Arc<Inner>,
     guard: SnapshotGuard,
+    /// Of keyspaces whose entries can go without a commit: what this reads instead.
+    views: Arc<[(KeyspaceId, TreeView)]>,
 }
 
 impl Snapshot {
     pub(crate) fn new(inner: &Arc<Inner>) -> Self {
         let guard = inner.snapshots.take_at(inner.options.env.clock.now());
-        Self { inner: Arc::clone(inner), guard }
+        // Behind the seqno: a view has everything up to it.
+        let views = inner.durable.as_ref().map_or_else(Vec::new, |durable| durable.store.filtered_views());
+        Self { inner: Arc::clone(inner), guard, views: views.into() }
+    }
+
+    /// What it reads of a keyspace, if that is not what is there now.
+    pub(crate) fn view(&self, keyspace: KeyspaceId) -> Option<&TreeView> {
+        self.views.iter().find(|(id, _)| *id == keyspace).map(|(_, view)| view)
     }
 
     pub(crate) fn point(&self) -> ReadPoint {

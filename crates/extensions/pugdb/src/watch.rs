@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
+use pugdb_core::engine::KeyRange;
 use pugdb_core::{Key, KeyspaceId, Operation, Result, Seqno, Timestamp};
 
 use crate::batch::Changes;
@@ -154,6 +155,19 @@ impl Watches {
             }
         }
         Ok(())
+    }
+
+    /// Breaks the watches of all keys in ranges of which some are about to change. Their locks are held.
+    pub(crate) fn note_ranges(&self, keyspace: KeyspaceId, ranges: &[KeyRange]) {
+        if self.live.load(Ordering::Acquire) == 0 {
+            return;
+        }
+        let by_key = self.by_key.lock();
+        for (key, watches) in by_key.get(&keyspace).into_iter().flatten() {
+            if ranges.iter().any(|range| range.contains(key)) {
+                break_all(watches);
+            }
+        }
     }
 }
 

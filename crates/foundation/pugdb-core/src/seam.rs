@@ -1,9 +1,11 @@
-//! The seams through which encryption and tiered storage plug in without the engine knowing them.
+//! The seams through which encryption, tiered storage and rules of forgetting plug in without the engine knowing them.
 
+use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::entry::Timestamp;
 use crate::error::Result;
 use crate::ids::{DatabaseId, FileId, KeyspaceId};
 
@@ -197,4 +199,67 @@ pub trait TableStore: Send + Sync {
 
     /// The file is gone for good: forget what is kept of it.
     fn forget(&self, file: FileId);
+}
+
+/// An entry about which a [`CompactionFilter`] is asked.
+#[derive(Clone, Copy)]
+#[non_exhaustive]
+pub struct FilteredEntry<'a> {
+    /// Its key.
+    pub key: &'a [u8],
+    /// Its value.
+    pub value: &'a [u8],
+    /// The user's byte.
+    pub meta: u8,
+    /// When it expires, which may be past.
+    pub expires_at: Option<Timestamp>,
+}
+
+impl<'a> FilteredEntry<'a> {
+    /// An entry without expiry, its meta byte 0.
+    pub fn new(key: &'a [u8], value: &'a [u8]) -> Self {
+        Self { key, value, meta: 0, expires_at: None }
+    }
+}
+
+impl fmt::Debug for FilteredEntry<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "FilteredEntry({} bytes of key, {} of value)", self.key.len(), self.value.len())
+    }
+}
+
+/// What a [`CompactionFilter`] says of an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It stays.
+    Keep,
+    /// It goes, as if it had been deleted.
+    Forget,
+}
+
+/// May this entry be forgotten? Compaction asks it while it writes entries anew, so what it condemns goes without a write
+/// of its own, some time after it could: when, or whether at all, depends on what is merged.
+///
+/// It is asked about the newest version of a key that every reader sees, if that is no delete, on a background thread
+/// that holds no lock. It must not wait for the database, and has to be quick: a merge asks it about each entry. After
+/// a panic it is not asked again in the same merge, and what it was not asked about is kept.
+///
+/// ```
+/// use pugdb_core::seam::{CompactionFilter, FilteredEntry, Verdict};
+///
+/// /// Sessions of a version that nobody speaks any more.
+/// struct OldSessions;
+///
+/// impl CompactionFilter for OldSessions {
+///     fn judge(&self, entry: &FilteredEntry<'_>) -> Verdict {
+///         if entry.value.starts_with(b"v1:") { Verdict::Forget } else { Verdict::Keep }
+///     }
+/// }
+///
+/// assert_eq!(OldSessions.judge(&FilteredEntry::new(b"ada", b"v1:x")), Verdict::Forget);
+/// assert_eq!(OldSessions.judge(&FilteredEntry::new(b"bob", b"v2:x")), Verdict::Keep);
+/// ```
+pub trait CompactionFilter: Send + Sync {
+    /// Says what becomes of an entry.
+    fn judge(&self, entry: &FilteredEntry<'_>) -> Verdict;
 }

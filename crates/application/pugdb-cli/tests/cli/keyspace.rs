@@ -16,10 +16,16 @@ fn keyspaces_are_made_listed_and_altered() {
     pugdb(&["keyspace", "list"]).fails(1, &["there is no database"]);
     pugdb(&["keyspace", "create", "archive", "--compression", "zstd:3", "--filter-bits", "4"]).gives(0, "");
     pugdb(&["put", "ada", "1815"]).gives(0, "");
-    let expected = "keyspace  engine  compression  of young tables  blocks  filter bits\n\
-                    archive   lsm     zstd:3       none             8192    4\n\
-                    db0       lsm     lz4          none             8192    10\n";
-    pugdb(&["keyspace", "list"]).gives(0, expected);
+    pugdb(&["keyspace", "create", "scratch", "--unlogged"]).gives(0, "");
+    let listed = lines(&pugdb(&["keyspace", "list", "--json"]));
+    let about = format!("{} B", listed[1]["bytes_estimate"]);
+    let expected = format!(
+        "keyspace  engine  log  about  entries  compression  of young tables  blocks  filter bits\n\
+                    archive   lsm     yes  0 B    0        zstd:3       none             8192    4\n\
+                    db0       lsm     yes  {about:<5}  1        lz4          none             8192    10\n\
+                    scratch   lsm     no   0 B    0        lz4          none             8192    10\n"
+    );
+    pugdb(&["keyspace", "list"]).gives(0, &expected);
 
     pugdb(&[
         "keyspace",
@@ -34,9 +40,11 @@ fn keyspaces_are_made_listed_and_altered() {
     ])
     .gives(0, "");
     let listed = lines(&pugdb(&["keyspace", "list", "--json"]));
+    let bytes = listed[1]["bytes_estimate"].as_u64().unwrap();
+    assert!((100..1000).contains(&bytes), "a table of one entry: {bytes}");
     let db0 = json!({
-        "keyspace": "db0", "engine": "lsm", "compression": "gzip:6", "upper_compression": "snappy",
-        "block_bytes": 16384, "filter_bits": 10,
+        "keyspace": "db0", "engine": "lsm", "logged": true, "compression": "gzip:6", "upper_compression": "snappy",
+        "block_bytes": 16384, "filter_bits": 10, "bytes_estimate": bytes, "entries_estimate": 1,
     });
     assert_eq!(listed[1], db0);
     pugdb(&["get", "ada"]).gives(0, "1815");
@@ -53,6 +61,7 @@ fn what_is_not_there_or_cannot_be_is_refused() {
     pugdb(&["keyspace", "alter", "db0", "--compression", "lz5"]).fails(2, &["none, lz4, snappy, zstd"]);
     pugdb(&["keyspace", "create", "db0", "--compression", "snappy"]).fails(4, &["other options; alter it"]);
     pugdb(&["keyspace", "create", "db0", "--compression", "lz4"]).gives(0, "");
+    pugdb(&["keyspace", "create", "db0", "--unlogged"]).fails(4, &["other options"]);
     let server = Running::start(&dir.path().join("pugdb-data"), &[]);
     let url = format!("redis://{}", server.address);
     pugdb(&["keyspace", "list", "--url", &url]).fails(2, &["through a server"]);

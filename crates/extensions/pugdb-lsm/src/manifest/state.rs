@@ -117,12 +117,16 @@ impl State {
                 self.keyspaces.remove(keyspace);
             }
             Edit::Truncate { keyspace, at } => {
+                // No log may say that it was used.
+                self.last_seqno = self.last_seqno.max(*at);
                 let floors = &mut self.keyspace(*keyspace)?.floors;
                 floors.add(*at);
                 // No snapshot outlives the process: only the newest cut counts for who reads this.
                 floors.settle(Seqno::MAX);
             }
             Edit::Flushed { keyspace, seqno } => {
+                // Nor this one, and nothing of it need be in a table.
+                self.last_seqno = self.last_seqno.max(*seqno);
                 let state = self.keyspace(*keyspace)?;
                 state.flushed = state.flushed.max(*seqno);
             }
@@ -134,7 +138,7 @@ impl State {
                 tombstones.extend(left.iter().cloned());
             }
             Edit::AddTable { table } => {
-                self.last_seqno = self.last_seqno.max(table.meta.max_seqno);
+                self.last_seqno = self.last_seqno.max(table.global_seqno.unwrap_or(table.meta.max_seqno));
                 self.keyspace(table.meta.keyspace)?.tables.push(table.clone());
             }
             Edit::RemoveTable { keyspace, file } => {

@@ -192,6 +192,11 @@ impl Memtable {
         self.bytes.load(Ordering::Relaxed)
     }
 
+    /// How many keys of a range it holds.
+    pub(crate) fn keys(&self, range: &KeyRange) -> u64 {
+        self.order.count(range) as u64
+    }
+
     /// How many keys it adds to a tree, near enough: those that it deletes were there before.
     pub(crate) fn tally(&self) -> &Tally {
         &self.tally

@@ -188,6 +188,12 @@ impl KeyOrder {
         (runs, tail)
     }
 
+    /// How many keys a range has now.
+    pub(super) fn count(&self, range: &KeyRange) -> usize {
+        let (runs, tail) = self.snapshot();
+        runs.iter().chain([&tail]).map(|run| run.within(range).len()).sum()
+    }
+
     /// The keys of a range as they are now.
     pub(super) fn scan(&self, range: &KeyRange, direction: Direction) -> KeyScan {
         let (runs, tail) = self.snapshot();

@@ -10,7 +10,7 @@ use std::time::Duration;
 use pugdb_core::env::{Job, Next};
 use pugdb_core::{ErrorKind, FileId, KeyspaceId, Result, Seqno, Timestamp};
 
-use super::manual::Manual;
+use super::manual::{Manual, Rules};
 use super::merge::{Damage, Merge};
 use super::pick::{Piece, Place, Round, RunView, Situation, TableView, Work, next_moment, pick};
 use super::{Change, HELD_RETRY, Store};
@@ -19,7 +19,7 @@ use crate::manifest::Edit;
 use crate::table::Access;
 use crate::tombstones::Tombstones;
 use crate::tree::{
-    LiveTable, Outputs, Retention, Run, TableChange, Tree, Version, sync_contents, sync_names,
+    Filtering, LiveTable, Outputs, Retention, Run, TableChange, Tree, Version, sync_contents, sync_names,
 };
 
 /// Entries merged in one slice.
@@ -101,7 +101,7 @@ impl CompactionJob {
                 Err(next) => return Ok(next),
             },
         };
-        if task.tree.is_dropped() {
+        if task.tree.is_dropped() || !task.has_its_filter() {
             return Ok(Next::Again);
         }
         match task.stage {
@@ -120,6 +120,8 @@ impl CompactionJob {
                 sync_names(&self.store.shelf)?;
                 let inputs = &task.inputs;
                 task.outputs.check(|key| warmth(inputs, key))?;
+                let has_panicked = task.outputs.filtering().is_some_and(|filtering| filtering.has_panicked);
+                self.store.counters.filter_panics.fetch_add(u64::from(has_panicked), Ordering::Relaxed);
                 task.stage = Stage::Record;
             }
             Stage::Record => {
@@ -153,7 +155,7 @@ impl CompactionJob {
             if self.forget_tombstones(&tree, &version, horizon, is_quiet)? {
                 return Ok(Err(Next::Again));
             }
-            let runs = views(&version, horizon);
+            let runs = views(&version, tree.deleted_through(&version, horizon));
             let mut rounds = self.rounds.remove(&tree.id()).unwrap_or_default();
             rounds.retain(|round| !round.is_over(&runs));
             let (policy, table_bytes) = (store.options.policy, store.options.table_bytes);
@@ -203,14 +205,15 @@ impl CompactionJob {
                 store.finish(&request);
                 continue;
             };
-            let runs = views(&version, store.snapshots.horizon());
+            let runs = views(&version, tree.deleted_through(&version, store.snapshots.horizon()));
             let manual = match self.manual.take() {
                 Some(manual) if Arc::ptr_eq(manual.request(), &request) => manual,
                 _ => Manual::begin(Arc::clone(&request), &runs),
             };
             let manual = self.manual.insert(manual);
             let expired = store.expired();
-            let Some(piece) = manual.next(&version, &runs, expired, store.options.table_bytes) else {
+            let rules = Rules { expired, is_filtered: tree.filter().is_some() };
+            let Some(piece) = manual.next(&version, &runs, &rules, store.options.table_bytes) else {
                 self.manual = None;
                 store.finish(&request);
                 continue;
@@ -259,7 +262,8 @@ impl CompactionJob {
         let floors = (horizon, version.floors.at(horizon));
         let retention = Retention::new(floors, tree.cover(horizon), expired, is_bottom);
         let level = if is_bottom { Level::Bottom } else { Level::Upper };
-        let outputs = store.outputs(tree, level, retention, piece.guards.clone());
+        let filtering = tree.filter().filter(|filter| filter.is_in_force(horizon)).map(Filtering::new);
+        let outputs = store.outputs(tree, level, (retention, filtering), piece.guards.clone());
         let inputs = inputs.into_iter().map(|(_, live)| live).collect();
         let tree = Arc::clone(tree);
         Ok(Some(Box::new(Task { tree, inputs, tables, target, merge, outputs, stage: Stage::Write })))
@@ -293,7 +297,14 @@ impl CompactionJob {
     }
 
     fn commit(&self, tree: &Arc<Tree>, tables: &TableChange, outputs: Option<Outputs>) -> Result<()> {
-        let install = || tree.install_tables(tables);
+        let filtering = outputs.as_ref().and_then(Outputs::filtering);
+        let filtered = filtering.map_or(0, |filtering| filtering.forgotten);
+        let install = || {
+            tree.install_tables(tables);
+            if filtered > 0 {
+                tree.count_filtered();
+            }
+        };
         let edits = tables.edits(tree.id());
         let change = Change { tree, edits, flushed: None, install: Box::new(install) };
         let written = outputs.as_ref().map_or(0, Outputs::bytes);
@@ -302,6 +313,7 @@ impl CompactionJob {
             let counters = &self.store.counters;
             counters.compactions.fetch_add(1, Ordering::Relaxed);
             counters.compacted_bytes.fetch_add(written, Ordering::Relaxed);
+            counters.filtered.fetch_add(filtered, Ordering::Relaxed);
             self.store.count_runs();
         }
         Ok(())
@@ -344,6 +356,13 @@ fn runs(inputs: &[(u64, Arc<LiveTable>)]) -> Vec<Vec<Arc<LiveTable>>> {
 }
 
 impl Task {
+    /// False when the keyspace has another name now, and with it another filter: what was made go may have to stay.
+    fn has_its_filter(&self) -> bool {
+        let now = self.tree.filter();
+        let begun_with = self.outputs.filtering().map(|filtering| &filtering.filter);
+        begun_with.is_none_or(|filter| now.is_some_and(|now| now.is_same(filter)))
+    }
+
     /// Merges a slice; false at the end.
     fn merge_slice(&mut self) -> Result<bool, Damage> {
         for _ in 0..SLICE_ENTRIES {

@@ -99,7 +99,7 @@ impl FlushJob {
         let floors = (horizon, version.floors.at(horizon));
         let retention = Retention::new(floors, tree.cover(horizon), expired, is_bottom);
         // Young, also where nothing lies beneath yet: it will soon be merged.
-        let outputs = self.store.outputs(tree, Level::Upper, retention, Vec::new());
+        let outputs = self.store.outputs(tree, Level::Upper, (retention, None), Vec::new());
         Part { tree: Arc::clone(tree), memtable, outputs }
     }
 

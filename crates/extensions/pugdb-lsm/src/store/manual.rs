@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use pugdb_core::engine::KeyRange;
 use pugdb_core::{FileId, KeyspaceId, Result, Timestamp};
 
-use super::pick::{self, Piece, RunView};
+use super::pick::{self, Piece, RunView, TableView};
 use super::{Store, closing};
 use crate::tree::Version;
 
@@ -16,6 +16,14 @@ pub(super) struct Request {
     keyspace: KeyspaceId,
     range: KeyRange,
     is_done: AtomicBool,
+}
+
+/// What may go beside old versions.
+pub(super) struct Rules {
+    /// What had expired at this moment.
+    pub(super) expired: Timestamp,
+    /// The keyspace has a filter, which has to be asked about every entry.
+    pub(super) is_filtered: bool,
 }
 
 /// A request that the job is at.
@@ -47,7 +55,7 @@ impl Manual {
         &mut self,
         version: &Version,
         runs: &[RunView],
-        expired: Timestamp,
+        rules: &Rules,
         table_bytes: u64,
     ) -> Option<Piece> {
         let range = &self.request.range;
@@ -60,7 +68,10 @@ impl Manual {
         let id = |table: usize| version.runs[bottom].tables[table].id();
         let wanted = self.rewritten.get_or_insert_with(|| {
             let tables = runs[bottom].tables.iter().enumerate();
-            tables.filter(|(_, table)| table.can_shrink(range, expired)).map(|(table, _)| id(table)).collect()
+            let can_shrink = |table: &TableView| {
+                table.can_shrink(range, rules.expired) || (rules.is_filtered && table.is_in(range))
+            };
+            tables.filter(|(_, table)| can_shrink(table)).map(|(table, _)| id(table)).collect()
         });
         let piece = pick::rewrite_some(runs, bottom, table_bytes, |table| wanted.contains(&id(table)))?;
         for (_, table) in &piece.inputs {
@@ -72,8 +83,8 @@ impl Manual {
 
 impl Store {
     /// Merges all that a keyspace holds in a range, and waits for it: no version is left there that nobody can see, no
-    /// delete and no expired entry whose grace is over, but for those that a snapshot needs. Keys before the range may
-    /// be merged along. Damaged tables are left alone.
+    /// delete and no expired entry whose grace is over, but for those that a snapshot needs. The keyspace's filter, if it
+    /// has one, is asked about all of it. Keys before the range may be merged along. Damaged tables are left alone.
     ///
     /// # Errors
     /// `Unavailable` when the disk is full or failed, `Closed` when the database is closed meanwhile.

@@ -12,6 +12,7 @@ mod checkpoint;
 mod compaction;
 mod flush;
 mod grace;
+mod ingest;
 mod manual;
 mod merge;
 mod order;
@@ -34,6 +35,7 @@ use pugdb_core::snapshots::Snapshots;
 use pugdb_core::{Error, FileId, Key, KeyspaceId, Result, Seqno, Timestamp};
 
 pub use checkpoint::PinnedStore;
+pub use ingest::SortedTables;
 pub use pick::CompactionPolicy;
 pub use verify::StoreVerify;
 
@@ -47,8 +49,8 @@ use crate::log::LogState;
 use crate::manifest::{Edit, KeyspaceState, Manifest, State};
 use crate::memtable::Memtable;
 use crate::table::{self, BlockCache};
-use crate::tree::{Graveyard, Outputs, Retention, Run, Shelf, Tree};
-use crate::{Level, TreeOptions};
+use crate::tree::{Filtering, Graveyard, Outputs, Retention, Run, Shelf, Tree};
+use crate::{Filters, Level, TreeOptions, TreeView};
 
 /// Sizes of a store.
 #[derive(Clone, Copy, Debug)]
@@ -93,6 +95,8 @@ pub trait Gate: Send + Sync {
 pub struct Store {
     context: Context,
     options: StoreOptions,
+    /// What compaction may forget.
+    filters: Filters,
     snapshots: Arc<Snapshots>,
     shelf: Arc<Shelf>,
     /// The log; absent while it is replayed, and in a store without one.
@@ -140,6 +144,8 @@ struct Counters {
     flushed_bytes: AtomicU64,
     compactions: AtomicU64,
     compacted_bytes: AtomicU64,
+    filtered: AtomicU64,
+    filter_panics: AtomicU64,
     stalls: AtomicU64,
     stall_us: AtomicU64,
 }
@@ -177,6 +183,10 @@ pub struct StoreStats {
     pub compactions: u64,
     /// Bytes of the tables that they wrote.
     pub compacted_bytes: u64,
+    /// Entries that compaction filters have made go since the open.
+    pub filtered: u64,
+    /// How often a compaction filter panicked since the open.
+    pub filter_panics: u64,
     /// How often a writer waited since the open, because flushes or compactions were behind.
     pub stalls: u64,
     /// How long, all waits together.
@@ -191,6 +201,7 @@ impl Store {
     pub fn open(
         context: Context,
         options: StoreOptions,
+        filters: Filters,
         snapshots: Arc<Snapshots>,
         manifest: Manifest,
     ) -> Arc<Self> {
@@ -200,12 +211,18 @@ impl Store {
             graveyard: Graveyard::new(&context),
         });
         let on_disk = manifest.state().keyspaces.iter().filter(|(_, state)| state.engine == EngineKind::Lsm);
-        let trees: BTreeMap<KeyspaceId, Arc<Tree>> =
-            on_disk.map(|(&id, state)| (id, Tree::new(&shelf, &snapshots, id, state))).collect();
+        let open = |(&id, state): (&KeyspaceId, &KeyspaceState)| {
+            let tree = Tree::new(&shelf, &snapshots, id, state);
+            // No snapshot is older than the process.
+            tree.set_filter(filters.of(&state.name, Seqno::ZERO));
+            (id, tree)
+        };
+        let trees: BTreeMap<KeyspaceId, Arc<Tree>> = on_disk.map(open).collect();
         let runs_max = trees.values().map(|tree| tree.version().mergeable_runs()).max().unwrap_or(0);
         Arc::new(Self {
             context,
             options,
+            filters,
             snapshots,
             shelf,
             gate: RwLock::new(None),
@@ -280,6 +297,15 @@ impl Store {
         self.trees.read().get(&keyspace).cloned()
     }
 
+    /// Of each tree whose entries can go without a commit, what a snapshot has to keep. Ask behind the taking of its seqno.
+    pub fn filtered_views(&self) -> Vec<(KeyspaceId, TreeView)> {
+        if self.filters.is_empty() {
+            return Vec::new();
+        }
+        let trees = self.trees.read();
+        trees.iter().filter_map(|(&id, tree)| Some((id, tree.filtered_view()?))).collect()
+    }
+
     /// What the manifest says.
     pub fn state(&self) -> State {
         self.manifest.lock().state().clone()
@@ -299,6 +325,7 @@ impl Store {
             EngineKind::Lsm => {
                 let state = KeyspaceState::empty(name, engine, at, options);
                 let tree = Tree::new(&self.shelf, &self.snapshots, id, &state);
+                tree.set_filter(self.filters.of(name, at));
                 self.trees.write().insert(id, Arc::clone(&tree));
                 Some(tree)
             }
@@ -327,6 +354,11 @@ impl Store {
 
     /// Two keyspaces have exchanged their names: here are the new ones.
     pub fn swap_names(&self, names: [(KeyspaceId, &str); 2], at: Seqno) {
+        for (keyspace, name) in names {
+            if let Some(tree) = self.tree(keyspace) {
+                tree.set_filter(self.filters.of(name, at));
+            }
+        }
         let rename =
             |(keyspace, name): (KeyspaceId, &str)| (at, Edit::Rename { keyspace, name: name.to_owned(), at });
         self.pending.lock().extend(names.map(rename));
@@ -345,9 +377,10 @@ impl Store {
     /// # Errors
     /// As [`Engine::truncate`].
     pub fn truncate(&self, tree: &Arc<Tree>, at: Seqno) -> Result<()> {
+        // First: a flush that leaves away what is truncated records the truncation with it. There may be no log to tell.
+        self.pending.lock().push((at, Edit::Truncate { keyspace: tree.id(), at }));
         tree.truncate(at)?;
         tree.settle_floors(self.snapshots.horizon());
-        self.pending.lock().push((at, Edit::Truncate { keyspace: tree.id(), at }));
         Ok(())
     }
 
@@ -489,7 +522,11 @@ impl Store {
     /// # Errors
     /// `Unavailable` when the disk is full or failed.
     pub fn flush(&self) -> Result<()> {
-        let trees: Vec<Arc<Tree>> = self.trees.read().values().cloned().collect();
+        let trees = self.trees.read().values().cloned().collect();
+        self.flush_trees(trees)
+    }
+
+    fn flush_trees(&self, trees: Vec<Arc<Tree>>) -> Result<()> {
         let mut waiting: Vec<(Arc<Tree>, Seqno)> = Vec::new();
         for tree in trees {
             tree.seal();
@@ -510,11 +547,26 @@ impl Store {
         if is_done() { Ok(()) } else { Err(self.obstacle().unwrap_or_else(closing)) }
     }
 
+    /// Writes what no log would bring back to tables, on this thread, behind [`stop`](Self::stop). The log has to be durable,
+    /// for what is sealed of others is written with it.
+    ///
+    /// # Errors
+    /// `Unavailable` when the disk is full or failed.
+    pub fn flush_unlogged(self: &Arc<Self>) -> Result<()> {
+        let trees: Vec<Arc<Tree>> = self.trees.read().values().cloned().collect();
+        let mut is_waiting = false;
+        for tree in trees.iter().filter(|tree| !tree.is_logged()) {
+            tree.seal();
+            is_waiting |= tree.oldest_sealed().is_some();
+        }
+        if is_waiting { self.flush_here() } else { Ok(()) }
+    }
+
     /// Flushes sealed memtables on this thread: while the log is replayed no job runs yet.
     ///
     /// # Errors
     /// `Unavailable` when the disk is full or failed.
-    pub fn flush_while_replaying(self: &Arc<Self>) -> Result<()> {
+    pub fn flush_here(self: &Arc<Self>) -> Result<()> {
         let mut job = flush::FlushJob::new(Arc::clone(self));
         while job.step()? {}
         Ok(())
@@ -527,14 +579,19 @@ impl Store {
 
     /// True when everything is in tables and in the manifest: the log is not needed.
     pub fn is_flushed(&self) -> bool {
-        self.pending.lock().is_empty()
-            && self.trees.read().values().all(|tree| tree.first_unflushed().is_none())
+        self.pending.lock().is_empty() && self.trees.read().values().all(|tree| tree.first_in_log().is_none())
     }
 
     /// Where a job writes tables.
-    fn outputs(&self, tree: &Tree, level: Level, retention: Retention, guards: Vec<Key>) -> Outputs {
+    fn outputs(
+        &self,
+        tree: &Tree,
+        level: Level,
+        rules: (Retention, Option<Filtering>),
+        guards: Vec<Key>,
+    ) -> Outputs {
         let sizes = (tree.table_options(level), self.options.table_bytes);
-        Outputs::new(&self.shelf, tree.id(), sizes, retention, guards)
+        Outputs::new(&self.shelf, tree.id(), sizes, rules, guards)
     }
 
     /// The failure after which nothing is written any more.
@@ -669,7 +726,7 @@ impl Store {
         // Read first: what becomes visible later has a larger seqno, and what is under way is not visible yet.
         let mut first = self.snapshots.visible().plus(1);
         let is_flushed = |memtable: &Arc<Memtable>| flushed.contains(&Arc::as_ptr(memtable));
-        for tree in self.trees.read().values() {
+        for tree in self.trees.read().values().filter(|tree| tree.is_logged()) {
             first = tree.first_unflushed_but(is_flushed).map_or(first, |of_tree| first.min(of_tree));
         }
         self.pending.lock().iter().map(|(at, _)| *at).fold(first, Seqno::min)
@@ -680,7 +737,7 @@ impl Store {
     pub fn seal_oldest(&self) {
         let trees = self.trees.read();
         let firsts: Vec<(Seqno, &Arc<Tree>)> =
-            trees.values().filter_map(|tree| Some((tree.first_unflushed()?, tree))).collect();
+            trees.values().filter_map(|tree| Some((tree.first_in_log()?, tree))).collect();
         if let Some(oldest) = firsts.iter().map(|(first, _)| *first).min() {
             let half = oldest.0 + self.snapshots.visible().0.saturating_sub(oldest.0) / 2;
             for (_, tree) in firsts.iter().filter(|(first, _)| first.0 <= half) {
@@ -704,6 +761,8 @@ impl Store {
             flushed_bytes: count(&self.counters.flushed_bytes),
             compactions: count(&self.counters.compactions),
             compacted_bytes: count(&self.counters.compacted_bytes),
+            filtered: count(&self.counters.filtered),
+            filter_panics: count(&self.counters.filter_panics),
             stalls: count(&self.counters.stalls),
             stall_us: count(&self.counters.stall_us),
             ..StoreStats::default()

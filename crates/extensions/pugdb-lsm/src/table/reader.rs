@@ -2,6 +2,7 @@
 //! "choose".
 
 use std::cmp::Ordering;
+use std::ops::{Bound, Range};
 use std::sync::Arc;
 
 use pugdb_core::engine::{Direction, KeyRange};
@@ -76,6 +77,19 @@ impl Table {
         })
     }
 
+    /// The same table, every entry of which has the seqno `at`.
+    #[must_use]
+    pub fn with_global_seqno(&self, at: Seqno) -> Arc<Self> {
+        Arc::new(Self {
+            context: self.context.clone(),
+            meta: Arc::clone(&self.meta),
+            bounds: self.bounds.clone(),
+            global_seqno: Some(at),
+            tail: Arc::clone(&self.tail),
+            cached: Arc::clone(&self.cached),
+        })
+    }
+
     /// What the manifest keeps of it.
     pub fn meta(&self) -> &Arc<TableMeta> {
         &self.meta
@@ -116,6 +130,33 @@ impl Table {
             _ => index.partition(last, |key, _| key < last) + 1,
         };
         index.offset(end).saturating_sub(index.offset(begin))
+    }
+
+    /// The stored bytes, and the entries, of all blocks that may have keys of a range which readers see: those bytes with
+    /// their part of filter and index. Too many by less than the first and the last of these blocks.
+    pub fn approximate(&self, range: &KeyRange) -> (u64, u64) {
+        let shown = KeyRange::from(&*self.bounds.first..=&*self.bounds.last);
+        let (one, other) = (self.blocks_of(&shown), self.blocks_of(range));
+        let blocks = one.start.max(other.start)..one.end.min(other.end);
+        let index = &self.tail.index;
+        let stored = index.offset(blocks.end).saturating_sub(index.offset(blocks.start));
+        let entries = blocks.map(|number| index.handle(number).entries).sum();
+        let part = u128::from(stored) * u128::from(self.meta.bytes) / u128::from(self.meta.data_bytes.max(1));
+        (u64::try_from(part).unwrap_or(u64::MAX), entries)
+    }
+
+    /// The blocks that may have keys of a range.
+    fn blocks_of(&self, range: &KeyRange) -> Range<usize> {
+        let index = &self.tail.index;
+        let passed = |near: &Bound<Vec<u8>>, unbounded: usize, is_passed: &dyn Fn(&[u8]) -> bool| match near {
+            Bound::Included(near) | Bound::Excluded(near) => index.partition(near, |last, _| is_passed(last)),
+            Bound::Unbounded => unbounded,
+        };
+        let blocks = index.len();
+        let start = passed(&range.start, 0, &|last| range.starts_after(last));
+        // The block that ends behind the range may begin in it.
+        let end = passed(&range.end, blocks, &|last| !range.ends_before(last)).saturating_add(1);
+        start..end.min(blocks)
     }
 
     /// What filter, index and the slots of blocks take in memory.

@@ -4,11 +4,14 @@
 //! Reads look at a [`Version`] that does not change: memtables, then runs, newest first. Writes go to the active
 //! memtable; flush and compaction make tables and install a new version.
 
+mod approximate;
+mod filter;
 mod graveyard;
 mod live;
 mod outputs;
 mod retention;
 mod scan;
+mod view;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -23,6 +26,11 @@ use pugdb_core::seam::{AtHand, Wait};
 use pugdb_core::snapshots::Snapshots;
 use pugdb_core::{Error, FileId, Found, KeyspaceId, Operation, Ops, Result, Seqno};
 
+pub use approximate::Approximate;
+pub use filter::Filters;
+pub use view::TreeView;
+
+pub(crate) use filter::{Filter, Filtering};
 pub(crate) use graveyard::Graveyard;
 pub(crate) use live::{LiveTable, Shelf};
 pub(crate) use outputs::{Outputs, sync_contents, sync_names};
@@ -31,7 +39,7 @@ pub(crate) use retention::{Cover, Retention};
 use crate::file::Context;
 use crate::manifest::{Edit, KeyspaceState};
 use crate::memtable::Memtable;
-use crate::options::{Level, TreeOptions};
+use crate::options::{Level, Logging, TreeOptions};
 use crate::table::{self, Access, BlockRef, KeyHash, TableOptions, load_blocks};
 use crate::tombstones::{RangeTombstone, Tombstones};
 
@@ -48,6 +56,10 @@ pub struct Tree {
     wants_merge: AtomicBool,
     /// How its next tables are made.
     options: RwLock<TreeOptions>,
+    /// What compaction may forget of it.
+    filter: RwLock<Option<Filter>>,
+    /// How often a filter has made something go.
+    filtered: AtomicU64,
     /// The number for the next flushed run.
     next_run: AtomicU64,
     /// What readers look at. Swapped whole, never changed.
@@ -141,6 +153,8 @@ impl Tree {
             memtable_seed,
             wants_merge: AtomicBool::new(false),
             options: RwLock::new(state.options),
+            filter: RwLock::default(),
+            filtered: AtomicU64::new(0),
             next_run: AtomicU64::new(next_run),
             applied: Mutex::new(state.flushed),
             version: ArcSwap::from_pointee(version),
@@ -158,8 +172,31 @@ impl Tree {
         *self.options.read()
     }
 
+    /// Whether what is in its memtables is in the log too.
+    pub fn is_logged(&self) -> bool {
+        self.options.read().logging == Logging::Logged
+    }
+
     pub(crate) fn set_options(&self, options: TreeOptions) {
         *self.options.write() = options;
+    }
+
+    pub(crate) fn filter(&self) -> Option<Filter> {
+        self.filter.read().clone()
+    }
+
+    pub(crate) fn set_filter(&self, filter: Option<Filter>) {
+        *self.filter.write() = filter;
+    }
+
+    /// How often a compaction filter has made entries go: each time without a commit.
+    pub fn filtered(&self) -> u64 {
+        self.filtered.load(Ordering::Acquire)
+    }
+
+    /// Something went, and readers see it.
+    pub(crate) fn count_filtered(&self) {
+        self.filtered.fetch_add(1, Ordering::AcqRel);
     }
 
     /// How a table is made that is written there now.
@@ -241,6 +278,11 @@ impl Tree {
         left.filter_map(|memtable| memtable.first()).min()
     }
 
+    /// The oldest operation for which the log is needed.
+    pub(crate) fn first_in_log(&self) -> Option<Seqno> {
+        self.first_unflushed().filter(|_| self.is_logged())
+    }
+
     /// Bytes in the active memtable.
     pub(crate) fn active_bytes(&self) -> usize {
         self.glance().memtables[0].bytes()
@@ -285,20 +327,39 @@ impl Tree {
         });
         let new: Vec<RangeTombstone> = new.collect();
         if !new.is_empty() {
-            let points = || self.snapshots.read_points();
             self.install(|version| Version {
-                tombstones: version.tombstones.with(new.into_iter(), &points()),
+                tombstones: version.tombstones.with(new.into_iter(), &self.points(version)),
                 ..version.clone()
             });
         }
+    }
+
+    /// Where somebody can look, ascending. Without a log also where a crash can leave the tree: a range delete that is
+    /// lost then must not have taken the place of one that is not.
+    fn points(&self, version: &Version) -> Vec<Seqno> {
+        let mut points = self.snapshots.read_points();
+        if !self.is_logged() {
+            points.push(version.flushed);
+            points.extend(version.memtables[1..].iter().map(|memtable| memtable.last()));
+            points.sort_unstable();
+        }
+        points
+    }
+
+    /// Up to where range deletes count for what tables need not hold, when nobody reads before `horizon`: they are as durable
+    /// as what is left away for them.
+    pub(crate) fn deleted_through(&self, version: &Version, horizon: Seqno) -> Seqno {
+        if self.is_logged() { horizon } else { horizon.min(version.flushed) }
     }
 
     /// What range deletes hide from every reader, now and later, as far as this tree has heard of them: during a replay
     /// others may follow that are older than what is visible.
     pub(crate) fn cover(&self, horizon: Seqno) -> Cover {
         // In this order: what was applied before is in the version behind it.
-        let through = self.applied().min(horizon);
-        Cover::new(self.version().tombstones.clone(), through)
+        let applied = self.applied();
+        let version = self.version();
+        let through = applied.min(self.deleted_through(&version, horizon));
+        Cover::new(version.tombstones.clone(), through)
     }
 
     /// What the manifest is told when the oldest memtable, which ends at `through`, is in tables: its range deletes.
@@ -317,8 +378,7 @@ impl Tree {
         self.install(|version| {
             let newer = version.tombstones.iter().filter(|tombstone| tombstone.seqno > through);
             // Behind the version: what of it is not visible yet is one commit, between whose parts nobody reads.
-            let points = self.snapshots.read_points();
-            let tombstones = Tombstones::of(left.iter().cloned().chain(newer), &points);
+            let tombstones = Tombstones::of(left.iter().cloned().chain(newer), &self.points(version));
             Version { tombstones, ..version.clone() }
         });
     }
@@ -373,6 +433,18 @@ impl Tree {
             flushed: version.flushed.max(memtable.last()),
             ..version.clone()
         });
+    }
+
+    /// True when a memtable has keys of one of these ranges.
+    pub(crate) fn holds_in_memory(&self, ranges: &[KeyRange]) -> bool {
+        self.glance().memtables.iter().any(|memtable| ranges.iter().any(|range| memtable.keys(range) > 0))
+    }
+
+    /// Tables whose entries all came at `at` take part in reads.
+    pub(crate) fn install_ingested(&self, change: &TableChange, at: Seqno) {
+        let mut applied = self.applied.lock();
+        self.install_tables(change);
+        *applied = applied.max(at);
     }
 
     /// These tables take the place of those now. Files that no table shows any more go with their last reader.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use pugdb_core::RawOp;
 use pugdb_core::{EntryKind, Error, Key, KeyspaceId, Result, Seqno};
 
+use super::filter::Filtering;
 use super::live::{LiveTable, Shelf};
 use super::remove_table;
 use super::retention::{Fate, Retention};
@@ -36,6 +37,7 @@ pub(crate) struct Outputs {
     /// A table is cut at this size: compactions of a part of a run become possible, and no file grows without bound.
     table_bytes: u64,
     retention: Retention,
+    filtering: Option<Filtering>,
     /// A table ends before each of these keys, the next one last.
     guards: Vec<Key>,
     writer: Option<TableWriter>,
@@ -56,7 +58,7 @@ impl Outputs {
         shelf: &Arc<Shelf>,
         keyspace: KeyspaceId,
         (options, table_bytes): (TableOptions, u64),
-        retention: Retention,
+        (retention, filtering): (Retention, Option<Filtering>),
         mut guards: Vec<Key>,
     ) -> Self {
         guards.sort_unstable_by(|one, other| other.cmp(one));
@@ -66,6 +68,7 @@ impl Outputs {
             options,
             table_bytes,
             retention,
+            filtering,
             guards,
             writer: None,
             last: None,
@@ -86,7 +89,7 @@ impl Outputs {
             self.is_begun = false;
             self.retention.begin_key(op.key);
         }
-        let op = match self.retention.fate(seqno, op) {
+        let op = match self.fate(seqno, op) {
             Fate::Kept => *op,
             Fate::Emptied => {
                 RawOp { kind: EntryKind::Delete, meta: 0, expires_at: None, seal: None, value: &[], ..*op }
@@ -107,6 +110,18 @@ impl Outputs {
         self.is_begun = true;
         self.kept += 1;
         self.writer.as_mut().map_or(Ok(()), |writer| writer.add(seqno, &op))
+    }
+
+    fn fate(&mut self, seqno: Seqno, op: &RawOp<'_>) -> Fate {
+        let fate = self.retention.fate(seqno, op);
+        let is_asked = fate == Fate::Kept && op.kind == EntryKind::Put && self.retention.is_settled();
+        let is_condemned = is_asked && self.filtering.as_mut().is_some_and(|filtering| filtering.forgets(op));
+        if is_condemned { self.retention.given_up() } else { fate }
+    }
+
+    /// What came of the keyspace's filter, if it has one.
+    pub(crate) fn filtering(&self) -> Option<&Filtering> {
+        self.filtering.as_ref()
     }
 
     /// True when a table has to end before `key`.
@@ -152,6 +167,12 @@ impl Outputs {
         let live = |table: &Arc<Table>| {
             (run, LiveTable::open(&self.shelf, Arc::clone(table), self.retention.cleared()))
         };
+        self.checked.iter().map(live).collect()
+    }
+
+    /// [`tables`](Self::tables) whose every entry has the seqno `at`.
+    pub(crate) fn tables_at(&self, run: u64, at: Seqno) -> Vec<(u64, Arc<LiveTable>)> {
+        let live = |table: &Arc<Table>| (run, LiveTable::open(&self.shelf, table.with_global_seqno(at), at));
         self.checked.iter().map(live).collect()
     }
 

@@ -77,10 +77,25 @@ impl Retention {
         self.cover.through
     }
 
+    /// All are kept: there is one version of each key, and nobody reads it yet.
+    pub(crate) fn all() -> Self {
+        Self::new((Seqno::ZERO, Seqno::ZERO), Cover::default(), Timestamp(0), false)
+    }
+
     /// What follows is about another key.
     pub(crate) fn begin_key(&mut self, key: &[u8]) {
         self.is_settled = false;
         self.key_floor = self.floor.max(self.cover.floor(key));
+    }
+
+    /// True when the version whose fate was asked for last is the newest of its key that all readers see.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.is_settled
+    }
+
+    /// What becomes of that version when it is as good as a delete.
+    pub(crate) fn given_up(&self) -> Fate {
+        if self.is_bottom { Fate::Forgotten } else { Fate::Emptied }
     }
 
     /// What becomes of the key's next version.

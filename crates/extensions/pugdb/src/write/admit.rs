@@ -18,22 +18,36 @@ pub(super) fn admit<'a>(inner: &'a Inner, changes: &Changes) -> Result<Option<Ad
     }
 }
 
-/// True when the parts are logged, false when they are volatile.
+/// True when the changes are logged, false when a crash may take them.
 ///
 /// # Errors
-/// `Invalid` when they are mixed: half of the batch would be lost on open.
+/// `Invalid` when some are and some are not, or a keyspace without a log is one of several: half of the batch could be lost.
 pub(super) fn is_logged(inner: &Inner, changes: &Changes) -> Result<bool> {
     let spaces = changes.truncated.iter().chain(changes.parts.iter().map(|part| &part.space));
-    let (durable, volatile): (Vec<_>, Vec<_>) =
-        spaces.partition(|space| space.kind.persistence() == Persistence::Durable);
+    let (logged, others): (Vec<_>, Vec<_>) = spaces.partition(|space| space.is_logged());
+    if inner.durable.is_none() || others.is_empty() {
+        return Ok(inner.durable.is_some());
+    }
+    let unlogged = others.iter().find(|space| space.kind.persistence() == Persistence::Durable);
+    if let Some(unlogged) = unlogged {
+        // Each of them is flushed by itself, so not even two of them would be all or nothing.
+        let swapped = changes.swapped.iter().map(|(one, _)| one);
+        let mut all = logged.iter().chain(&others).copied().chain(swapped);
+        if let Some(other) = all.find(|space| space.id != unlogged.id) {
+            return Err(Error::invalid(format!(
+                "the batch changes {:?}, which has no log, and {:?}; it could not be all or nothing after a crash",
+                &*unlogged.name(),
+                &*other.name()
+            )));
+        }
+    }
     // Names are on disk, those of keyspaces in memory too.
-    let is_durable = !durable.is_empty() || !changes.swapped.is_empty();
-    if is_durable && !volatile.is_empty() && inner.durable.is_some() {
+    if !logged.is_empty() || !changes.swapped.is_empty() {
         return Err(Error::invalid(
             "the batch mixes keyspaces on disk with keyspaces in memory; it could not be all or nothing after a crash",
         ));
     }
-    Ok(is_durable && inner.durable.is_some())
+    Ok(false)
 }
 
 /// The most that the operations of one batch may take.

@@ -23,6 +23,7 @@ pub(crate) fn create_keyspace(
     options: TreeOptions,
 ) -> Result<(Arc<Space>, CommitTicket)> {
     refuse_after_failure(inner)?;
+    let _order = inner.changing.lock();
     let mut writer = inner.writer.lock();
     inner.check_open()?;
     if let Some(space) = inner.names.read().get(name) {
@@ -54,12 +55,18 @@ pub(crate) fn alter_keyspace(inner: &Inner, space: &Space, options: KeyspaceOpti
     if options.engine.is_some_and(|engine| engine != space.kind) {
         return Err(Error::invalid("the engine of a keyspace does not change; make another one and copy it"));
     }
+    let _order = inner.changing.lock();
     let mut writer = inner.writer.lock();
     inner.check_open()?;
     space.check_writable()?;
     let (Some(durable), Keeper::Lsm(tree)) = (&inner.durable, &space.keeper) else {
         return Ok(CommitTicket::done());
     };
+    if options.logging.is_some_and(|logging| logging != tree.options().logging) {
+        return Err(Error::invalid(
+            "whether a keyspace is logged does not change; make another one and copy it",
+        ));
+    }
     let tables = options.tables(tree.options())?;
     if tables == tree.options() {
         return Ok(inner.shown_ticket());
@@ -78,6 +85,7 @@ pub(crate) fn alter_keyspace(inner: &Inner, space: &Space, options: KeyspaceOpti
 /// Ends the keyspace of this name. `None` when there is none.
 pub(crate) fn drop_keyspace(inner: &Inner, name: &str) -> Result<Option<CommitTicket>> {
     refuse_after_failure(inner)?;
+    let _order = inner.changing.lock();
     let mut writer = inner.writer.lock();
     inner.check_open()?;
     let Some(space) = inner.names.read().get(name).cloned() else { return Ok(None) };

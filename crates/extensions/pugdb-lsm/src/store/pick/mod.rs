@@ -125,11 +125,14 @@ impl TableView {
         *self.bounds.first <= *other.bounds.last && *other.bounds.first <= *self.bounds.last
     }
 
+    /// Whether it can be written anew and has keys in `range`.
+    pub(super) fn is_in(&self, range: &KeyRange) -> bool {
+        !self.is_quarantined && !range.starts_after(&self.bounds.last) && !range.ends_before(self.first())
+    }
+
     /// Whether writing it anew, at the bottom of the tree, may make something in `range` go.
     pub(super) fn can_shrink(&self, range: &KeyRange, expired: Timestamp) -> bool {
-        let is_in = !range.starts_after(&self.bounds.last) && !range.ends_before(self.first());
-        is_in
-            && !self.is_quarantined
+        self.is_in(range)
             && (self.deletes > 0 || self.older > 0 || self.expired_bytes(expired) > 0 || self.covered.1 > 0)
     }
 
