@@ -121,7 +121,9 @@ fn only_tables_in_which_a_range_begins_or_ends_are_opened_for_it() {
     let files: Vec<PathBuf> = files.collect();
     db.close().expect("the disk is whole");
     assert_eq!(files.len(), 2);
-    files.iter().for_each(|path| world.remove_file(path).expect("it was listed"));
+    for path in &files {
+        world.remove_file(path).expect("it was listed");
+    }
     let db = open(&world, 1);
     let users = db.keyspace("users").expect("the disk is whole");
     assert_eq!(users.approximate(key(200)..).expect("it is open").entries, 200);
