@@ -8,15 +8,15 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use pugdb_core::env::{Job, Next};
-use pugdb_core::{ErrorKind, FileId, KeyspaceId, Result, Timestamp};
+use pugdb_core::{ErrorKind, FileId, KeyspaceId, Result, Seqno, Timestamp};
 
 use super::manual::Manual;
 use super::merge::{Damage, Merge};
-use super::pick::{Piece, Place, Round, RunView, Situation, TableView, Work, next_moment, pick};
+use super::pick::{Piece, Place, Round, RunView, Situation, TableView, Work, collected, next_moment, pick};
 use super::{Change, Store};
 use crate::Level;
 use crate::manifest::Edit;
-use crate::table::{Access, Expiries, Table};
+use crate::table::{Access, Expiries, Peek, Table};
 use crate::tree::{LiveTable, Outputs, Retention, Run, TableChange, Tree, Version};
 
 /// Entries merged in one slice.
@@ -52,14 +52,20 @@ enum Stage {
     Record,
 }
 
-/// What the picker is told of a run.
-fn view(run: &Run) -> RunView {
+/// What the picker is told of the runs, of which everything up to `floor` is truncated away for every reader.
+pub(super) fn views(runs: &[Run], floor: Seqno) -> Vec<RunView> {
+    runs.iter().map(|run| view(run, floor)).collect()
+}
+
+fn view(run: &Run, floor: Seqno) -> RunView {
     let table = |live: &Arc<LiveTable>| {
         let table = live.table().ok();
         let expiries = table.and_then(|table| table.expiries());
         let expiring = expiries.map_or(0, |expiries| expiries.entries);
         let is_dead = live.meta.entries == live.meta.deletes.saturating_add(expiring);
         let last = expiries.and_then(Expiries::last);
+        let dead_at = is_dead.then(|| last.unwrap_or_default());
+        let is_truncated = live.newest() <= floor;
         TableView {
             bytes: live.meta.bytes,
             entries: live.meta.entries,
@@ -67,8 +73,9 @@ fn view(run: &Run) -> RunView {
             older: live.meta.entries.saturating_sub(live.table().map_or(0, |table| table.keys())),
             bounds: live.bounds().clone(),
             is_quarantined: live.quarantined.load(Ordering::Acquire),
-            dead_at: is_dead.then(|| last.unwrap_or_default()),
+            dead_at: if is_truncated { Some(Timestamp(0)) } else { dead_at },
             expiries: table.map_or_else(Vec::new, |table| stored_expiries(table)),
+            values: live.values().to_vec(),
         }
     };
     RunView { number: run.number, tables: run.tables.iter().map(table).collect() }
@@ -143,7 +150,7 @@ impl CompactionJob {
             if version.runs.is_empty() {
                 continue;
             }
-            let runs: Vec<RunView> = version.runs.iter().map(view).collect();
+            let runs = views(&version.runs, store.floor(&version));
             let mut rounds = self.rounds.remove(&tree.id()).unwrap_or_default();
             rounds.retain(|round| !round.is_over(&runs));
             let (policy, table_bytes) = (store.options.policy, store.options.table_bytes);
@@ -188,7 +195,7 @@ impl CompactionJob {
                 store.finish(&request);
                 continue;
             };
-            let runs: Vec<RunView> = version.runs.iter().map(view).collect();
+            let runs = views(&version.runs, store.floor(&version));
             let manual = match self.manual.take() {
                 Some(manual) if Arc::ptr_eq(manual.request(), &request) => manual,
                 _ => Manual::begin(Arc::clone(&request), &runs),
@@ -229,11 +236,13 @@ impl CompactionJob {
             tables.removed.push(Arc::clone(&moved));
             tables.added.push((target, moved));
         }
-        let merge = Merge::new(&runs(&inputs), before)?;
+        let collected = collected(&views(&version.runs, Seqno::ZERO), store.options.table_bytes);
+        let separation = store.separation(tree, collected);
+        let merge = Merge::new(&runs(&inputs), before, &separation)?;
         let horizon = store.snapshots.horizon();
         let retention = Retention::new(horizon, version.floors.at(horizon), expired, is_bottom);
         let level = if is_bottom { Level::Bottom } else { Level::Upper };
-        let outputs = store.outputs(tree, level, retention, piece.guards.clone());
+        let outputs = store.outputs(tree, level, retention, piece.guards.clone(), separation);
         let inputs = inputs.into_iter().map(|(_, live)| live).collect();
         let tree = Arc::clone(tree);
         Ok(Box::new(Task { tree, inputs, tables, target, merge, outputs, stage: Stage::Write }))
@@ -300,8 +309,8 @@ impl Task {
     /// Merges a slice; false at the end.
     fn merge_slice(&mut self) -> Result<bool, Damage> {
         for _ in 0..SLICE_ENTRIES {
-            let Some((seqno, op)) = self.merge.next()? else { return Ok(false) };
-            self.outputs.add(seqno, &op).map_err(|error| Damage { file: None, error })?;
+            let Some(Peek { seqno, op, apart }) = self.merge.next()? else { return Ok(false) };
+            self.outputs.add(seqno, &op, apart).map_err(|error| Damage { file: None, error })?;
         }
         Ok(true)
     }

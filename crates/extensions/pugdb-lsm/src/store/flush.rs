@@ -1,5 +1,6 @@
 //! The flush job: writes sealed memtables to tables, oldest first, a slice at a time.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -53,7 +54,7 @@ impl FlushJob {
         }
         match &mut task.stage {
             Stage::Write { after } => {
-                let mut add = |seqno, op: &RawOp<'_>| task.outputs.add(seqno, op);
+                let mut add = |seqno, op: &RawOp<'_>| task.outputs.add(seqno, op, None);
                 *after = task.memtable.visit_versions(after.as_deref(), SLICE_BYTES, &mut add)?;
                 if after.is_none() {
                     task.outputs.finish()?;
@@ -84,7 +85,8 @@ impl FlushJob {
         let is_bottom = version.runs.is_empty();
         let retention = Retention::new(horizon, version.floors.at(horizon), store.expired(), is_bottom);
         // Young, also where nothing lies beneath yet: it will soon be merged.
-        let outputs = store.outputs(tree, Level::Upper, retention, Vec::new());
+        let outputs =
+            store.outputs(tree, Level::Upper, retention, Vec::new(), store.separation(tree, BTreeSet::new()));
         Some(Task { tree: Arc::clone(tree), memtable, outputs, stage: Stage::Write { after: None } })
     }
 

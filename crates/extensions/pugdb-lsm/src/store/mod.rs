@@ -21,7 +21,7 @@ mod quiet;
 mod unlink;
 mod verify;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -40,14 +40,15 @@ pub use verify::StoreVerify;
 use self::grace::Grace;
 use self::manual::Request;
 use self::pace::{Account, Behind};
-use self::pick::runs_behind;
+use self::pick::{files_of, runs_behind};
 use self::quiet::Quiet;
 use crate::file::Context;
 use crate::log::LogState;
 use crate::manifest::{Edit, KeyspaceState, Manifest, State};
 use crate::memtable::Memtable;
 use crate::table::{self, BlockCache};
-use crate::tree::{Graveyard, Outputs, Retention, Run, Tree};
+use crate::tree::{Graveyard, Outputs, Retention, Run, Tree, Version};
+use crate::values::{self, Separation};
 use crate::{Level, TreeOptions};
 
 /// Sizes of a store.
@@ -152,6 +153,12 @@ pub struct StoreStats {
     pub table_bytes: u64,
     /// What they would take if nothing in them were compressed.
     pub table_bytes_uncompressed: u64,
+    /// Value files into which they point.
+    pub value_files: usize,
+    /// Their bytes.
+    pub value_bytes: u64,
+    /// What tables point to of them; the rest is garbage.
+    pub value_live_bytes: u64,
     /// Sorted runs.
     pub runs: usize,
     /// The bytes of each of them: a keyspace after the other, newest first.
@@ -344,7 +351,14 @@ impl Store {
         tree.truncate(at)?;
         tree.settle_floors(self.snapshots.horizon());
         self.pending.lock().push((at, Edit::Truncate { keyspace: tree.id(), at }));
+        // Tables that hold nothing newer can go.
+        self.wake();
         Ok(())
+    }
+
+    /// Everything up to here is truncated away for every reader.
+    fn floor(&self, version: &Version) -> Seqno {
+        version.floors.at(self.snapshots.horizon())
     }
 
     /// Waits until there is room for `bytes` more in memory, and keeps it for the caller until the guard is dropped.
@@ -512,15 +526,42 @@ impl Store {
     }
 
     /// Where a job writes tables.
-    fn outputs(&self, tree: &Tree, level: Level, retention: Retention, guards: Vec<Key>) -> Outputs {
-        let sizes = (tree.table_options(level), self.options.table_bytes);
-        Outputs::new(&self.context, &self.cache, tree.id(), sizes, retention, guards)
+    fn outputs(
+        &self,
+        tree: &Tree,
+        level: Level,
+        retention: Retention,
+        guards: Vec<Key>,
+        separation: Arc<Separation>,
+    ) -> Outputs {
+        let sizes = (tree.options().table(level), self.options.table_bytes);
+        Outputs::new(
+            &self.context,
+            &self.cache,
+            (tree.id(), tree.value_files()),
+            sizes,
+            retention,
+            guards,
+            separation,
+        )
+    }
+
+    /// What becomes of values, when these value files are to go.
+    fn separation(&self, tree: &Tree, collected: BTreeSet<FileId>) -> Arc<Separation> {
+        let options = tree.options();
+        Arc::new(Separation {
+            bytes_min: options.separate_values,
+            // A value stays where it is while its entry goes to the bottom.
+            compression: options.bottom,
+            file_bytes: self.options.table_bytes,
+            collected,
+        })
     }
 
     fn has_unopened_tables(&self) -> bool {
         let is_unopened = |tree: &Arc<Tree>| {
             let version = tree.version();
-            version.runs.iter().flat_map(|run| &run.tables).any(|live| live.table().is_err())
+            version.runs.iter().flat_map(|run| &run.tables).any(|live| !live.is_whole())
         };
         self.trees.read().values().any(is_unopened)
     }
@@ -695,6 +736,10 @@ impl Store {
         };
         for tree in self.trees.read().values() {
             let version = tree.version();
+            let files = files_of(&compaction::views(&version.runs, Seqno::ZERO));
+            stats.value_files += files.len();
+            stats.value_bytes += files.values().map(|file| file.bytes).sum::<u64>();
+            stats.value_live_bytes += files.values().map(|file| file.live).sum::<u64>();
             stats.memtable_bytes += version.memtables.iter().map(|memtable| memtable.bytes()).sum::<usize>();
             stats.runs += version.runs.len();
             let bytes = |run: &Run| run.tables.iter().map(|live| live.meta.bytes).sum::<u64>();
@@ -747,15 +792,17 @@ impl Store {
             return 0;
         }
         let state = self.state();
-        let named: Vec<FileId> = state
-            .keyspaces
-            .values()
-            .flat_map(|keyspace| &keyspace.tables)
-            .map(|table| table.meta.id)
+        let tables = state.keyspaces.values().flat_map(|keyspace| &keyspace.tables);
+        let named: BTreeSet<FileId> = tables
+            .flat_map(|table| {
+                let values = table.meta.values.iter().map(|used| used.file);
+                values.chain(std::iter::once(table.meta.id))
+            })
             .collect();
         let (fs, mut removed) = (&self.context.env.fs, 0);
         for name in fs.list(&self.context.table_dir()).unwrap_or_default() {
-            if table::parse_file_name(&name).is_some_and(|id| !named.contains(&id)) {
+            let id = table::parse_file_name(&name).or_else(|| values::parse_file_name(&name));
+            if id.is_some_and(|id| !named.contains(&id)) {
                 removed += usize::from(fs.remove(&self.context.table_dir().join(name)).is_ok());
             }
         }

@@ -1,4 +1,4 @@
-//! Tables as files in the database's directory.
+//! Tables and value files as files in the database's directory.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -8,15 +8,16 @@ use std::sync::Arc;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use pugdb_core::env::{Access, Env, File, FileSystem};
-use pugdb_core::seam::{RangeRequest, TableStore, Wait};
+use pugdb_core::seam::{FileKind, RangeRequest, TableStore, Wait};
 use pugdb_core::{Error, FileId, Result};
 
 use super::file_name;
+use crate::values;
 
 /// Files kept open. Every table costs a descriptor, and a process has about a thousand.
 const OPEN_FILES_MAX: usize = 512;
 
-/// Tables as files in one directory. A read that may not wait gets nothing: any one may have to go to the disk.
+/// Tables and value files in one directory. A read that may not wait gets nothing: any one may have to go to the disk.
 pub struct LocalTables {
     fs: Arc<dyn FileSystem>,
     dir: PathBuf,
@@ -44,31 +45,41 @@ impl LocalTables {
 
     fn read(&self, request: RangeRequest) -> Result<Bytes> {
         let id = request.file;
-        let OpenFile { file, length } = self.open(id)?;
+        let OpenFile { file, length } = self.open(request)?;
         // Before a buffer is made: a damaged length must not take all memory.
         if request.offset.checked_add(request.length as u64).is_none_or(|end| end > length) {
             return Err(Error::corrupt(format!(
-                "table {id} ends at byte {length}, before the {} bytes at byte {}; run `pugdb verify`",
-                request.length, request.offset
+                "{} {id} ends at byte {length}, before the {} bytes at byte {}; run `pugdb verify`",
+                noun(request.kind),
+                request.length,
+                request.offset
             )));
         }
         let mut bytes = vec![0; request.length];
         let read = file.read_exact_at(&mut bytes, request.offset);
-        read.map_err(|error| Error::io(format_args!("read table {id} at byte {}", request.offset), error))?;
+        read.map_err(|error| {
+            Error::io(format_args!("read {} {id} at byte {}", noun(request.kind), request.offset), error)
+        })?;
         Ok(bytes.into())
     }
 
-    fn open(&self, id: FileId) -> Result<OpenFile> {
+    fn open(&self, request: RangeRequest) -> Result<OpenFile> {
+        let id = request.file;
         if let Some(open) = self.open.lock().files.get(&id) {
             return Ok(open.clone());
         }
-        let failed = |error| Error::io(format_args!("open table {id}"), error);
-        let file = self.fs.open(&self.dir.join(file_name(id)), Access::Read).map_err(failed)?;
+        let failed = |error| Error::io(format_args!("open {} {id}", noun(request.kind)), error);
+        let name = if request.kind == FileKind::Values { values::file_name(id) } else { file_name(id) };
+        let file = self.fs.open(&self.dir.join(name), Access::Read).map_err(failed)?;
         let length = file.length().map_err(failed)?;
         let open = OpenFile { file, length };
         self.open.lock().insert(id, open.clone());
         Ok(open)
     }
+}
+
+fn noun(kind: FileKind) -> &'static str {
+    if kind == FileKind::Values { "value file" } else { "table" }
 }
 
 impl OpenFiles {

@@ -8,6 +8,7 @@ mod graveyard;
 mod outputs;
 mod retention;
 mod scan;
+mod value_files;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -18,8 +19,8 @@ use pugdb_core::engine::{
     Capabilities, Counts, Cursor, Direction, Engine, KeyRange, Persistence, ReadPoint, Scans,
 };
 use pugdb_core::memory::Floors;
-use pugdb_core::seam::{AtHand, Wait};
-use pugdb_core::{Error, ErrorKind, FileId, Found, Key, KeyspaceId, Ops, Result, Seqno};
+use pugdb_core::seam::{AtHand, FileKind, Wait};
+use pugdb_core::{Error, ErrorKind, FileId, Found, Key, KeyspaceId, Ops, Result, Seqno, Value};
 
 pub(crate) use graveyard::Graveyard;
 pub(crate) use outputs::Outputs;
@@ -28,14 +29,17 @@ pub(crate) use retention::Retention;
 use crate::file::Context;
 use crate::manifest::{Edit, KeyspaceState, TableEntry};
 use crate::memtable::Memtable;
-use crate::options::{Level, TreeOptions};
+use crate::options::TreeOptions;
 use crate::table::{
-    self, Access, BlockCache, BlockRef, Bounds, KeyHash, Table, TableMeta, TableOptions, load_blocks,
+    self, Access, BlockCache, BlockRef, Bounds, KeyHash, Located, Table, TableMeta, load_blocks,
 };
+use crate::values::{self, ValueRef, ValueUse, load_values};
+use value_files::{LiveValues, ValueFiles};
 
 /// One keyspace's entries.
 pub struct Tree {
     graveyard: Arc<Graveyard>,
+    value_files: Arc<ValueFiles>,
     id: KeyspaceId,
     /// Set when the keyspace is dropped. Nothing is written for it any more; readers with older snapshots go on.
     dropped: AtomicBool,
@@ -90,6 +94,7 @@ struct TableFile {
     graveyard: Arc<Graveyard>,
     id: FileId,
     doomed: AtomicBool,
+    values: Vec<Arc<LiveValues>>,
 }
 
 impl LiveTable {
@@ -98,12 +103,18 @@ impl LiveTable {
     fn open(
         context: &Context,
         cache: &Arc<BlockCache>,
-        graveyard: &Arc<Graveyard>,
+        (graveyard, value_files): (&Arc<Graveyard>, &ValueFiles),
         entry: &TableEntry,
     ) -> Result<Arc<Self>> {
         let bounds = Bounds { first: entry.bounds.0.clone(), last: entry.bounds.1.clone() };
+        let meta = entry.meta.clone();
+        let values = value_files.open(context, &meta);
+        let is_damage = |failure: &Error| matches!(failure.kind(), ErrorKind::Corrupt | ErrorKind::NotFound);
+        if let Some(failure) = values.iter().find_map(|file| file.failure()).filter(|it| !is_damage(it)) {
+            return Err(failure.clone());
+        }
         let opened =
-            Table::open(context, Arc::clone(cache), entry.meta.clone(), bounds.clone(), entry.global_seqno);
+            Table::open_with(context, Arc::clone(cache), meta, bounds.clone(), entry.global_seqno, values);
         let table = match opened {
             Err(error) if error.kind() == ErrorKind::Corrupt => Err(error),
             Err(error) if error.kind() == ErrorKind::NotFound => Err(Error::corrupt(format!(
@@ -111,19 +122,27 @@ impl LiveTable {
             ))),
             opened => Ok(opened?),
         };
-        let quarantined = AtomicBool::new(entry.quarantined || table.is_err());
-        let file = TableFile::new(graveyard, entry.meta.id);
-        Ok(Arc::new(Self { meta: entry.meta.clone(), bounds, quarantined, table, file }))
+        let live = Self {
+            meta: entry.meta.clone(),
+            bounds,
+            quarantined: AtomicBool::new(entry.quarantined),
+            table,
+            file: TableFile::new(graveyard, value_files, &entry.meta),
+        };
+        if !live.is_whole() {
+            live.quarantined.store(true, Ordering::Release);
+        }
+        Ok(Arc::new(live))
     }
 
     /// A table that was written just now.
-    fn new(graveyard: &Arc<Graveyard>, table: &Arc<Table>) -> Arc<Self> {
+    fn new((graveyard, value_files): (&Arc<Graveyard>, &ValueFiles), table: &Arc<Table>) -> Arc<Self> {
         Arc::new(Self {
             meta: table.meta().clone(),
             bounds: table.bounds().clone(),
             quarantined: AtomicBool::new(false),
             table: Ok(Arc::clone(table)),
-            file: TableFile::new(graveyard, table.meta().id),
+            file: TableFile::new(graveyard, value_files, table.meta()),
         })
     }
 
@@ -166,26 +185,57 @@ impl LiveTable {
     pub(crate) fn table(&self) -> Result<&Arc<Table>> {
         self.table.as_ref().map_err(Clone::clone)
     }
+
+    /// The newest seqno that a reader sees in it.
+    pub(crate) fn newest(&self) -> Seqno {
+        let global = self.table.as_ref().ok().and_then(|table| table.global_seqno());
+        global.unwrap_or(self.meta.max_seqno)
+    }
+
+    /// True when it and all value files that it points into could be opened.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.table.as_ref().is_ok_and(|table| table.value_failure().is_none())
+    }
+
+    /// The value files that it points into, and how many bytes of each.
+    pub(crate) fn values(&self) -> &[ValueUse] {
+        &self.meta.values
+    }
 }
 
 impl TableFile {
-    fn new(graveyard: &Arc<Graveyard>, id: FileId) -> Arc<Self> {
-        Arc::new(Self { graveyard: Arc::clone(graveyard), id, doomed: AtomicBool::new(false) })
+    fn new(graveyard: &Arc<Graveyard>, value_files: &ValueFiles, meta: &TableMeta) -> Arc<Self> {
+        Arc::new(Self {
+            graveyard: Arc::clone(graveyard),
+            id: meta.id,
+            doomed: AtomicBool::new(false),
+            values: value_files.name(graveyard, &meta.values),
+        })
+    }
+
+    /// No manifest names it any more: it goes with its last reader, and so do value files into which no other table points.
+    fn doom(&self) {
+        if !self.doomed.swap(true, Ordering::AcqRel) {
+            self.values.iter().for_each(|values| values.doom_table());
+        }
     }
 }
 
 impl Drop for TableFile {
     fn drop(&mut self) {
         if self.doomed.load(Ordering::Acquire) {
-            self.graveyard.bury(self.id);
+            self.graveyard.bury(FileKind::Table, self.id);
+        } else {
+            self.values.iter().for_each(|values| values.forget_table());
         }
     }
 }
 
-/// Removes a table's file. Best effort: the next open removes what nothing names.
-pub(crate) fn remove_table(context: &Context, id: FileId) {
+/// Removes a table or a value file. Best effort: the next open removes what nothing names.
+pub(crate) fn remove_file(context: &Context, kind: FileKind, id: FileId) {
     context.tables.forget(id);
-    let _ = context.env.fs.remove(&table::path(context, id));
+    let path = if kind == FileKind::Values { values::path(context, id) } else { table::path(context, id) };
+    let _ = context.env.fs.remove(&path);
 }
 
 impl Run {
@@ -224,7 +274,10 @@ impl Tree {
         id: KeyspaceId,
         state: &KeyspaceState,
     ) -> Result<Arc<Self>> {
-        let open = |entry: &TableEntry| Ok((entry.run, LiveTable::open(context, cache, graveyard, entry)?));
+        let value_files = Arc::new(ValueFiles::default());
+        let open = |entry: &TableEntry| {
+            Ok((entry.run, LiveTable::open(context, cache, (graveyard, &value_files), entry)?))
+        };
         let added = state.tables.iter().map(open).collect::<Result<_>>()?;
         let runs = TableChange { removed: Vec::new(), added }.applied_to(&[]);
         let mut seed = [0; 8];
@@ -239,6 +292,7 @@ impl Tree {
         };
         Ok(Arc::new(Self {
             graveyard: Arc::clone(graveyard),
+            value_files,
             id,
             dropped: AtomicBool::new(false),
             memtable_seed,
@@ -256,6 +310,11 @@ impl Tree {
         self.id
     }
 
+    /// Its value files.
+    pub(crate) fn value_files(&self) -> &Arc<ValueFiles> {
+        &self.value_files
+    }
+
     /// How its new tables are made.
     pub fn options(&self) -> TreeOptions {
         *self.options.read()
@@ -263,11 +322,6 @@ impl Tree {
 
     pub(crate) fn set_options(&self, options: TreeOptions) {
         *self.options.write() = options;
-    }
-
-    /// How a table is made that is written there now.
-    pub(crate) fn table_options(&self, level: Level) -> TableOptions {
-        self.options().table(level)
     }
 
     /// The newest operation that was applied.
@@ -394,7 +448,7 @@ impl Tree {
     pub(crate) fn doom_all(&self) {
         for run in &self.version().runs {
             for live in &run.tables {
-                live.file.doomed.store(true, Ordering::Release);
+                live.file.doom();
             }
         }
     }
@@ -405,7 +459,8 @@ impl Tree {
 
     /// Tables that are about to take part in reads, in the run with this number.
     pub(crate) fn live(&self, tables: &[Arc<Table>], run: u64) -> Vec<(u64, Arc<LiveTable>)> {
-        tables.iter().map(|table| (run, LiveTable::new(&self.graveyard, table))).collect()
+        let files = (&self.graveyard, &*self.value_files);
+        tables.iter().map(|table| (run, LiveTable::new(files, table))).collect()
     }
 
     /// The oldest memtable is in these tables now.
@@ -428,7 +483,7 @@ impl Tree {
         self.install(|version| Version { runs: change.applied_to(&version.runs), ..version.clone() });
         for gone in &change.removed {
             if !change.added.iter().any(|(_, live)| live.id() == gone.id()) {
-                gone.file.doomed.store(true, Ordering::Release);
+                gone.file.doom();
             }
         }
     }
@@ -546,6 +601,26 @@ struct Descent {
     run: usize,
 }
 
+/// Fetches all values that lie in value files.
+fn fetch_all(mut located: Vec<Option<Located>>) -> Result<Vec<Option<Found>>> {
+    let (mut numbers, mut refs): (Vec<usize>, Vec<ValueRef>) = Default::default();
+    for (number, located) in located.iter_mut().enumerate() {
+        if let Some(value) = located.as_mut().and_then(Located::take_value) {
+            numbers.push(number);
+            refs.push(value);
+        }
+    }
+    let values = load_values(&refs, Wait::Always)?.ok_or_else(did_not_wait)?;
+    let mut found: Vec<Option<Found>> =
+        located.into_iter().map(|located| located.map(|located| located.found)).collect();
+    for (number, value) in numbers.into_iter().zip(values) {
+        if let Some(found) = &mut found[number] {
+            found.entry.value = Value::new(value)?;
+        }
+    }
+    Ok(found)
+}
+
 fn did_not_wait() -> Error {
     Error::internal("a table store that may wait did not; please report it")
 }
@@ -576,22 +651,29 @@ impl Version {
 
     /// What a reader sees of a key.
     fn look(&self, key: &[u8], point: ReadPoint, wait: Wait) -> Result<AtHand<Option<Found>>> {
-        let found = self.look_in_memory(key, point.seqno);
-        let looked =
-            if found.is_some() { AtHand::Yes(found) } else { self.look_in_runs(key, point.seqno, wait)? };
-        Ok(looked.map(|found| found.filter(|found| self.shows(found, point))))
+        if let Some(found) = self.look_in_memory(key, point.seqno) {
+            return Ok(AtHand::Yes(Some(found).filter(|found| self.shows(found, point))));
+        }
+        let AtHand::Yes(located) = self.look_in_runs(key, point.seqno, wait)? else {
+            return Ok(AtHand::WouldBlock);
+        };
+        // A value that nobody sees is not fetched.
+        match located.filter(|located| self.shows(&located.found, point)) {
+            Some(located) => Ok(located.fetch(wait)?.map(Some)),
+            None => Ok(AtHand::Yes(None)),
+        }
     }
 
     fn look_in_memory(&self, key: &[u8], seqno: Seqno) -> Option<Found> {
         self.memtables.iter().find_map(|memtable| memtable.get(key, seqno))
     }
 
-    fn look_in_runs(&self, key: &[u8], seqno: Seqno, wait: Wait) -> Result<AtHand<Option<Found>>> {
+    fn look_in_runs(&self, key: &[u8], seqno: Seqno, wait: Wait) -> Result<AtHand<Option<Located>>> {
         let hash = KeyHash::of(key);
         for run in &self.runs {
             let Some(table) = run.table_for(key)? else { continue };
             let looked = table.look(key, hash, seqno, wait)?;
-            if looked != AtHand::Yes(None) {
+            if !matches!(looked, AtHand::Yes(None)) {
                 return Ok(looked);
             }
         }
@@ -599,9 +681,11 @@ impl Version {
     }
 
     /// Several keys. Each goes down the runs as far as it comes with what is in memory; then the blocks that all of them
-    /// need are read in one call. A second call is for those that a filter has sent to the wrong one.
+    /// need are read in one call. A second call is for those that a filter has sent to the wrong one. In the end all values are
+    /// read in one call that lie in value files.
     fn multi_get(&self, keys: &[&[u8]], point: ReadPoint) -> Result<Vec<Option<Found>>> {
-        let mut found: Vec<_> = keys.iter().map(|key| self.look_in_memory(key, point.seqno)).collect();
+        let in_memory = |key: &&[u8]| self.look_in_memory(key, point.seqno).map(Located::from);
+        let mut found: Vec<Option<Located>> = keys.iter().map(in_memory).collect();
         let mut descents: Vec<Descent> = (0..keys.len())
             .filter(|&number| found[number].is_none())
             .map(|number| Descent { number, hash: KeyHash::of(keys[number]), run: 0 })
@@ -622,7 +706,8 @@ impl Version {
                 }
             }
         }
-        Ok(found.into_iter().map(|found| found.filter(|found| self.shows(found, point))).collect())
+        let shown = found.into_iter().map(|found| found.filter(|located| self.shows(&located.found, point)));
+        fetch_all(shown.collect())
     }
 
     /// Goes on until the key is found, in no run, or needs a block that is not in memory.
@@ -631,7 +716,7 @@ impl Version {
         descent: &mut Descent,
         keys: &[&[u8]],
         seqno: Seqno,
-        found: &mut [Option<Found>],
+        found: &mut [Option<Located>],
     ) -> Result<Option<BlockRef>> {
         let key = keys[descent.number];
         while let Some(run) = self.runs.get(descent.run) {

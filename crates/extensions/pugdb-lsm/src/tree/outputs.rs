@@ -1,18 +1,23 @@
-//! The tables that a flush or a compaction writes: cut by size, read again before they count, removed when they do not.
+//! The tables that a flush or a compaction writes, and the value files beside them: cut by size, read again before they
+//! count, removed when they do not.
 
 use std::sync::Arc;
 
 use pugdb_core::RawOp;
-use pugdb_core::{EntryKind, Error, Key, KeyspaceId, Result, Seqno};
+use pugdb_core::seam::FileKind;
+use pugdb_core::{EntryKind, Error, FileId, Key, KeyspaceId, Result, Seqno};
 
-use super::remove_table;
+use super::remove_file;
 use super::retention::{Fate, Retention};
+use super::value_files::ValueFiles;
 use crate::file::Context;
 use crate::table::{Access, BlockCache, Table, TableMeta, TableOptions, TableWriter};
+use crate::values::{Apart, Pointer, Separation, ValueFileMeta, ValueWriter};
 
 pub(crate) struct Outputs {
     context: Context,
     cache: Arc<BlockCache>,
+    value_files: Arc<ValueFiles>,
     keyspace: KeyspaceId,
     options: TableOptions,
     /// A table is cut at this size: compactions of a part of a run become possible, and no file grows without bound.
@@ -20,7 +25,10 @@ pub(crate) struct Outputs {
     retention: Retention,
     /// A table ends before each of these keys, the next one last.
     guards: Vec<Key>,
+    separation: Arc<Separation>,
     writer: Option<TableWriter>,
+    /// Where values go that are kept apart from the table at hand.
+    value_writer: Option<ValueWriter>,
     /// The key at hand, and whether a version of it was written.
     last: Option<Vec<u8>>,
     is_begun: bool,
@@ -28,6 +36,8 @@ pub(crate) struct Outputs {
     finished: Vec<TableMeta>,
     /// The same ones, once they were found sound.
     checked: Vec<Arc<Table>>,
+    /// Finished value files, which go as tables do.
+    finished_values: Vec<ValueFileMeta>,
     kept: u64,
 }
 
@@ -35,31 +45,36 @@ impl Outputs {
     pub(crate) fn new(
         context: &Context,
         cache: &Arc<BlockCache>,
-        keyspace: KeyspaceId,
+        (keyspace, value_files): (KeyspaceId, &Arc<ValueFiles>),
         (options, table_bytes): (TableOptions, u64),
         retention: Retention,
         mut guards: Vec<Key>,
+        separation: Arc<Separation>,
     ) -> Self {
         guards.sort_unstable_by(|one, other| other.cmp(one));
         Self {
             context: context.clone(),
             cache: Arc::clone(cache),
+            value_files: Arc::clone(value_files),
             keyspace,
             options,
             table_bytes,
             retention,
             guards,
+            separation,
             writer: None,
+            value_writer: None,
             last: None,
             is_begun: false,
             finished: Vec::new(),
             checked: Vec::new(),
+            finished_values: Vec::new(),
             kept: 0,
         }
     }
 
-    /// Takes the next version: keys in order, newest first within a key.
-    pub(crate) fn add(&mut self, seqno: Seqno, op: &RawOp<'_>) -> Result<()> {
+    /// Takes the next version: keys in order, newest first within a key. Its value is in `op`, or stays where it is, `apart`.
+    pub(crate) fn add(&mut self, seqno: Seqno, op: &RawOp<'_>, apart: Option<Apart<'_>>) -> Result<()> {
         if self.last.as_deref() != Some(op.key) {
             let last = self.last.get_or_insert_default();
             last.clear();
@@ -67,10 +82,11 @@ impl Outputs {
             self.is_begun = false;
             self.retention.begin_key();
         }
-        let op = match self.retention.fate(seqno, op) {
-            Fate::Kept => *op,
+        let (op, apart) = match self.retention.fate(seqno, op) {
+            Fate::Kept => (*op, apart),
             Fate::Emptied => {
-                RawOp { kind: EntryKind::Delete, meta: 0, expires_at: None, seal: None, value: &[], ..*op }
+                let (kind, value) = (EntryKind::Delete, &[][..]);
+                (RawOp { kind, meta: 0, expires_at: None, seal: None, value, ..*op }, None)
             }
             Fate::Forgotten => return Ok(()),
         };
@@ -87,7 +103,42 @@ impl Outputs {
         }
         self.is_begun = true;
         self.kept += 1;
-        self.writer.as_mut().map_or(Ok(()), |writer| writer.add(seqno, &op))
+        let (file, pointer) = match apart {
+            Some(apart) => (*apart.file.meta(), apart.pointer),
+            None if op.kind == EntryKind::Put && self.separation.wants(op.value.len()) => {
+                self.write_value(&op)?
+            }
+            None => return self.writer.as_mut().map_or(Ok(()), |writer| writer.add(seqno, &op)),
+        };
+        self.writer.as_mut().map_or(Ok(()), |writer| writer.add_separated(seqno, &op, &file, &pointer))
+    }
+
+    /// Writes a value to the value file at hand.
+    fn write_value(&mut self, op: &RawOp<'_>) -> Result<(ValueFileMeta, Pointer)> {
+        let is_full = |writer: &ValueWriter| writer.bytes_written() >= self.separation.file_bytes;
+        if self.value_writer.as_ref().is_some_and(is_full) {
+            self.finish_values()?;
+        }
+        let writer = match &mut self.value_writer {
+            Some(writer) => writer,
+            None => {
+                let compression = self.separation.compression;
+                self.value_writer.insert(ValueWriter::create(&self.context, self.keyspace, compression)?)
+            }
+        };
+        let (offset, bytes) = writer.add(op.key, op.value)?;
+        Ok((writer.unfinished(), Pointer { file: 0, offset, bytes, length: op.value.len() }))
+    }
+
+    /// Ends the value file at hand. It is durable before the table that points into it.
+    fn finish_values(&mut self) -> Result<()> {
+        let Some(writer) = self.value_writer.take() else { return Ok(()) };
+        let meta = writer.finish()?;
+        self.finished_values.push(meta);
+        if let Some(table) = &mut self.writer {
+            table.finish_value_file(&meta);
+        }
+        Ok(())
     }
 
     /// True when a table has to end before `key`.
@@ -98,6 +149,7 @@ impl Outputs {
     }
 
     fn finish_table(&mut self) -> Result<()> {
+        self.finish_values()?;
         if let Some(writer) = self.writer.take() {
             self.finished.push(writer.finish()?);
         }
@@ -119,9 +171,11 @@ impl Outputs {
     pub(crate) fn check(&mut self, access: impl Fn(&[u8]) -> Access) -> Result<()> {
         let mut entries = 0;
         for meta in &self.finished {
-            let table =
-                Table::open(&self.context, Arc::clone(&self.cache), meta.clone(), meta.bounds(), None)?;
-            entries += table.verify_new(&access)?.entries;
+            let is_new = |file: FileId| self.finished_values.iter().any(|meta| meta.id == file);
+            let (cache, values) = (Arc::clone(&self.cache), self.value_files.open(&self.context, meta));
+            let table = Table::open_with(&self.context, cache, meta.clone(), meta.bounds(), None, values)?;
+            table.value_failure().map_or(Ok(()), |failure| Err(failure.clone()))?;
+            entries += table.verify_new(&is_new, &access)?.entries;
             self.checked.push(table);
         }
         if entries != self.kept {
@@ -132,9 +186,10 @@ impl Outputs {
         Ok(())
     }
 
-    /// What was written so far, in finished tables.
+    /// What was written so far, in finished tables and value files.
     pub(crate) fn bytes(&self) -> u64 {
-        self.finished.iter().map(|meta| meta.bytes).sum()
+        let values: u64 = self.finished_values.iter().map(|meta| meta.bytes).sum();
+        self.finished.iter().map(|meta| meta.bytes).sum::<u64>() + values
     }
 
     /// The tables that were [checked](Self::check).
@@ -145,13 +200,17 @@ impl Outputs {
     /// The manifest names the tables now: they stay.
     pub(crate) fn release(mut self) {
         self.finished.clear();
+        self.finished_values.clear();
     }
 }
 
 impl Drop for Outputs {
     fn drop(&mut self) {
         for meta in self.finished.drain(..) {
-            remove_table(&self.context, meta.id);
+            remove_file(&self.context, FileKind::Table, meta.id);
+        }
+        for meta in self.finished_values.drain(..) {
+            remove_file(&self.context, FileKind::Values, meta.id);
         }
     }
 }
