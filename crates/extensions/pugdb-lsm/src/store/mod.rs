@@ -540,9 +540,8 @@ impl Store {
             &self.cache,
             (tree.id(), tree.value_files()),
             sizes,
-            retention,
+            (retention, separation),
             guards,
-            separation,
         )
     }
 

@@ -47,9 +47,8 @@ impl Outputs {
         cache: &Arc<BlockCache>,
         (keyspace, value_files): (KeyspaceId, &Arc<ValueFiles>),
         (options, table_bytes): (TableOptions, u64),
-        retention: Retention,
+        (retention, separation): (Retention, Arc<Separation>),
         mut guards: Vec<Key>,
-        separation: Arc<Separation>,
     ) -> Self {
         guards.sort_unstable_by(|one, other| other.cmp(one));
         Self {
@@ -119,13 +118,12 @@ impl Outputs {
         if self.value_writer.as_ref().is_some_and(is_full) {
             self.finish_values()?;
         }
-        let writer = match &mut self.value_writer {
-            Some(writer) => writer,
-            None => {
-                let compression = self.separation.compression;
-                self.value_writer.insert(ValueWriter::create(&self.context, self.keyspace, compression)?)
-            }
-        };
+        if self.value_writer.is_none() {
+            let compression = self.separation.compression;
+            self.value_writer = Some(ValueWriter::create(&self.context, self.keyspace, compression)?);
+        }
+        let none = || Error::internal("a value file was made and is not there; please report it");
+        let writer = self.value_writer.as_mut().ok_or_else(none)?;
         let (offset, bytes) = writer.add(op.key, op.value)?;
         Ok((writer.unfinished(), Pointer { file: 0, offset, bytes, length: op.value.len() }))
     }

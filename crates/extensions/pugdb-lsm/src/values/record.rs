@@ -135,14 +135,16 @@ mod tests {
 
     #[test]
     fn a_record_has_these_bytes() {
-        let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-        assert_eq!(
-            hex(&sealed(96, b"1815", Compression::None)),
-            "0d0000002f802c9563441d693138313500fbf09e53fa534a4c"
-        );
+        let right = [
+            &[0x0d, 0, 0, 0][..],
+            &[0x2f, 0x80, 0x2c, 0x95, 0x63, 0x44, 0x1d, 0x69],
+            b"1815\0",
+            &[0xfb, 0xf0, 0x9e, 0x53, 0xfa, 0x53, 0x4a, 0x4c],
+        ];
+        assert_eq!(sealed(96, b"1815", Compression::None), right.concat());
         let mut pointer = Vec::new();
         Pointer { file: 1, offset: 300, bytes: 25, length: 4 }.encode(&mut pointer);
-        assert_eq!(hex(&pointer), "01ac021904");
+        assert_eq!(pointer, [1, 0xac, 2, 25, 4]);
     }
 
     #[test]

@@ -1,5 +1,10 @@
 //! Tables whose values lie in value files: what comes back, in how many reads, and what becomes of damage.
 
+use std::collections::BTreeSet;
+use std::fs::OpenOptions;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
 use pugdb_core::{ErrorKind, RawOp};
 
 use super::*;
@@ -14,7 +19,7 @@ fn write(kit: &Kit, entries: &[(Key, Found)], compression: Compression) -> Table
     let mut values = ValueWriter::create(&kit.context, KEYSPACE, compression).unwrap();
     for (number, (key, found)) in entries.iter().enumerate() {
         let op = found.entry.raw(key);
-        if number % 2 == 0 && op.kind == EntryKind::Put {
+        if number.is_multiple_of(2) && op.kind == EntryKind::Put {
             let (offset, bytes) = values.add(key, op.value).unwrap();
             let pointer = Pointer { file: 0, offset, bytes, length: op.value.len() };
             table.add_separated(found.seqno, &op, &values.unfinished(), &pointer).unwrap();
@@ -29,7 +34,7 @@ fn write(kit: &Kit, entries: &[(Key, Found)], compression: Compression) -> Table
 fn some() -> Vec<(Key, Found)> {
     let entry = |number: u8| {
         let found = put(u64::from(number) + 1, vec![number; 20 * usize::from(number)]);
-        let expires_at = (number % 3 == 0).then_some(Timestamp(u64::from(number)));
+        let expires_at = number.is_multiple_of(3).then_some(Timestamp(u64::from(number)));
         (key(&[number]), Found { entry: Entry { expires_at, meta: number % 4, ..found.entry }, ..found })
     };
     (0..40).map(entry).collect()
@@ -37,6 +42,18 @@ fn some() -> Vec<(Key, Found)> {
 
 fn values_path(kit: &Kit, meta: &TableMeta) -> PathBuf {
     values::path(&kit.context, meta.values[0].file)
+}
+
+fn content(path: &Path) -> Vec<u8> {
+    let file = OpenOptions::new().read(true).open(path).unwrap();
+    let mut bytes = vec![0; usize::try_from(file.metadata().unwrap().len()).unwrap()];
+    file.read_exact_at(&mut bytes, 0).unwrap();
+    bytes
+}
+
+fn replace(path: &Path, bytes: &[u8]) {
+    let file = OpenOptions::new().write(true).truncate(true).open(path).unwrap();
+    file.write_all_at(bytes, 0).unwrap();
 }
 
 #[test]
@@ -74,7 +91,7 @@ fn values_come_back_one_by_one_all_at_once_and_on_a_walk() {
             bytes_min: Some(200),
             compression: Compression::None,
             file_bytes: 0,
-            collected: Default::default(),
+            collected: BTreeSet::default(),
         };
         let mut cursor = table.cursor(None).moving(Arc::new(separation));
         let before = kit.calls();
@@ -96,12 +113,12 @@ fn every_damaged_byte_of_a_value_file_is_an_error_and_verify_finds_it() {
     let (kit, entries) = (Kit::new(Arc::new(Toy { header_bytes: 5 })), some());
     let meta = write(&kit, &entries[..12], Compression::Lz4);
     let path = values_path(&kit, &meta);
-    let bytes = std::fs::read(&path).unwrap();
+    let bytes = content(&path);
     let (sound, mut errors) = (kit.open(&meta).unwrap(), 0);
     for at in 0..bytes.len() {
         let mut damaged = bytes.clone();
         damaged[at] ^= 1 << (at % 8);
-        std::fs::write(&path, &damaged).unwrap();
+        replace(&path, &damaged);
         for (key, found) in &entries[..12] {
             match sound.get(key, Seqno::MAX) {
                 Ok(read) => assert_eq!(read.as_ref(), Some(found), "byte {at}"),
@@ -117,18 +134,18 @@ fn every_damaged_byte_of_a_value_file_is_an_error_and_verify_finds_it() {
     }
     assert!(errors > bytes.len() / 2);
     for length in 0..bytes.len() {
-        std::fs::write(&path, &bytes[..length]).unwrap();
+        replace(&path, &bytes[..length]);
         assert!(kit.open(&meta).is_err(), "cut at {length}");
     }
     // Also where more than the beginning is there.
     let meta = write(&kit, &entries, Compression::None);
     let path = values_path(&kit, &meta);
-    let bytes = std::fs::read(&path).unwrap();
+    let bytes = content(&path);
     assert!(bytes.len() > 5000 && kit.open(&meta).is_ok());
     kit.context.tables.forget(meta.values[0].file);
-    std::fs::write(&path, &bytes[..bytes.len() - 1]).unwrap();
+    replace(&path, &bytes[..bytes.len() - 1]);
     assert_eq!(kit.open(&meta).unwrap_err().kind(), ErrorKind::Corrupt);
-    std::fs::remove_file(&path).unwrap();
+    kit.context.env.fs.remove(&path).unwrap();
     kit.context.tables.forget(meta.values[0].file);
     assert_eq!(kit.open(&meta).unwrap_err().kind(), ErrorKind::NotFound);
 }
@@ -178,7 +195,7 @@ fn a_value_file_is_shown_and_so_are_pointers_and_damage() {
     let (kit, entries) = (Kit::plain(), some());
     let meta = write(&kit, &entries, Compression::None);
     let (path, env) = (values_path(&kit, &meta), Env::os());
-    let show = |path: &std::path::Path| {
+    let show = |path: &Path| {
         let mut parts = Vec::new();
         let shown = inspect(&env, path, &Plain, Detail::Entries, &mut |part| {
             parts.push(part);
@@ -191,13 +208,13 @@ fn a_value_file_is_shown_and_so_are_pointers_and_damage() {
     let (_, parts) = show(&kit.path(&meta));
     let has = |part: &crate::inspect::Part, name| part.fields.iter().any(|(field, _)| *field == name);
     assert_eq!(parts.iter().filter(|part| has(part, "value_at")).count(), 20);
-    let mut bytes = std::fs::read(&path).unwrap();
+    let mut bytes = content(&path);
     let last = bytes.len() - 1;
     bytes[last] ^= 1;
-    std::fs::write(&path, &bytes).unwrap();
+    replace(&path, &bytes);
     let (shown, parts) = show(&path);
     assert!(shown.damaged && parts.iter().filter(|part| part.what == "value").count() == 19);
     assert_eq!(parts.last().unwrap().what, "damage");
-    std::fs::write(&path, &bytes[..last]).unwrap();
+    replace(&path, &bytes[..last]);
     assert!(show(&path).0.damaged);
 }
