@@ -25,6 +25,7 @@ use std::time::Duration;
 use pugdb::{
     Builder, CommitTicket, Compression, Database, Durability, Error, ErrorKind, KeyspaceOptions, Result,
 };
+use pugdb_core::coding::index;
 use pugdb_core::seam::{Cipher, Plain};
 use pugdb_sim::{Model, ModelEntry, ModelOp, ModelState, TestCipher, World, diff};
 
@@ -50,10 +51,10 @@ pub fn open(world: &World, dress: Dress) -> Result<Database> {
         Dress::Plain => Arc::new(Plain),
         Dress::Sealed => Arc::new(TestCipher::new(7, Arc::clone(&env.random))),
     };
-    builder().env(env).cipher(cipher).open(DIR)
+    builder(world.seed()).env(env).cipher(cipher).open(DIR)
 }
 
-fn builder() -> Builder {
+fn builder(seed: u64) -> Builder {
     Database::builder()
         .memory_bytes(1 << 20)
         .cache_bytes(64 << 10)
@@ -64,6 +65,7 @@ fn builder() -> Builder {
             upper_compression: Some(Compression::Lz4),
             bottom_compression: Some(Compression::ZSTD),
             block_bytes: Some(1 << 10),
+            separate_values: Some([8, 100, 0][index(seed % 3)]),
             ..KeyspaceOptions::default()
         })
 }

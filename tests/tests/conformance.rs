@@ -56,15 +56,26 @@ const TINY: StoreOptions = StoreOptions {
     table_bytes: 1 << 10,
 };
 
-const COARSE: TreeOptions =
-    TreeOptions { upper: Compression::None, bottom: Compression::Lz4, block_bytes: 4 << 10, filter_bits: 10 };
-const FINE: TreeOptions =
-    TreeOptions { upper: Compression::Snappy, bottom: Compression::ZSTD, block_bytes: 512, filter_bits: 4 };
+const COARSE: TreeOptions = TreeOptions {
+    upper: Compression::None,
+    bottom: Compression::Lz4,
+    block_bytes: 4 << 10,
+    filter_bits: 10,
+    separate_values: None,
+};
+const FINE: TreeOptions = TreeOptions {
+    upper: Compression::Snappy,
+    bottom: Compression::ZSTD,
+    block_bytes: 512,
+    filter_bits: 4,
+    separate_values: Some(100),
+};
 const FINEST: TreeOptions = TreeOptions {
     upper: Compression::Zstd { level: 3 },
     bottom: Compression::Gzip { level: 1 },
     block_bytes: 64,
     filter_bits: 0,
+    separate_values: Some(8),
 };
 
 /// What a tree wears.

@@ -8,6 +8,7 @@
 //! | [`Tree`] | one keyspace: memtables and sorted runs |
 //! | [`store`] | all trees, their manifest, flush and compaction |
 //! | [`table`] | sorted tables: blocks, index, filter |
+//! | [`values`] | value files: large values beside the tables |
 //! | [`manifest`] | which tables there are, and how far the log is needed |
 //! | [`frame`], [`file`](mod@file), [`checksum`] | what the files are made of |
 //! | [`mod@inspect`] | shows a file's parts to people |
@@ -27,6 +28,7 @@ mod sequencer;
 pub mod store;
 pub mod table;
 mod tree;
+pub mod values;
 
 pub use options::{Level, TreeOptions};
 pub use sequencer::Sequencer;

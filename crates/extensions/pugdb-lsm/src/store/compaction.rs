@@ -8,15 +8,15 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use pugdb_core::env::{Job, Next};
-use pugdb_core::{ErrorKind, FileId, KeyspaceId, Result, Timestamp};
+use pugdb_core::{ErrorKind, FileId, KeyspaceId, Result, Seqno, Timestamp};
 
 use super::manual::Manual;
 use super::merge::{Damage, Merge};
-use super::pick::{Piece, Place, Round, RunView, Situation, TableView, Work, next_moment, pick};
+use super::pick::{Piece, Place, Round, RunView, Situation, TableView, Work, collected, next_moment, pick};
 use super::{Change, Store};
 use crate::Level;
 use crate::manifest::Edit;
-use crate::table::Access;
+use crate::table::{Access, Peek};
 use crate::tree::{
     LiveTable, Outputs, Retention, Run, TableChange, Tree, Version, sync_contents, sync_names,
 };
@@ -54,11 +54,18 @@ enum Stage {
     Record,
 }
 
-/// What the picker is told of a run: nothing that would have to be read.
-fn view(run: &Run) -> RunView {
+/// What the picker is told of the runs, of which everything up to `floor` is truncated away for every reader: nothing that
+/// would have to be read.
+pub(super) fn views(runs: &[Run], floor: Seqno) -> Vec<RunView> {
+    runs.iter().map(|run| view(run, floor)).collect()
+}
+
+fn view(run: &Run, floor: Seqno) -> RunView {
     let table = |live: &Arc<LiveTable>| {
         let meta = live.meta();
         let is_dead = meta.entries == meta.deletes.saturating_add(meta.expiries.entries);
+        let dead_at = is_dead.then(|| meta.expiries.last().unwrap_or_default());
+        let is_truncated = live.newest() <= floor;
         let stored = |&(at, bytes): &(Timestamp, u64)| (at, meta.stored_part(bytes));
         TableView {
             bytes: meta.bytes,
@@ -67,9 +74,10 @@ fn view(run: &Run) -> RunView {
             older: meta.entries.saturating_sub(meta.keys),
             bounds: live.bounds().clone(),
             is_quarantined: live.is_quarantined(),
-            dead_at: is_dead.then(|| meta.expiries.last().unwrap_or_default()),
+            dead_at: if is_truncated { Some(Timestamp(0)) } else { dead_at },
             // Weighed against lengths of files, which may be compressed.
             expiries: meta.expiries.steps().iter().map(stored).collect(),
+            values: meta.values.clone(),
         }
     };
     RunView { number: run.number, tables: run.tables.iter().map(table).collect() }
@@ -140,7 +148,7 @@ impl CompactionJob {
             if version.runs.is_empty() {
                 continue;
             }
-            let runs: Vec<RunView> = version.runs.iter().map(view).collect();
+            let runs = views(&version.runs, store.floor(&version));
             let mut rounds = self.rounds.remove(&tree.id()).unwrap_or_default();
             rounds.retain(|round| !round.is_over(&runs));
             let (policy, table_bytes) = (store.options.policy, store.options.table_bytes);
@@ -187,7 +195,7 @@ impl CompactionJob {
                 store.finish(&request);
                 continue;
             };
-            let runs: Vec<RunView> = version.runs.iter().map(view).collect();
+            let runs = views(&version.runs, store.floor(&version));
             let manual = match self.manual.take() {
                 Some(manual) if Arc::ptr_eq(manual.request(), &request) => manual,
                 _ => Manual::begin(Arc::clone(&request), &runs),
@@ -230,7 +238,9 @@ impl CompactionJob {
             tables.removed.push(Arc::clone(&moved));
             tables.added.push((target, moved));
         }
-        let merge = match Merge::new(&runs(&inputs), before) {
+        let collected = collected(&views(&version.runs, Seqno::ZERO), store.options.table_bytes);
+        let separation = store.separation(tree, collected);
+        let merge = match Merge::new(&runs(&inputs), before, &separation) {
             Ok(merge) => merge,
             Err(error) if error.kind() == ErrorKind::Corrupt => {
                 // The table that could not be opened is in quarantine now: what can be done without it is another piece.
@@ -242,7 +252,7 @@ impl CompactionJob {
         let horizon = store.snapshots.horizon();
         let retention = Retention::new(horizon, version.floors.at(horizon), expired, is_bottom);
         let level = if is_bottom { Level::Bottom } else { Level::Upper };
-        let outputs = store.outputs(tree, level, retention, piece.guards.clone());
+        let outputs = store.outputs(tree, level, retention, piece.guards.clone(), separation);
         let inputs = inputs.into_iter().map(|(_, live)| live).collect();
         let tree = Arc::clone(tree);
         Ok(Some(Box::new(Task { tree, inputs, tables, target, merge, outputs, stage: Stage::Write })))
@@ -309,8 +319,8 @@ impl Task {
     /// Merges a slice; false at the end.
     fn merge_slice(&mut self) -> Result<bool, Damage> {
         for _ in 0..SLICE_ENTRIES {
-            let Some((seqno, op)) = self.merge.next()? else { return Ok(false) };
-            self.outputs.add(seqno, &op).map_err(|error| Damage { file: None, error })?;
+            let Some(Peek { seqno, op, apart }) = self.merge.next()? else { return Ok(false) };
+            self.outputs.add(seqno, &op, apart).map_err(|error| Damage { file: None, error })?;
         }
         Ok(true)
     }

@@ -5,6 +5,7 @@
 //! write each ─> sync all contents ─> sync the directory ─> read each again ─> one edit of the manifest
 //! ```
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -22,8 +23,8 @@ use crate::tree::{Outputs, Retention, TableChange, Tree, sync_contents, sync_nam
 
 /// Bytes of entries written in one slice.
 const SLICE_BYTES: usize = 256 << 10;
-/// Memtables written together: each keeps a file open until it is synced, and the two syncs that they share are little
-/// against those of their own.
+/// Memtables written together: each keeps a table and perhaps a value file open until they are synced, and the two syncs
+/// that they share are little against those of their own.
 const GROUP_MAX: usize = 64;
 /// After trouble the flush is begun anew this much later.
 const BACK_OFF: Duration = Duration::from_millis(200);
@@ -98,7 +99,8 @@ impl FlushJob {
         let is_bottom = version.runs.is_empty();
         let retention = Retention::new(horizon, version.floors.at(horizon), expired, is_bottom);
         // Young, also where nothing lies beneath yet: it will soon be merged.
-        let outputs = self.store.outputs(tree, Level::Upper, retention, Vec::new());
+        let separation = self.store.separation(tree, BTreeSet::new());
+        let outputs = self.store.outputs(tree, Level::Upper, retention, Vec::new(), separation);
         Part { tree: Arc::clone(tree), memtable, outputs }
     }
 
@@ -146,7 +148,7 @@ impl Group {
             Stage::Write { part, after } => match self.parts.get_mut(*part) {
                 Some(Part { tree, memtable, outputs }) => {
                     if !tree.is_dropped() {
-                        let mut add = |seqno, op: &RawOp<'_>| outputs.add(seqno, op);
+                        let mut add = |seqno, op: &RawOp<'_>| outputs.add(seqno, op, None);
                         *after = memtable.visit_versions(after.as_deref(), SLICE_BYTES, &mut add)?;
                     }
                     if tree.is_dropped() || after.is_none() {

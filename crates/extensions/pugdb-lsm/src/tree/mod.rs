@@ -9,6 +9,7 @@ mod live;
 mod outputs;
 mod retention;
 mod scan;
+mod value_files;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -19,19 +20,21 @@ use pugdb_core::engine::{
     Capabilities, Counts, Cursor, Direction, Engine, KeyRange, Persistence, ReadPoint, Scans,
 };
 use pugdb_core::memory::Floors;
-use pugdb_core::seam::{AtHand, Wait};
-use pugdb_core::{Error, FileId, Found, KeyspaceId, Ops, Result, Seqno};
+use pugdb_core::seam::{AtHand, FileKind, Wait};
+use pugdb_core::{Error, FileId, Found, KeyspaceId, Ops, Result, Seqno, Value};
 
 pub(crate) use graveyard::Graveyard;
 pub(crate) use live::{LiveTable, Shelf};
 pub(crate) use outputs::{Outputs, sync_contents, sync_names};
 pub(crate) use retention::Retention;
+pub(crate) use value_files::ValueFiles;
 
 use crate::file::Context;
 use crate::manifest::{Edit, KeyspaceState};
 use crate::memtable::Memtable;
-use crate::options::{Level, TreeOptions};
-use crate::table::{self, Access, BlockRef, KeyHash, TableOptions, load_blocks};
+use crate::options::TreeOptions;
+use crate::table::{self, Access, BlockRef, KeyHash, Located, load_blocks};
+use crate::values::{self, ValueRef, load_values};
 
 /// One keyspace's entries.
 pub struct Tree {
@@ -72,10 +75,11 @@ pub(crate) struct Run {
     pub(crate) tables: Vec<Arc<LiveTable>>,
 }
 
-/// Removes a table's file. Best effort: the next open removes what nothing names.
-pub(crate) fn remove_table(context: &Context, id: FileId) {
+/// Removes a table or a value file. Best effort: the next open removes what nothing names.
+pub(crate) fn remove_file(context: &Context, kind: FileKind, id: FileId) {
     context.tables.forget(id);
-    let _ = context.env.fs.remove(&table::path(context, id));
+    let path = if kind == FileKind::Values { values::path(context, id) } else { table::path(context, id) };
+    let _ = context.env.fs.remove(&path);
 }
 
 impl Run {
@@ -139,11 +143,6 @@ impl Tree {
 
     pub(crate) fn set_options(&self, options: TreeOptions) {
         *self.options.write() = options;
-    }
-
-    /// How a table is made that is written there now.
-    pub(crate) fn table_options(&self, level: Level) -> TableOptions {
-        self.options().table(level)
     }
 
     /// The newest operation that was applied.
@@ -426,6 +425,26 @@ struct Descent {
     run: usize,
 }
 
+/// Fetches all values that lie in value files.
+fn fetch_all(mut located: Vec<Option<Located>>) -> Result<Vec<Option<Found>>> {
+    let (mut numbers, mut refs): (Vec<usize>, Vec<ValueRef>) = Default::default();
+    for (number, located) in located.iter_mut().enumerate() {
+        if let Some(value) = located.as_mut().and_then(Located::take_value) {
+            numbers.push(number);
+            refs.push(value);
+        }
+    }
+    let values = load_values(&refs, Wait::Always)?.ok_or_else(did_not_wait)?;
+    let mut found: Vec<Option<Found>> =
+        located.into_iter().map(|located| located.map(|located| located.found)).collect();
+    for (number, value) in numbers.into_iter().zip(values) {
+        if let Some(found) = &mut found[number] {
+            found.entry.value = Value::new(value)?;
+        }
+    }
+    Ok(found)
+}
+
 fn did_not_wait() -> Error {
     Error::internal("a table store that may wait did not; please report it")
 }
@@ -456,23 +475,30 @@ impl Version {
 
     /// What a reader sees of a key.
     fn look(&self, key: &[u8], point: ReadPoint, wait: Wait) -> Result<AtHand<Option<Found>>> {
-        let found = self.look_in_memory(key, point.seqno);
-        let looked =
-            if found.is_some() { AtHand::Yes(found) } else { self.look_in_runs(key, point.seqno, wait)? };
-        Ok(looked.map(|found| found.filter(|found| self.shows(found, point))))
+        if let Some(found) = self.look_in_memory(key, point.seqno) {
+            return Ok(AtHand::Yes(Some(found).filter(|found| self.shows(found, point))));
+        }
+        let AtHand::Yes(located) = self.look_in_runs(key, point.seqno, wait)? else {
+            return Ok(AtHand::WouldBlock);
+        };
+        // A value that nobody sees is not fetched.
+        match located.filter(|located| self.shows(&located.found, point)) {
+            Some(located) => Ok(located.fetch(wait)?.map(Some)),
+            None => Ok(AtHand::Yes(None)),
+        }
     }
 
     fn look_in_memory(&self, key: &[u8], seqno: Seqno) -> Option<Found> {
         self.memtables.iter().find_map(|memtable| memtable.get(key, seqno))
     }
 
-    fn look_in_runs(&self, key: &[u8], seqno: Seqno, wait: Wait) -> Result<AtHand<Option<Found>>> {
+    fn look_in_runs(&self, key: &[u8], seqno: Seqno, wait: Wait) -> Result<AtHand<Option<Located>>> {
         let hash = KeyHash::of(key);
         for run in &self.runs {
             let Some(live) = run.table_for(key) else { continue };
             let AtHand::Yes(table) = live.table(wait)? else { return Ok(AtHand::WouldBlock) };
             let looked = table.look(key, hash, seqno, wait)?;
-            if looked != AtHand::Yes(None) {
+            if !matches!(looked, AtHand::Yes(None)) {
                 return Ok(looked);
             }
         }
@@ -480,9 +506,11 @@ impl Version {
     }
 
     /// Several keys. Each goes down the runs as far as it comes with what is in memory; then the blocks that all of them
-    /// need are read in one call. A second call is for those that a filter has sent to the wrong one.
+    /// need are read in one call. A second call is for those that a filter has sent to the wrong one. In the end all values are
+    /// read in one call that lie in value files.
     fn multi_get(&self, keys: &[&[u8]], point: ReadPoint) -> Result<Vec<Option<Found>>> {
-        let mut found: Vec<_> = keys.iter().map(|key| self.look_in_memory(key, point.seqno)).collect();
+        let in_memory = |key: &&[u8]| self.look_in_memory(key, point.seqno).map(Located::from);
+        let mut found: Vec<Option<Located>> = keys.iter().map(in_memory).collect();
         let mut descents: Vec<Descent> = (0..keys.len())
             .filter(|&number| found[number].is_none())
             .map(|number| Descent { number, hash: KeyHash::of(keys[number]), run: 0 })
@@ -503,7 +531,8 @@ impl Version {
                 }
             }
         }
-        Ok(found.into_iter().map(|found| found.filter(|found| self.shows(found, point))).collect())
+        let shown = found.into_iter().map(|found| found.filter(|located| self.shows(&located.found, point)));
+        fetch_all(shown.collect())
     }
 
     /// Goes on until the key is found, in no run, or needs a block that is not in memory.
@@ -512,7 +541,7 @@ impl Version {
         descent: &mut Descent,
         keys: &[&[u8]],
         seqno: Seqno,
-        found: &mut [Option<Found>],
+        found: &mut [Option<Located>],
     ) -> Result<Option<BlockRef>> {
         let key = keys[descent.number];
         while let Some(run) = self.runs.get(descent.run) {
