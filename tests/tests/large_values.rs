@@ -210,6 +210,15 @@ fn values_of_a_list_or_a_batch_are_read_in_one_call_and_those_nobody_wants_in_no
     };
     assert_eq!(calls(&|| assert_eq!(users.scan(..).keys_only().count(), KEYS as usize)), 0);
     assert_eq!(calls(&|| assert_eq!(users.count().unwrap(), u64::from(KEYS))), 0);
+    let exists = || {
+        let snapshot = opened.db.snapshot().unwrap();
+        for number in 0..KEYS + 5 {
+            let key = number.to_be_bytes();
+            assert_eq!(users.exists(key).unwrap(), number < KEYS);
+            assert_eq!(snapshot.exists(&users, key).unwrap(), number < KEYS);
+        }
+    };
+    assert_eq!(calls(&exists), 0);
     let keys: Vec<[u8; 4]> = [4_u32, 198, 4, 5, 0].map(u32::to_be_bytes).into();
     let list = || {
         let values = users.multi_get(&keys).unwrap();

@@ -403,6 +403,10 @@ impl Engine for Tree {
         self.glance().look(key, point, Wait::Never)
     }
 
+    fn exists(&self, key: &[u8], point: ReadPoint) -> Result<bool> {
+        self.glance().exists(key, point)
+    }
+
     fn multi_get(&self, keys: &[&[u8]], point: ReadPoint) -> Result<Vec<Option<Found>>> {
         self.version().multi_get(keys, point)
     }
@@ -461,6 +465,12 @@ impl Tree {
         let version = self.glance();
         version.look(key, point()?, wait)
     }
+
+    /// [`exists`](Engine::exists), with a read point as [`get_unpinned`](Self::get_unpinned) has it.
+    pub fn exists_unpinned(&self, key: &[u8], point: impl FnOnce() -> Result<ReadPoint>) -> Result<bool> {
+        let version = self.glance();
+        version.exists(key, point()?)
+    }
 }
 
 impl Version {
@@ -471,6 +481,15 @@ impl Version {
 
     fn get(&self, key: &[u8], point: ReadPoint) -> Result<Option<Found>> {
         self.look(key, point, Wait::Always)?.waited()
+    }
+
+    /// Whether a reader sees anything of a key. Its value stays where it is.
+    fn exists(&self, key: &[u8], point: ReadPoint) -> Result<bool> {
+        if let Some(found) = self.look_in_memory(key, point.seqno) {
+            return Ok(self.shows(&found, point));
+        }
+        let located = self.look_in_runs(key, point.seqno, Wait::Always)?.waited()?;
+        Ok(located.is_some_and(|located| self.shows(&located.found, point)))
     }
 
     /// What a reader sees of a key.
