@@ -20,7 +20,7 @@ use pugdb_lsm::manifest::{Manifest, State};
 use pugdb_lsm::store::{Store, StoreOptions};
 use pugdb_lsm::table::LocalTables;
 use pugdb_lsm::{Tree, TreeOptions};
-use pugdb_sim::World;
+use pugdb_sim::{CallKind, World};
 use pugdb_tests::model_setup::{DIRECTORY, Opened, Reads, Setup, policy, table_file_bytes};
 
 const TARGET: &str = "-p pugdb-tests --test large_values";
@@ -403,17 +403,30 @@ fn a_failed_write_of_a_value_file_leaves_none_behind_and_loses_nothing() {
     let users = db.keyspace("users").unwrap();
     write(&users, 0..KEYS, 0);
     settle(&world, &db);
-    let before = value_files(&world).len();
     write(&users, 0..10, 1);
-    // The value file itself, and the table behind one that is finished.
-    for kind in ["values", "table"] {
-        world.fail_when(move |_, path| {
-            path.extension().is_some_and(|ending| ending == kind).then_some(std::io::ErrorKind::StorageFull)
+    let left = |ending: &str| {
+        let is_one = |path: &PathBuf| path.extension().is_some_and(|of_path| of_path == ending);
+        world.files().iter().filter(|(path, _)| is_one(path)).count()
+    };
+    let counts = || ["values", "table"].map(left);
+    let before = counts();
+    // While the value file is written, when it is whole, when it is durable and its table is not, when only the names of both
+    // are not, and when all is durable and cannot be read again.
+    for (kind, part) in [
+        (CallKind::Write, ".values"),
+        (CallKind::SyncData, ".values"),
+        (CallKind::Write, ".table"),
+        (CallKind::SyncData, ".table"),
+        (CallKind::SyncDir, "tables"),
+        (CallKind::Read, ".values"),
+    ] {
+        world.fail_when(move |call, path| {
+            let is_it = call == kind && path.to_string_lossy().ends_with(part);
+            is_it.then_some(std::io::ErrorKind::StorageFull)
         });
-        assert_eq!(db.flush().unwrap_err().kind(), ErrorKind::Unavailable);
-        // Nothing can be removed either while all calls fail: what is left is removed by the next open.
+        assert_eq!(db.flush().unwrap_err().kind(), ErrorKind::Unavailable, "{kind:?} {part}");
+        assert_eq!(counts(), before, "{kind:?} {part}");
         world.heal();
-        assert!(value_files(&world).len() <= before + 1);
     }
     db.flush().unwrap();
     settle(&world, &db);
