@@ -105,8 +105,7 @@ fn a_thousand_tables_are_opened_when_they_are_needed_and_few_files_are_open_at_o
 #[test]
 fn value_files_are_opened_when_they_are_needed_and_count_among_the_files_that_are_kept_open() {
     let world = World::new(3);
-    // Each memtable of a group writes a value file, too.
-    world.set_open_files_max(OPEN_FILES_MAX + 64);
+    world.set_open_files_max(OPEN_FILES_MAX);
     let apart = KeyspaceOptions { separate_values: Some(8), ..KeyspaceOptions::default() };
     let open = || builder(&world).default_options(apart).open("db").unwrap();
     let (db, value) = (open(), |number: usize| name(number).repeat(10).into_bytes());

@@ -23,9 +23,9 @@ use crate::tree::{Outputs, Retention, TableChange, Tree, sync_contents, sync_nam
 
 /// Bytes of entries written in one slice.
 const SLICE_BYTES: usize = 256 << 10;
-/// Memtables written together: each keeps a table and perhaps a value file open until they are synced, and the two syncs
-/// that they share are little against those of their own.
-const GROUP_MAX: usize = 64;
+/// Files of memtables that are written together, a table and perhaps a value file each: they are open until they are synced,
+/// and the two syncs that they share are little against those of their own.
+const GROUP_FILES_MAX: usize = 64;
 /// After trouble the flush is begun anew this much later.
 const BACK_OFF: Duration = Duration::from_millis(200);
 
@@ -81,13 +81,14 @@ impl FlushJob {
         let mut sealed: Vec<(&Arc<Tree>, Arc<Memtable>)> =
             trees.values().filter_map(|tree| Some((tree, tree.oldest_sealed()?))).collect();
         sealed.sort_unstable_by_key(|(_, memtable)| memtable.last());
-        let mut bytes = 0;
-        let fits = |(_, memtable): &(&Arc<Tree>, Arc<Memtable>)| {
-            let is_first = bytes == 0;
+        let (mut bytes, mut files) = (0, 0);
+        let fits = |(tree, memtable): &(&Arc<Tree>, Arc<Memtable>)| {
+            let is_first = files == 0;
             bytes += memtable.bytes();
-            is_first || bytes <= store.options.memtable_bytes
+            files += 1 + usize::from(tree.options().separate_values.is_some());
+            is_first || bytes <= store.options.memtable_bytes && files <= GROUP_FILES_MAX
         };
-        let together = sealed.into_iter().take(GROUP_MAX).take_while(fits);
+        let together = sealed.into_iter().take_while(fits);
         let expired = store.expired();
         let parts: Vec<Part> = together.map(|(tree, memtable)| self.part(tree, memtable, expired)).collect();
         (!parts.is_empty()).then_some(Group { parts, stage: Stage::Write { part: 0, after: None } })
