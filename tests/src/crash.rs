@@ -31,6 +31,7 @@ use pugdb::{
     Builder, CommitTicket, Compression, Database, Durability, Error, ErrorKind, Keyspace, KeyspaceOptions,
     Logging, Result,
 };
+use pugdb_core::coding::index;
 use pugdb_core::engine::KeyRange;
 use pugdb_core::seam::{Cipher, Plain};
 use pugdb_sim::{Model, ModelEntry, ModelOp, ModelState, TestCipher, World, diff};
@@ -57,10 +58,10 @@ pub fn open(world: &World, dress: Dress) -> Result<Database> {
         Dress::Plain => Arc::new(Plain),
         Dress::Sealed => Arc::new(TestCipher::new(7, Arc::clone(&env.random))),
     };
-    builder().env(env).cipher(cipher).open(DIR)
+    builder(world.seed()).env(env).cipher(cipher).open(DIR)
 }
 
-fn builder() -> Builder {
+fn builder(seed: u64) -> Builder {
     Database::builder()
         .memory_bytes(1 << 20)
         .cache_bytes(64 << 10)
@@ -71,6 +72,7 @@ fn builder() -> Builder {
             upper_compression: Some(Compression::Lz4),
             bottom_compression: Some(Compression::ZSTD),
             block_bytes: Some(1 << 10),
+            separate_values: Some([8, 100, 0][index(seed % 3)]),
             ..KeyspaceOptions::default()
         })
 }

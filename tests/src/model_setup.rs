@@ -160,6 +160,7 @@ impl Sizes {
                     bottom_compression: Some(CODECS[index(seed / 5 % 5)]),
                     block_bytes: Some(256 << grow),
                     filter_bits: Some([0, 10, 20][index(seed % 3)]),
+                    separate_values: Some([8, 0, 100][index(seed % 3)]),
                     ..KeyspaceOptions::default()
                 }),
         }

@@ -34,6 +34,7 @@ fn open(world: &World, dress: Dress, dir: &str) -> Result<Database> {
     let options = KeyspaceOptions {
         upper_compression: Some(Compression::Lz4),
         block_bytes: Some(512),
+        separate_values: Some(350),
         ..KeyspaceOptions::default()
     };
     let builder: Builder = Database::builder().env(env).cipher(cipher).default_options(options);

@@ -61,6 +61,7 @@ const COARSE: TreeOptions = TreeOptions {
     bottom: Compression::Lz4,
     block_bytes: 4 << 10,
     filter_bits: 10,
+    separate_values: None,
     logging: Logging::Logged,
 };
 const FINE: TreeOptions = TreeOptions {
@@ -68,6 +69,7 @@ const FINE: TreeOptions = TreeOptions {
     bottom: Compression::ZSTD,
     block_bytes: 512,
     filter_bits: 4,
+    separate_values: Some(100),
     logging: Logging::Logged,
 };
 const FINEST: TreeOptions = TreeOptions {
@@ -75,6 +77,7 @@ const FINEST: TreeOptions = TreeOptions {
     bottom: Compression::Gzip { level: 1 },
     block_bytes: 64,
     filter_bits: 0,
+    separate_values: Some(8),
     logging: Logging::Unlogged,
 };
 

@@ -28,6 +28,10 @@ fn name_starts(path: &Path, start: &str) -> bool {
     path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(start))
 }
 
+fn name_ends(path: &Path, end: &str) -> bool {
+    path.file_name().is_some_and(|name| name.to_string_lossy().ends_with(end))
+}
+
 #[test]
 fn without_the_sync_of_the_log_the_suite_is_red() {
     goes_red(LOG_ONLY, |kind, path| kind == CallKind::SyncData && is_in(path, "log"));
@@ -35,7 +39,12 @@ fn without_the_sync_of_the_log_the_suite_is_red() {
 
 #[test]
 fn without_the_sync_of_tables_the_suite_is_red() {
-    goes_red(TABLES, |kind, path| kind == CallKind::SyncData && is_in(path, "tables"));
+    goes_red(TABLES, |kind, path| kind == CallKind::SyncData && name_ends(path, ".table"));
+}
+
+#[test]
+fn without_the_sync_of_value_files_the_suite_is_red() {
+    goes_red(TABLES, |kind, path| kind == CallKind::SyncData && name_ends(path, ".values"));
 }
 
 #[test]

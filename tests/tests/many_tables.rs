@@ -6,7 +6,7 @@
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use pugdb::{AtHand, Builder, CompactionPolicy, Database, Durability};
+use pugdb::{AtHand, Builder, CompactionPolicy, Database, Durability, KeyspaceOptions};
 use pugdb_sim::{CallKind, World};
 
 const KEYSPACES: usize = 250;
@@ -99,6 +99,40 @@ fn a_thousand_tables_are_opened_when_they_are_needed_and_few_files_are_open_at_o
     let space = db.keyspace(&name(3)).unwrap();
     space.compact_range(..).unwrap();
     assert_eq!(space.scan(..).map(Result::unwrap).count(), ROUNDS + 1);
+    db.close().unwrap();
+}
+
+#[test]
+fn value_files_are_opened_when_they_are_needed_and_count_among_the_files_that_are_kept_open() {
+    let world = World::new(3);
+    world.set_open_files_max(OPEN_FILES_MAX);
+    let apart = KeyspaceOptions { separate_values: Some(8), ..KeyspaceOptions::default() };
+    let open = || builder(&world).default_options(apart).open("db").unwrap();
+    let (db, value) = (open(), |number: usize| name(number).repeat(10).into_bytes());
+    for number in 0..KEYSPACES {
+        db.keyspace(&name(number)).unwrap().put(b"ada", value(number)).unwrap();
+    }
+    db.flush().unwrap();
+    assert_eq!(db.stats().unwrap().value_files, KEYSPACES);
+    db.close().unwrap();
+    drop(db);
+
+    world.set_open_files_max(TABLE_FILES_MAX + 16);
+    world.keep_trace(true);
+    world.count_reads(true);
+    let db = open();
+    world.run_until_idle();
+    for number in 0..KEYSPACES {
+        assert!(db.keyspace(&name(number)).unwrap().exists(b"ada").unwrap());
+    }
+    let touched = world.trace().iter().filter(|call| call.contains(".values")).count();
+    assert_eq!(touched, 0, "nobody needs a value yet");
+    for _ in 0..2 {
+        for number in 0..KEYSPACES {
+            let found = db.keyspace(&name(number)).unwrap().get(b"ada").unwrap();
+            assert_eq!(found.as_deref(), Some(&value(number)[..]));
+        }
+    }
     db.close().unwrap();
 }
 

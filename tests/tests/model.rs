@@ -286,6 +286,7 @@ fn what_only_an_old_snapshot_saw_gives_its_space_back_when_it_is_dropped() {
             let plain = KeyspaceOptions {
                 upper_compression: Some(Compression::None),
                 bottom_compression: Some(Compression::None),
+                separate_values: Some(0),
                 ..KeyspaceOptions::default()
             };
             let lazy = |builder: Builder| {

@@ -16,7 +16,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use pugdb::env::{Env, Event};
-use pugdb::{Builder, CompactionPolicy, Database, Durability, Keyspace};
+use pugdb::{Builder, CompactionPolicy, Database, Durability, Keyspace, KeyspaceOptions};
 
 const THREADS: usize = 16;
 const KEYS: usize = 2048;
@@ -92,7 +92,10 @@ fn options(random: &mut fastrand::Rng) -> Builder {
         Durability::Group { max_delay: Duration::from_millis(1) },
         Durability::Sync,
     ];
+    let separate_values = Some([0, 64, 1 << 10][random.usize(..3)]);
+    let options = KeyspaceOptions { separate_values, ..KeyspaceOptions::default() };
     Database::builder()
+        .default_options(options)
         .memory_bytes(16 << 20)
         .memtable_bytes([64 << 10, 256 << 10, 2 << 20][random.usize(..3)])
         .cache_bytes([0, 64 << 10, 4 << 20][random.usize(..3)])

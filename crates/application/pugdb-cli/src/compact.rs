@@ -22,6 +22,8 @@ pub(crate) fn compact(arguments: &CompactArguments, format: Format) -> Result<Ex
         answer_json(&json!({
             "table_bytes_before": before.table_bytes,
             "table_bytes": after.table_bytes,
+            "value_bytes_before": before.value_bytes,
+            "value_bytes": after.value_bytes,
             "written_bytes": written,
         }))?;
         return Ok(Exit::Done);
@@ -29,8 +31,8 @@ pub(crate) fn compact(arguments: &CompactArguments, format: Format) -> Result<Ex
     let mut stdout = Answer::new();
     stdout.line(&format!(
         "tables took {}, and take {}; {} written",
-        human_bytes(before.table_bytes),
-        human_bytes(after.table_bytes),
+        human_bytes(before.table_bytes + before.value_bytes),
+        human_bytes(after.table_bytes + after.value_bytes),
         human_bytes(written),
     ))?;
     stdout.finish()?;

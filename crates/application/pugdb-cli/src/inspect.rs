@@ -49,6 +49,7 @@ enum Kind {
     Log,
     Table,
     Manifest,
+    Values,
 }
 
 impl Kind {
@@ -57,6 +58,7 @@ impl Kind {
             FileKind::Log => Self::Log,
             FileKind::Table => Self::Table,
             FileKind::Manifest => Self::Manifest,
+            FileKind::Values => Self::Values,
         }
     }
 
@@ -65,6 +67,7 @@ impl Kind {
             Self::Log => "log segment",
             Self::Table => "table",
             Self::Manifest => "manifest",
+            Self::Values => "value file",
         }
     }
 
@@ -73,6 +76,7 @@ impl Kind {
         match path.extension().and_then(|ending| ending.to_str()) {
             Some("log") => Self::Log,
             Some("table") => Self::Table,
+            Some("values") => Self::Values,
             _ => Self::Manifest,
         }
     }

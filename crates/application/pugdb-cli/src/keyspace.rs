@@ -22,7 +22,8 @@ Examples:
   pugdb keyspace list
   pugdb keyspace create archive --compression zstd:3
   pugdb keyspace create scratch --unlogged
-  pugdb keyspace alter db0 --compression zstd --upper-compression lz4")]
+  pugdb keyspace alter db0 --compression zstd --upper-compression lz4
+  pugdb keyspace create images --separate-values 4KiB")]
 pub(crate) struct KeyspaceArguments {
     #[command(subcommand)]
     action: Action,
@@ -78,6 +79,9 @@ pub(crate) struct TableArguments {
     /// Bits of filter for each key, which let most searches for absent keys end in memory; 0 to 20 [default: 10]
     #[arg(long, value_name = "BITS")]
     filter_bits: Option<u8>,
+    /// Keep values of so many bytes and more in files of their own, which merges leave alone; 0: none [default: 0]
+    #[arg(long, value_name = "BYTES", value_parser = parse_size)]
+    separate_values: Option<usize>,
 }
 
 impl TableArguments {
@@ -89,6 +93,7 @@ impl TableArguments {
             bottom_compression: self.compression,
             block_bytes: self.block_bytes,
             filter_bits: self.filter_bits,
+            separate_values: self.separate_values,
             logging: None,
         }
     }
@@ -144,6 +149,7 @@ fn list(local: &Local, format: Format) -> Result<(), Failure> {
             "of young tables",
             "blocks",
             "filter bits",
+            "values apart",
         ]
         .map(str::to_owned),
     ];
@@ -165,6 +171,7 @@ fn list(local: &Local, format: Format) -> Result<(), Failure> {
                 "upper_compression": codec(options.upper_compression),
                 "block_bytes": options.block_bytes,
                 "filter_bits": options.filter_bits,
+                "separate_values": options.separate_values,
             }))?;
             continue;
         }
@@ -179,6 +186,7 @@ fn list(local: &Local, format: Format) -> Result<(), Failure> {
             or_dash(codec(options.upper_compression)),
             or_dash(options.block_bytes.map(|bytes| bytes.to_string())),
             or_dash(options.filter_bits.map(|bits| bits.to_string())),
+            or_dash(options.separate_values.filter(|bytes| *bytes > 0).map(|bytes| bytes.to_string())),
         ]);
     }
     if format == Format::Text {

@@ -52,11 +52,18 @@ pub(crate) fn stats_rows(local: &Local, with_count: bool) -> Result<Vec<[String;
         human_bytes(stats.table_bytes),
         compression_ratio(&stats),
     );
+    let values = format!(
+        "{}, {}, of which {} are alive",
+        stats.value_files,
+        human_bytes(stats.value_bytes),
+        human_bytes(stats.value_live_bytes),
+    );
     let mut rows = vec![
         ["data".to_owned(), local.data.display().to_string()],
         ["the last end".to_owned(), recovery.to_string()],
         ["keyspaces".to_owned(), format!("{} ({})", stats.keyspaces, local.db.keyspaces()?.join(", "))],
         ["tables".to_owned(), tables],
+        ["value files".to_owned(), values],
         ["log".to_owned(), human_bytes(stats.log_bytes)],
         ["memtables".to_owned(), human_bytes(stats.memtable_bytes as u64)],
         ["damaged tables".to_owned(), stats.quarantined.to_string()],
@@ -85,6 +92,9 @@ pub(crate) fn stats_object(local: &Local, with_count: bool) -> Result<Map<String
         "tables": stats.tables,
         "table_bytes": stats.table_bytes,
         "table_bytes_uncompressed": stats.table_bytes_uncompressed,
+        "value_files": stats.value_files,
+        "value_bytes": stats.value_bytes,
+        "value_live_bytes": stats.value_live_bytes,
         "runs": stats.runs,
         "run_bytes": stats.run_bytes,
         "log_bytes": stats.log_bytes,
@@ -120,11 +130,14 @@ pub(crate) fn checkpoint(arguments: &CheckpointArguments, format: Format) -> Res
     let directory = arguments.directory.display();
     if format == Format::Json {
         answer_json(
-            &json!({ "directory": directory.to_string(), "tables": stats.tables, "table_bytes": stats.table_bytes }),
+            &json!({ "directory": directory.to_string(), "tables": stats.tables, "table_bytes": stats.table_bytes, "value_bytes": stats.value_bytes }),
         )?;
     } else {
         let tables = count(stats.tables as u64, "table", "tables");
-        output::answer(&format!("{directory} holds {tables}, {}", human_bytes(stats.table_bytes)))?;
+        output::answer(&format!(
+            "{directory} holds {tables}, {}",
+            human_bytes(stats.table_bytes + stats.value_bytes)
+        ))?;
     }
     Ok(Exit::Done)
 }

@@ -274,6 +274,15 @@ impl View<'_> {
         })
     }
 
+    /// Whether there is an entry at a key.
+    pub(crate) fn exists(&self, key: &[u8]) -> Result<bool, Failure> {
+        let Some(keyspace) = &self.keyspace else { return Ok(false) };
+        Ok(match &self.source {
+            Source::Snapshot(snapshot) => snapshot.exists(keyspace, key)?,
+            Source::Locked(locked) => locked.get_entry(keyspace, key)?.is_some(),
+        })
+    }
+
     /// The entries at some keys, fetched together.
     pub(crate) fn entries(&self, keys: &[Bytes]) -> Result<Vec<Option<Entry>>, Failure> {
         let Some(keyspace) = &self.keyspace else { return Ok(vec![None; keys.len()]) };

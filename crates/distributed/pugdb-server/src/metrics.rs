@@ -242,6 +242,9 @@ fn database(shared: &Shared, page: &mut Page<'_>) -> fmt::Result {
     page.gauge("snapshots", "Snapshots that are held", stats.snapshots as u64)?;
     page.gauge("tables", "Sorted files", stats.tables as u64)?;
     page.bytes("tables", "Size of the sorted files", stats.table_bytes)?;
+    page.gauge("value_files", "Files of values beside the sorted files", stats.value_files as u64)?;
+    page.bytes("values", "Size of the files of values", stats.value_bytes)?;
+    page.bytes("values_live", "What sorted files point to of them", stats.value_live_bytes)?;
     page.gauge("runs", "Sorted runs that a read may have to look at", stats.runs as u64)?;
     page.gauge("tables_quarantined", "Sorted files with damage", stats.quarantined as u64)?;
     page.bytes("memtables", "Memory of the newest entries", stats.memtable_bytes as u64)?;

@@ -12,7 +12,7 @@ use pugdb_core::{EntryKind, Error, Found, Key, RawSpan, Result, Seqno};
 
 use crate::TreeOptions;
 use crate::file::{FORMAT_VERSION, FileHeader, OpenedHeader, name};
-use crate::{log, manifest, table};
+use crate::{log, manifest, table, values};
 
 /// How much is shown.
 ///
@@ -95,7 +95,8 @@ pub struct Part {
     pub offset: u64,
     /// Its length; 0 of an entry or an edit, which are parts of parts.
     pub bytes: u64,
-    /// `header`, `record`, `edit`, `entry`, `block`, `filter`, `index`, `properties`, `footer`, `damage`.
+    /// `header`, `record`, `edit`, `entry`, `block`, `filter`, `index`, `properties`, `footer`, `value`,
+    /// `damage`.
     pub what: &'static str,
     /// What it says.
     pub fields: Vec<(&'static str, Field)>,
@@ -144,6 +145,7 @@ pub fn inspect(
         FileKind::Log => log::inspect(file, &opened, detail, visit),
         FileKind::Table => table::inspect(&file, &opened, detail, visit),
         FileKind::Manifest => manifest::inspect(file, &opened, visit),
+        FileKind::Values => values::inspect(&file, &opened, visit),
     }
 }
 
@@ -202,6 +204,7 @@ pub(crate) fn option_fields(options: &TreeOptions) -> Vec<(&'static str, Field)>
         ("bottom_compression", options.bottom.to_string().into()),
         ("block_bytes", (options.block_bytes as u64).into()),
         ("filter_bits", u64::from(options.filter_bits).into()),
+        ("separate_values", (options.separate_values.unwrap_or(0) as u64).into()),
     ]
 }
 

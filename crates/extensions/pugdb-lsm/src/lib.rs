@@ -9,6 +9,7 @@
 //! | [`store`] | all trees, their manifest, flush and compaction |
 //! | `tombstones` | what range deletes hide |
 //! | [`table`] | sorted tables: blocks, index, filter |
+//! | [`values`] | value files: large values beside the tables |
 //! | [`manifest`] | which tables there are, and how far the log is needed |
 //! | [`frame`], [`file`](mod@file), [`checksum`] | what the files are made of |
 //! | [`mod@inspect`] | shows a file's parts to people |
@@ -29,6 +30,7 @@ pub mod store;
 pub mod table;
 mod tombstones;
 mod tree;
+pub mod values;
 
 pub use options::{Level, Logging, TreeOptions};
 pub use sequencer::Sequencer;

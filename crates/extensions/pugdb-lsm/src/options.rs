@@ -1,5 +1,7 @@
 //! How a keyspace's tables are made: options that its creation and its manifest keep, and that can change for new tables.
 
+use std::ops::RangeInclusive;
+
 use pugdb_core::coding::{Reader, put_bytes, put_varint};
 use pugdb_core::{Error, Result, limits};
 
@@ -24,6 +26,8 @@ pub struct TreeOptions {
     pub block_bytes: usize,
     /// Bits of filter for each key; none without a filter.
     pub filter_bits: u8,
+    /// Values of this length and longer go into value files; `None`: none does.
+    pub separate_values: Option<usize>,
     /// Whether its operations are in the log. It never changes.
     pub logging: Logging,
 }
@@ -56,7 +60,11 @@ const UPPER: u64 = 1;
 const BOTTOM: u64 = 2;
 const BLOCK_BYTES: u64 = 3;
 const FILTER_BITS: u64 = 4;
+const SEPARATE_VALUES: u64 = 5;
 const UNLOGGED: u64 = 6;
+
+/// What can be asked for.
+const SEPARATE_RANGE: RangeInclusive<usize> = limits::SEPARATE_BYTES_MIN..=limits::VALUE_BYTES_MAX;
 
 impl Default for TreeOptions {
     fn default() -> Self {
@@ -66,6 +74,7 @@ impl Default for TreeOptions {
             bottom: Compression::Lz4,
             block_bytes: table.block_bytes,
             filter_bits: table.filter_bits,
+            separate_values: None,
             logging: Logging::default(),
         }
     }
@@ -103,6 +112,14 @@ impl TreeOptions {
                 limits::FILTER_BITS_MAX
             )));
         }
+        if self.separate_values.is_some_and(|bytes| !SEPARATE_RANGE.contains(&bytes)) {
+            return Err(Error::invalid(format!(
+                "separate_values is {}; {} to {} are allowed, and 0 to keep all values in tables",
+                self.separate_values.unwrap_or(0),
+                SEPARATE_RANGE.start(),
+                SEPARATE_RANGE.end()
+            )));
+        }
         Ok(())
     }
 
@@ -113,7 +130,12 @@ impl TreeOptions {
             put_varint(&mut fields, id);
             put_bytes(&mut fields, &compression.to_bytes());
         }
-        for (id, number) in [(BLOCK_BYTES, self.block_bytes as u64), (FILTER_BITS, self.filter_bits.into())] {
+        let separate = self.separate_values.unwrap_or(0);
+        for (id, number) in [
+            (BLOCK_BYTES, self.block_bytes as u64),
+            (FILTER_BITS, self.filter_bits.into()),
+            (SEPARATE_VALUES, separate as u64),
+        ] {
             let mut bytes = Vec::with_capacity(10);
             put_varint(&mut bytes, number);
             put_varint(&mut fields, id);
@@ -145,6 +167,9 @@ impl TreeOptions {
                 UPPER => options.upper = Compression::from_bytes(value.array()?)?,
                 BOTTOM => options.bottom = Compression::from_bytes(value.array()?)?,
                 BLOCK_BYTES => options.block_bytes = value.length()?,
+                SEPARATE_VALUES => {
+                    options.separate_values = Some(value.length()?).filter(|bytes| *bytes > 0);
+                }
                 FILTER_BITS => options.filter_bits = u8::try_from(value.varint()?).unwrap_or(u8::MAX),
                 UNLOGGED => match value.u8()? {
                     1 => options.logging = Logging::Unlogged,
@@ -184,6 +209,7 @@ mod tests {
         bottom: Compression::Zstd { level: 9 },
         block_bytes: 1 << 20,
         filter_bits: 0,
+        separate_values: Some(300),
         logging: Logging::Unlogged,
     };
 
@@ -202,9 +228,9 @@ mod tests {
     #[test]
     fn options_that_are_unknown_repeated_too_long_or_out_of_range_are_corrupt() {
         let wrong: [&[u8]; 9] = [
-            &[3, 6, 1, 0],
+            &[3, 7, 1, 0],
             &[4, 6, 2, 1, 1],
-            &[3, 5, 1, 0],
+            &[3, 5, 1, 7],
             &[6, 4, 1, 9, 4, 1, 9],
             &[4, 4, 2, 9, 0],
             &[3, 4, 1, 21],

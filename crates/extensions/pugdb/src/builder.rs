@@ -139,8 +139,8 @@ impl Builder {
         self
     }
 
-    /// How many table files are kept open. Default a quarter of what the process may open, at least 16 and at most 4,096.
-    /// There may be any number of tables: a file that was closed is opened again when it is read.
+    /// How many tables and value files are kept open. Default a quarter of what the process may open, at least 16 and at most 4,096.
+    /// There may be any number of them: a file that was closed is opened again when it is read.
     ///
     /// ```
     /// # let dir = tempfile::tempdir().unwrap();

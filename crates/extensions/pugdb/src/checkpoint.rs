@@ -20,7 +20,7 @@ use pugdb_core::{Error, Result, Timestamp};
 use pugdb_lsm::file::Context;
 use pugdb_lsm::manifest::{self, Manifest, State};
 use pugdb_lsm::table::LocalTables;
-use pugdb_lsm::{log, table};
+use pugdb_lsm::{log, table, values};
 
 use crate::durable::{Durable, LOCK, sync_parents};
 
@@ -118,7 +118,9 @@ impl Unfinished {
         let _ = self.fs.remove(&self.dir.join(manifest::CURRENT));
         remove(&self.dir, &|name| name != LOCK && is_ours(name));
         remove(&self.dir.join("log"), &|name| log::parse_name(name).is_some());
-        remove(&self.dir.join("tables"), &|name| table::parse_file_name(name).is_some());
+        remove(&self.dir.join("tables"), &|name| {
+            table::parse_file_name(name).or_else(|| values::parse_file_name(name)).is_some()
+        });
     }
 }
 

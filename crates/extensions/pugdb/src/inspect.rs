@@ -47,7 +47,7 @@ pub fn file(
     pugdb_lsm::inspect::inspect(&Env::os(), path.as_ref(), cipher, detail, visit)
 }
 
-/// The files of a database that [`file()`] can look into: manifests, log segments, tables.
+/// The files of a database that [`file()`] can look into: manifests, log segments, tables, value files.
 ///
 /// ```
 /// # let dir = tempfile::tempdir().unwrap();
@@ -64,7 +64,9 @@ pub fn files(dir: impl AsRef<Path>) -> Result<Vec<PathBuf>> {
     let dir = dir.as_ref();
     let fs = Env::os().fs;
     let mut files = Vec::new();
-    for (folder, prefix, suffix) in [("", "manifest-", ""), ("log", "", ".log"), ("tables", "", ".table")] {
+    for (folder, prefix, suffix) in
+        [("", "manifest-", ""), ("log", "", ".log"), ("tables", "", ".table"), ("tables", "", ".values")]
+    {
         let folder = dir.join(folder);
         let names = match fs.list(&folder) {
             // A new database has no tables yet.

@@ -501,7 +501,8 @@ impl Keyspace {
         read::get(&self.inner, &self.space, key.as_ref(), None)
     }
 
-    /// True when the key has a value.
+    /// True when the key has a value, which is not read when it is kept apart
+    /// ([`separate_values`](crate::KeyspaceOptions::separate_values)).
     ///
     /// ```
     /// let db = pugdb::Database::in_memory()?;
@@ -512,7 +513,7 @@ impl Keyspace {
     /// # Errors
     /// As [`get`](Self::get).
     pub fn exists(&self, key: impl AsRef<[u8]>) -> Result<bool> {
-        Ok(self.get_entry(key)?.is_some())
+        read::exists(&self.inner, &self.space, key.as_ref(), None)
     }
 
     /// The values of several keys as they are at one moment, in the order of the keys. What has to come from the disk is

@@ -42,6 +42,10 @@ pub struct KeyspaceOptions {
     /// Bits of memory for each key, by which a table knows most keys that it does not have: 10; at most 20, and 0 for
     /// keyspaces in which nobody looks for what is absent.
     pub filter_bits: Option<u8>,
+    /// Values of so many bytes and more are kept in files of their own beside the tables: 0, which is none; else 8 bytes to
+    /// 512 MiB. Merges then move where a value lies and not the value: much less is written where values are overwritten;
+    /// a scan reads each value at its own place, and costs more. `docs/guide/large-values.md`.
+    pub separate_values: Option<usize>,
     /// Whether its commits are in the log, as they are if nothing is said. For what can be made again: a write without the
     /// log costs memory and nothing else at first, and after a crash the keyspace holds what it held at one of its
     /// flushes, the last one that had ended or one that was under way. [`Database::flush`](crate::Database::flush) makes
@@ -59,6 +63,7 @@ impl KeyspaceOptions {
             bottom_compression: self.bottom_compression.or(others.bottom_compression),
             block_bytes: self.block_bytes.or(others.block_bytes),
             filter_bits: self.filter_bits.or(others.filter_bits),
+            separate_values: self.separate_values.or(others.separate_values),
             logging: self.logging.or(others.logging),
         }
     }
@@ -71,6 +76,7 @@ impl KeyspaceOptions {
             bottom_compression: tables.map(|tables| tables.bottom),
             block_bytes: tables.map(|tables| tables.block_bytes),
             filter_bits: tables.map(|tables| tables.filter_bits),
+            separate_values: tables.map(|tables| tables.separate_values.unwrap_or(0)),
             logging: tables.map(|tables| tables.logging),
         }
     }
@@ -85,6 +91,10 @@ impl KeyspaceOptions {
             bottom: self.bottom_compression.unwrap_or(tables.bottom),
             block_bytes: self.block_bytes.unwrap_or(tables.block_bytes),
             filter_bits: self.filter_bits.unwrap_or(tables.filter_bits),
+            separate_values: match self.separate_values {
+                Some(bytes) => Some(bytes).filter(|bytes| *bytes > 0),
+                None => tables.separate_values,
+            },
             logging: self.logging.unwrap_or(tables.logging),
         };
         options.check()?;
@@ -103,7 +113,8 @@ impl KeyspaceOptions {
             return Ok(());
         }
         Err(Error::invalid(
-            "a keyspace in memory has no tables and no log: compression, blocks, filters and logging are of the lsm engine",
+            "a keyspace in memory has no tables and no log: compression, blocks, filters, values apart and logging are of the lsm \
+             engine",
         ))
     }
 }
@@ -118,13 +129,21 @@ mod tests {
         bottom_compression: Some(Compression::Snappy),
         block_bytes: None,
         filter_bits: Some(0),
+        separate_values: Some(100),
         logging: None,
     };
 
     #[test]
     fn what_is_said_counts_before_what_is_not() {
         let tables = SOME.tables(TreeOptions::default()).unwrap();
-        let expected = TreeOptions { bottom: Compression::Snappy, filter_bits: 0, ..TreeOptions::default() };
+        let expected = TreeOptions {
+            bottom: Compression::Snappy,
+            filter_bits: 0,
+            separate_values: Some(100),
+            ..TreeOptions::default()
+        };
+        let none = KeyspaceOptions { separate_values: Some(0), ..KeyspaceOptions::default() };
+        assert_eq!(none.tables(expected).unwrap().separate_values, None);
         assert_eq!(tables, expected);
         let all = KeyspaceOptions::of(EngineKind::Lsm, Some(tables));
         assert_eq!(SOME.or(all), all);

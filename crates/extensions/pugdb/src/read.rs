@@ -57,11 +57,7 @@ pub(crate) fn look(
     let looked = if let (Keeper::Lsm(tree), None) = (&space.keeper, snapshot) {
         // Nothing is pinned, so that readers write nothing that others read.
         inner.check_open()?;
-        tree.get_unpinned(key, wait, || {
-            let (seqno, now) = inner.snapshots.glance(inner.options.env.clock.now());
-            space.check_readable(seqno)?;
-            Ok(ReadPoint { seqno, now })
-        })
+        tree.get_unpinned(key, wait, || glance(inner, space))
     } else {
         let pinned = pin(inner, space, snapshot)?;
         match (snapshot.and_then(|snapshot| snapshot.view(space.id)), wait) {
@@ -71,6 +67,31 @@ pub(crate) fn look(
         }
     };
     Ok(looked?.map(|found| found.map(|found| found.entry)))
+}
+
+/// The read point of somebody who keeps nothing alive.
+fn glance(inner: &Inner, space: &Space) -> Result<ReadPoint> {
+    let (seqno, now) = inner.snapshots.glance(inner.options.env.clock.now());
+    space.check_readable(seqno)?;
+    Ok(ReadPoint { seqno, now })
+}
+
+/// Whether a key is there. A value that lies apart is not fetched.
+pub(crate) fn exists(
+    inner: &Arc<Inner>,
+    space: &Space,
+    key: &[u8],
+    snapshot: Option<&Snapshot>,
+) -> Result<bool> {
+    if let (Keeper::Lsm(tree), None) = (&space.keeper, snapshot) {
+        inner.check_open()?;
+        return tree.exists_unpinned(key, || glance(inner, space));
+    }
+    let pinned = pin(inner, space, snapshot)?;
+    match snapshot.and_then(|snapshot| snapshot.view(space.id)) {
+        Some(view) => view.exists(key, pinned.point),
+        None => space.engine().exists(key, pinned.point),
+    }
 }
 
 /// Several keys at one read point.

@@ -127,6 +127,12 @@ pub struct Stats {
     pub table_bytes: u64,
     /// What they would take if nothing in them were compressed.
     pub table_bytes_uncompressed: u64,
+    /// Value files on disk, into which tables point.
+    pub value_files: usize,
+    /// Their bytes.
+    pub value_bytes: u64,
+    /// How many of them tables point to; the rest is collected in time.
+    pub value_live_bytes: u64,
     /// Sorted runs, over all keyspaces.
     pub runs: usize,
     /// What range deletes have left to be hidden until merges have come by, in pieces that do not overlap.

@@ -110,6 +110,23 @@ impl Snapshot {
         read::get(&keyspace.inner, &keyspace.space, key.as_ref(), Some(self))
     }
 
+    /// True when the key has a value, as [`Keyspace::exists`].
+    ///
+    /// ```
+    /// let db = pugdb::Database::in_memory()?;
+    /// let users = db.keyspace("users")?;
+    /// let snapshot = db.snapshot()?;
+    /// users.put(b"ada", b"1815")?;
+    /// assert!(!snapshot.exists(&users, b"ada")? && db.snapshot()?.exists(&users, b"ada")?);
+    /// # Ok::<(), pugdb::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub fn exists(&self, keyspace: &Keyspace, key: impl AsRef<[u8]>) -> Result<bool> {
+        read::exists(&keyspace.inner, &keyspace.space, key.as_ref(), Some(self))
+    }
+
     /// The values of several keys.
     ///
     /// ```

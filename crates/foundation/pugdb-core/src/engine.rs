@@ -313,6 +313,11 @@ pub trait Engine: Send + Sync {
         self.get(key, point).map(AtHand::Yes)
     }
 
+    /// Whether [`get`](Self::get) finds an entry. A value that lies apart from its key is not fetched.
+    fn exists(&self, key: &[u8], point: ReadPoint) -> Result<bool> {
+        self.get(key, point).map(|found| found.is_some())
+    }
+
     /// [`get`](Self::get) for several keys, in their order.
     fn multi_get(&self, keys: &[&[u8]], point: ReadPoint) -> Result<Vec<Option<Found>>> {
         keys.iter().map(|key| self.get(key, point)).collect()

@@ -109,6 +109,24 @@ impl Entries {
         self.fields.clear();
     }
 
+    /// True when values are wanted, and not only keys.
+    pub fn has_values(&self) -> bool {
+        self.parts == Parts::All
+    }
+
+    /// Gives the entry number `number` another value: one that had to be fetched after the entry was found.
+    pub fn set_value(&mut self, number: usize, value: Bytes) {
+        if let Some(row) = self.rows.get_mut(number) {
+            row.lent = position(self.lent.len());
+            self.lent.push(value);
+        }
+    }
+
+    /// Takes all behind the first `len` out again.
+    pub fn truncate(&mut self, len: usize) {
+        self.rows.truncate(len);
+    }
+
     /// Makes room for so many entries of about so many bytes each.
     pub fn reserve(&mut self, entries: usize, entry_bytes: usize) {
         self.rows.reserve(entries);
@@ -285,6 +303,21 @@ mod tests {
         entries.push(Seqno(1), &RawOp::put(b"ada", &value), || unreachable!("no value is wanted"));
         assert_eq!(entries.get(0), Some((Seqno(1), RawOp::put(b"ada", b""))));
         assert!(entries.take(0).unwrap().1.entry.value.is_empty());
+    }
+
+    #[test]
+    fn a_value_that_comes_later_takes_the_place_of_the_first() {
+        let mut entries = Entries::default();
+        for key in [b"ada", b"bob"] {
+            entries.push(Seqno(1), &RawOp::put(key, b"first"), Bytes::new);
+        }
+        entries.set_value(1, Bytes::from_static(b"later"));
+        entries.set_value(2, Bytes::from_static(b"of nobody"));
+        assert_eq!(entries.key_value(0), Some((&b"ada"[..], &b"first"[..])));
+        assert_eq!(entries.get(1), Some((Seqno(1), RawOp::put(b"bob", b"later"))));
+        assert_eq!(entries.take(1).unwrap().1.entry.value, b"later");
+        entries.truncate(1);
+        assert!(entries.get(1).is_none() && entries.len() == 1);
     }
 
     #[test]

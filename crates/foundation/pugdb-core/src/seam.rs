@@ -19,12 +19,14 @@ pub enum FileKind {
     Table = 2,
     /// A manifest.
     Manifest = 3,
+    /// Values that tables point to.
+    Values = 4,
 }
 
 impl FileKind {
     /// Reads the number in a file header.
     pub fn from_number(number: u8) -> Option<Self> {
-        [Self::Log, Self::Table, Self::Manifest].into_iter().find(|kind| *kind as u8 == number)
+        [Self::Log, Self::Table, Self::Manifest, Self::Values].into_iter().find(|kind| *kind as u8 == number)
     }
 }
 
@@ -129,10 +131,12 @@ impl FileCipher for Plain {
     }
 }
 
-/// A piece of a table file.
+/// A piece of a table or of a value file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct RangeRequest {
-    /// The table.
+    /// Which of the two the file is.
+    pub kind: FileKind,
+    /// The file.
     pub file: FileId,
     /// Where the piece begins.
     pub offset: u64,
@@ -188,7 +192,7 @@ impl<T> AtHand<T> {
     }
 }
 
-/// Where table bytes come from: local files, or tiers.
+/// Where the bytes of tables and value files come from: local files, or tiers.
 pub trait TableStore: Send + Sync {
     /// Reads several pieces of several files in one call, in the order of the requests. `None` when `wait` is
     /// [`Wait::Never`] and the bytes are not at hand.

@@ -174,6 +174,7 @@ mod tests {
     use super::*;
     use pugdb_core::Timestamp;
     use pugdb_core::env::{Clock, Executor, Job, JobHandle};
+    use pugdb_core::seam::FileKind;
 
     /// Brings zeros.
     struct Zeros;
@@ -212,7 +213,10 @@ mod tests {
     }
 
     fn requests(lengths: &[usize]) -> Vec<RangeRequest> {
-        lengths.iter().map(|&length| RangeRequest { file: FileId([0; 16]), offset: 0, length }).collect()
+        lengths
+            .iter()
+            .map(|&length| RangeRequest { kind: FileKind::Table, file: FileId([0; 16]), offset: 0, length })
+            .collect()
     }
 
     #[test]

@@ -20,10 +20,10 @@ fn keyspaces_are_made_listed_and_altered() {
     let listed = lines(&pugdb(&["keyspace", "list", "--json"]));
     let about = format!("{} B", listed[1]["bytes_estimate"]);
     let expected = format!(
-        "keyspace  engine  log  about  entries  compression  of young tables  blocks  filter bits\n\
-                    archive   lsm     yes  0 B    0        zstd:3       none             8192    4\n\
-                    db0       lsm     yes  {about:<5}  1        lz4          none             8192    10\n\
-                    scratch   lsm     no   0 B    0        lz4          none             8192    10\n"
+        "keyspace  engine  log  about  entries  compression  of young tables  blocks  filter bits  values apart\n\
+                    archive   lsm     yes  0 B    0        zstd:3       none             8192    4            -\n\
+                    db0       lsm     yes  {about:<5}  1        lz4          none             8192    10           -\n\
+                    scratch   lsm     no   0 B    0        lz4          none             8192    10           -\n"
     );
     pugdb(&["keyspace", "list"]).gives(0, &expected);
 
@@ -37,6 +37,8 @@ fn keyspaces_are_made_listed_and_altered() {
         "snappy",
         "--block-bytes",
         "16KiB",
+        "--separate-values",
+        "4KiB",
     ])
     .gives(0, "");
     let listed = lines(&pugdb(&["keyspace", "list", "--json"]));
@@ -44,7 +46,7 @@ fn keyspaces_are_made_listed_and_altered() {
     assert!((100..1000).contains(&bytes), "a table of one entry: {bytes}");
     let db0 = json!({
         "keyspace": "db0", "engine": "lsm", "logged": true, "compression": "gzip:6", "upper_compression": "snappy",
-        "block_bytes": 16384, "filter_bits": 10, "bytes_estimate": bytes, "entries_estimate": 1,
+        "block_bytes": 16384, "filter_bits": 10, "separate_values": 4096, "bytes_estimate": bytes, "entries_estimate": 1,
     });
     assert_eq!(listed[1], db0);
     pugdb(&["get", "ada"]).gives(0, "1815");
@@ -58,6 +60,7 @@ fn what_is_not_there_or_cannot_be_is_refused() {
     pugdb(&["keyspace", "alter", "users", "--compression", "lz4"])
         .fails(1, &["there is no keyspace \"users\""]);
     pugdb(&["keyspace", "alter", "db0", "--compression", "zstd:20"]).fails(2, &["1 to 19"]);
+    pugdb(&["keyspace", "alter", "db0", "--separate-values", "7"]).fails(2, &["8 to 536870912"]);
     pugdb(&["keyspace", "alter", "db0", "--compression", "lz5"]).fails(2, &["none, lz4, snappy, zstd"]);
     pugdb(&["keyspace", "create", "db0", "--compression", "snappy"]).fails(4, &["other options; alter it"]);
     pugdb(&["keyspace", "create", "db0", "--compression", "lz4"]).gives(0, "");
@@ -66,6 +69,25 @@ fn what_is_not_there_or_cannot_be_is_refused() {
     let url = format!("redis://{}", server.address);
     pugdb(&["keyspace", "list", "--url", &url]).fails(2, &["through a server"]);
     pugdb(&["keyspace", "list"]).fails(4, &["stop it first"]);
+}
+
+#[test]
+fn large_values_lie_in_files_of_their_own_that_stats_verify_and_inspect_know() {
+    let dir = tempfile::tempdir().unwrap();
+    let pugdb = |arguments: &[&str]| pugdb(dir.path(), arguments);
+    pugdb(&["keyspace", "create", "db0", "--separate-values", "1KiB", "--compression", "none"]).gives(0, "");
+    let large = "x".repeat(2000);
+    pugdb(&["put", "ada", &large]).gives(0, "");
+    pugdb(&["put", "bob", "small"]).gives(0, "");
+    pugdb(&["compact", "--json"]);
+    let stats = &lines(&pugdb(&["stats", "--json"]))[0];
+    let bytes = |name: &str| stats[name].as_u64().unwrap();
+    assert_eq!(bytes("value_files"), 1);
+    assert!(bytes("value_bytes") > 2000 && bytes("value_live_bytes") > 2000 && bytes("table_bytes") < 2000);
+    pugdb(&["get", "ada"]).gives(0, &large);
+    assert_eq!(lines(&pugdb(&["verify", "--json"]))[0]["problems"], json!([]));
+    let inspected = pugdb(&["inspect", "values", "--json"]);
+    assert!(inspected.text().contains("\"value_bytes\":2000") && !inspected.text().contains("xxx"));
 }
 
 #[test]

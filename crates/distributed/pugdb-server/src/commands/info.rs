@@ -169,6 +169,9 @@ fn persistence(shared: &Shared, text: &mut Text) -> Result<(), Failure> {
     text.line("pugdb_log_bytes", stats.log_bytes);
     text.line("pugdb_tables", stats.tables);
     text.line("pugdb_table_bytes", stats.table_bytes);
+    text.line("pugdb_value_files", stats.value_files);
+    text.line("pugdb_value_bytes", stats.value_bytes);
+    text.line("pugdb_value_live_bytes", stats.value_live_bytes);
     text.line("pugdb_quarantined_tables", stats.quarantined);
     text.line("pugdb_flushes", stats.flushes);
     text.line("pugdb_flushed_bytes", stats.flushed_bytes);

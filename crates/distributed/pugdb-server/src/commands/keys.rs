@@ -44,7 +44,7 @@ pub(super) fn exists(call: &mut Call<'_>, arguments: &[Bytes]) -> Result<Reply, 
     let mut found = 0;
     let view = call.view()?;
     for key in keys {
-        found += usize::from(view.entry(key)?.is_some());
+        found += usize::from(view.exists(key)?);
     }
     call.count_reads(keys.len(), found);
     Ok(count(found))

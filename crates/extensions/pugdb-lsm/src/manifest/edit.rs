@@ -11,7 +11,7 @@ use pugdb_core::{Error, FileId, Key, KeySpan, KeyspaceId, Lsn, Result, Seqno, Ti
 use crate::TreeOptions;
 use crate::frame::Section;
 use crate::log::LogState;
-use crate::table::{Expiries, TableMeta};
+use crate::table::{Expiries, TableMeta, decode_values, encode_values};
 use crate::tombstones::RangeTombstone;
 
 /// A table as the manifest knows it.
@@ -158,6 +158,7 @@ const RANGE_TOMBSTONES: u8 = 14;
 
 const HAS_GLOBAL_SEQNO: u8 = 1;
 const IS_QUARANTINED: u8 = 2;
+const HAS_VALUES: u8 = 4;
 
 /// The head of a frame that holds `edits`, and the bytes of each keyspace's section.
 pub(super) fn encode(edits: &[Edit]) -> (Vec<u8>, BTreeMap<KeyspaceId, Vec<u8>>) {
@@ -234,12 +235,16 @@ fn encode_one(edit: &Edit, head: &mut Vec<u8>, sections: &mut BTreeMap<KeyspaceI
             put_bytes(head, &meta.expiries.encode_steps());
             put_varint(head, table.cleared.0);
             let flags = table.global_seqno.map_or(0, |_| HAS_GLOBAL_SEQNO)
-                | if table.quarantined { IS_QUARANTINED } else { 0 };
+                | if table.quarantined { IS_QUARANTINED } else { 0 }
+                | if meta.values.is_empty() { 0 } else { HAS_VALUES };
             head.push(flags);
             if let Some(seqno) = table.global_seqno {
                 put_varint(head, seqno.0);
             }
             head.extend_from_slice(&meta.id.0);
+            if !meta.values.is_empty() {
+                encode_values(&meta.values, head);
+            }
             let section = sections.entry(meta.keyspace).or_default();
             for key in [&meta.first, &meta.last, &table.bounds.0, &table.bounds.1] {
                 put_bytes(section, key);
@@ -354,6 +359,7 @@ fn decode_table(
     let flags = head.u8()?;
     let global_seqno = (flags & HAS_GLOBAL_SEQNO != 0).then(|| head.varint()).transpose()?.map(Seqno);
     let id = FileId(head.array()?);
+    let values = if flags & HAS_VALUES != 0 { decode_values(head)? } else { Vec::new() };
     let section = section(sections, keyspace)?;
     let mut key = || -> Result<Key> { Key::copy(section.bytes()?) };
     let (first, last, bounds) = (key()?, key()?, (key()?, key()?));
@@ -371,6 +377,7 @@ fn decode_table(
         last,
         min_seqno,
         max_seqno,
+        values,
     };
     Ok(TableEntry {
         meta: Arc::new(meta),

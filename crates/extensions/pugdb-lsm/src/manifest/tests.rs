@@ -9,6 +9,7 @@ use super::edit::{self, Edit, TableEntry};
 use super::state::State;
 use crate::TreeOptions;
 use crate::table::{Expiries, TableMeta};
+use crate::values::ValueUse;
 
 const KEYSPACE: KeyspaceId = KeyspaceId(5);
 
@@ -31,6 +32,7 @@ fn table(file: u8) -> TableEntry {
         last: key(b"grace"),
         min_seqno: Seqno(11),
         max_seqno: Seqno(17),
+        values: vec![ValueUse { file: FileId([8; 16]), file_bytes: 300, record_bytes: 200, bytes: 120 }],
     };
     TableEntry {
         meta: Arc::new(meta),
@@ -57,13 +59,15 @@ fn encoded(edits: &[Edit]) -> (Vec<u8>, Vec<(KeyspaceId, Vec<u8>)>) {
 #[test]
 fn the_bytes_of_an_added_table_are_these() {
     let (head, sections) = encoded(&[Edit::AddTable { table: table(0xab) }]);
-    let numbers: [&[u8]; 6] = [
+    let numbers: [&[u8]; 8] = [
         &[1, 8, 5, 4, 0xac, 2, 7, 11, 17, 2],
         &[6, 0x82, 1, 0xc8, 1, 1],
         &[2, 90, 31, 9],
-        &[2],
+        &[6],
         &[0xab; 16],
-        &[],
+        &[1],
+        &[8; 16],
+        &[0xac, 2, 0xc8, 1, 120],
     ];
     assert_eq!(head, numbers.concat());
     assert_eq!(sections, [(KEYSPACE, b"\x03ada\x05grace\x01b\x05grace".to_vec())]);

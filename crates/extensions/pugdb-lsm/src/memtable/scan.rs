@@ -59,7 +59,7 @@ impl MemtableScan {
 
     /// What the scan is at.
     pub(crate) fn peek(&self) -> Option<Peek<'_>> {
-        self.current.map(|(cell, node)| Peek { seqno: node.seqno(), op: node.raw(cell.key()) })
+        self.current.map(|(cell, node)| Peek { seqno: node.seqno(), op: node.raw(cell.key()), apart: None })
     }
 
     /// The key and the seqno of what [`peek`](Self::peek) shows.

@@ -1,22 +1,23 @@
-//! The tables of one moment, held fast, and linked or copied into the directory of a checkpoint.
+//! The tables and value files of one moment, held fast, and linked or copied into the directory of a checkpoint.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 
 use pugdb_core::coding::index;
-use pugdb_core::seam::{RangeRequest, Wait};
+use pugdb_core::seam::{FileKind, RangeRequest, Wait};
 use pugdb_core::{Error, FileId, Lsn, Result};
 
 use super::Store;
 use crate::file::Context;
 use crate::manifest::{State, TableEntry};
-use crate::table;
 use crate::tree::Version;
+use crate::{table, values};
 
 /// Copied at once.
 const COPY_BYTES: u64 = 1 << 20;
 
-/// What the manifest said at one moment, and the tables that it named: none of them goes while this lives.
+/// What the manifest said at one moment, and the files that it named: none of them goes while this lives.
 pub struct PinnedStore {
     context: Context,
     /// What the manifest said.
@@ -43,40 +44,45 @@ impl Store {
 }
 
 impl PinnedStore {
-    /// Gives every table a name in the table directory of another context and makes the names durable. A table that
-    /// cannot be linked, because it lies in another file system or store, is copied.
+    /// Gives every table and value file a name in the table directory of another context and makes the names durable. One
+    /// that cannot be linked, because it lies in another file system or store, is copied.
     ///
     /// # Errors
-    /// What the disk says; `NotFound` when a table is gone.
+    /// What the disk says; `NotFound` when a file is gone.
     pub fn place_tables(&self, context: &Context) -> Result<()> {
         // Two entries can show parts of one file.
         let entries = self.state.keyspaces.values().flat_map(|keyspace| &keyspace.tables);
-        let files: BTreeMap<FileId, &TableEntry> = entries.map(|entry| (entry.meta.id, entry)).collect();
-        for (id, entry) in files {
-            let (from, to) = (table::path(&self.context, id), table::path(context, id));
+        let mut files: BTreeMap<FileId, (FileKind, u64)> = BTreeMap::new();
+        for TableEntry { meta, .. } in entries {
+            files.insert(meta.id, (FileKind::Table, meta.bytes));
+            files.extend(meta.values.iter().map(|used| (used.file, (FileKind::Values, used.file_bytes))));
+        }
+        for (id, (kind, length)) in files {
+            let path = if kind == FileKind::Values { values::path } else { table::path };
+            let (from, to) = (path(&self.context, id), path(context, id));
             if context.env.fs.link(&from, &to).is_err() {
-                self.copy(context, entry).map_err(|error| error.at(format_args!("copy table {id}")))?;
+                let copied = self.copy(context, &to, (kind, id), length);
+                copied.map_err(|error| error.at(format_args!("copy {id}")))?;
             }
         }
         let synced = context.env.fs.sync_dir(&context.table_dir());
         synced.map_err(|error| Error::io("sync the directory of the tables", error))
     }
 
-    fn copy(&self, context: &Context, entry: &TableEntry) -> Result<()> {
-        let (id, length) = (entry.meta.id, entry.meta.bytes);
+    fn copy(&self, context: &Context, to: &Path, from: (FileKind, FileId), length: u64) -> Result<()> {
         let doing = |error| Error::io("write the copy", error);
-        let file = context.env.fs.create(&table::path(context, id)).map_err(doing)?;
+        let file = context.env.fs.create(to).map_err(doing)?;
         let mut offset = 0;
         while offset < length {
-            let bytes = self.read(id, offset, COPY_BYTES.min(length - offset))?;
+            let bytes = self.read(from, offset, COPY_BYTES.min(length - offset))?;
             file.write_at(&bytes, offset).map_err(doing)?;
             offset += bytes.len() as u64;
         }
         file.sync_data().map_err(doing)
     }
 
-    fn read(&self, file: FileId, offset: u64, length: u64) -> Result<bytes::Bytes> {
-        let request = RangeRequest { file, offset, length: index(length) };
+    fn read(&self, (kind, file): (FileKind, FileId), offset: u64, length: u64) -> Result<bytes::Bytes> {
+        let request = RangeRequest { kind, file, offset, length: index(length) };
         let read = self.context.tables.read_ranges(&[request], Wait::Always)?;
         let bytes = read.and_then(|mut ranges| ranges.pop()).filter(|bytes| bytes.len() as u64 == length);
         bytes.ok_or_else(|| {

@@ -12,14 +12,15 @@ use pugdb_core::{ErrorKind, FileId, KeyspaceId, Result, Seqno, Timestamp};
 
 use super::manual::{Manual, Rules};
 use super::merge::{Damage, Merge};
-use super::pick::{Piece, Place, Round, RunView, Situation, TableView, Work, next_moment, pick};
+use super::pick::{Piece, Place, Round, RunView, Situation, TableView, Work, collected, next_moment, pick};
 use super::{Change, HELD_RETRY, Store};
 use crate::Level;
 use crate::manifest::Edit;
-use crate::table::Access;
+use crate::table::{Access, Peek};
 use crate::tombstones::Tombstones;
 use crate::tree::{
-    Filtering, LiveTable, Outputs, Retention, Run, TableChange, Tree, Version, sync_contents, sync_names,
+    EntryRules, Filtering, LiveTable, Outputs, Retention, Run, TableChange, Tree, Version, sync_contents,
+    sync_names,
 };
 
 /// Entries merged in one slice.
@@ -55,16 +56,18 @@ enum Stage {
     Record,
 }
 
-/// What the picker is told of the runs, when nobody reads before `horizon`.
-fn views(version: &Version, horizon: Seqno) -> Vec<RunView> {
-    version.runs.iter().map(|run| view(run, &version.tombstones, horizon)).collect()
+/// What the picker is told of the runs, of which everything up to `floor` is truncated away for every reader, and range deletes
+/// up to `deleted` count: nothing that would have to be read.
+pub(super) fn views(version: &Version, floor: Seqno, deleted: Seqno) -> Vec<RunView> {
+    version.runs.iter().map(|run| view(run, &version.tombstones, floor, deleted)).collect()
 }
 
-/// What the picker is told of a run: nothing that would have to be read.
-fn view(run: &Run, tombstones: &Tombstones, horizon: Seqno) -> RunView {
+fn view(run: &Run, tombstones: &Tombstones, floor: Seqno, deleted: Seqno) -> RunView {
     let table = |live: &Arc<LiveTable>| {
         let meta = live.meta();
         let is_dead = meta.entries == meta.deletes.saturating_add(meta.expiries.entries);
+        let dead_at = is_dead.then(|| meta.expiries.last().unwrap_or_default());
+        let is_truncated = live.newest() <= floor;
         let stored = |&(at, bytes): &(Timestamp, u64)| (at, meta.stored_part(bytes));
         TableView {
             bytes: meta.bytes,
@@ -73,11 +76,12 @@ fn view(run: &Run, tombstones: &Tombstones, horizon: Seqno) -> RunView {
             older: meta.entries.saturating_sub(meta.keys),
             bounds: live.bounds().clone(),
             is_quarantined: live.is_quarantined(),
-            dead_at: is_dead.then(|| meta.expiries.last().unwrap_or_default()),
+            dead_at: if is_truncated { Some(Timestamp(0)) } else { dead_at },
             // Weighed against lengths of files, which may be compressed.
             expiries: meta.expiries.steps().iter().map(stored).collect(),
-            is_covered: live.is_covered(tombstones, horizon),
-            covered: live.covered_bytes(tombstones, horizon),
+            is_covered: live.is_covered(tombstones, deleted),
+            covered: live.covered_bytes(tombstones, deleted),
+            values: meta.values.clone(),
         }
     };
     RunView { number: run.number, tables: run.tables.iter().map(table).collect() }
@@ -155,7 +159,7 @@ impl CompactionJob {
             if self.forget_tombstones(&tree, &version, horizon, is_quiet)? {
                 return Ok(Err(Next::Again));
             }
-            let runs = views(&version, tree.deleted_through(&version, horizon));
+            let runs = views(&version, version.floors.at(horizon), tree.deleted_through(&version, horizon));
             let mut rounds = self.rounds.remove(&tree.id()).unwrap_or_default();
             rounds.retain(|round| !round.is_over(&runs));
             let (policy, table_bytes) = (store.options.policy, store.options.table_bytes);
@@ -205,7 +209,8 @@ impl CompactionJob {
                 store.finish(&request);
                 continue;
             };
-            let runs = views(&version, tree.deleted_through(&version, store.snapshots.horizon()));
+            let horizon = store.snapshots.horizon();
+            let runs = views(&version, version.floors.at(horizon), tree.deleted_through(&version, horizon));
             let manual = match self.manual.take() {
                 Some(manual) if Arc::ptr_eq(manual.request(), &request) => manual,
                 _ => Manual::begin(Arc::clone(&request), &runs),
@@ -249,7 +254,9 @@ impl CompactionJob {
             tables.removed.push(Arc::clone(&moved));
             tables.added.push((target, moved));
         }
-        let merge = match Merge::new(&runs(&inputs), before) {
+        let collected = collected(&views(version, Seqno::ZERO, Seqno::ZERO), store.options.table_bytes);
+        let separation = store.separation(tree, collected);
+        let merge = match Merge::new(&runs(&inputs), before, &separation) {
             Ok(merge) => merge,
             Err(error) if error.kind() == ErrorKind::Corrupt => {
                 // The table that could not be opened is in quarantine now: what can be done without it is another piece.
@@ -263,7 +270,8 @@ impl CompactionJob {
         let retention = Retention::new(floors, tree.cover(horizon), expired, is_bottom);
         let level = if is_bottom { Level::Bottom } else { Level::Upper };
         let filtering = tree.filter().filter(|filter| filter.is_in_force(horizon)).map(Filtering::new);
-        let outputs = store.outputs(tree, level, (retention, filtering), piece.guards.clone());
+        let rules = EntryRules { retention, filtering, separation };
+        let outputs = store.outputs(tree, level, rules, piece.guards.clone());
         let inputs = inputs.into_iter().map(|(_, live)| live).collect();
         let tree = Arc::clone(tree);
         Ok(Some(Box::new(Task { tree, inputs, tables, target, merge, outputs, stage: Stage::Write })))
@@ -366,8 +374,8 @@ impl Task {
     /// Merges a slice; false at the end.
     fn merge_slice(&mut self) -> Result<bool, Damage> {
         for _ in 0..SLICE_ENTRIES {
-            let Some((seqno, op)) = self.merge.next()? else { return Ok(false) };
-            self.outputs.add(seqno, &op).map_err(|error| Damage { file: None, error })?;
+            let Some(Peek { seqno, op, apart }) = self.merge.next()? else { return Ok(false) };
+            self.outputs.add(seqno, &op, apart).map_err(|error| Damage { file: None, error })?;
         }
         Ok(true)
     }

@@ -5,6 +5,7 @@
 //! write each ─> sync all contents ─> sync the directory ─> read each again ─> one edit of the manifest
 //! ```
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -18,13 +19,13 @@ use crate::Level;
 use crate::manifest::Edit;
 use crate::memtable::Memtable;
 use crate::table::Access;
-use crate::tree::{Outputs, Retention, TableChange, Tree, sync_contents, sync_names};
+use crate::tree::{EntryRules, Outputs, Retention, TableChange, Tree, sync_contents, sync_names};
 
 /// Bytes of entries written in one slice.
 const SLICE_BYTES: usize = 256 << 10;
-/// Memtables written together: each keeps a file open until it is synced, and the two syncs that they share are little
-/// against those of their own.
-const GROUP_MAX: usize = 64;
+/// Files of memtables that are written together, a table and perhaps a value file each: they are open until they are synced,
+/// and the two syncs that they share are little against those of their own.
+const GROUP_FILES_MAX: usize = 64;
 /// After trouble the flush is begun anew this much later.
 const BACK_OFF: Duration = Duration::from_millis(200);
 
@@ -80,13 +81,14 @@ impl FlushJob {
         let mut sealed: Vec<(&Arc<Tree>, Arc<Memtable>)> =
             trees.values().filter_map(|tree| Some((tree, tree.oldest_sealed()?))).collect();
         sealed.sort_unstable_by_key(|(_, memtable)| memtable.last());
-        let mut bytes = 0;
-        let fits = |(_, memtable): &(&Arc<Tree>, Arc<Memtable>)| {
-            let is_first = bytes == 0;
+        let (mut bytes, mut files) = (0, 0);
+        let fits = |(tree, memtable): &(&Arc<Tree>, Arc<Memtable>)| {
+            let is_first = files == 0;
             bytes += memtable.bytes();
-            is_first || bytes <= store.options.memtable_bytes
+            files += 1 + usize::from(tree.options().separate_values.is_some());
+            is_first || bytes <= store.options.memtable_bytes && files <= GROUP_FILES_MAX
         };
-        let together = sealed.into_iter().take(GROUP_MAX).take_while(fits);
+        let together = sealed.into_iter().take_while(fits);
         let expired = store.expired();
         let parts: Vec<Part> = together.map(|(tree, memtable)| self.part(tree, memtable, expired)).collect();
         (!parts.is_empty()).then_some(Group { parts, stage: Stage::Write { part: 0, after: None } })
@@ -99,7 +101,9 @@ impl FlushJob {
         let floors = (horizon, version.floors.at(horizon));
         let retention = Retention::new(floors, tree.cover(horizon), expired, is_bottom);
         // Young, also where nothing lies beneath yet: it will soon be merged.
-        let outputs = self.store.outputs(tree, Level::Upper, (retention, None), Vec::new());
+        let separation = self.store.separation(tree, BTreeSet::new());
+        let rules = EntryRules { retention, filtering: None, separation };
+        let outputs = self.store.outputs(tree, Level::Upper, rules, Vec::new());
         Part { tree: Arc::clone(tree), memtable, outputs }
     }
 
@@ -147,7 +151,7 @@ impl Group {
             Stage::Write { part, after } => match self.parts.get_mut(*part) {
                 Some(Part { tree, memtable, outputs }) => {
                     if !tree.is_dropped() {
-                        let mut add = |seqno, op: &RawOp<'_>| outputs.add(seqno, op);
+                        let mut add = |seqno, op: &RawOp<'_>| outputs.add(seqno, op, None);
                         *after = memtable.visit_versions(after.as_deref(), SLICE_BYTES, &mut add)?;
                     }
                     if tree.is_dropped() || after.is_none() {

@@ -1,6 +1,7 @@
 //! Sorted tables from outside: written beside the tree, in its directory and under its keys, and taken in by one edit of
 //! the manifest. Until then nothing names them, so what a crash leaves of them is removed by the next open.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use pugdb_core::engine::KeyRange;
@@ -9,7 +10,7 @@ use pugdb_core::{Error, Key, KeyspaceId, RawOp, Result, Seqno};
 use super::{Change, Store};
 use crate::Level;
 use crate::table::Access;
-use crate::tree::{Outputs, Retention, Shelf, TableChange, Tree, sync_contents, sync_names};
+use crate::tree::{EntryRules, Outputs, Retention, Shelf, TableChange, Tree, sync_contents, sync_names};
 
 /// What every entry of such a table carries. Readers see the seqno that the manifest has for the table.
 const STORED_SEQNO: Seqno = Seqno(1);
@@ -35,7 +36,7 @@ impl SortedTables {
             return Err(Error::invalid("the keys of a sorted file ascend, each once"));
         }
         let key = Key::copy(op.key)?;
-        self.outputs.add(STORED_SEQNO, op)?;
+        self.outputs.add(STORED_SEQNO, op, None)?;
         self.entries += 1;
         self.first.get_or_insert_with(|| key.clone());
         self.last = Some(key);
@@ -86,7 +87,9 @@ impl Store {
     /// Tables to be filled beside a tree.
     pub fn sorted_tables(&self, tree: &Tree) -> SortedTables {
         // Most of the data, and not soon to be merged.
-        let outputs = self.outputs(tree, Level::Bottom, (Retention::all(), None), Vec::new());
+        let separation = self.separation(tree, BTreeSet::new());
+        let rules = EntryRules { retention: Retention::all(), filtering: None, separation };
+        let outputs = self.outputs(tree, Level::Bottom, rules, Vec::new());
         let shelf = Arc::clone(&self.shelf);
         SortedTables { shelf, keyspace: tree.id(), outputs, first: None, last: None, entries: 0 }
     }

@@ -7,11 +7,11 @@ use std::cmp::Ordering;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use pugdb_core::RawOp;
-use pugdb_core::{Error, FileId, Key, Result, Seqno};
+use pugdb_core::{Error, FileId, Key, Result};
 
-use crate::table::{TableCursor, head_of};
+use crate::table::{Peek, TableCursor, head_of};
 use crate::tree::LiveTable;
+use crate::values::Separation;
 
 /// The versions of several runs: keys ascending, newest first within a key.
 pub(super) struct Merge {
@@ -50,18 +50,22 @@ impl Source {
         }
     }
 
-    fn current(&self) -> Option<(Seqno, RawOp<'_>)> {
+    fn current(&self) -> Option<Peek<'_>> {
         self.cursor.1.current()
     }
 }
 
 impl Merge {
     /// Begins before the first version of all. Of each run there are some tables, in key order; only keys before `before`
-    /// are shown.
+    /// are shown. Values that do not stay in their value files are shown as if they lay in the tables.
     ///
     /// # Errors
     /// `Corrupt` when a table is damaged, and in quarantine now; what the store says when it cannot be read.
-    pub(super) fn new(runs: &[Vec<Arc<LiveTable>>], before: Option<&Key>) -> Result<Self> {
+    pub(super) fn new(
+        runs: &[Vec<Arc<LiveTable>>],
+        before: Option<&Key>,
+        separation: &Arc<Separation>,
+    ) -> Result<Self> {
         let bounds = || runs.iter().flatten().map(|live| live.bounds());
         let (first, last) =
             (bounds().map(|bounds| &bounds.first).min(), bounds().map(|bounds| &bounds.last).max());
@@ -70,8 +74,10 @@ impl Merge {
         });
         let mut sources = Vec::new();
         for tables in runs {
-            let cursor =
-                |live: &Arc<LiveTable>| Ok((live.id(), live.opened_by_job()?.cursor(before.cloned())));
+            let cursor = |live: &Arc<LiveTable>| {
+                let cursor = live.opened_by_job()?.cursor(before.cloned());
+                Ok((live.id(), cursor.moving(Arc::clone(separation))))
+            };
             let mut left = tables.iter().map(cursor).collect::<Result<VecDeque<_>>>()?;
             if let Some(cursor) = left.pop_front() {
                 sources.push(Source { cursor, left });
@@ -81,7 +87,7 @@ impl Merge {
     }
 
     /// The next version of all; `None` at the end.
-    pub(super) fn next(&mut self) -> Result<Option<(Seqno, RawOp<'_>)>, Damage> {
+    pub(super) fn next(&mut self) -> Result<Option<Peek<'_>>, Damage> {
         if self.is_begun {
             self.go_on()?;
         } else {
@@ -127,14 +133,14 @@ impl Merge {
     }
 
     fn head(&self, source: usize) -> u64 {
-        let key = self.sources[source].current().map_or(&[][..], |(_, op)| op.key);
+        let key = self.sources[source].current().map_or(&[][..], |shown| shown.op.key);
         head_of(key.get(self.common..).unwrap_or_default())
     }
 
     fn comes_before(&self, one: usize, other: usize) -> bool {
         let (one, other) = (self.sources[one].current(), self.sources[other].current());
-        one.zip(other).is_some_and(|((seqno, op), (other_seqno, other))| {
-            op.key.cmp(other.key).then(other_seqno.cmp(&seqno)).is_lt()
+        one.zip(other).is_some_and(|(one, other)| {
+            one.op.key.cmp(other.op.key).then(other.seqno.cmp(&one.seqno)).is_lt()
         })
     }
 }

@@ -42,14 +42,15 @@ pub use verify::StoreVerify;
 use self::grace::Grace;
 use self::manual::Request;
 use self::pace::{Account, Behind};
-use self::pick::runs_behind;
+use self::pick::{files_of, runs_behind};
 use self::quiet::Quiet;
 use crate::file::Context;
 use crate::log::LogState;
 use crate::manifest::{Edit, KeyspaceState, Manifest, State};
 use crate::memtable::Memtable;
 use crate::table::{self, BlockCache};
-use crate::tree::{Filtering, Graveyard, Outputs, Retention, Run, Shelf, Tree};
+use crate::tree::{EntryRules, Graveyard, Outputs, Run, Shelf, Tree, ValueFiles};
+use crate::values::{self, Separation};
 use crate::{Filters, Level, TreeOptions, TreeView};
 
 /// Sizes of a store.
@@ -159,6 +160,12 @@ pub struct StoreStats {
     pub table_bytes: u64,
     /// What they would take if nothing in them were compressed.
     pub table_bytes_uncompressed: u64,
+    /// Value files into which they point.
+    pub value_files: usize,
+    /// Their bytes.
+    pub value_bytes: u64,
+    /// What tables point to of them; the rest is garbage.
+    pub value_live_bytes: u64,
     /// Sorted runs.
     pub runs: usize,
     /// The bytes of each of them: a keyspace after the other, newest first.
@@ -209,6 +216,7 @@ impl Store {
             context: context.clone(),
             cache: Arc::new(BlockCache::new(options.cache_bytes)),
             graveyard: Graveyard::new(&context),
+            value_files: ValueFiles::default(),
         });
         let on_disk = manifest.state().keyspaces.iter().filter(|(_, state)| state.engine == EngineKind::Lsm);
         let open = |(&id, state): (&KeyspaceId, &KeyspaceState)| {
@@ -381,6 +389,8 @@ impl Store {
         self.pending.lock().push((at, Edit::Truncate { keyspace: tree.id(), at }));
         tree.truncate(at)?;
         tree.settle_floors(self.snapshots.horizon());
+        // Tables that hold nothing newer can go.
+        self.wake();
         Ok(())
     }
 
@@ -583,15 +593,21 @@ impl Store {
     }
 
     /// Where a job writes tables.
-    fn outputs(
-        &self,
-        tree: &Tree,
-        level: Level,
-        rules: (Retention, Option<Filtering>),
-        guards: Vec<Key>,
-    ) -> Outputs {
-        let sizes = (tree.table_options(level), self.options.table_bytes);
+    fn outputs(&self, tree: &Tree, level: Level, rules: EntryRules, guards: Vec<Key>) -> Outputs {
+        let sizes = (tree.options().table(level), self.options.table_bytes);
         Outputs::new(&self.shelf, tree.id(), sizes, rules, guards)
+    }
+
+    /// What becomes of values, when these value files are to go.
+    fn separation(&self, tree: &Tree, collected: BTreeSet<FileId>) -> Arc<Separation> {
+        let options = tree.options();
+        Arc::new(Separation {
+            bytes_min: options.separate_values,
+            // A value stays where it is while its entry goes to the bottom.
+            compression: options.bottom,
+            file_bytes: self.options.table_bytes,
+            collected,
+        })
     }
 
     /// The failure after which nothing is written any more.
@@ -769,6 +785,10 @@ impl Store {
         };
         for tree in self.trees.read().values() {
             let version = tree.version();
+            let files = files_of(&compaction::views(&version, Seqno::ZERO, Seqno::ZERO));
+            stats.value_files += files.len();
+            stats.value_bytes += files.values().map(|file| file.bytes).sum::<u64>();
+            stats.value_live_bytes += files.values().map(|file| file.live).sum::<u64>();
             stats.memtable_bytes += version.memtables.iter().map(|memtable| memtable.bytes()).sum::<usize>();
             stats.runs += version.runs.len();
             let bytes = |run: &Run| run.tables.iter().map(|live| live.meta().bytes).sum::<u64>();
@@ -814,23 +834,29 @@ impl Store {
 
     /// Removes files that nothing names: outputs that were not finished, former manifests. Returns how many.
     ///
-    /// None while a table that the manifest names is not there: its name can stem from a manifest that has lost its last
+    /// None while a table or value file that the manifest names is not there: its name can stem from a manifest that has lost its last
     /// edits, and then the tables that took its place are among the nameless.
     pub fn remove_leftovers(&self) -> usize {
-        let named: BTreeSet<FileId> = {
+        let named: BTreeSet<String> = {
             let manifest = self.manifest.lock();
             let tables = manifest.state().keyspaces.values().flat_map(|keyspace| &keyspace.tables);
-            tables.map(|table| table.meta.id).collect()
+            let files = tables.flat_map(|table| {
+                let values = table.meta.values.iter().map(|used| values::file_name(used.file));
+                values.chain(std::iter::once(table::file_name(table.meta.id)))
+            });
+            files.collect()
         };
+        let is_ours =
+            |name: &str| table::parse_file_name(name).or_else(|| values::parse_file_name(name)).is_some();
         let (fs, mut removed) = (&self.context.env.fs, 0);
         let names = fs.list(&self.context.table_dir()).unwrap_or_default();
-        let (there, nameless): (BTreeSet<FileId>, BTreeSet<FileId>) =
-            names.iter().filter_map(|name| table::parse_file_name(name)).partition(|id| named.contains(id));
+        let (there, nameless): (Vec<&String>, Vec<&String>) =
+            names.iter().filter(|name| is_ours(name)).partition(|name| named.contains(*name));
         if there.len() < named.len() {
             return 0;
         }
-        for id in nameless {
-            removed += usize::from(fs.remove(&table::path(&self.context, id)).is_ok());
+        for name in nameless {
+            removed += usize::from(fs.remove(&self.context.table_dir().join(name)).is_ok());
         }
         let current = self.manifest.lock().number();
         for name in fs.list(&self.context.dir).unwrap_or_default() {

@@ -15,6 +15,10 @@ pub struct StoreVerify {
     pub entries: u64,
     /// Their bytes.
     pub bytes: u64,
+    /// Values in value files.
+    pub values: u64,
+    /// The bytes of their records.
+    pub value_bytes: u64,
     /// What is wrong, one sentence each.
     pub problems: Vec<String>,
 }
@@ -37,6 +41,8 @@ impl Store {
                         report.blocks += summary.blocks;
                         report.entries += summary.entries;
                         report.bytes += summary.bytes;
+                        report.values += summary.values;
+                        report.value_bytes += summary.value_bytes;
                     }
                     Err(error) => report.problems.push(error.to_string()),
                 }

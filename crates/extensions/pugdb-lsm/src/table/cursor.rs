@@ -5,11 +5,14 @@ use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
 
-use pugdb_core::RawOp;
-use pugdb_core::{Key, Result, Seqno};
+use bytes::Bytes;
+use pugdb_core::seam::Wait;
+use pugdb_core::{Error, Key, RawOp, Result};
 
 use super::block::Block;
 use super::reader::Table;
+use super::scan::Peek;
+use crate::values::{Separation, load_values};
 
 /// Read at once: large enough for a disk's best pace, small enough for a bounded slice of work.
 const READ_AHEAD_BYTES: usize = 256 << 10;
@@ -29,6 +32,9 @@ pub struct TableCursor {
     /// The key of the entry that was visited last, once there is one.
     key: Vec<u8>,
     is_begun: bool,
+    moving: Option<Arc<Separation>>,
+    /// Values of the block being walked that do not stay where they are, by the numbers of their entries.
+    fetched: VecDeque<(usize, Bytes)>,
 }
 
 impl TableCursor {
@@ -47,16 +53,32 @@ impl TableCursor {
             current: None,
             key: Vec::new(),
             is_begun: false,
+            moving: None,
+            fetched: VecDeque::new(),
         }
     }
 
-    /// The version it is at: by key, and newest first within a key. `None` before the first and behind the last.
-    pub fn current(&self) -> Option<(Seqno, RawOp<'_>)> {
-        let (block, position) = (self.ready.front()?, self.current?);
-        Some((self.table.shown_seqno(block.seqno(position)), block.op(position, &self.key)))
+    /// The same walk, which fetches values that do not stay in their value files, and shows them as if they lay here.
+    #[must_use]
+    pub(crate) fn moving(self, separation: Arc<Separation>) -> Self {
+        Self { moving: Some(separation), ..self }
     }
 
-    /// Goes on to the next version. False when there is none. Several blocks are read in one call.
+    /// The version it is at: by key, and newest first within a key. `None` before the first and behind the last.
+    pub fn current(&self) -> Option<Peek<'_>> {
+        let (block, position) = (self.ready.front()?, self.current?);
+        let seqno = self.table.shown_seqno(block.seqno(position));
+        let op = block.op(position, &self.key);
+        Some(match self.fetched.front() {
+            Some((fetched, value)) if *fetched == position => {
+                Peek { seqno, op: RawOp { value, ..op }, apart: None }
+            }
+            _ => Peek { seqno, op, apart: self.table.apart(block, position) },
+        })
+    }
+
+    /// Goes on to the next version. False when there is none. Several blocks are read in one call, and so are several
+    /// values.
     ///
     /// # Errors
     /// `Corrupt` when a block is damaged, what the store says when one cannot be read.
@@ -73,6 +95,7 @@ impl TableCursor {
             if self.next == block.count() {
                 self.ready.pop_front();
                 (self.next, self.current) = (0, None);
+                self.fetched.clear();
                 continue;
             }
             let position = self.next;
@@ -86,10 +109,41 @@ impl TableCursor {
                 && self.table.bounds().contains(&self.key)
                 && self.before.as_ref().is_none_or(|before| *self.key < **before);
             if is_shown {
+                self.fetch(position)?;
                 self.current = Some(position);
                 return Ok(true);
             }
         }
+    }
+
+    /// Has the value of an entry at hand, if it does not stay where it is. Those of the entries behind come along.
+    fn fetch(&mut self, position: usize) -> Result<()> {
+        let (Some(separation), Some(block)) = (&self.moving, self.ready.front()) else { return Ok(()) };
+        while self.fetched.pop_front_if(|(fetched, _)| *fetched < position).is_some() {}
+        let moves = |position: usize| {
+            let apart = self.table.apart(block, position)?;
+            (!separation.leaves(apart.file.id(), apart.pointer.length)).then_some(apart)
+        };
+        if self.fetched.front().is_some_and(|(fetched, _)| *fetched == position) || moves(position).is_none()
+        {
+            return Ok(());
+        }
+        let (mut positions, mut refs, mut left) = (Vec::new(), Vec::new(), READ_AHEAD_BYTES);
+        let mut key = Vec::new();
+        for (position, apart) in (position..block.count()).filter_map(|at| Some((at, moves(at)?))) {
+            let bytes = apart.pointer.bytes.max(apart.pointer.length);
+            if bytes > left && !refs.is_empty() {
+                break;
+            }
+            left = left.saturating_sub(bytes);
+            block.copy_key(position, &mut key);
+            positions.push(position);
+            refs.push(apart.of(&key));
+        }
+        let values = load_values(&refs, Wait::Always)?;
+        let values = values.ok_or_else(|| Error::internal("a store that may wait did not"))?;
+        self.fetched = positions.into_iter().zip(values).collect();
+        Ok(())
     }
 
     fn read(&mut self) -> Result<()> {

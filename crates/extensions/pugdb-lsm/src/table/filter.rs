@@ -22,6 +22,16 @@ impl KeyHash {
         Self(xxh3_64(key))
     }
 
+    /// The hash, as it is stored.
+    pub fn to_bytes(self) -> [u8; 8] {
+        self.0.to_le_bytes()
+    }
+
+    /// The hash that was stored.
+    pub fn from_bytes(bytes: [u8; 8]) -> Self {
+        Self(u64::from_le_bytes(bytes))
+    }
+
     /// The line, from the upper half of the hash.
     fn line(self, lines: u64) -> usize {
         pugdb_core::coding::index(((self.0 >> 32) * lines) >> 32)

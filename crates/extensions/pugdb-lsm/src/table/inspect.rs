@@ -16,6 +16,7 @@ use super::piece::{PieceKind, Pieces};
 use super::properties::Properties;
 use crate::file::OpenedHeader;
 use crate::inspect::{Detail, Field, Inspected, Part, Visit, damage, entry, header, piece};
+use crate::values::Pointer;
 
 /// Shows each part of a table.
 pub(crate) fn inspect(
@@ -55,8 +56,14 @@ pub(crate) fn inspect(
     let index = look.part(PieceKind::Index, index_at, footer.index_bytes, |content| {
         Index::decode(content, footer.header_bytes, footer.tail_offset)
     })?;
+    let properties_at = index_at + footer.index_bytes;
+    let properties = look.part(PieceKind::Properties, properties_at, footer.properties_bytes, |content| {
+        Properties::decode(content)
+    })?;
     if let Some(index) = &index {
-        look.blocks(index, detail)?;
+        // Where it is not known how many value files there are, every number passes.
+        let value_files = properties.as_ref().map_or(usize::MAX, |properties| properties.values.len());
+        look.blocks(index, value_files, detail)?;
     }
     let filter =
         look.part(PieceKind::Filter, filter_at, footer.filter_bytes, |content| Filter::decode(content))?;
@@ -69,10 +76,6 @@ pub(crate) fn inspect(
             vec![("blocks", (index.len() as u64).into()), ("entries", index.entries().unwrap_or(0).into())];
         look.show(index_at, footer.index_bytes, "index", fields)?;
     }
-    let properties_at = index_at + footer.index_bytes;
-    let properties = look.part(PieceKind::Properties, properties_at, footer.properties_bytes, |content| {
-        Properties::decode(content)
-    })?;
     if let Some(properties) = properties {
         look.show(properties_at, footer.properties_bytes, "properties", fields_of(&properties))?;
     }
@@ -123,12 +126,13 @@ impl Look<'_, '_> {
         }
     }
 
-    fn blocks(&mut self, index: &Index, detail: Detail) -> Result<()> {
+    fn blocks(&mut self, index: &Index, value_files: usize, detail: Detail) -> Result<()> {
         for number in 0..index.len() {
             let handle = index.handle(number);
             let (offset, bytes) = (index.offset(number), index.length(number..number + 1) as u64);
-            let block =
-                self.part(PieceKind::Data, offset, bytes, |content| Block::decode(content.clone()))?;
+            let block = self.part(PieceKind::Data, offset, bytes, |content| {
+                Block::decode(content.clone(), value_files)
+            })?;
             let Some(block) = block else { continue };
             let fields = vec![
                 ("entries", handle.entries.into()),
@@ -145,7 +149,16 @@ impl Look<'_, '_> {
     }
 
     fn entries(&mut self, block: &Block, offset: u64) -> Result<()> {
-        block.entries().try_for_each(|(key, found)| (self.visit)(entry(offset, &key, &found)))
+        block.entries().try_for_each(|(key, found, pointer)| {
+            let mut part = entry(offset, &key, &found);
+            if let Some(Pointer { file, offset, bytes: _, length }) = pointer {
+                part.fields.retain(|(name, _)| *name != "value_bytes");
+                part.fields.push(("value_bytes", (length as u64).into()));
+                part.fields.push(("value_file", u64::from(file).into()));
+                part.fields.push(("value_at", offset.into()));
+            }
+            (self.visit)(part)
+        })
     }
 }
 
@@ -164,5 +177,7 @@ fn fields_of(properties: &Properties) -> Vec<(&'static str, Field)> {
         ("filter_bits_per_key", properties.filter_bits_per_key.into()),
         ("first", key(&properties.first)),
         ("last", key(&properties.last)),
+        ("value_files", (properties.values.len() as u64).into()),
+        ("value_bytes", properties.values.iter().map(|used| used.bytes).sum::<u64>().into()),
     ]
 }

@@ -7,11 +7,11 @@ use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
 use pugdb_core::env::Event;
 use pugdb_core::seam::Wait;
-use pugdb_core::{Found, Result, Seqno};
+use pugdb_core::{Result, Seqno};
 
 use super::block::Block;
 use super::cache::Access;
-use super::reader::Table;
+use super::reader::{Located, Table};
 use super::tail::{into_mut, read_ranges};
 
 /// One data block of one table.
@@ -46,7 +46,7 @@ impl BlockRef {
 
     /// The newest version of `key` at or below `seqno`, from the block that
     /// [`plan_get`](Table::plan_get) named for the same key and seqno.
-    pub fn resolve(&self, block: &Block, key: &[u8], seqno: Seqno) -> Option<Found> {
+    pub(crate) fn resolve(&self, block: &Block, key: &[u8], seqno: Seqno) -> Option<Located> {
         self.table.resolve(block, key, seqno)
     }
 }

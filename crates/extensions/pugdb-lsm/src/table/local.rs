@@ -1,4 +1,4 @@
-//! Tables as files in the database's directory.
+//! Tables and value files as files in the database's directory.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -8,12 +8,13 @@ use std::sync::Arc;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use pugdb_core::env::{Access, Env, File, FileSystem};
-use pugdb_core::seam::{RangeRequest, TableStore, Wait};
+use pugdb_core::seam::{FileKind, RangeRequest, TableStore, Wait};
 use pugdb_core::{Error, FileId, Result};
 
 use super::file_name;
+use crate::values;
 
-/// This part of the files that the process may have open is for tables: the rest is for the log, for tables being written,
+/// This part of the files that the process may have open is for tables and value files: the rest is for the log, for those being written,
 /// and for whoever else lives in the process.
 const OPEN_FILES_PART: usize = 4;
 /// More are not kept open, however many the process may: to open one again takes some microseconds.
@@ -23,8 +24,8 @@ const OPEN_FILES_MIN: usize = 16;
 
 const _: () = assert!(OPEN_FILES_MIN < OPEN_FILES_MAX);
 
-/// Tables as files in one directory, some of them kept open. A read that may not wait gets nothing: any one may have to go
-/// to the disk.
+/// Tables and value files in one directory, some of them kept open. A read that may not wait gets nothing: any one may have
+/// to go to the disk.
 pub struct LocalTables {
     fs: Arc<dyn FileSystem>,
     dir: PathBuf,
@@ -54,7 +55,7 @@ impl LocalTables {
         Self::with_open_files(env, dir, Self::kept_open(env.fs.open_files_max()))
     }
 
-    /// How many table files are kept open in a process that may have so many open.
+    /// How many tables and value files are kept open in a process that may have so many open.
     ///
     /// ```
     /// use pugdb_lsm::table::LocalTables;
@@ -74,26 +75,32 @@ impl LocalTables {
 
     fn read(&self, request: RangeRequest) -> Result<Bytes> {
         let id = request.file;
-        let OpenFile { file, length, .. } = self.open(id)?;
+        let OpenFile { file, length, .. } = self.open(request)?;
         // Before a buffer is made: a damaged length must not take all memory.
         if request.offset.checked_add(request.length as u64).is_none_or(|end| end > length) {
             return Err(Error::corrupt(format!(
-                "table {id} ends at byte {length}, before the {} bytes at byte {}; run `pugdb verify`",
-                request.length, request.offset
+                "{} {id} ends at byte {length}, before the {} bytes at byte {}; run `pugdb verify`",
+                noun(request.kind),
+                request.length,
+                request.offset
             )));
         }
         let mut bytes = vec![0; request.length];
         let read = file.read_exact_at(&mut bytes, request.offset);
-        read.map_err(|error| Error::io(format_args!("read table {id} at byte {}", request.offset), error))?;
+        read.map_err(|error| {
+            Error::io(format_args!("read {} {id} at byte {}", noun(request.kind), request.offset), error)
+        })?;
         Ok(bytes.into())
     }
 
-    fn open(&self, id: FileId) -> Result<OpenFile> {
+    fn open(&self, request: RangeRequest) -> Result<OpenFile> {
+        let id = request.file;
         if let Some(open) = self.open.lock().get(id) {
             return Ok(open);
         }
-        let failed = |error| Error::io(format_args!("open table {id}"), error);
-        let file = self.fs.open(&self.dir.join(file_name(id)), Access::Read).map_err(failed)?;
+        let failed = |error| Error::io(format_args!("open {} {id}", noun(request.kind)), error);
+        let name = if request.kind == FileKind::Values { values::file_name(id) } else { file_name(id) };
+        let file = self.fs.open(&self.dir.join(name), Access::Read).map_err(failed)?;
         let length = file.length().map_err(failed)?;
         let open = OpenFile { file, length, is_used: false };
         let closed = self.open.lock().insert(id, open.clone());
@@ -101,6 +108,10 @@ impl LocalTables {
         drop(closed);
         Ok(open)
     }
+}
+
+fn noun(kind: FileKind) -> &'static str {
+    if kind == FileKind::Values { "value file" } else { "table" }
 }
 
 impl OpenFiles {

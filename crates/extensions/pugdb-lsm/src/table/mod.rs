@@ -20,6 +20,7 @@ use pugdb_core::engine::KeyRange;
 use pugdb_core::{FileId, Key, KeyspaceId, Seqno};
 
 use crate::file::Context;
+use crate::values::ValueUse;
 
 mod block;
 mod cache;
@@ -53,8 +54,11 @@ pub(crate) use heads::head_of;
 pub(crate) use inspect::inspect;
 pub use load::{BlockRef, load_blocks};
 pub use local::LocalTables;
+pub(crate) use properties::{decode_values, encode_values};
+pub(crate) use reader::Located;
 pub use reader::Table;
 pub use scan::{Peek, TableScan};
+pub(crate) use tail::{into_mut, read_ranges};
 pub use verify::TableSummary;
 pub(crate) use verify::verify;
 pub use writer::{TableOptions, TableWriter, WrittenTable};
@@ -89,6 +93,8 @@ pub struct TableMeta {
     pub min_seqno: Seqno,
     /// The newest entry.
     pub max_seqno: Seqno,
+    /// The value files that it points into.
+    pub values: Vec<ValueUse>,
 }
 
 impl TableMeta {

@@ -1,13 +1,14 @@
 //! The properties: what a table says about itself, as numbered fields. A reader skips the numbers it does not know.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use pugdb_core::coding::{Reader, put_bytes, put_varint};
-use pugdb_core::{Error, Key, Result, Seqno};
+use pugdb_core::{Error, FileId, Key, Result, Seqno};
 
 use super::TableMeta;
 use super::compression::Compression;
 use super::expiry::Expiries;
+use crate::values::ValueUse;
 
 const ENTRIES: u64 = 1;
 const KEYS: u64 = 2;
@@ -23,6 +24,7 @@ const EXPIRING: u64 = 11;
 const EXPIRY_STEPS: u64 = 12;
 const CONTENT_BYTES: u64 = 13;
 const COMPRESSION: u64 = 14;
+const VALUES: u64 = 15;
 
 /// What a table says about itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,10 +50,18 @@ pub(super) struct Properties {
     /// How many bits of filter a key was given.
     pub(super) filter_bits_per_key: u64,
     pub(super) expiries: Expiries,
+    /// The value files that pointers name by their numbers.
+    pub(super) values: Vec<ValueUse>,
 }
 
 impl Properties {
     pub(super) fn encode(&self, out: &mut Vec<u8>) {
+        // What need not be there comes first: where the end is cut off, something is missing that must be there.
+        if !self.values.is_empty() {
+            let mut bytes = Vec::new();
+            encode_values(&self.values, &mut bytes);
+            field(out, VALUES, &bytes);
+        }
         number(out, ENTRIES, self.entries);
         number(out, KEYS, self.keys);
         number(out, DELETES, self.deletes);
@@ -86,6 +96,7 @@ impl Properties {
                 block_bytes: fields.number(BLOCK_BYTES)?,
                 filter_bits_per_key: fields.number(FILTER_BITS_PER_KEY)?,
                 expiries: Expiries::decode(fields.number(EXPIRING)?, fields.get(EXPIRY_STEPS)?)?,
+                values: fields.values()?,
             })
         };
         read().map_err(damaged)
@@ -103,7 +114,39 @@ impl Properties {
             && self.max_seqno == meta.max_seqno
             && self.first == meta.first
             && self.last == meta.last
+            && self.values == meta.values
     }
+}
+
+/// Appends a list of value files: their number, then of each its id, its length, that of its records and that of those
+/// that are pointed to.
+pub(crate) fn encode_values(values: &[ValueUse], out: &mut Vec<u8>) {
+    put_varint(out, values.len() as u64);
+    for used in values {
+        out.extend_from_slice(&used.file.0);
+        for number in [used.file_bytes, used.record_bytes, used.bytes] {
+            put_varint(out, number);
+        }
+    }
+}
+
+/// Reads what [`encode_values`] wrote.
+///
+/// # Errors
+/// `Corrupt` when it is no list of value files, or one is named twice.
+pub(crate) fn decode_values(reader: &mut Reader<'_>) -> Result<Vec<ValueUse>> {
+    let count = reader.varint()?;
+    let mut values: Vec<ValueUse> = Vec::new();
+    let mut names = BTreeSet::new();
+    for _ in 0..count {
+        let file = FileId(reader.array()?);
+        let (file_bytes, record_bytes, bytes) = (reader.varint()?, reader.varint()?, reader.varint()?);
+        if !names.insert(file) {
+            return Err(Error::corrupt("a value file is named twice"));
+        }
+        values.push(ValueUse { file, file_bytes, record_bytes, bytes });
+    }
+    Ok(values)
 }
 
 fn field(out: &mut Vec<u8>, id: u64, bytes: &[u8]) {
@@ -134,6 +177,15 @@ impl<'a> Fields<'a> {
 
     fn get(&self, id: u64) -> Result<&'a [u8]> {
         self.0.get(&id).copied().ok_or_else(|| Error::corrupt("a field is missing"))
+    }
+
+    fn values(&self) -> Result<Vec<ValueUse>> {
+        if !self.0.contains_key(&VALUES) {
+            return Ok(Vec::new());
+        }
+        let mut reader = Reader::new(self.get(VALUES)?);
+        let values = decode_values(&mut reader)?;
+        if reader.is_empty() { Ok(values) } else { Err(Error::corrupt("a field is too long")) }
     }
 
     fn compression(&self) -> Result<Compression> {
@@ -167,6 +219,12 @@ mod tests {
             block_bytes: 8192,
             filter_bits_per_key: 10,
             expiries: Expiries::decode(7, &[4, 100, 3, 50]).unwrap(),
+            values: vec![ValueUse {
+                file: FileId([9; 16]),
+                file_bytes: 1 << 30,
+                record_bytes: 1 << 29,
+                bytes: 300,
+            }],
         }
     }
 

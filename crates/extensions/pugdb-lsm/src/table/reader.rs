@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use pugdb_core::engine::{Direction, KeyRange};
 use pugdb_core::seam::{AtHand, Wait};
-use pugdb_core::{Found, Key, Result, Seqno};
+use pugdb_core::{Error, FileId, Found, Key, Result, Seqno, Value};
 
 use super::block::Block;
 use super::cache::{Access, BlockCache, Slots};
@@ -19,6 +19,7 @@ use super::tail::Tail;
 use super::verify::{self, TableSummary};
 use super::{Bounds, TableMeta, entry_order};
 use crate::file::Context;
+use crate::values::{Apart, ValueFile, ValueRef};
 
 /// An open table. Filter and index stay in memory; blocks come through the cache.
 pub struct Table {
@@ -29,6 +30,41 @@ pub struct Table {
     global_seqno: Option<Seqno>,
     tail: Arc<Tail>,
     cached: Arc<Cached>,
+    /// What its pointers name by their numbers.
+    values: Arc<[Arc<ValueFile>]>,
+}
+
+/// What a table has of a key.
+pub(crate) struct Located {
+    /// The entry, without a value that lies in a value file.
+    pub(crate) found: Found,
+    /// Where the value lies, when it is not in the table.
+    value: Option<Box<ValueRef>>,
+}
+
+impl Located {
+    /// Where its value has to be fetched from.
+    pub(crate) fn take_value(&mut self) -> Option<ValueRef> {
+        self.value.take().map(|value| *value)
+    }
+
+    /// The entry, whole.
+    ///
+    /// # Errors
+    /// `Corrupt` when the value is damaged, what the store says when it cannot be read.
+    pub(crate) fn fetch(mut self, wait: Wait) -> Result<AtHand<Found>> {
+        if let Some(value) = self.take_value() {
+            let Some(value) = value.read(wait)? else { return Ok(AtHand::WouldBlock) };
+            self.found.entry.value = Value::new(value)?;
+        }
+        Ok(AtHand::Yes(self.found))
+    }
+}
+
+impl From<Found> for Located {
+    fn from(found: Found) -> Self {
+        Self { found, value: None }
+    }
 }
 
 /// The blocks that are in the cache. They leave it with the last table that shows a part of the file.
@@ -59,9 +95,31 @@ impl Table {
         bounds: Bounds,
         global_seqno: Option<Seqno>,
     ) -> Result<Arc<Self>> {
+        let values = meta.values.iter().map(|used| ValueFile::new(context, meta.keyspace, used)).collect();
+        Self::open_with(context, cache, meta, bounds, global_seqno, values)
+    }
+
+    /// [`open`](Self::open) with value files that other tables may have too: those of `meta`, in their order. They are opened
+    /// when a value in them is read.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_with(
+        context: &Context,
+        cache: Arc<BlockCache>,
+        meta: Arc<TableMeta>,
+        bounds: Bounds,
+        global_seqno: Option<Seqno>,
+        values: Arc<[Arc<ValueFile>]>,
+    ) -> Result<Arc<Self>> {
         let tail = Arc::new(Tail::read(context, &meta)?);
+        if values.len() != meta.values.len() {
+            return Err(Error::internal(
+                "a table was given other value files than its own; please report it",
+            ));
+        }
         let cached = Arc::new(Cached::new(cache, &tail));
-        Ok(Arc::new(Self { context: context.clone(), meta, bounds, global_seqno, tail, cached }))
+        Ok(Arc::new(Self { context: context.clone(), meta, bounds, global_seqno, tail, cached, values }))
     }
 
     /// The same table, of which only keys within `bounds` are seen.
@@ -74,6 +132,7 @@ impl Table {
             global_seqno: self.global_seqno,
             tail: Arc::clone(&self.tail),
             cached: Arc::clone(&self.cached),
+            values: Arc::clone(&self.values),
         })
     }
 
@@ -87,6 +146,7 @@ impl Table {
             global_seqno: Some(at),
             tail: Arc::clone(&self.tail),
             cached: Arc::clone(&self.cached),
+            values: Arc::clone(&self.values),
         })
     }
 
@@ -179,14 +239,21 @@ impl Table {
     /// # Errors
     /// `Corrupt` when the block is damaged, what the store says when it cannot be read.
     pub fn get(&self, key: &[u8], seqno: Seqno) -> Result<Option<Found>> {
-        self.look(key, KeyHash::of(key), seqno, Wait::Always)?.waited()
+        let located = self.look(key, KeyHash::of(key), seqno, Wait::Always)?.waited()?;
+        located.map(|located| located.fetch(Wait::Always)?.waited()).transpose()
     }
 
-    /// [`get`](Self::get) for a key whose hash is known, which need not wait.
+    /// [`get`](Self::get) for a key whose hash is known, which need not wait. A value that lies elsewhere is not fetched.
     ///
     /// # Errors
     /// As [`get`](Self::get).
-    pub fn look(&self, key: &[u8], hash: KeyHash, seqno: Seqno, wait: Wait) -> Result<AtHand<Option<Found>>> {
+    pub(crate) fn look(
+        &self,
+        key: &[u8],
+        hash: KeyHash,
+        seqno: Seqno,
+        wait: Wait,
+    ) -> Result<AtHand<Option<Located>>> {
         if !self.may_contain_hashed(key, hash) {
             return Ok(AtHand::Yes(None));
         }
@@ -194,7 +261,7 @@ impl Table {
     }
 
     /// [`look`](Self::look) for a key that bounds and filter let pass.
-    fn look_within(&self, key: &[u8], seqno: Seqno, wait: Wait) -> Result<AtHand<Option<Found>>> {
+    fn look_within(&self, key: &[u8], seqno: Seqno, wait: Wait) -> Result<AtHand<Option<Located>>> {
         let Some(number) = self.plan(key, seqno) else { return Ok(AtHand::Yes(None)) };
         if let Some(block) = &*self.slots().get(number) {
             self.cached.cache.hit();
@@ -221,7 +288,8 @@ impl Table {
         TableCursor::new(Arc::clone(self), before)
     }
 
-    /// Reads the whole file again, past the cache, and checks every byte and every promise of the format.
+    /// Reads the whole file again, past the cache, and checks every byte and every promise of the format, and with it all
+    /// values that it points to.
     ///
     /// # Errors
     /// `Corrupt`, naming the file, the byte and the kind of damage.
@@ -230,13 +298,19 @@ impl Table {
         verify::verify(&self.context, &self.meta)
     }
 
-    /// [`verify`](Self::verify) for a table that was opened just now: its tail was read then. What is read here is given to
-    /// the cache, for whom `access` says when it is told the last key of a block.
+    /// [`verify`](Self::verify) for a table that was opened just now: its tail was read then. Values are read that lie in the
+    /// value files that `is_new` names. What is read of the table is given to the cache, for whom `access` says when it is
+    /// told the last key of a block.
     ///
     /// # Errors
     /// As [`verify`](Self::verify).
-    pub fn verify_new(&self, access: impl Fn(&[u8]) -> Access) -> Result<TableSummary> {
-        verify::verify_blocks(&self.context, &self.meta, &self.tail, |number, block| {
+    pub fn verify_new(
+        &self,
+        is_new: &dyn Fn(FileId) -> bool,
+        access: impl Fn(&[u8]) -> Access,
+    ) -> Result<TableSummary> {
+        let (meta, values) = (&*self.meta, &*self.values);
+        verify::verify_blocks(&self.context, meta, &self.tail, values, is_new, |number, block| {
             let access = access(self.tail.index.last(number));
             self.keep(number, &Arc::new(block), access);
         })
@@ -256,9 +330,17 @@ impl Table {
         (number < self.tail.index.len()).then_some(number)
     }
 
-    pub(super) fn resolve(&self, block: &Block, key: &[u8], seqno: Seqno) -> Option<Found> {
+    pub(super) fn resolve(&self, block: &Block, key: &[u8], seqno: Seqno) -> Option<Located> {
         let seqno = self.stored_seqno(seqno)?;
-        block.find(key, seqno).map(|position| self.shown(block.found(position)))
+        block.find(key, seqno).map(|position| {
+            let value = self.apart(block, position).map(|apart| Box::new(apart.of(key)));
+            Located { found: self.shown(block.found(position)), value }
+        })
+    }
+
+    /// Where the value of an entry lies when it is not in the block.
+    pub(super) fn apart(&self, block: &Block, position: usize) -> Option<Apart<'_>> {
+        Apart::find(&self.values, block.pointer(position)?)
     }
 
     /// Up to which stored seqno a reader at `seqno` sees; `None` when it sees nothing.

@@ -13,6 +13,7 @@ use pugdb_core::engine::{Direction, KeyRange};
 use super::block::{Block, Edge};
 use super::load::BlockRef;
 use super::reader::Table;
+use crate::values::Apart;
 
 /// A scan that had to read so many blocks one after the other goes on: more are read at once from then on.
 const READS_BEFORE_AHEAD: u32 = 2;
@@ -50,8 +51,17 @@ pub struct TableScan {
 pub struct Peek<'a> {
     /// Its seqno, as readers see it.
     pub seqno: Seqno,
-    /// Its key, and all that it says.
+    /// Its key, and all that it says; without a value that lies in a value file.
     pub op: RawOp<'a>,
+    /// Where its value lies, when that is not here.
+    pub(crate) apart: Option<Apart<'a>>,
+}
+
+impl Peek<'_> {
+    /// The length of its value, wherever that lies.
+    pub(crate) fn value_bytes(&self) -> usize {
+        self.apart.map_or(self.op.value.len(), |apart| apart.pointer.length)
+    }
 }
 
 /// An entry that the scan has come to.
@@ -252,7 +262,7 @@ impl TableScan {
     pub fn peek(&self) -> Option<Peek<'_>> {
         let (block, position) = self.held()?;
         let seqno = self.table.shown_seqno(block.seqno(position));
-        Some(Peek { seqno, op: block.op(position, &self.key) })
+        Some(Peek { seqno, op: block.op(position, &self.key), apart: self.table.apart(block, position) })
     }
 
     /// A value that [`peek`](Self::peek) shows as something that can be kept.

@@ -28,6 +28,8 @@ pub(super) struct Tail {
     pieces: Pieces,
     pub(super) filter: Filter,
     pub(super) index: Index,
+    /// Into so many value files blocks may point.
+    value_files: usize,
 }
 
 impl Tail {
@@ -76,18 +78,19 @@ impl Tail {
         {
             return Err(Error::corrupt("index and properties do not agree; run `pugdb verify`"));
         }
-        Ok(Self { id: meta.id, pieces, filter, index })
+        Ok(Self { id: meta.id, pieces, filter, index, value_files: meta.values.len() })
     }
 
     /// What to read to have the blocks of `run`, which lie side by side.
     pub(super) fn request(&self, run: Range<usize>) -> RangeRequest {
-        RangeRequest { file: self.id, offset: self.offset(run.start), length: self.index.length(run) }
+        let (offset, length) = (self.offset(run.start), self.index.length(run));
+        RangeRequest { kind: FileKind::Table, file: self.id, offset, length }
     }
 
     /// Verifies and opens the block number `number`.
     pub(super) fn open_block(&self, number: usize, stored: BytesMut) -> Result<Block> {
         let content = self.pieces.open(PieceKind::Data, self.offset(number), stored)?;
-        Block::decode(content).map_err(|error| error.at(self.place(number)))
+        Block::decode(content, self.value_files).map_err(|error| error.at(self.place(number)))
     }
 
     /// Reads several blocks side by side in one request, past the cache. Each has its own memory, so that none keeps that of
@@ -163,6 +166,7 @@ fn refused() -> Error {
 /// Reads `ranges` of one file and waits for them.
 fn read<const N: usize>(context: &Context, file: FileId, ranges: [Range<u64>; N]) -> Result<[Bytes; N]> {
     let requests = ranges.map(|range| RangeRequest {
+        kind: FileKind::Table,
         file,
         offset: range.start,
         length: index(range.end.saturating_sub(range.start)),
@@ -172,7 +176,7 @@ fn read<const N: usize>(context: &Context, file: FileId, ranges: [Range<u64>; N]
 }
 
 /// Asks the store, and checks that the answer has the shape of the question.
-pub(super) fn read_ranges(
+pub(crate) fn read_ranges(
     store: &dyn TableStore,
     requests: &[RangeRequest],
     wait: Wait,
@@ -187,6 +191,6 @@ pub(super) fn read_ranges(
 }
 
 /// The bytes to open a seal in: the same ones when nobody else holds them.
-pub(super) fn into_mut(bytes: Bytes) -> BytesMut {
+pub(crate) fn into_mut(bytes: Bytes) -> BytesMut {
     bytes.try_into_mut().unwrap_or_else(|shared| BytesMut::from(&shared[..]))
 }

@@ -1,7 +1,10 @@
 //! Reads a whole table again and checks every byte and every promise of the format.
 
 use std::cmp::Ordering;
+use std::sync::Arc;
 
+use pugdb_core::coding::index;
+use pugdb_core::seam::Wait;
 use pugdb_core::{EntryKind, Error, FileId, Key, Result, Seqno, Timestamp};
 
 use super::TableMeta;
@@ -9,6 +12,7 @@ use super::block::{Block, out_of_order};
 use super::filter::KeyHash;
 use super::tail::Tail;
 use crate::file::Context;
+use crate::values::{Apart, ValueFile, ValueRef, load_values};
 
 /// Read at once.
 const READ_BYTES: usize = 256 << 10;
@@ -30,25 +34,35 @@ pub struct TableSummary {
     pub deletes: u64,
     /// Versions that expire.
     pub expiring: u64,
+    /// Values in value files that were read.
+    pub values: u64,
+    /// The length of their records.
+    pub value_bytes: u64,
     /// The oldest version.
     pub min_seqno: Seqno,
     /// The newest version.
     pub max_seqno: Seqno,
 }
 
-/// Reads the file that `meta` describes, tail and all.
+/// Reads the file that `meta` describes, tail and all, and all values that it points to, of which nothing is remembered.
 pub(crate) fn verify(context: &Context, meta: &TableMeta) -> Result<TableSummary> {
-    verify_blocks(context, meta, &Tail::read(context, meta)?, |_, _| {})
+    let tail = Tail::read(context, meta)?;
+    let values: Vec<_> =
+        meta.values.iter().map(|used| ValueFile::new(context, meta.keyspace, used)).collect();
+    verify_blocks(context, meta, &tail, &values, &|_| true, |_, _| {})
 }
 
-/// Reads what lies before a tail that was read just now. `keep` is given every block that is sound.
+/// Reads what lies before a tail that was read just now, and values in those of its value files that `is_read` names. `keep`
+/// is given every block that is sound.
 pub(super) fn verify_blocks(
     context: &Context,
     meta: &TableMeta,
     tail: &Tail,
+    values: &[Arc<ValueFile>],
+    is_read: &dyn Fn(FileId) -> bool,
     mut keep: impl FnMut(usize, Block),
 ) -> Result<TableSummary> {
-    let mut check = Check::new(tail, meta);
+    let mut check = Check::new(tail, meta, values, is_read);
     let mut blocks = 0..tail.index.len();
     while !blocks.is_empty() {
         let run = tail.next_run(blocks.clone(), READ_BYTES);
@@ -64,6 +78,12 @@ pub(super) fn verify_blocks(
 struct Check<'a> {
     tail: &'a Tail,
     meta: &'a TableMeta,
+    values: &'a [Arc<ValueFile>],
+    is_read: &'a dyn Fn(FileId) -> bool,
+    /// How many bytes of each value file are pointed to.
+    value_bytes: Vec<u64>,
+    /// Values to be read, and the length of their records.
+    wanted: (Vec<ValueRef>, usize),
     summary: TableSummary,
     first: Option<Key>,
     last: Option<(Vec<u8>, Seqno)>,
@@ -72,7 +92,12 @@ struct Check<'a> {
 }
 
 impl<'a> Check<'a> {
-    fn new(tail: &'a Tail, meta: &'a TableMeta) -> Self {
+    fn new(
+        tail: &'a Tail,
+        meta: &'a TableMeta,
+        values: &'a [Arc<ValueFile>],
+        is_read: &'a dyn Fn(FileId) -> bool,
+    ) -> Self {
         let summary = TableSummary {
             id: meta.id,
             bytes: meta.bytes,
@@ -81,10 +106,26 @@ impl<'a> Check<'a> {
             keys: 0,
             deletes: 0,
             expiring: 0,
+            values: 0,
+            value_bytes: 0,
             min_seqno: Seqno::MAX,
             max_seqno: Seqno::ZERO,
         };
-        Self { tail, meta, summary, first: None, last: None, last_expiry: None, content_bytes: 0 }
+        let value_bytes = vec![0; values.len()];
+        let (first, last, last_expiry, content_bytes, wanted) = Default::default();
+        Self {
+            tail,
+            meta,
+            values,
+            is_read,
+            value_bytes,
+            wanted,
+            summary,
+            first,
+            last,
+            last_expiry,
+            content_bytes,
+        }
     }
 
     fn block(&mut self, number: usize, block: &Block) -> Result<()> {
@@ -93,6 +134,10 @@ impl<'a> Check<'a> {
             block.copy_key(position, &mut key);
             let (seqno, op) = (block.seqno(position), block.op(position, &key));
             self.entry(seqno, op.key)?;
+            if let Some(apart) = block.pointer(position).and_then(|pointer| Apart::find(self.values, pointer))
+            {
+                self.value(op.key, apart)?;
+            }
             let is_delete = op.kind == EntryKind::Delete;
             self.summary.deletes += u64::from(is_delete);
             if let Some(at) = op.expires_at.filter(|_| !is_delete) {
@@ -113,6 +158,30 @@ impl<'a> Check<'a> {
         } else {
             Err(Error::corrupt("the index does not agree with the block; restore the file from a backup"))
         }
+    }
+
+    fn value(&mut self, key: &[u8], apart: Apart<'_>) -> Result<()> {
+        let pointer = apart.pointer;
+        if let Some(bytes) = self.value_bytes.get_mut(index(pointer.file.into())) {
+            *bytes += pointer.bytes as u64;
+        }
+        if (self.is_read)(apart.file.id()) {
+            let (wanted, bytes) = &mut self.wanted;
+            wanted.push(apart.of(key));
+            *bytes += pointer.bytes;
+            if *bytes >= READ_BYTES {
+                self.read_values()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn read_values(&mut self) -> Result<()> {
+        let (wanted, bytes) = std::mem::take(&mut self.wanted);
+        load_values(&wanted, Wait::Always)?;
+        self.summary.values += wanted.len() as u64;
+        self.summary.value_bytes += bytes as u64;
+        Ok(())
     }
 
     fn entry(&mut self, seqno: Seqno, key: &[u8]) -> Result<()> {
@@ -141,7 +210,8 @@ impl<'a> Check<'a> {
 
     /// The last key and the number of entries are those of the index, which agrees with the properties already, as those
     /// do with the manifest.
-    fn finish(self) -> Result<TableSummary> {
+    fn finish(mut self) -> Result<TableSummary> {
+        self.read_values()?;
         let (said, summary) = (self.meta, self.summary);
         let agrees = self.first.as_ref() == Some(&said.first)
             && self.last.as_ref().map(|(key, _)| &key[..]) == Some(&said.last[..])
@@ -149,6 +219,7 @@ impl<'a> Check<'a> {
             && summary.keys == said.keys
             && summary.deletes == said.deletes
             && self.content_bytes == said.content_bytes
+            && said.values.iter().map(|used| &used.bytes).eq(&self.value_bytes)
             && summary.min_seqno == said.min_seqno
             && summary.max_seqno == said.max_seqno
             && (said.expiries.entries, said.expiries.last()) == (summary.expiring, self.last_expiry);

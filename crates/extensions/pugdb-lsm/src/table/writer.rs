@@ -1,15 +1,17 @@
 //! Writes a table: entries in order, then filter, index, properties and footer. A failed one leaves no file behind.
 
 use std::cmp::Ordering;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use pugdb_core::RawOp;
+use pugdb_core::coding::index;
 use pugdb_core::env::{File, FileSystem};
 use pugdb_core::seam::{FileContext, FileKind};
 use pugdb_core::{EntryKind, Error, FileId, Key, KeyspaceId, Result, Seqno, limits};
 
-use super::block::{BLOCK_BYTES_MAX, BlockBuilder};
+use super::block::{BLOCK_BYTES_MAX, BlockBuilder, Cell};
 use super::compression::{Compression, Compressor};
 use super::expiry::ExpirySketch;
 use super::filter::{self, KeyHash};
@@ -19,6 +21,7 @@ use super::piece::{PieceKind, Pieces};
 use super::properties::Properties;
 use super::{TableMeta, path};
 use crate::file::{Context, FileHeader};
+use crate::values::{Pointer, ValueFileMeta, ValueUse};
 
 /// Bytes collected before they are written: few system calls, little memory.
 const WRITE_BYTES: usize = 256 << 10;
@@ -63,6 +66,11 @@ pub struct TableWriter {
     index: IndexBuilder,
     hashes: Vec<KeyHash>,
     expiries: ExpirySketch,
+    values: Vec<ValueUse>,
+    /// The numbers of value files in the list.
+    value_files: BTreeMap<FileId, u32>,
+    /// A pointer as it is stored.
+    pointer: Vec<u8>,
     totals: Option<Totals>,
     state: State,
 }
@@ -132,6 +140,9 @@ impl TableWriter {
             index: IndexBuilder::default(),
             hashes: Vec::new(),
             expiries: ExpirySketch::default(),
+            values: Vec::new(),
+            value_files: BTreeMap::new(),
+            pointer: Vec::new(),
             totals: None,
             state: State::Writing,
         })
@@ -158,7 +169,40 @@ impl TableWriter {
     /// `Internal` when the entry is out of order, what the file system says when a write fails. The table cannot be
     /// finished after an error.
     pub fn add(&mut self, seqno: Seqno, op: &RawOp<'_>) -> Result<()> {
-        self.step(|writer| writer.add_entry(seqno, op))
+        self.step(|writer| writer.add_entry(seqno, op, Cell::Value))
+    }
+
+    /// [`add`](Self::add) for a put whose value lies in a value file. The value of `op` is not looked at, nor is the file's
+    /// number in the pointer: the table numbers files itself. Of a file that is still being written the lengths come
+    /// [later](Self::finish_value_file).
+    ///
+    /// # Errors
+    /// As [`add`](Self::add).
+    pub fn add_separated(
+        &mut self,
+        seqno: Seqno,
+        op: &RawOp<'_>,
+        file: &ValueFileMeta,
+        pointer: &Pointer,
+    ) -> Result<()> {
+        self.step(|writer| {
+            let number = writer.value_file(file)?;
+            writer.values[index(number.into())].bytes += pointer.bytes as u64;
+            let mut bytes = std::mem::take(&mut writer.pointer);
+            bytes.clear();
+            Pointer { file: number, ..*pointer }.encode(&mut bytes);
+            let added = writer.add_entry(seqno, &RawOp { value: &bytes, ..*op }, Cell::Pointer);
+            writer.pointer = bytes;
+            added
+        })
+    }
+
+    /// A value file that entries point to is finished: before the table is.
+    pub fn finish_value_file(&mut self, file: &ValueFileMeta) {
+        let number = self.value_files.get(&file.id);
+        if let Some(used) = number.and_then(|number| self.values.get_mut(index((*number).into()))) {
+            (used.file_bytes, used.record_bytes) = (file.bytes, file.record_bytes);
+        }
     }
 
     /// Writes the tail. Nothing of the file is durable yet.
@@ -196,12 +240,25 @@ impl TableWriter {
         result
     }
 
-    fn add_entry(&mut self, seqno: Seqno, op: &RawOp<'_>) -> Result<()> {
+    /// The number of a value file in the table's list.
+    fn value_file(&mut self, file: &ValueFileMeta) -> Result<u32> {
+        if let Some(number) = self.value_files.get(&file.id) {
+            return Ok(*number);
+        }
+        let number = u32::try_from(self.values.len());
+        let number = number.map_err(|_| Error::internal("a table points into too many value files"))?;
+        let &ValueFileMeta { id, bytes: file_bytes, record_bytes } = file;
+        self.values.push(ValueUse { file: id, file_bytes, record_bytes, bytes: 0 });
+        self.value_files.insert(id, number);
+        Ok(number)
+    }
+
+    fn add_entry(&mut self, seqno: Seqno, op: &RawOp<'_>, cell: Cell) -> Result<()> {
         let is_new_key = self.check_order(seqno, op.key)?;
-        if self.block.count() > 0 && self.block.is_full(seqno, op, self.options.block_bytes) {
+        if self.block.count() > 0 && self.block.is_full(seqno, op, cell, self.options.block_bytes) {
             self.finish_block()?;
         }
-        self.block.add(seqno, op);
+        self.block.add(seqno, op, cell);
         if is_new_key {
             self.hashes.push(KeyHash::of(op.key));
         }
@@ -256,6 +313,9 @@ impl TableWriter {
 
     fn write_tail(&mut self) -> Result<TableMeta> {
         self.finish_block()?;
+        if self.values.iter().any(|used| used.file_bytes == 0) {
+            return Err(Error::internal("a table was finished before a value file of it; please report it"));
+        }
         let tail_offset = self.bytes_written();
         let hashes = std::mem::take(&mut self.hashes);
         let bits = self.options.filter_bits;
@@ -279,6 +339,7 @@ impl TableWriter {
             block_bytes: self.options.block_bytes as u64,
             filter_bits_per_key: bits.into(),
             expiries: std::mem::take(&mut self.expiries).finish(),
+            values: std::mem::take(&mut self.values),
         };
         let properties_bytes = self.write_piece(PieceKind::Properties, |_, out| properties.encode(out))?;
         let header_bytes = self.header_bytes;
@@ -300,6 +361,7 @@ impl TableWriter {
             last: properties.last,
             min_seqno: properties.min_seqno,
             max_seqno: properties.max_seqno,
+            values: properties.values,
         })
     }
 

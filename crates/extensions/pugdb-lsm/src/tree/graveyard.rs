@@ -1,4 +1,4 @@
-//! Tables that nobody reads any more, on their way out. To unlink a large file takes the system many milliseconds, which
+//! Tables and value files that nobody reads any more, on their way out. To unlink a large file takes the system many milliseconds, which
 //! the reader that was its last must not wait for: a job does it.
 
 use std::collections::VecDeque;
@@ -7,14 +7,15 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use pugdb_core::FileId;
 use pugdb_core::env::JobHandle;
+use pugdb_core::seam::FileKind;
 
-use super::remove_table;
+use super::remove_file;
 use crate::file::Context;
 
 /// Files to be removed. Best effort: the next open removes what nothing names.
 pub(crate) struct Graveyard {
     context: Context,
-    files: Mutex<VecDeque<FileId>>,
+    files: Mutex<VecDeque<(FileKind, FileId)>>,
     /// Who removes them. While there is nobody, a file is removed by the one who brings it.
     job: Mutex<Option<JobHandle>>,
 }
@@ -36,10 +37,10 @@ impl Graveyard {
         while self.remove_next() {}
     }
 
-    /// Nobody reads this table any more.
-    pub(super) fn bury(&self, file: FileId) {
+    /// Nobody reads this file any more.
+    pub(super) fn bury(&self, kind: FileKind, file: FileId) {
         let job = self.job.lock().clone();
-        self.files.lock().push_back(file);
+        self.files.lock().push_back((kind, file));
         match job {
             Some(job) => job.wake(),
             None => while self.remove_next() {},
@@ -49,6 +50,6 @@ impl Graveyard {
     /// Removes a file. False when there is none.
     pub(crate) fn remove_next(&self) -> bool {
         let next = self.files.lock().pop_front();
-        next.map(|file| remove_table(&self.context, file)).is_some()
+        next.map(|(kind, file)| remove_file(&self.context, kind, file)).is_some()
     }
 }

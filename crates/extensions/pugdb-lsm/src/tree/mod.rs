@@ -11,6 +11,7 @@ mod live;
 mod outputs;
 mod retention;
 mod scan;
+mod value_files;
 mod view;
 
 use std::sync::Arc;
@@ -22,9 +23,9 @@ use pugdb_core::engine::{
     Capabilities, Counts, Cursor, Direction, Engine, KeyRange, Persistence, ReadPoint, Scans,
 };
 use pugdb_core::memory::Floors;
-use pugdb_core::seam::{AtHand, Wait};
+use pugdb_core::seam::{AtHand, FileKind, Wait};
 use pugdb_core::snapshots::Snapshots;
-use pugdb_core::{Error, FileId, Found, KeyspaceId, Operation, Ops, Result, Seqno};
+use pugdb_core::{Error, FileId, Found, KeyspaceId, Operation, Ops, Result, Seqno, Value};
 
 pub use approximate::Approximate;
 pub use filter::Filters;
@@ -33,15 +34,17 @@ pub use view::TreeView;
 pub(crate) use filter::{Filter, Filtering};
 pub(crate) use graveyard::Graveyard;
 pub(crate) use live::{LiveTable, Shelf};
-pub(crate) use outputs::{Outputs, sync_contents, sync_names};
+pub(crate) use outputs::{EntryRules, Outputs, sync_contents, sync_names};
 pub(crate) use retention::{Cover, Retention};
+pub(crate) use value_files::ValueFiles;
 
 use crate::file::Context;
 use crate::manifest::{Edit, KeyspaceState};
 use crate::memtable::Memtable;
-use crate::options::{Level, Logging, TreeOptions};
-use crate::table::{self, Access, BlockRef, KeyHash, TableOptions, load_blocks};
+use crate::options::{Logging, TreeOptions};
+use crate::table::{self, Access, BlockRef, KeyHash, Located, load_blocks};
 use crate::tombstones::{RangeTombstone, Tombstones};
+use crate::values::{self, ValueRef, load_values};
 
 /// One keyspace's entries.
 pub struct Tree {
@@ -90,10 +93,11 @@ pub(crate) struct Run {
     pub(crate) tables: Vec<Arc<LiveTable>>,
 }
 
-/// Removes a table's file. Best effort: the next open removes what nothing names.
-pub(crate) fn remove_table(context: &Context, id: FileId) {
+/// Removes a table or a value file. Best effort: the next open removes what nothing names.
+pub(crate) fn remove_file(context: &Context, kind: FileKind, id: FileId) {
     context.tables.forget(id);
-    let _ = context.env.fs.remove(&table::path(context, id));
+    let path = if kind == FileKind::Values { values::path(context, id) } else { table::path(context, id) };
+    let _ = context.env.fs.remove(&path);
 }
 
 impl Run {
@@ -197,11 +201,6 @@ impl Tree {
     /// Something went, and readers see it.
     pub(crate) fn count_filtered(&self) {
         self.filtered.fetch_add(1, Ordering::AcqRel);
-    }
-
-    /// How a table is made that is written there now.
-    pub(crate) fn table_options(&self, level: Level) -> TableOptions {
-        self.options().table(level)
     }
 
     /// The newest operation that was applied.
@@ -555,6 +554,10 @@ impl Engine for Tree {
         self.glance().look(key, point, Wait::Never)
     }
 
+    fn exists(&self, key: &[u8], point: ReadPoint) -> Result<bool> {
+        self.glance().exists(key, point)
+    }
+
     fn multi_get(&self, keys: &[&[u8]], point: ReadPoint) -> Result<Vec<Option<Found>>> {
         self.version().multi_get(keys, point)
     }
@@ -578,6 +581,26 @@ struct Descent {
     run: usize,
 }
 
+/// Fetches all values that lie in value files.
+fn fetch_all(mut located: Vec<Option<Located>>) -> Result<Vec<Option<Found>>> {
+    let (mut numbers, mut refs): (Vec<usize>, Vec<ValueRef>) = Default::default();
+    for (number, located) in located.iter_mut().enumerate() {
+        if let Some(value) = located.as_mut().and_then(Located::take_value) {
+            numbers.push(number);
+            refs.push(value);
+        }
+    }
+    let values = load_values(&refs, Wait::Always)?.ok_or_else(did_not_wait)?;
+    let mut found: Vec<Option<Found>> =
+        located.into_iter().map(|located| located.map(|located| located.found)).collect();
+    for (number, value) in numbers.into_iter().zip(values) {
+        if let Some(found) = &mut found[number] {
+            found.entry.value = Value::new(value)?;
+        }
+    }
+    Ok(found)
+}
+
 fn did_not_wait() -> Error {
     Error::internal("a table store that may wait did not; please report it")
 }
@@ -593,6 +616,12 @@ impl Tree {
     ) -> Result<AtHand<Option<Found>>> {
         let version = self.glance();
         version.look(key, point()?, wait)
+    }
+
+    /// [`exists`](Engine::exists), with a read point as [`get_unpinned`](Self::get_unpinned) has it.
+    pub fn exists_unpinned(&self, key: &[u8], point: impl FnOnce() -> Result<ReadPoint>) -> Result<bool> {
+        let version = self.glance();
+        version.exists(key, point()?)
     }
 }
 
@@ -624,16 +653,30 @@ impl Version {
         if self.tombstones.is_empty() { floor } else { floor.max(self.tombstones.floor(key, seqno)) }
     }
 
+    /// Whether a reader sees anything of a key. Its value stays where it is.
+    fn exists(&self, key: &[u8], point: ReadPoint) -> Result<bool> {
+        let floor = self.floor(key, point.seqno);
+        if let Some(found) = self.look_in_memory(key, point.seqno) {
+            return Ok(shows(&found, floor, point));
+        }
+        let located = self.look_in_runs(key, point.seqno, floor, Wait::Always)?.waited()?;
+        Ok(located.is_some_and(|located| shows(&located.found, floor, point)))
+    }
+
     /// What a reader sees of a key. What lies at or below its floor need not be looked for.
     fn look(&self, key: &[u8], point: ReadPoint, wait: Wait) -> Result<AtHand<Option<Found>>> {
         let floor = self.floor(key, point.seqno);
-        let found = self.look_in_memory(key, point.seqno);
-        let looked = if found.is_some() {
-            AtHand::Yes(found)
-        } else {
-            self.look_in_runs(key, point.seqno, floor, wait)?
+        if let Some(found) = self.look_in_memory(key, point.seqno) {
+            return Ok(AtHand::Yes(Some(found).filter(|found| shows(found, floor, point))));
+        }
+        let AtHand::Yes(located) = self.look_in_runs(key, point.seqno, floor, wait)? else {
+            return Ok(AtHand::WouldBlock);
         };
-        Ok(looked.map(|found| found.filter(|found| shows(found, floor, point))))
+        // A value that nobody sees is not fetched.
+        match located.filter(|located| shows(&located.found, floor, point)) {
+            Some(located) => Ok(located.fetch(wait)?.map(Some)),
+            None => Ok(AtHand::Yes(None)),
+        }
     }
 
     fn look_in_memory(&self, key: &[u8], seqno: Seqno) -> Option<Found> {
@@ -646,13 +689,13 @@ impl Version {
         seqno: Seqno,
         floor: Seqno,
         wait: Wait,
-    ) -> Result<AtHand<Option<Found>>> {
+    ) -> Result<AtHand<Option<Located>>> {
         let hash = KeyHash::of(key);
         for run in self.runs.iter() {
             let Some(live) = run.table_for(key, floor) else { continue };
             let AtHand::Yes(table) = live.table(wait)? else { return Ok(AtHand::WouldBlock) };
             let looked = table.look(key, hash, seqno, wait)?;
-            if looked != AtHand::Yes(None) {
+            if !matches!(looked, AtHand::Yes(None)) {
                 return Ok(looked);
             }
         }
@@ -660,9 +703,11 @@ impl Version {
     }
 
     /// Several keys. Each goes down the runs as far as it comes with what is in memory; then the blocks that all of them
-    /// need are read in one call. A second call is for those that a filter has sent to the wrong one.
+    /// need are read in one call. A second call is for those that a filter has sent to the wrong one. In the end all values are
+    /// read in one call that lie in value files.
     fn multi_get(&self, keys: &[&[u8]], point: ReadPoint) -> Result<Vec<Option<Found>>> {
-        let mut found: Vec<_> = keys.iter().map(|key| self.look_in_memory(key, point.seqno)).collect();
+        let in_memory = |key: &&[u8]| self.look_in_memory(key, point.seqno).map(Located::from);
+        let mut found: Vec<Option<Located>> = keys.iter().map(in_memory).collect();
         let mut descents: Vec<Descent> = (0..keys.len())
             .filter(|&number| found[number].is_none())
             .map(|number| {
@@ -686,11 +731,10 @@ impl Version {
                 }
             }
         }
-        let shown = keys
-            .iter()
-            .zip(found)
-            .map(|(key, found)| found.filter(|found| shows(found, self.floor(key, point.seqno), point)));
-        Ok(shown.collect())
+        let shown = keys.iter().zip(found).map(|(key, found)| {
+            found.filter(|located| shows(&located.found, self.floor(key, point.seqno), point))
+        });
+        fetch_all(shown.collect())
     }
 
     /// Goes on until the key is found, in no run, or needs a block that is not in memory.
@@ -699,7 +743,7 @@ impl Version {
         descent: &mut Descent,
         keys: &[&[u8]],
         seqno: Seqno,
-        found: &mut [Option<Found>],
+        found: &mut [Option<Located>],
     ) -> Result<Option<BlockRef>> {
         let key = keys[descent.number];
         while let Some(run) = self.runs.get(descent.run) {

@@ -1,20 +1,29 @@
-//! The tables that a flush or a compaction writes: cut by size, read again before they count, removed when they do not.
+//! The tables that a flush or a compaction writes, and the value files beside them: cut by size, read again before they
+//! count, removed when they do not.
 
 use std::sync::Arc;
 
 use pugdb_core::RawOp;
-use pugdb_core::{EntryKind, Error, Key, KeyspaceId, Result, Seqno};
+use pugdb_core::seam::{FileKind, Wait};
+use pugdb_core::{EntryKind, Error, ErrorKind, FileId, Key, KeyspaceId, Result, Seqno};
 
 use super::filter::Filtering;
 use super::live::{LiveTable, Shelf};
-use super::remove_table;
+use super::remove_file;
 use super::retention::{Fate, Retention};
 use crate::table::{Access, Table, TableMeta, TableOptions, TableWriter, WrittenTable};
+use crate::values::{Apart, Pointer, Separation, ValueFileMeta, ValueWriter, WrittenValues};
 
-/// Makes the content of all tables durable, those of several outputs together. Their names are when their directory was
-/// [synced](sync_names).
+/// Makes the content of all tables and value files durable, those of several outputs together. Their names are when their
+/// directory was [synced](sync_names).
 pub(crate) fn sync_contents<'a>(outputs: impl Iterator<Item = &'a mut Outputs>) -> Result<()> {
     let mut outputs: Vec<&mut Outputs> = outputs.collect();
+    let counts: Vec<usize> = outputs.iter().map(|outputs| outputs.written_values.len()).collect();
+    let written = outputs.iter_mut().flat_map(|outputs| outputs.written_values.drain(..)).collect();
+    let mut durable = WrittenValues::sync(written)?.into_iter();
+    for (outputs, count) in outputs.iter_mut().zip(counts) {
+        outputs.durable_values.extend(durable.by_ref().take(count));
+    }
     let counts: Vec<usize> = outputs.iter().map(|outputs| outputs.written.len()).collect();
     let written = outputs.iter_mut().flat_map(|outputs| outputs.written.drain(..)).collect();
     let mut durable = WrittenTable::sync(written)?.into_iter().map(Arc::new);
@@ -24,10 +33,17 @@ pub(crate) fn sync_contents<'a>(outputs: impl Iterator<Item = &'a mut Outputs>) 
     Ok(())
 }
 
-/// Makes the names of all tables durable that were made so far.
+/// Makes the names of all tables and value files durable that were made so far.
 pub(crate) fn sync_names(shelf: &Shelf) -> Result<()> {
     let synced = shelf.context.env.fs.sync_dir(&shelf.context.table_dir());
     synced.map_err(|error| Error::io("sync the directory of the tables", error))
+}
+
+/// What becomes of the entries that are given to it.
+pub(crate) struct EntryRules {
+    pub(crate) retention: Retention,
+    pub(crate) filtering: Option<Filtering>,
+    pub(crate) separation: Arc<Separation>,
 }
 
 pub(crate) struct Outputs {
@@ -40,7 +56,10 @@ pub(crate) struct Outputs {
     filtering: Option<Filtering>,
     /// A table ends before each of these keys, the next one last.
     guards: Vec<Key>,
+    separation: Arc<Separation>,
     writer: Option<TableWriter>,
+    /// Where values go that are kept apart from the table at hand.
+    value_writer: Option<ValueWriter>,
     /// The key at hand, and whether a version of it was written.
     last: Option<Vec<u8>>,
     is_begun: bool,
@@ -50,6 +69,10 @@ pub(crate) struct Outputs {
     durable: Vec<Arc<TableMeta>>,
     /// Of those, the ones that were read again.
     checked: Vec<Arc<Table>>,
+    /// Value files whose content is not durable yet.
+    written_values: Vec<WrittenValues>,
+    /// Value files whose content is. They go as tables do.
+    durable_values: Vec<ValueFileMeta>,
     kept: u64,
 }
 
@@ -58,7 +81,7 @@ impl Outputs {
         shelf: &Arc<Shelf>,
         keyspace: KeyspaceId,
         (options, table_bytes): (TableOptions, u64),
-        (retention, filtering): (Retention, Option<Filtering>),
+        EntryRules { retention, filtering, separation }: EntryRules,
         mut guards: Vec<Key>,
     ) -> Self {
         guards.sort_unstable_by(|one, other| other.cmp(one));
@@ -70,18 +93,22 @@ impl Outputs {
             retention,
             filtering,
             guards,
+            separation,
             writer: None,
+            value_writer: None,
             last: None,
             is_begun: false,
             written: Vec::new(),
             durable: Vec::new(),
             checked: Vec::new(),
+            written_values: Vec::new(),
+            durable_values: Vec::new(),
             kept: 0,
         }
     }
 
-    /// Takes the next version: keys in order, newest first within a key.
-    pub(crate) fn add(&mut self, seqno: Seqno, op: &RawOp<'_>) -> Result<()> {
+    /// Takes the next version: keys in order, newest first within a key. Its value is in `op`, or stays where it is, `apart`.
+    pub(crate) fn add(&mut self, seqno: Seqno, op: &RawOp<'_>, apart: Option<Apart<'_>>) -> Result<()> {
         if self.last.as_deref() != Some(op.key) {
             let last = self.last.get_or_insert_default();
             last.clear();
@@ -89,10 +116,11 @@ impl Outputs {
             self.is_begun = false;
             self.retention.begin_key(op.key);
         }
-        let op = match self.fate(seqno, op) {
-            Fate::Kept => *op,
+        let (op, apart) = match self.fate(seqno, op, apart)? {
+            Fate::Kept => (*op, apart),
             Fate::Emptied => {
-                RawOp { kind: EntryKind::Delete, meta: 0, expires_at: None, seal: None, value: &[], ..*op }
+                let (kind, value) = (EntryKind::Delete, &[][..]);
+                (RawOp { kind, meta: 0, expires_at: None, seal: None, value, ..*op }, None)
             }
             Fate::Forgotten => return Ok(()),
         };
@@ -109,14 +137,55 @@ impl Outputs {
         }
         self.is_begun = true;
         self.kept += 1;
-        self.writer.as_mut().map_or(Ok(()), |writer| writer.add(seqno, &op))
+        let (file, pointer) = match apart {
+            Some(apart) => (*apart.file.meta(), apart.pointer),
+            None if op.kind == EntryKind::Put && self.separation.wants(op.value.len()) => {
+                self.write_value(&op)?
+            }
+            None => return self.writer.as_mut().map_or(Ok(()), |writer| writer.add(seqno, &op)),
+        };
+        self.writer.as_mut().map_or(Ok(()), |writer| writer.add_separated(seqno, &op, &file, &pointer))
     }
 
-    fn fate(&mut self, seqno: Seqno, op: &RawOp<'_>) -> Fate {
+    /// Writes a value to the value file at hand.
+    fn write_value(&mut self, op: &RawOp<'_>) -> Result<(ValueFileMeta, Pointer)> {
+        let is_full = |writer: &ValueWriter| writer.bytes_written() >= self.separation.file_bytes;
+        if self.value_writer.as_ref().is_some_and(is_full) {
+            self.finish_values()?;
+        }
+        if self.value_writer.is_none() {
+            let compression = self.separation.compression;
+            self.value_writer = Some(ValueWriter::create(&self.shelf.context, self.keyspace, compression)?);
+        }
+        let none = || Error::internal("a value file was made and is not there; please report it");
+        let writer = self.value_writer.as_mut().ok_or_else(none)?;
+        let (offset, bytes) = writer.add(op.key, op.value)?;
+        Ok((writer.unfinished(), Pointer { file: 0, offset, bytes, length: op.value.len() }))
+    }
+
+    /// Ends the value file at hand, before the table that points into it: that one tells how long it is.
+    fn finish_values(&mut self) -> Result<()> {
+        let Some(writer) = self.value_writer.take() else { return Ok(()) };
+        let written = writer.finish()?;
+        if let Some(table) = &mut self.writer {
+            table.finish_value_file(written.meta());
+        }
+        self.written_values.push(written);
+        Ok(())
+    }
+
+    fn fate(&mut self, seqno: Seqno, op: &RawOp<'_>, apart: Option<Apart<'_>>) -> Result<Fate> {
         let fate = self.retention.fate(seqno, op);
         let is_asked = fate == Fate::Kept && op.kind == EntryKind::Put && self.retention.is_settled();
-        let is_condemned = is_asked && self.filtering.as_mut().is_some_and(|filtering| filtering.forgets(op));
-        if is_condemned { self.retention.given_up() } else { fate }
+        let Some(filtering) = self.filtering.as_mut().filter(|_| is_asked) else { return Ok(fate) };
+        let is_condemned = match apart.map(|apart| apart.of(op.key).read(Wait::Always)).transpose() {
+            Ok(None) => filtering.forgets(op),
+            Ok(Some(value)) => value.is_some_and(|value| filtering.forgets(&RawOp { value: &value, ..*op })),
+            // Nobody can judge it: it stays as it is, and its reader is told.
+            Err(error) if error.kind() == ErrorKind::Corrupt => false,
+            Err(error) => return Err(error),
+        };
+        Ok(if is_condemned { self.retention.given_up() } else { fate })
     }
 
     /// What came of the keyspace's filter, if it has one.
@@ -131,8 +200,9 @@ impl Outputs {
         self.guards.len() < guards
     }
 
-    /// Ends the table at hand, if there is one: every byte of it is written.
+    /// Ends the table at hand, if there is one, and its value file: every byte of them is written.
     pub(crate) fn finish_table(&mut self) -> Result<()> {
+        self.finish_values()?;
         if let Some(writer) = self.writer.take() {
             self.written.push(writer.finish()?);
         }
@@ -144,9 +214,11 @@ impl Outputs {
     pub(crate) fn check(&mut self, access: impl Fn(&[u8]) -> Access) -> Result<()> {
         let mut entries = 0;
         for meta in &self.durable {
-            let Shelf { context, cache, .. } = &*self.shelf;
-            let table = Table::open(context, Arc::clone(cache), Arc::clone(meta), meta.bounds(), None)?;
-            entries += table.verify_new(&access)?.entries;
+            let Shelf { context, cache, value_files, .. } = &*self.shelf;
+            let is_new = |file: FileId| self.durable_values.iter().any(|meta| meta.id == file);
+            let (cache, values) = (Arc::clone(cache), value_files.open(context, meta));
+            let table = Table::open_with(context, cache, Arc::clone(meta), meta.bounds(), None, values)?;
+            entries += table.verify_new(&is_new, &access)?.entries;
             self.checked.push(table);
         }
         if entries != self.kept {
@@ -157,9 +229,10 @@ impl Outputs {
         Ok(())
     }
 
-    /// How long the tables are whose content is durable.
+    /// How long the tables and value files are whose content is durable.
     pub(crate) fn bytes(&self) -> u64 {
-        self.durable.iter().map(|meta| meta.bytes).sum()
+        let values: u64 = self.durable_values.iter().map(|meta| meta.bytes).sum();
+        self.durable.iter().map(|meta| meta.bytes).sum::<u64>() + values
     }
 
     /// The tables that were read again, as readers will see them in the run with this number.
@@ -179,13 +252,17 @@ impl Outputs {
     /// The manifest names the tables now: they stay.
     pub(crate) fn release(mut self) {
         self.durable.clear();
+        self.durable_values.clear();
     }
 }
 
 impl Drop for Outputs {
     fn drop(&mut self) {
         for meta in self.durable.drain(..) {
-            remove_table(&self.shelf.context, meta.id);
+            remove_file(&self.shelf.context, FileKind::Table, meta.id);
+        }
+        for meta in self.durable_values.drain(..) {
+            remove_file(&self.shelf.context, FileKind::Values, meta.id);
         }
     }
 }

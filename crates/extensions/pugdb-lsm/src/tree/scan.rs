@@ -16,6 +16,7 @@ use super::Version;
 use crate::memtable::MemtableScan;
 use crate::table::{Access, Block, BlockRef, Peek, TableScan, load_blocks};
 use crate::tombstones::Stretch;
+use crate::values::{ValueRef, load_values};
 
 pub(super) struct TreeCursor {
     version: Arc<Version>,
@@ -30,6 +31,8 @@ pub(super) struct TreeCursor {
     hidden: Vec<usize>,
     /// The key at which another source goes on.
     bound: Vec<u8>,
+    /// Values could not be fetched, and the scan is behind their entries: it cannot go on.
+    failure: Option<Error>,
 }
 
 /// What is seen of the entries, and in which order.
@@ -94,6 +97,8 @@ trait Sink {
 struct Fill<'a> {
     room: Room,
     out: &'a mut Entries,
+    /// Values that are to be fetched when the batch is full, and the numbers of their entries.
+    apart: (Vec<usize>, Vec<ValueRef>),
 }
 
 /// Counts them.
@@ -126,8 +131,9 @@ impl TreeCursor {
         }
         let floor = version.floors.at(point.seqno);
         let view = View { direction, seqno: point.seqno, now: point.now, floor };
-        let (version, hidden, bound) = (Arc::clone(version), Vec::new(), Vec::new());
-        Self { version, range, sources, view, truncated: floor, stretch: None, hidden, bound }
+        let version = Arc::clone(version);
+        let (hidden, bound, failure) = Default::default();
+        Self { version, range, sources, view, truncated: floor, stretch: None, hidden, bound, failure }
     }
 
     /// Gives every entry that readers see to `sink`, until it has had enough or there are no more.
@@ -426,8 +432,12 @@ impl Walk for TableScan {
 
 impl Sink for Fill<'_> {
     fn take(&mut self, peek: &Peek<'_>, share: &dyn Fn() -> Bytes) -> Taken {
-        if !self.room.take_bytes(peek.op.key.len() + peek.op.value.len()) {
+        if !self.room.take_bytes(peek.op.key.len() + peek.value_bytes()) {
             return Taken::No;
+        }
+        if let Some(apart) = peek.apart.filter(|_| self.out.has_values()) {
+            self.apart.0.push(self.out.len());
+            self.apart.1.push(apart.of(peek.op.key));
         }
         self.out.push(peek.seqno, &peek.op, share);
         if self.room.is_full() { Taken::Last } else { Taken::Yes }
@@ -437,6 +447,19 @@ impl Sink for Fill<'_> {
         let asked = positions.len();
         let count = block.pour(positions, &mut self.room, self.out);
         (count, if count < asked || self.room.is_full() { Taken::Last } else { Taken::Yes })
+    }
+}
+
+impl Fill<'_> {
+    /// Fetches the values of the batch that lie in value files, in one call.
+    fn fetch(&mut self) -> Result<()> {
+        let (numbers, refs) = &self.apart;
+        let values = load_values(refs, Wait::Always)?;
+        let values = values.ok_or_else(|| Error::internal("a store that may wait did not"))?;
+        for (number, value) in numbers.iter().zip(values) {
+            self.out.set_value(*number, value);
+        }
+        Ok(())
     }
 }
 
@@ -454,6 +477,19 @@ impl Sink for Count {
 
 impl Cursor for TreeCursor {
     fn fill(&mut self, size: BatchSize, out: &mut Entries) -> Result<()> {
-        self.walk(&mut Fill { room: Room::new(size), out })
+        if let Some(failure) = &self.failure {
+            return Err(failure.clone());
+        }
+        let begun = out.len();
+        let mut sink = Fill { room: Room::new(size), out, apart: Default::default() };
+        let walked = self.walk(&mut sink).and_then(|()| sink.fetch());
+        if let Err(failure) = &walked {
+            // Entries without their values must not be seen, nor passed over.
+            if !sink.apart.0.is_empty() {
+                out.truncate(begun);
+                self.failure = Some(failure.clone());
+            }
+        }
+        walked
     }
 }

@@ -29,6 +29,14 @@ impl TreeView {
         self.0.look(key, point, wait)
     }
 
+    /// Whether a key is there. A value that lies apart is not fetched.
+    ///
+    /// # Errors
+    /// As [`Engine::exists`](pugdb_core::engine::Engine::exists).
+    pub fn exists(&self, key: &[u8], point: ReadPoint) -> Result<bool> {
+        self.0.exists(key, point)
+    }
+
     /// Several keys.
     ///
     /// # Errors

@@ -315,6 +315,9 @@ impl Harness {
     pub(super) fn check_get(&self, place: Place, key: &[u8]) -> Option<Found> {
         let found = ok("get", self.subject.engine().get(key, place.point));
         self.compare("get", place, key, found.as_ref());
+        if ok("exists", self.subject.engine().exists(key, place.point)) != found.is_some() {
+            fail(&format!("exists of key {} at {place:?} does not agree with get", hex(key)));
+        }
         found
     }
 

@@ -5,11 +5,14 @@
 //!
 //! Expiry: a table in which nothing lives is removed unread, and a run of which a large part has expired is written anew,
 //! also when nothing is written any more.
+//!
+//! Value files: `values` says which of them hold too much garbage, and tables that point into those are written anew.
 
 mod piece;
 mod policy;
 #[cfg(test)]
 mod tests;
+mod values;
 
 use std::ops::Range;
 
@@ -19,8 +22,10 @@ use pugdb_core::{Key, Timestamp};
 pub(super) use piece::{Piece, rewrite as rewrite_some};
 pub use policy::CompactionPolicy;
 pub(super) use policy::runs_behind;
+pub(super) use values::{collected, files_of};
 
 use crate::table::Bounds;
+use crate::values::ValueUse;
 
 /// A run as the picker sees it.
 #[derive(Clone, Debug)]
@@ -48,6 +53,8 @@ pub(super) struct TableView {
     pub(super) is_covered: bool,
     /// How many bytes of it they hide, and in how many places.
     pub(super) covered: (u64, u64),
+    /// The value files that it points into.
+    pub(super) values: Vec<ValueUse>,
 }
 
 /// A table's place: the number of its run among the runs, and its own in the run.
@@ -66,7 +73,7 @@ pub(super) struct Round {
 pub(super) enum Work {
     /// A piece of the merge of several runs into the oldest of them.
     Merge(Round, Piece),
-    /// Tables of one run are written anew, without what has expired.
+    /// Tables of one run are written anew, without what has expired, or with other value files.
     Rewrite(Piece),
     /// These tables go, unread.
     Remove(Vec<Place>),
@@ -179,7 +186,7 @@ pub(super) fn pick(situation: &Situation<'_>) -> Option<Work> {
         let young = policy::young(policy, &runs[..window.start]).map(merge);
         return young.or_else(|| Some(Work::Merge(*round, piece::merge(runs, window, table_bytes))));
     }
-    let wanted = policy::wanted(policy, runs, table_bytes, is_quiet).map(merge).or_else(|| {
+    let expiring = || {
         // The oldest first, and with it what lies beneath and is no larger: at the bottom an expired entry leaves nothing.
         let worth = (0..runs.len()).rev().find(|&run| runs[run].is_worth_rewriting(expired))?;
         let window = policy::alike(runs, worth);
@@ -188,14 +195,19 @@ pub(super) fn pick(situation: &Situation<'_>) -> Option<Work> {
         }
         let has_expired = |table: usize| runs[worth].tables[table].expired_bytes(expired) > 0;
         piece::rewrite(runs, worth, table_bytes, has_expired).map(Work::Rewrite)
-    });
-    wanted.or_else(|| {
+    };
+    let deleted = || {
         let sound = (0..runs.len()).rev().filter(|&run| !runs[run].is_quarantined());
         let mut pieces = sound.filter_map(|run| {
             piece::rewrite(runs, run, table_bytes, |table| runs[run].tables[table].is_worth_rewriting())
         });
         pieces.next().map(Work::Rewrite)
-    })
+    };
+    let wanted = policy::wanted(policy, runs, table_bytes, is_quiet).map(merge);
+    wanted
+        .or_else(expiring)
+        .or_else(deleted)
+        .or_else(|| values::collect(runs, table_bytes).map(Work::Rewrite))
 }
 
 /// The next piece of a merge of all runs up to the one with the number `newest`, as long as a part of `range` lies in

@@ -24,15 +24,16 @@ fn table(bytes: u64, first: &str, last: &str) -> TableView {
         is_quarantined: false,
         dead_at: None,
         expiries: Vec::new(),
+        values: Vec::new(),
     }
 }
 
-fn sized(bytes: u64) -> TableView {
+pub(super) fn sized(bytes: u64) -> TableView {
     table(bytes, "", "")
 }
 
 /// Runs from the newest to the oldest.
-fn numbered(runs: impl IntoIterator<Item = Vec<TableView>>) -> Vec<RunView> {
+pub(super) fn numbered(runs: impl IntoIterator<Item = Vec<TableView>>) -> Vec<RunView> {
     let runs: Vec<_> = runs.into_iter().collect();
     let count = runs.len() as u64;
     runs.into_iter().zip(0..).map(|(tables, at)| RunView { number: count - at, tables }).collect()

@@ -14,6 +14,7 @@ use pugdb_core::{EntryKind, Error, Found, Key, Result, Seqno, limits};
 use super::cache::Mark;
 use super::heads::{head_at, head_of};
 use crate::prefetch::{prefetch, prefetch_at};
+use crate::values::Pointer;
 use places::Places;
 
 mod places;
@@ -24,6 +25,8 @@ const HEADER_BYTES: usize = 4 + 2 + 1 + 1 + 8;
 const IS_WIDE: u8 = 1;
 /// There is a column of flags: some entry is no plain put.
 const HAS_FLAGS: u8 = 1 << 1;
+/// In the flags of an entry: the cell ends with a pointer in place of the value, which lies in a value file.
+const SEPARATED: u8 = 1 << 6;
 /// What an entry takes beside its key, value and fields, at most: two ends, flags, seqno.
 const ENTRY_OVERHEAD_BYTES: usize = 2 * 4 + 1 + 8;
 const FIELDS_BYTES_MAX: usize = 1 + 8 + 8 + 16;
@@ -43,6 +46,24 @@ const _: () = assert!(
         + ENTRY_OVERHEAD_BYTES
         < u32::MAX as usize
 );
+
+/// What stands for the value in an entry's cell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Cell {
+    /// The value.
+    Value,
+    /// A pointer to it.
+    Pointer,
+}
+
+impl Cell {
+    fn flags(self, op: &RawOp<'_>) -> u8 {
+        match self {
+            Self::Value => op.flags(),
+            Self::Pointer => op.flags() | SEPARATED,
+        }
+    }
+}
 
 /// Collects the columns of one block.
 #[derive(Debug, Default)]
@@ -104,23 +125,23 @@ impl BlockBuilder {
     }
 
     /// True when the entry would make the block larger than `bytes`.
-    pub(super) fn is_full(&self, seqno: Seqno, op: &RawOp<'_>, bytes: usize) -> bool {
-        self.size_with(seqno, op).bytes() > bytes
+    pub(super) fn is_full(&self, seqno: Seqno, op: &RawOp<'_>, cell: Cell, bytes: usize) -> bool {
+        self.size_with(seqno, op, cell).bytes() > bytes
     }
 
-    /// Appends an entry.
-    pub(super) fn add(&mut self, seqno: Seqno, op: &RawOp<'_>) {
-        self.size = self.size_with(seqno, op);
+    /// Appends an entry, whose value may be a pointer.
+    pub(super) fn add(&mut self, seqno: Seqno, op: &RawOp<'_>, cell: Cell) {
+        self.size = self.size_with(seqno, op, cell);
         self.keys.extend_from_slice(op.key);
         self.key_ends.push(end_of(&self.keys));
         self.seqnos.push(seqno.0);
-        self.flags.push(op.flags());
+        self.flags.push(cell.flags(op));
         op.put_fields(&mut self.cells);
         self.cells.extend_from_slice(op.value);
         self.cell_ends.push(end_of(&self.cells));
     }
 
-    fn size_with(&self, seqno: Seqno, op: &RawOp<'_>) -> Size {
+    fn size_with(&self, seqno: Seqno, op: &RawOp<'_>, cell: Cell) -> Size {
         let before = &self.size;
         let (prefix, least, greatest) = if before.count == 0 {
             (op.key.len(), seqno.0, seqno.0)
@@ -137,7 +158,7 @@ impl BlockBuilder {
             cell_bytes: before.cell_bytes + op.fields_bytes() + op.value.len(),
             least,
             greatest,
-            has_flags: before.has_flags || op.flags() != 0,
+            has_flags: before.has_flags || cell.flags(op) != 0,
         }
     }
 
@@ -260,18 +281,18 @@ impl std::fmt::Debug for Block {
 }
 
 impl Block {
-    /// Takes over a block's content.
-    pub(super) fn decode(content: Bytes) -> Result<Self> {
+    /// Takes over a block's content. Its pointers may name so many value files.
+    pub(super) fn decode(content: Bytes, value_files: usize) -> Result<Self> {
         let columns = columns_of(&content)?;
         let (heads, places) = Default::default();
         let (mark, newest) = (Mark::default(), Seqno::ZERO);
         let mut block = Self { mark, content, columns, heads, places, has_versions: false, newest };
-        block.check()?;
+        block.check(value_files)?;
         Ok(block)
     }
 
     /// Looks at each entry once, and makes heads and places on the way.
-    fn check(&mut self) -> Result<()> {
+    fn check(&mut self, value_files: usize) -> Result<()> {
         let count = self.count();
         let (mut heads, mut places) = (Vec::with_capacity(count), Places::of(count));
         let (mut key_start, mut cell_start) = (0, 0);
@@ -297,7 +318,12 @@ impl Block {
                 }
             }
             let fields = self.fields(position, cell)?;
-            let is_whole = fields.kind == EntryKind::Put || fields.value.is_empty();
+            let is_whole = if self.is_separated(position) {
+                let pointer = Pointer::decode(fields.value).map_err(|_| damaged())?;
+                fields.kind == EntryKind::Put && index(pointer.file.into()) < value_files
+            } else {
+                fields.kind == EntryKind::Put || fields.value.is_empty()
+            };
             if !is_whole
                 || fields.value.len() > limits::VALUE_BYTES_MAX
                 || prefix_bytes + suffix.len() > limits::KEY_BYTES_MAX
@@ -398,14 +424,35 @@ impl Block {
         Seqno(self.columns.least.wrapping_add(more))
     }
 
-    /// An entry as it lies in the block, under its key, which the caller has put together.
+    /// An entry as it lies in the block, under its key, which the caller has put together. The value is empty where there is
+    /// a [pointer](Self::pointer) to it.
     pub(super) fn op<'a>(&'a self, position: usize, key: &'a [u8]) -> RawOp<'a> {
         let cell = &self.content[self.cell(position)];
         if !self.columns.has_flags {
             return RawOp::put(key, cell);
         }
         let fields = self.fields(position, cell).expect("its fields were read when the block was decoded");
-        RawOp { key, ..fields }
+        let value = if self.is_separated(position) { &[] } else { fields.value };
+        RawOp { key, value, ..fields }
+    }
+
+    /// Where the value of an entry lies when it is not here.
+    pub(super) fn pointer(&self, position: usize) -> Option<Pointer> {
+        if !self.is_separated(position) {
+            return None;
+        }
+        let fields = self.fields(position, &self.content[self.cell(position)]);
+        let pointer = fields.and_then(|fields| Pointer::decode(fields.value));
+        Some(pointer.expect("its pointer was read when the block was decoded"))
+    }
+
+    fn is_separated(&self, position: usize) -> bool {
+        self.columns.has_flags && self.flags(position) & SEPARATED != 0
+    }
+
+    /// The flags of an entry of a block that has them.
+    fn flags(&self, position: usize) -> u8 {
+        self.content[self.columns.flags as usize + position]
     }
 
     /// Puts a key together, in place of another one.
@@ -432,7 +479,7 @@ impl Block {
         self.content.slice_ref(part)
     }
 
-    /// What an entry says, for a reader of one key.
+    /// What an entry says, for a reader of one key, without a value that is not here.
     pub(super) fn found(&self, position: usize) -> Found {
         let entry = self.op(position, &[]).entry(|value| {
             if value.len() < COPIED_BYTES_MAX { Bytes::copy_from_slice(value) } else { self.share(value) }
@@ -441,7 +488,7 @@ impl Block {
     }
 
     /// All entries, in order. Their keys are views of one copy, their values of the block.
-    pub(super) fn entries(&self) -> impl Iterator<Item = (Key, Found)> {
+    pub(super) fn entries(&self) -> impl Iterator<Item = (Key, Found, Option<Pointer>)> {
         let suffixes = self.cells_at() - self.suffixes_at();
         let mut keys = Vec::with_capacity(suffixes + self.count() * self.prefix().len());
         for position in 0..self.count() {
@@ -455,7 +502,7 @@ impl Block {
                 Key::new(keys.slice(start..end)).expect("its length was checked when the block was decoded");
             start = end;
             let entry = self.op(position, &[]).entry(|value| self.share(value));
-            (key, Found { seqno: self.seqno(position), entry })
+            (key, Found { seqno: self.seqno(position), entry }, self.pointer(position))
         })
     }
 
@@ -564,7 +611,7 @@ impl Block {
             return Ok(RawOp::put(&[], cell));
         }
         let mut reader = Reader::new(cell);
-        let flags = self.content[self.columns.flags as usize + position];
+        let flags = self.flags(position) & !SEPARATED;
         let fields = RawOp::decode_fields(flags, &mut reader).map_err(|_| damaged())?;
         Ok(RawOp { value: reader.rest(), ..fields })
     }

@@ -7,9 +7,12 @@ fn block_of(entries: &[(Vec<u8>, Found)]) -> Vec<u8> {
     let (mut builder, mut content) = (BlockBuilder::default(), vec![9; 3]);
     for (key, found) in entries {
         let op = found.entry.raw(key);
-        let size = builder.size_with(found.seqno, &op).bytes();
-        assert!(builder.is_full(found.seqno, &op, size - 1) && !builder.is_full(found.seqno, &op, size));
-        builder.add(found.seqno, &op);
+        let size = builder.size_with(found.seqno, &op, Cell::Value).bytes();
+        assert!(
+            builder.is_full(found.seqno, &op, Cell::Value, size - 1)
+                && !builder.is_full(found.seqno, &op, Cell::Value, size)
+        );
+        builder.add(found.seqno, &op, Cell::Value);
         assert_eq!(builder.bytes(), size);
     }
     let size = builder.bytes();
@@ -24,7 +27,7 @@ fn put(seqno: u64, bytes: usize) -> Found {
 
 fn decoded(entries: &[(&[u8], u64)]) -> Result<Block> {
     let entries: Vec<_> = entries.iter().map(|&(key, seqno)| (key.to_vec(), put(seqno, 5))).collect();
-    Block::decode(block_of(&entries).into())
+    Block::decode(block_of(&entries).into(), 0)
 }
 
 /// Entries in order, of every kind, with few or many bytes.
@@ -58,8 +61,8 @@ fn every_field_of_every_entry_comes_back() {
     let mut rng = fastrand::Rng::with_seed(1);
     for _ in 0..500 {
         let entries = random_entries(&mut rng);
-        let block = Block::decode(block_of(&entries).into()).unwrap();
-        let back: Vec<_> = block.entries().map(|(key, found)| (key.to_vec(), found)).collect();
+        let block = Block::decode(block_of(&entries).into(), 0).unwrap();
+        let back: Vec<_> = block.entries().map(|(key, found, _)| (key.to_vec(), found)).collect();
         assert_eq!(back, entries);
         let mut key = vec![1; 3];
         for (position, (expected, found)) in entries.iter().enumerate() {
@@ -77,7 +80,7 @@ fn a_search_finds_what_a_list_would() {
     let mut rng = fastrand::Rng::with_seed(2);
     for _ in 0..300 {
         let entries = random_entries(&mut rng);
-        let block = Block::decode(block_of(&entries).into()).unwrap();
+        let block = Block::decode(block_of(&entries).into(), 0).unwrap();
         let mut wanted: Vec<Vec<u8>> = entries.iter().map(|(key, _)| key.clone()).collect();
         for key in wanted.clone() {
             wanted.push([&key[..], &[0]].concat());
@@ -119,9 +122,9 @@ fn entries_that_do_not_ascend_are_corrupt() {
 #[test]
 fn bytes_behind_the_last_cell_are_corrupt() {
     let mut content = block_of(&[(b"a".to_vec(), put(1, 5)), (b"b".to_vec(), put(1, 5))]);
-    assert!(Block::decode(content.clone().into()).is_ok());
+    assert!(Block::decode(content.clone().into(), 0).is_ok());
     content.push(0);
-    assert!(Block::decode(content.into()).is_err());
+    assert!(Block::decode(content.into(), 0).is_err());
 }
 
 /// Looks at everything that a reader could ask of a block.
@@ -158,7 +161,7 @@ fn hostile_bytes_are_corrupt_or_entries_and_never_a_panic() {
                     hostile[at] = rng.u8(..);
                 }
             }
-            match Block::decode(hostile.into()) {
+            match Block::decode(hostile.into(), 0) {
                 Ok(block) => read_all(&block),
                 Err(error) => {
                     assert_eq!(error.kind(), pugdb_core::ErrorKind::Corrupt);

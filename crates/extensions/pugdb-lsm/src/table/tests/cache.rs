@@ -31,7 +31,7 @@ fn blocks_of_several_tables_are_one_read_and_then_none() {
         let loaded = load_blocks(&blocks, Access::Point, wait).unwrap().unwrap();
         assert_eq!(kit.calls() - before, calls);
         for ((block, content), (_, name)) in blocks.iter().zip(&loaded).zip(&wanted) {
-            let found = block.resolve(content, &[*name], Seqno::MAX).unwrap();
+            let found = block.resolve(content, &[*name], Seqno::MAX).unwrap().found;
             assert_eq!(found, put(1, vec![*name; 200]));
         }
     }
@@ -173,14 +173,14 @@ fn what_is_read_to_check_a_new_table_need_not_be_read_again() {
     };
     let (old, new) = (table(&kit, &cache, 30), table(&kit, &cache, 100));
     assert_eq!(reads(&old, 0..30), 30);
-    new.verify_new(|_| Access::Spare).unwrap();
+    new.verify_new(&|_| true, |_| Access::Spare).unwrap();
     assert_eq!(reads(&old, 0..30), 0, "what is kept for nobody displaces nothing");
     let kept = (0..100).filter(|&name| new.is_cached(&[name])).count();
     assert!((10..30).contains(&kept), "{kept} blocks where there was room");
     assert_eq!(reads(&new, 0..10), 0);
     let warm = table(&kit, &cache, 20);
     assert!(!warm.is_cached(&[3]));
-    warm.verify_new(|last| if *last < [10][..] { Access::Point } else { Access::Spare }).unwrap();
+    warm.verify_new(&|_| true, |last| if *last < [10][..] { Access::Point } else { Access::Spare }).unwrap();
     assert!((0..10).all(|name| warm.is_cached(&[name])), "what others were read for takes their places");
     assert!(!warm.is_cached(&[15]) && !warm.is_cached(&[99]));
 }
@@ -268,7 +268,7 @@ fn threads_that_read_evict_and_close_get_what_was_written_within_the_bytes() {
                         let block = plan(table, name);
                         let content = load_blocks(std::slice::from_ref(&block), access, Wait::Always);
                         let content = content.unwrap().unwrap().pop().unwrap();
-                        let found = block.resolve(&content, &[name], Seqno::MAX);
+                        let found = block.resolve(&content, &[name], Seqno::MAX).map(|located| located.found);
                         assert_eq!(found, Some(put(1, vec![name; 200])));
                         assert!(cache.bytes() <= 30 * 600);
                     }

@@ -182,7 +182,7 @@ fn garbage_is_no_block_and_never_a_panic() {
             content[..4].copy_from_slice(&rng.u32(0..5).to_le_bytes());
             content[4..8].copy_from_slice(&[rng.u8(..3), 0, rng.u8(..4), rng.u8(..9)]);
         }
-        let Ok(block) = Block::decode(content.into()) else { continue };
+        let Ok(block) = Block::decode(content.into(), 0) else { continue };
         assert!(block.count() * 4 <= block.bytes());
         assert_eq!(block.entries().count(), block.count());
     }

@@ -22,6 +22,7 @@ use super::*;
 mod cache;
 mod damage;
 mod model;
+mod separated;
 mod writing;
 
 const KEYSPACE: KeyspaceId = KeyspaceId(3);
@@ -291,7 +292,7 @@ fn run_scan(
 fn walk(table: &Arc<Table>) -> Result<Vec<(Key, Found)>> {
     let (mut cursor, mut out) = (table.cursor(None), Vec::new());
     while cursor.advance()? {
-        let (seqno, op) = cursor.current().expect("it has advanced");
+        let Peek { seqno, op, .. } = cursor.current().expect("it has advanced");
         let entry = op.entry(Bytes::copy_from_slice);
         out.push((key(op.key), Found { seqno, entry }));
     }

@@ -153,7 +153,7 @@ fn large_values_are_views_of_their_block() {
     let content = loaded.unwrap().unwrap().pop().unwrap();
     let first = block.resolve(&content, b"a", Seqno::MAX).unwrap();
     let again = block.resolve(&content, b"a", Seqno::MAX).unwrap();
-    assert_eq!(first.entry.value.as_ptr(), again.entry.value.as_ptr());
+    assert_eq!(first.found.entry.value.as_ptr(), again.found.entry.value.as_ptr());
 }
 
 #[test]

@@ -6,10 +6,11 @@ use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
 use pugdb_core::env::Event;
-use pugdb_core::seam::{AtHand, Wait};
+use pugdb_core::seam::{AtHand, FileKind, Wait};
 use pugdb_core::{Error, ErrorKind, FileId, Key, Result, Seqno};
 
 use super::Graveyard;
+use super::value_files::{LiveValues, ValueFiles};
 use crate::file::Context;
 use crate::manifest::TableEntry;
 use crate::table::{self, BlockCache, Bounds, Table, TableMeta, TableSummary};
@@ -20,6 +21,7 @@ pub(crate) struct Shelf {
     pub(crate) context: Context,
     pub(crate) cache: Arc<BlockCache>,
     pub(crate) graveyard: Arc<Graveyard>,
+    pub(crate) value_files: ValueFiles,
 }
 
 /// A table that takes part in reads.
@@ -41,6 +43,8 @@ struct TableFile {
     global_seqno: Option<Seqno>,
     /// Nothing is left in it of what range deletes up to here hide.
     cleared: Seqno,
+    /// The value files that it points into: they stay as long as it does.
+    values: Vec<Arc<LiveValues>>,
     doomed: AtomicBool,
     quarantined: AtomicBool,
     /// Guards who opens it. Who finds the table in [`LiveTable`] does not look here.
@@ -171,9 +175,12 @@ impl LiveTable {
         self.file.quarantined.store(true, Ordering::Release);
     }
 
-    /// The file goes with its last reader.
+    /// No manifest names it any more: the file goes with its last reader, and so do value files into which no other table
+    /// points.
     pub(super) fn doom(&self) {
-        self.file.doomed.store(true, Ordering::Release);
+        if !self.file.doomed.swap(true, Ordering::AcqRel) {
+            self.file.values.iter().for_each(|values| values.doom_table());
+        }
     }
 
     /// The table, to be read. It is opened when it is not, if `wait` allows that.
@@ -239,6 +246,7 @@ impl TableFile {
             meta: Arc::clone(meta),
             global_seqno,
             cleared,
+            values: shelf.value_files.name(&shelf.graveyard, &meta.values),
             doomed: AtomicBool::new(false),
             quarantined: AtomicBool::new(quarantined),
             whole: Mutex::new(whole),
@@ -280,10 +288,11 @@ impl TableFile {
     }
 
     fn read(&self) -> Result<Arc<Table>> {
-        let Shelf { context, cache, .. } = &*self.shelf;
+        let Shelf { context, cache, value_files, .. } = &*self.shelf;
         let (meta, cache) = (Arc::clone(&self.meta), Arc::clone(cache));
-        let bounds = meta.bounds();
-        let opened = Table::open(context, cache, meta, bounds, self.global_seqno).map_err(named_is_damaged);
+        let (bounds, values) = (meta.bounds(), value_files.open(context, &meta));
+        let opened = Table::open_with(context, cache, meta, bounds, self.global_seqno, values)
+            .map_err(named_is_damaged);
         let mut whole = self.whole.lock();
         match (&*whole, opened) {
             // Somebody beside was quicker.
@@ -320,7 +329,9 @@ impl Drop for Turn<'_> {
 impl Drop for TableFile {
     fn drop(&mut self) {
         if self.doomed.load(Ordering::Acquire) {
-            self.shelf.graveyard.bury(self.meta.id);
+            self.shelf.graveyard.bury(FileKind::Table, self.meta.id);
+        } else {
+            self.values.iter().for_each(|values| values.forget_table());
         }
     }
 }

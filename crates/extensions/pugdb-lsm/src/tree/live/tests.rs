@@ -50,7 +50,8 @@ fn closed() -> (Arc<LiveTable>, Arc<Gated>, tempfile::TempDir) {
     writer.add(Seqno(1), &entry.raw(b"ada")).unwrap();
     let meta = WrittenTable::sync(vec![writer.finish().unwrap()]).unwrap().remove(0);
     let graveyard = Graveyard::new(&context);
-    let shelf = Arc::new(Shelf { context, cache: Arc::new(BlockCache::new(1 << 20)), graveyard });
+    let (cache, value_files) = (Arc::new(BlockCache::new(1 << 20)), ValueFiles::default());
+    let shelf = Arc::new(Shelf { context, cache, graveyard, value_files });
     let bounds = (meta.first.clone(), meta.last.clone());
     let (meta, run) = (Arc::new(meta), 1);
     let entry = TableEntry { meta, run, global_seqno: None, bounds, quarantined: false, cleared: Seqno(0) };
