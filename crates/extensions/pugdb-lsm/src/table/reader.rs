@@ -52,13 +52,20 @@ impl Located {
     ///
     /// # Errors
     /// `Corrupt` when the value is damaged, what the store says when it cannot be read.
-    pub(crate) fn fetch(mut self, wait: Wait) -> Result<AtHand<Found>> {
-        if let Some(value) = self.take_value() {
-            let Some(value) = value.read(wait)? else { return Ok(AtHand::WouldBlock) };
-            self.found.entry.value = Value::new(value)?;
+    #[inline]
+    pub(crate) fn fetch(self, wait: Wait) -> Result<AtHand<Found>> {
+        match self.value {
+            None => Ok(AtHand::Yes(self.found)),
+            Some(value) => fetch_apart(self.found, &value, wait),
         }
-        Ok(AtHand::Yes(self.found))
     }
+}
+
+#[cold]
+fn fetch_apart(mut found: Found, value: &ValueRef, wait: Wait) -> Result<AtHand<Found>> {
+    let Some(value) = value.read(wait)? else { return Ok(AtHand::WouldBlock) };
+    found.entry.value = Value::new(value)?;
+    Ok(AtHand::Yes(found))
 }
 
 impl From<Found> for Located {
