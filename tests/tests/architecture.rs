@@ -524,6 +524,27 @@ fn rust_example(content: &str) -> Vec<&str> {
     content.lines().skip_while(|line| *line != "```rust").skip(1).take_while(|line| *line != "```").collect()
 }
 
+/// The names of tests that a text has in backticks: words joined by underscores, at least four.
+fn tests_named(content: &str) -> impl Iterator<Item = &str> {
+    let is_word = |word: &str| !word.is_empty() && word.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit());
+    let is_test = move |name: &&str| name.split('_').count() > 3 && name.split('_').all(is_word);
+    content.split('`').skip(1).step_by(2).filter(is_test)
+}
+
+#[test]
+fn tests_that_were_seen_red_exist() {
+    let list = texts(&["docs/internals/seen-red.md"], ".md").remove(0);
+    let sources = texts(&["crates", "tests"], ".rs");
+    let exists = |name: &str| {
+        let head = format!("fn {name}(");
+        sources.iter().any(|file| file.content.contains(&head))
+    };
+    assert!(tests_named(&list.content).count() > 100);
+    let gone: Vec<&str> = tests_named(&list.content).filter(|name| !exists(name)).collect();
+    assert!(gone.is_empty(), "docs/internals/seen-red.md names tests that are not there: {}", gone.join(", "));
+    assert!(!exists("a_test_that_nobody_wrote"));
+}
+
 #[test]
 fn the_example_of_the_readme_is_the_one_that_is_compiled() {
     let readme = texts(&["README.md"], ".md").remove(0);

@@ -233,6 +233,21 @@ fn the_mark_comes_in_time_though_the_job_has_something_due_much_later() {
 }
 
 #[test]
+fn a_quiet_keyspace_does_not_keep_the_log_of_a_busy_one() {
+    let world = World::new(10);
+    let (db, busy) = open(&world, Durability::Os);
+    let quiet = db.keyspace("quiet").expect("a new keyspace");
+    quiet.put("once", "upon a time").expect("there is room");
+    for round in 0..60 {
+        write(&busy, round * 20, 20);
+        world.run_until_idle();
+    }
+    let kept = db.stats().expect("it is open").log_bytes;
+    assert!(kept <= 6 * SEGMENT_BYTES, "{kept} bytes of log are kept of 1.2 MB");
+    assert_eq!(quiet.get("once").expect("it is readable").as_deref(), Some(&b"upon a time"[..]));
+}
+
+#[test]
 fn threads_that_commit_at_once_share_syncs_and_none_is_left_asleep() {
     const THREADS: u64 = 16;
     let dir = tempfile::tempdir().unwrap();

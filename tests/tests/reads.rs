@@ -74,6 +74,19 @@ fn a_read_that_may_not_wait_does_not_touch_the_disk() {
 }
 
 #[test]
+fn a_read_that_may_not_wait_does_not_touch_files_either() {
+    let world = World::new(2);
+    let db = Database::builder().env(world.env()).cache_bytes(0).open("db").unwrap();
+    let keyspace = db.keyspace("users").unwrap();
+    keyspace.put(b"ada", b"1815").unwrap();
+    db.flush().unwrap();
+    assert!(keyspace.get(b"ada").unwrap().is_some());
+    let disk = world.calls();
+    assert_eq!(keyspace.try_get(b"ada").unwrap(), AtHand::WouldBlock);
+    assert_eq!(world.calls(), disk);
+}
+
+#[test]
 fn a_long_scan_reads_ahead_and_a_short_one_does_not() {
     for reverse in [false, true] {
         let world = World::new(3);
