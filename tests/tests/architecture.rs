@@ -526,7 +526,8 @@ fn rust_example(content: &str) -> Vec<&str> {
 
 /// The names of tests that a text has in backticks: words joined by underscores, at least four.
 fn tests_named(content: &str) -> impl Iterator<Item = &str> {
-    let is_word = |word: &str| !word.is_empty() && word.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit());
+    let is_word =
+        |word: &str| !word.is_empty() && word.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit());
     let is_test = move |name: &&str| name.split('_').count() > 3 && name.split('_').all(is_word);
     content.split('`').skip(1).step_by(2).filter(is_test)
 }
@@ -541,7 +542,11 @@ fn tests_that_were_seen_red_exist() {
     };
     assert!(tests_named(&list.content).count() > 100);
     let gone: Vec<&str> = tests_named(&list.content).filter(|name| !exists(name)).collect();
-    assert!(gone.is_empty(), "docs/internals/seen-red.md names tests that are not there: {}", gone.join(", "));
+    assert!(
+        gone.is_empty(),
+        "docs/internals/seen-red.md names tests that are not there: {}",
+        gone.join(", ")
+    );
     assert!(!exists("a_test_that_nobody_wrote"));
 }
 

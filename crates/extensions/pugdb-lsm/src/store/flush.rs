@@ -117,6 +117,7 @@ impl FlushJob {
         let changes: Vec<Change<'_>> = parts.iter().map(change).collect();
         let written: Vec<u64> = outputs.iter().map(Outputs::bytes).collect();
         let recorded = store.commit_tables(&changes, outputs)?;
+        drop(changes);
         for (((_, memtable, _), written), _) in parts.iter().zip(written).zip(recorded).filter(|(_, is)| *is)
         {
             store.forget_bytes(memtable.forget());
@@ -127,6 +128,9 @@ impl FlushJob {
         store.count_runs();
         store.settled(None);
         store.wake();
+        for (_, memtable, _) in parts {
+            store.shelf.graveyard.bury_memtable(memtable);
+        }
         Ok(())
     }
 

@@ -23,6 +23,8 @@ const BLOCK_PART_MAX: usize = 4;
 const BLOCKS_PART_MIN: usize = 4;
 /// A thread tells of its hits when it has had so many.
 const HITS_TOLD_AT_ONCE: u32 = 256;
+/// A reader who brings a block lets go so many of tables that are closed.
+const LET_GO_BY_READERS: usize = 16;
 /// While more than this part is on probation, those go first.
 const PROBATION_PART: usize = 8;
 
@@ -69,8 +71,16 @@ struct Kept {
     settled: Queue,
     /// What open tables take, blocks aside.
     table_bytes: usize,
+    /// Tables that are closed and whose blocks have not been let go yet.
+    closed: VecDeque<Closed>,
     /// At least so many places in the queues are of tables that are gone.
     dead: usize,
+}
+
+/// A table that is closed: its blocks from `next` on are still there.
+struct Closed {
+    slots: Arc<Slots>,
+    next: usize,
 }
 
 /// Who is asked next whether it may go.
@@ -188,20 +198,37 @@ impl BlockCache {
         drop(gone);
     }
 
-    /// Drops the blocks of a table that is closed, which took so many bytes itself.
-    pub(super) fn forget(&self, slots: &Slots, table_bytes: usize) {
-        let mut blocks = Vec::new();
+    /// A table is closed, which took so many bytes itself. Its blocks are [let go](Self::let_go) by and by: they may be many, and
+    /// whoever was its last reader must not wait for that.
+    pub(super) fn close(&self, slots: &Arc<Slots>, table_bytes: usize) {
         let mut kept = self.kept.lock();
         kept.table_bytes -= table_bytes;
-        for slot in &slots.blocks {
+        kept.closed.push_back(Closed { slots: Arc::clone(slots), next: 0 });
+    }
+
+    /// Drops about so many blocks of tables that are closed. False when there are none.
+    pub fn let_go(&self, blocks: usize) -> bool {
+        let mut gone = Vec::new();
+        let mut kept = self.kept.lock();
+        let Some(mut closed) = kept.closed.pop_front() else { return false };
+        let end = closed.slots.blocks.len().min(closed.next.saturating_add(blocks));
+        for slot in &closed.slots.blocks[closed.next..end] {
             if let Some(block) = slot.swap(None) {
                 kept.queue_of(&block).bytes -= cost(&block);
-                blocks.push(block);
+                gone.push(block);
             }
         }
-        kept.sweep(blocks.len());
+        closed.next = end;
+        kept.sweep(gone.len());
+        let over = if end < closed.slots.blocks.len() {
+            kept.closed.push_front(closed);
+            None
+        } else {
+            Some(closed)
+        };
         drop(kept);
-        drop(blocks);
+        drop((gone, over));
+        true
     }
 
     /// Keeps a block of a table, unless it is too large.
@@ -225,8 +252,12 @@ impl BlockCache {
         queue.bytes += bytes;
         queue.places.push_back(Place { slots: Arc::downgrade(slots), number });
         slots.blocks[number].store(Some(Arc::clone(block)));
+        let has_closed = !kept.closed.is_empty();
         drop(kept);
         drop(gone);
+        if has_closed {
+            self.let_go(LET_GO_BY_READERS);
+        }
     }
 }
 

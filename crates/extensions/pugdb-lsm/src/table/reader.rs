@@ -402,7 +402,7 @@ impl Cached {
 
 impl Drop for Cached {
     fn drop(&mut self) {
-        self.cache.forget(&self.slots, self.table_bytes);
+        self.cache.close(&self.slots, self.table_bytes);
     }
 }
 

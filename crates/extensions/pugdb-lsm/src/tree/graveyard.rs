@@ -1,5 +1,6 @@
-//! Tables and value files that nobody reads any more, on their way out. To unlink a large file takes the system many milliseconds, which
-//! the reader that was its last must not wait for: a job does it.
+//! Tables, value files and memtables that nobody reads any more, on their way out. To unlink a large file takes the system many
+//! milliseconds, and so does giving back the memory of a memtable. The reader that was its last must not wait for that: a
+//! job does it.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -11,19 +12,22 @@ use pugdb_core::seam::FileKind;
 
 use super::remove_file;
 use crate::file::Context;
+use crate::memtable::Memtable;
 
 /// Files to be removed. Best effort: the next open removes what nothing names.
 pub(crate) struct Graveyard {
     context: Context,
     files: Mutex<VecDeque<(FileKind, FileId)>>,
+    /// They are in tables. Held here too, so that no reader's hold is the last one.
+    memtables: Mutex<Vec<Arc<Memtable>>>,
     /// Who removes them. While there is nobody, a file is removed by the one who brings it.
     job: Mutex<Option<JobHandle>>,
 }
 
 impl Graveyard {
     pub(crate) fn new(context: &Context) -> Arc<Self> {
-        let (files, job) = (Mutex::default(), Mutex::default());
-        Arc::new(Self { context: context.clone(), files, job })
+        let (files, memtables, job) = Default::default();
+        Arc::new(Self { context: context.clone(), files, memtables, job })
     }
 
     /// From here on a job removes files.
@@ -35,6 +39,29 @@ impl Graveyard {
     pub(crate) fn retire(&self) {
         *self.job.lock() = None;
         while self.remove_next() {}
+        let left = std::mem::take(&mut *self.memtables.lock());
+        drop(left);
+    }
+
+    /// This memtable is in tables: it goes when its last reader is done.
+    pub(crate) fn bury_memtable(&self, memtable: Arc<Memtable>) {
+        let job = self.job.lock().clone();
+        if let Some(job) = job {
+            self.memtables.lock().push(memtable);
+            job.wake();
+        }
+    }
+
+    /// Gives back the memory of memtables that nobody reads. True when some are left.
+    pub(crate) fn free_memtables(&self) -> bool {
+        let mut memtables = self.memtables.lock();
+        let all = std::mem::take(&mut *memtables);
+        let gone: Vec<_>;
+        (*memtables, gone) = all.into_iter().partition(|memtable| Arc::strong_count(memtable) > 1);
+        let is_any_left = !memtables.is_empty();
+        drop(memtables);
+        drop(gone);
+        is_any_left
     }
 
     /// Nobody reads this file any more.
