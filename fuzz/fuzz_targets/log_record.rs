@@ -182,7 +182,11 @@ fn operations(section: &[u8]) {
         op.encode(&mut again);
         assert_eq!(Operation::decode(&mut Reader::new(&again)).ok(), Some(op), "an operation written again");
         if let Operation::DeleteRange(span) = op {
-            assert_eq!(KeySpan::of(&span.range()), Some(span.to_span()), "a range delete has keys, within the limits");
+            assert_eq!(
+                KeySpan::of(&span.range()),
+                Some(span.to_span()),
+                "a range delete has keys, within the limits"
+            );
         }
     }
 }
