@@ -67,6 +67,22 @@ fn the_next_segment_is_there_before_a_commit_needs_it() {
 }
 
 #[test]
+fn the_next_segment_is_made_before_a_sync_that_nobody_waits_for() {
+    let world = World::new(1);
+    let (_db, keys) = open(&world, Durability::Os);
+    write(&keys, 0, 40);
+    let synced = count(&world, CallKind::SyncData);
+    // The sync of a log that was written is due.
+    world.advance(Duration::from_secs(6));
+    while segments(&world).len() < 2 {
+        assert!(world.step(), "nobody makes the next segment");
+    }
+    assert_eq!(synced.load(Ordering::Acquire), 0);
+    world.run_until_idle();
+    assert!(synced.load(Ordering::Acquire) > 0);
+}
+
+#[test]
 fn a_segment_that_was_made_and_never_begun_goes_without_a_word() {
     for seed in 0..20 {
         let world = World::new(seed);

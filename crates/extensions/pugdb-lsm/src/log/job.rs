@@ -46,14 +46,15 @@ impl Log {
         if sync.closing || sync.failure.is_some() {
             return Task::Rest(if sync.closing { Next::Done } else { Next::Wait });
         }
+        // First: a commit that finds none has to make it, and nobody waits for the others as it does.
+        if wants_next {
+            return Task::PrepareNext;
+        }
         if due <= micros(now) {
             return Task::Sync;
         }
         if has_full {
             return Task::CloseFull;
-        }
-        if wants_next {
-            return Task::PrepareNext;
         }
         let due = (due != NOT_DUE).then(|| Duration::from_micros(due));
         // A record is on disk, and nothing on disk says so yet.
