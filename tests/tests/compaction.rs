@@ -2,10 +2,11 @@
 //! ones give their room back, and writers are slowed down before they are stopped.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use pugdb::{CompactionPolicy, Database, Durability, ErrorKind, KeyRange, Keyspace, KeyspaceOptions};
-use pugdb_sim::World;
+use pugdb_sim::{CallKind, World};
 use pugdb_tests::model_setup::{DIRECTORY, policy, table_file_bytes};
 
 const TARGET: &str = "-p pugdb-tests --test compaction";
@@ -18,7 +19,13 @@ fn open(world: &World, policy: CompactionPolicy) -> Database {
     // In some worlds the larger half of the values is apart.
     let apart = if world.seed().is_multiple_of(3) { VALUE_BYTES } else { 0 };
     let options = KeyspaceOptions { separate_values: Some(apart), ..KeyspaceOptions::default() };
+    let builder = builder.compaction_jobs(jobs(world));
     builder.log_segment_bytes(64 << 10).default_options(options).open(DIRECTORY).expect("the disk is whole")
+}
+
+/// One, or several that share the parts of a piece.
+fn jobs(world: &World) -> usize {
+    if (world.seed() / 4).is_multiple_of(2) { 3 } else { 1 }
 }
 
 type Model = BTreeMap<Vec<u8>, Vec<u8>>;
@@ -191,6 +198,61 @@ fn a_range_that_is_compacted_holds_nothing_that_nobody_can_see() {
         users.truncate().expect("the disk is whole");
         left.clear();
         assert!(read(&users) == left && stats.table_bytes + stats.value_bytes == bytes);
+    });
+}
+
+/// Two runs that share all their keys, and what they hold.
+fn two_runs(users: &Keyspace, db: &Database) -> Model {
+    let mut model = Model::new();
+    for round in 0..2_u8 {
+        for number in (0..2000).step_by(1 + usize::from(round)) {
+            users.put(key(number), vec![round; VALUE_BYTES]).expect("the disk is whole");
+            model.insert(key(number), vec![round; VALUE_BYTES]);
+        }
+        db.flush().expect("the disk is whole");
+    }
+    model
+}
+
+#[test]
+fn the_parts_of_a_large_merge_are_shared_by_all_jobs() {
+    pugdb_sim::check(TARGET, "the_parts_of_a_large_merge", 0..12, |seed| {
+        let world = World::new(seed);
+        let db = open(&world, policy(seed));
+        let users = db.keyspace("users").expect("the disk is whole");
+        let model = two_runs(&users, &db);
+        users.compact_range(..).expect("the disk is whole");
+        assert!(read(&users) == model);
+        let stats = db.stats().expect("it is open");
+        let (beside, all) = (stats.compaction_parts_beside, stats.compactions);
+        assert_eq!(beside > 0, jobs(&world) > 1, "{beside} parts of {all} pieces were done beside");
+    });
+}
+
+#[test]
+fn a_merge_of_which_a_part_fails_leaves_nothing_of_the_others() {
+    pugdb_sim::check(TARGET, "a_merge_of_which_a_part_fails", 0..24, |seed| {
+        let world = World::new(seed);
+        let db = open(&world, CompactionPolicy::Tiered);
+        let users = db.keyspace("users").expect("the disk is whole");
+        let model = two_runs(&users, &db);
+        let syncs = AtomicU64::new(0);
+        world.fail_when(move |call, path| {
+            let is_sync = call == CallKind::SyncData && path.starts_with("data/tables");
+            let is_failing = is_sync && syncs.fetch_add(1, Ordering::Relaxed) == seed;
+            is_failing.then_some(std::io::ErrorKind::StorageFull)
+        });
+        match users.compact_range(..) {
+            Ok(()) => assert!(seed > 4, "there was no part to fail"),
+            Err(error) => assert_eq!(error.kind(), ErrorKind::Unavailable),
+        }
+        world.heal();
+        world.advance(Duration::from_secs(2));
+        users.compact_range(..).expect("the disk is whole");
+        world.run_until_idle();
+        let stats = db.stats().expect("it is open");
+        assert_eq!(table_file_bytes(&world), stats.table_bytes + stats.value_bytes);
+        assert!(read(&users) == model);
     });
 }
 

@@ -38,6 +38,7 @@ const ROOMY: StoreOptions = StoreOptions {
     expiry_grace: Duration::from_secs(5),
     policy: CompactionPolicy::LazyLeveled,
     table_bytes: 32 << 10,
+    compaction_jobs: 1,
 };
 const SMALL: StoreOptions = StoreOptions {
     memtable_bytes: 32 << 10,
@@ -46,6 +47,7 @@ const SMALL: StoreOptions = StoreOptions {
     expiry_grace: Duration::ZERO,
     policy: CompactionPolicy::LazyLeveled,
     table_bytes: 8 << 10,
+    compaction_jobs: 2,
 };
 const TINY: StoreOptions = StoreOptions {
     memtable_bytes: 4 << 10,
@@ -54,6 +56,7 @@ const TINY: StoreOptions = StoreOptions {
     expiry_grace: Duration::ZERO,
     policy: CompactionPolicy::LazyLeveled,
     table_bytes: 1 << 10,
+    compaction_jobs: 4,
 };
 
 const COARSE: TreeOptions = TreeOptions {

@@ -304,6 +304,7 @@ fn lone_tree(world: &World) -> (Arc<Store>, Arc<Tree>) {
         expiry_grace: Duration::ZERO,
         policy: CompactionPolicy::LazyLeveled,
         table_bytes: 32 << 10,
+        compaction_jobs: 1,
     };
     let store =
         Store::open(context, options, pugdb_lsm::Filters::default(), Snapshots::new(Seqno(1)), manifest);

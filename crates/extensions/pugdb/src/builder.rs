@@ -14,6 +14,8 @@ use pugdb_lsm::store::CompactionPolicy;
 
 use crate::{Database, Durability, KeyspaceOptions};
 
+/// A thread each, and room on disk for two or three tables.
+const COMPACTION_JOBS_MAX: usize = 64;
 /// Time enough for a clock to be set right by hand or by the network, and little against the life of most entries.
 const EXPIRY_GRACE_DEFAULT: Duration = Duration::from_hours(1);
 
@@ -43,6 +45,7 @@ pub struct Builder {
     pub(crate) default_options: KeyspaceOptions,
     pub(crate) expiry_grace: Duration,
     pub(crate) compaction: CompactionPolicy,
+    pub(crate) compaction_jobs: Option<usize>,
     pub(crate) filters: Filters,
     pub(crate) create: bool,
     pub(crate) env: Env,
@@ -62,6 +65,7 @@ impl Default for Builder {
             default_options: KeyspaceOptions::default(),
             expiry_grace: EXPIRY_GRACE_DEFAULT,
             compaction: CompactionPolicy::default(),
+            compaction_jobs: None,
             filters: Filters::default(),
             create: true,
             env: Env::os(),
@@ -269,6 +273,27 @@ impl Builder {
     #[must_use]
     pub fn compaction(mut self, policy: CompactionPolicy) -> Self {
         self.compaction = policy;
+        self
+    }
+
+    /// How many threads merge tables, 1 to 64. Default half of the processors, at least one and at most four. A large
+    /// merge is cut into as many parts; each takes room for two or three tables while it is written.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let path = dir.path().join("data");
+    /// // A database that is loaded faster than one thread can merge.
+    /// let db = pugdb::Database::builder().compaction_jobs(4).open(&path)?;
+    /// db.keyspace("users")?.put(b"ada", b"1815")?;
+    /// db.keyspace("users")?.compact_range(..)?;
+    /// assert_eq!(db.keyspace("users")?.get(b"ada")?.unwrap(), b"1815");
+    ///
+    /// assert!(pugdb::Database::builder().compaction_jobs(0).in_memory().is_err());
+    /// # Ok::<(), pugdb::Error>(())
+    /// ```
+    #[must_use]
+    pub fn compaction_jobs(mut self, jobs: usize) -> Self {
+        self.compaction_jobs = Some(jobs);
         self
     }
 
@@ -483,6 +508,11 @@ impl Builder {
             )));
         }
         self.default_options.tables(TreeOptions::default())?;
+        if let Some(jobs) = self.compaction_jobs.filter(|jobs| !(1..=COMPACTION_JOBS_MAX).contains(jobs)) {
+            return Err(Error::invalid(format!(
+                "compaction_jobs is {jobs}; 1 to {COMPACTION_JOBS_MAX} are allowed"
+            )));
+        }
         if let Some(bytes) = self.log_segment_bytes.filter(|&bytes| bytes > limits::LOG_SEGMENT_BYTES_MAX) {
             return Err(Error::invalid(format!(
                 "log_segment_bytes is {bytes}; at most {} are allowed",

@@ -29,6 +29,10 @@ const LOG_SEGMENTS_MAX: u64 = 4;
 const MEMTABLE_BYTES_MAX: usize = 64 << 20;
 /// A file of this size is read and written at a disk's best pace; a merge takes in about as much at a time.
 const TABLE_BYTES_MAX: u64 = 64 << 20;
+/// The others are for those who read and write.
+const PROCESSORS_PER_COMPACTION_JOB: usize = 2;
+/// More of them outrun most disks.
+const COMPACTION_JOBS_DEFAULT_MAX: usize = 4;
 pub(crate) const LOCK: &str = "LOCK";
 
 /// The parts of a database on disk.
@@ -102,6 +106,7 @@ impl Durable {
             compactions: store.compactions,
             compacted_bytes: store.compacted_bytes,
             filtered: store.filtered,
+            compaction_parts_beside: store.compaction_parts_beside,
             filter_panics: store.filter_panics,
             stalls: store.stalls,
             stall_us: store.stall_us,
@@ -408,6 +413,10 @@ impl Opening {
             expiry_grace: self.options.expiry_grace,
             policy: self.options.compaction,
             table_bytes: (2 * memtable_bytes as u64).min(TABLE_BYTES_MAX),
+            compaction_jobs: self.options.compaction_jobs.unwrap_or_else(|| {
+                (self.env.executor.processors() / PROCESSORS_PER_COMPACTION_JOB)
+                    .clamp(1, COMPACTION_JOBS_DEFAULT_MAX)
+            }),
         }
     }
 }

@@ -160,6 +160,8 @@ pub struct Stats {
     pub compactions: u64,
     /// Bytes of the tables that they wrote.
     pub compacted_bytes: u64,
+    /// Parts of them that were merged by [further threads](crate::Builder::compaction_jobs), at the same time as the rest.
+    pub compaction_parts_beside: u64,
     /// Entries that [compaction filters](crate::Builder::compaction_filter) have made go since the open.
     pub filtered: u64,
     /// How often a compaction filter panicked since the open.

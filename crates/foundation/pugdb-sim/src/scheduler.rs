@@ -234,6 +234,11 @@ impl Executor for Part {
         self.0.scheduler.add(name, job)
     }
 
+    /// One thread runs all jobs; this many have enough of them for some to meet.
+    fn processors(&self) -> usize {
+        4
+    }
+
     fn block_until(&self, _: &Event, deadline: Option<Duration>, ready: &mut dyn FnMut() -> bool) -> bool {
         self.0.wait(deadline, ready)
     }

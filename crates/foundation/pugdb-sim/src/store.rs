@@ -206,6 +206,10 @@ mod tests {
             panic!("a store has no jobs")
         }
 
+        fn processors(&self) -> usize {
+            1
+        }
+
         fn block_until(&self, _: &Event, until: Option<Duration>, ready: &mut dyn FnMut() -> bool) -> bool {
             *self.0.lock() = until.unwrap();
             ready()

@@ -1,6 +1,6 @@
 //! The compaction job: merges runs, a piece at a time and a slice at a time. Inputs go only when the outputs were read
 //! again and recorded. It wakes by itself when entries have expired that nobody can read any more, and when it has grown
-//! quiet.
+//! quiet. A large piece is cut into [parts](super::part), for which it has hands: jobs that do nothing else.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,23 +8,20 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use pugdb_core::env::{Job, Next};
-use pugdb_core::{ErrorKind, FileId, KeyspaceId, Result, Seqno, Timestamp};
+use pugdb_core::{ErrorKind, FileId, Key, KeyspaceId, Result, Seqno, Timestamp};
 
 use super::manual::{Manual, Rules};
 use super::merge::{Damage, Merge};
+use super::part::{self, Crew, Part, Standing};
 use super::pick::{Piece, Place, Round, RunView, Situation, TableView, Work, collected, next_moment, pick};
 use super::{Change, HELD_RETRY, Store};
 use crate::Level;
 use crate::manifest::Edit;
-use crate::table::{Access, Peek};
 use crate::tombstones::Tombstones;
 use crate::tree::{
-    EntryRules, Filtering, LiveTable, Outputs, Retention, Run, TableChange, Tree, Version, sync_contents,
-    sync_names,
+    EntryRules, Filter, Filtering, LiveTable, Outputs, Retention, Run, TableChange, Tree, Version, sync_names,
 };
 
-/// Entries merged in one slice.
-const SLICE_ENTRIES: usize = 2048;
 /// After trouble the compaction is begun anew this much later.
 const BACK_OFF: Duration = Duration::from_millis(500);
 
@@ -39,21 +36,24 @@ pub(super) struct CompactionJob {
 
 /// A piece of a merge.
 struct Task {
-    tree: Arc<Tree>,
-    inputs: Vec<Arc<LiveTable>>,
+    crew: Led,
+    /// The part that is in this job's hands.
+    part: Option<Part>,
+    /// What the entries are held against.
+    filter: Option<Filter>,
     /// What becomes of tables, without what is written.
     tables: TableChange,
     /// The number of the run that takes in what is written.
     target: u64,
-    merge: Merge,
-    outputs: Outputs,
-    stage: Stage,
 }
 
-enum Stage {
-    Write,
-    Check,
-    Record,
+/// A crew, until its piece is recorded or given up.
+struct Led(Arc<Crew>);
+
+impl Drop for Led {
+    fn drop(&mut self) {
+        self.0.give_up();
+    }
 }
 
 /// What the picker is told of the runs, of which everything up to `floor` is truncated away for every reader, and range deletes
@@ -105,35 +105,27 @@ impl CompactionJob {
                 Err(next) => return Ok(next),
             },
         };
-        if task.tree.is_dropped() || !task.has_its_filter() {
+        if task.crew.0.tree.is_dropped() || !task.has_its_filter() {
             return Ok(Next::Again);
         }
-        match task.stage {
-            Stage::Write => match task.merge_slice() {
-                Ok(true) => {}
-                Ok(false) => task.stage = Stage::Check,
-                Err(Damage { file: Some(file), error }) if error.kind() == ErrorKind::Corrupt => {
-                    self.quarantine(&task, file)?;
-                    return Ok(Next::Again);
-                }
-                Err(Damage { error, .. }) => return Err(error),
-            },
-            Stage::Check => {
-                task.outputs.finish_table()?;
-                sync_contents([&mut task.outputs].into_iter())?;
-                sync_names(&self.store.shelf)?;
-                let inputs = &task.inputs;
-                task.outputs.check(|key| warmth(inputs, key))?;
-                let has_panicked = task.outputs.filtering().is_some_and(|filtering| filtering.has_panicked);
-                self.store.counters.filter_panics.fetch_add(u64::from(has_panicked), Ordering::Relaxed);
-                task.stage = Stage::Record;
-            }
-            Stage::Record => {
-                self.record(*task)?;
-                return Ok(Next::Again);
-            }
+        let crew = Arc::clone(&task.crew.0);
+        let part = task.part.take().or_else(|| crew.take());
+        if let Some(part) = part.filter(|_| !crew.is_damaged()) {
+            task.part = part.step();
+            self.task = Some(task);
+            return Ok(Next::Again);
         }
-        self.task = Some(task);
+        match crew.standing() {
+            Standing::Working => {
+                self.task = Some(task);
+                return Ok(Next::Wait);
+            }
+            Standing::Done(outputs) => self.record(*task, outputs)?,
+            Standing::Damaged(Damage { file: Some(file), error }) if error.kind() == ErrorKind::Corrupt => {
+                self.quarantine(&crew, file)?;
+            }
+            Standing::Damaged(Damage { error, .. }) => return Err(error),
+        }
         Ok(Next::Again)
     }
 
@@ -162,9 +154,8 @@ impl CompactionJob {
             let runs = views(&version, version.floors.at(horizon), tree.deleted_through(&version, horizon));
             let mut rounds = self.rounds.remove(&tree.id()).unwrap_or_default();
             rounds.retain(|round| !round.is_over(&runs));
-            let (policy, table_bytes) = (store.options.policy, store.options.table_bytes);
-            let situation =
-                Situation { policy, runs: &runs, table_bytes, expired, is_quiet, rounds: &rounds };
+            let (policy, sizes) = (store.options.policy, store.sizes());
+            let situation = Situation { policy, runs: &runs, sizes, expired, is_quiet, rounds: &rounds };
             match pick(&situation) {
                 Some(Work::Merge(round, piece)) => {
                     if rounds.last() != Some(&round) {
@@ -183,7 +174,7 @@ impl CompactionJob {
                 Some(Work::Remove(places)) => {
                     self.rounds.insert(tree.id(), rounds);
                     let removed = places.into_iter().map(|place| live(place, &version)).collect();
-                    self.commit(&tree, &TableChange { removed, added: Vec::new() }, None)?;
+                    self.commit(&tree, &TableChange { removed, added: Vec::new() }, Vec::new())?;
                     return Ok(Err(Next::Again));
                 }
                 None => {}
@@ -218,7 +209,7 @@ impl CompactionJob {
             let manual = self.manual.insert(manual);
             let expired = store.expired();
             let rules = Rules { expired, is_filtered: tree.filter().is_some() };
-            let Some(piece) = manual.next(&version, &runs, &rules, store.options.table_bytes) else {
+            let Some(piece) = manual.next(&version, &runs, &rules, store.sizes()) else {
                 self.manual = None;
                 store.finish(&request);
                 continue;
@@ -256,8 +247,27 @@ impl CompactionJob {
         }
         let collected = collected(&views(version, Seqno::ZERO, Seqno::ZERO), store.options.table_bytes);
         let separation = store.separation(tree, collected);
-        let merge = match Merge::new(&runs(&inputs), before, &separation) {
-            Ok(merge) => merge,
+        let horizon = store.snapshots.horizon();
+        let filter = tree.filter().filter(|filter| filter.is_in_force(horizon));
+        let level = if is_bottom { Level::Bottom } else { Level::Upper };
+        let outputs = || {
+            let floors = (horizon, version.floors.at(horizon));
+            let retention = Retention::new(floors, tree.cover(horizon), expired, is_bottom);
+            let filtering = filter.clone().map(Filtering::new);
+            let rules = EntryRules { retention, filtering, separation: Arc::clone(&separation) };
+            store.outputs(tree, level, rules, piece.guards.clone())
+        };
+        let part = |(from, before): (Option<&Key>, Option<&Key>)| {
+            Ok((Merge::new(&runs(&inputs, from, before), before, &separation)?, outputs()))
+        };
+        let cuts = self.cuts(&inputs, before);
+        let parts = cuts.and_then(|cuts| {
+            let starts = std::iter::once(None).chain(cuts.iter().map(Some));
+            let ends = cuts.iter().map(Some).chain([before]);
+            starts.zip(ends).map(part).collect::<Result<Vec<_>>>()
+        });
+        let parts = match parts {
+            Ok(parts) => parts,
             Err(error) if error.kind() == ErrorKind::Corrupt => {
                 // The table that could not be opened is in quarantine now: what can be done without it is another piece.
                 store.count_runs();
@@ -265,16 +275,29 @@ impl CompactionJob {
             }
             Err(error) => return Err(error),
         };
-        let horizon = store.snapshots.horizon();
-        let floors = (horizon, version.floors.at(horizon));
-        let retention = Retention::new(floors, tree.cover(horizon), expired, is_bottom);
-        let level = if is_bottom { Level::Bottom } else { Level::Upper };
-        let filtering = tree.filter().filter(|filter| filter.is_in_force(horizon)).map(Filtering::new);
-        let rules = EntryRules { retention, filtering, separation };
-        let outputs = store.outputs(tree, level, rules, piece.guards.clone());
-        let inputs = inputs.into_iter().map(|(_, live)| live).collect();
-        let tree = Arc::clone(tree);
-        Ok(Some(Box::new(Task { tree, inputs, tables, target, merge, outputs, stage: Stage::Write })))
+        let is_large = parts.len() > 1;
+        let crew = Crew::new(tree, inputs.into_iter().map(|(_, live)| live).collect(), parts);
+        if is_large {
+            store.call_hands(&crew);
+        }
+        Ok(Some(Box::new(Task { crew: Led(crew), part: None, filter, tables, target })))
+    }
+
+    /// The keys at which a piece is cut, so that all hands have something to do.
+    fn cuts(&self, inputs: &[(u64, Arc<LiveTable>)], before: Option<&Key>) -> Result<Vec<Key>> {
+        let options = &self.store.options;
+        let bytes: u64 = inputs.iter().map(|(_, live)| live.meta().bytes).sum();
+        let wanted = usize::try_from((bytes + options.table_bytes / 2) / options.table_bytes.max(1));
+        let parts = wanted.unwrap_or(usize::MAX).min(options.compaction_jobs);
+        if parts < 2 {
+            return Ok(Vec::new());
+        }
+        let mut anchors = Vec::new();
+        for (_, live) in inputs {
+            anchors.extend(live.opened_by_job()?.anchors(part::ANCHORS)?);
+        }
+        anchors.retain(|(key, _)| before.is_none_or(|before| key < before));
+        Ok(part::cuts(anchors, parts))
     }
 
     /// Forgets range tombstones that hide nothing any more: when they are half of all, so that a long list is not written
@@ -298,15 +321,19 @@ impl CompactionJob {
         Ok(self.store.commit(&[change])? == [true])
     }
 
-    fn record(&self, task: Task) -> Result<()> {
-        let Task { tree, mut tables, target, outputs, .. } = task;
-        tables.added.extend(outputs.tables(target));
-        self.commit(&tree, &tables, Some(outputs))
+    fn record(&self, task: Task, outputs: Vec<Outputs>) -> Result<()> {
+        let Task { crew, mut tables, target, .. } = task;
+        sync_names(&self.store.shelf)?;
+        let panicked =
+            outputs.iter().filter_map(Outputs::filtering).filter(|filtering| filtering.has_panicked);
+        self.store.counters.filter_panics.fetch_add(panicked.count() as u64, Ordering::Relaxed);
+        tables.added.extend(outputs.iter().flat_map(|outputs| outputs.tables(target)));
+        self.commit(&crew.0.tree, &tables, outputs)
     }
 
-    fn commit(&self, tree: &Arc<Tree>, tables: &TableChange, outputs: Option<Outputs>) -> Result<()> {
-        let filtering = outputs.as_ref().and_then(Outputs::filtering);
-        let filtered = filtering.map_or(0, |filtering| filtering.forgotten);
+    fn commit(&self, tree: &Arc<Tree>, tables: &TableChange, outputs: Vec<Outputs>) -> Result<()> {
+        let filtering = outputs.iter().filter_map(Outputs::filtering);
+        let filtered = filtering.map(|filtering| filtering.forgotten).sum();
         let install = || {
             tree.install_tables(tables);
             if filtered > 0 {
@@ -315,8 +342,8 @@ impl CompactionJob {
         };
         let edits = tables.edits(tree.id());
         let change = Change { tree, edits, flushed: None, install: Box::new(install) };
-        let written = outputs.as_ref().map_or(0, Outputs::bytes);
-        let recorded = self.store.commit_tables(&[change], outputs.into_iter().collect())?;
+        let written = outputs.iter().map(Outputs::bytes).sum();
+        let recorded = self.store.commit_tables(&[change], vec![outputs])?;
         if recorded == [true] {
             let counters = &self.store.counters;
             counters.compactions.fetch_add(1, Ordering::Relaxed);
@@ -328,34 +355,37 @@ impl CompactionJob {
     }
 
     /// A damaged input is never picked again, and never deleted: what is whole in it can still be read.
-    fn quarantine(&self, task: &Task, file: FileId) -> Result<()> {
-        let edits = vec![Edit::Quarantine { keyspace: task.tree.id(), file }];
+    fn quarantine(&self, crew: &Crew, file: FileId) -> Result<()> {
+        let edits = vec![Edit::Quarantine { keyspace: crew.tree.id(), file }];
         let install = || {
-            for live in task.inputs.iter().filter(|live| live.id() == file) {
+            for live in crew.inputs.iter().filter(|live| live.id() == file) {
                 live.quarantine();
             }
         };
-        let change = Change { tree: &task.tree, edits, flushed: None, install: Box::new(install) };
+        let change = Change { tree: &crew.tree, edits, flushed: None, install: Box::new(install) };
         self.store.commit(&[change])?;
         self.store.count_runs();
         Ok(())
     }
 }
 
-/// For whom a block is kept that was written anew: its place in the cache is that of those it was made of, as far as can be
-/// told from one of its keys.
-fn warmth(inputs: &[Arc<LiveTable>], key: &[u8]) -> Access {
-    let here = inputs.iter().filter(|live| live.bounds().contains(key)).filter_map(|live| live.if_open());
-    let (cached, all) =
-        here.fold((0, 0), |(cached, all), table| (cached + usize::from(table.is_cached(key)), all + 1));
-    if cached * 2 > all { Access::Point } else { Access::Spare }
-}
-
-/// The runs that these tables come from, their tables in key order.
-fn runs(inputs: &[(u64, Arc<LiveTable>)]) -> Vec<Vec<Arc<LiveTable>>> {
+/// The runs that these tables come from, their tables in key order, without keys before `from` and, where they can be told by
+/// a table's bounds, from `before` on.
+fn runs(
+    inputs: &[(u64, Arc<LiveTable>)],
+    from: Option<&Key>,
+    before: Option<&Key>,
+) -> Vec<Vec<Arc<LiveTable>>> {
     let mut runs: BTreeMap<u64, Vec<Arc<LiveTable>>> = BTreeMap::new();
     for (run, live) in inputs {
-        runs.entry(*run).or_default().push(Arc::clone(live));
+        let bounds = live.bounds();
+        if from.is_some_and(|from| bounds.last < *from)
+            || before.is_some_and(|before| bounds.first >= *before)
+        {
+            continue;
+        }
+        let rest = from.filter(|from| bounds.first < **from).map(|from| live.from(from));
+        runs.entry(*run).or_default().push(rest.unwrap_or_else(|| Arc::clone(live)));
     }
     for tables in runs.values_mut() {
         tables.sort_by(|one, other| one.bounds().first.cmp(&other.bounds().first));
@@ -366,18 +396,8 @@ fn runs(inputs: &[(u64, Arc<LiveTable>)]) -> Vec<Vec<Arc<LiveTable>>> {
 impl Task {
     /// False when the keyspace has another name now, and with it another filter: what was made go may have to stay.
     fn has_its_filter(&self) -> bool {
-        let now = self.tree.filter();
-        let begun_with = self.outputs.filtering().map(|filtering| &filtering.filter);
-        begun_with.is_none_or(|filter| now.is_some_and(|now| now.is_same(filter)))
-    }
-
-    /// Merges a slice; false at the end.
-    fn merge_slice(&mut self) -> Result<bool, Damage> {
-        for _ in 0..SLICE_ENTRIES {
-            let Some(Peek { seqno, op, apart }) = self.merge.next()? else { return Ok(false) };
-            self.outputs.add(seqno, &op, apart).map_err(|error| Damage { file: None, error })?;
-        }
-        Ok(true)
+        let now = self.crew.0.tree.filter();
+        self.filter.as_ref().is_none_or(|filter| now.is_some_and(|now| now.is_same(filter)))
     }
 }
 

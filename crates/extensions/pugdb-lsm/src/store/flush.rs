@@ -116,6 +116,7 @@ impl FlushJob {
         }
         let changes: Vec<Change<'_>> = parts.iter().map(change).collect();
         let written: Vec<u64> = outputs.iter().map(Outputs::bytes).collect();
+        let outputs = outputs.into_iter().map(|outputs| vec![outputs]).collect();
         let recorded = store.commit_tables(&changes, outputs)?;
         drop(changes);
         for (((_, memtable, _), written), _) in parts.iter().zip(written).zip(recorded).filter(|(_, is)| *is)

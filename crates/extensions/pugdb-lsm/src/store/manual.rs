@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use pugdb_core::engine::KeyRange;
 use pugdb_core::{FileId, KeyspaceId, Result, Timestamp};
 
-use super::pick::{self, Piece, RunView, TableView};
+use super::pick::{self, Piece, RunView, Sizes, TableView};
 use super::{Store, closing};
 use crate::tree::Version;
 
@@ -56,11 +56,11 @@ impl Manual {
         version: &Version,
         runs: &[RunView],
         rules: &Rules,
-        table_bytes: u64,
+        sizes: Sizes,
     ) -> Option<Piece> {
         let range = &self.request.range;
         if self.rewritten.is_none()
-            && let Some(piece) = pick::merge_range(runs, self.newest, range, table_bytes)
+            && let Some(piece) = pick::merge_range(runs, self.newest, range, sizes)
         {
             return Some(piece);
         }
@@ -73,7 +73,7 @@ impl Manual {
             };
             tables.filter(|(_, table)| can_shrink(table)).map(|(table, _)| id(table)).collect()
         });
-        let piece = pick::rewrite_some(runs, bottom, table_bytes, |table| wanted.contains(&id(table)))?;
+        let piece = pick::rewrite_some(runs, bottom, sizes, |table| wanted.contains(&id(table)))?;
         for (_, table) in &piece.inputs {
             wanted.remove(&id(*table));
         }

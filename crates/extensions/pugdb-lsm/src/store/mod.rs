@@ -17,6 +17,7 @@ mod manual;
 mod merge;
 mod order;
 mod pace;
+mod part;
 mod pick;
 mod quiet;
 mod unlink;
@@ -24,8 +25,8 @@ mod verify;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
@@ -42,7 +43,8 @@ pub use verify::StoreVerify;
 use self::grace::Grace;
 use self::manual::Request;
 use self::pace::{Account, Behind};
-use self::pick::{files_of, runs_behind};
+use self::part::Crew;
+use self::pick::{Sizes, files_of, runs_behind};
 use self::quiet::Quiet;
 use crate::file::Context;
 use crate::log::LogState;
@@ -66,8 +68,10 @@ pub struct StoreOptions {
     pub expiry_grace: Duration,
     /// Which runs are merged, and when.
     pub policy: CompactionPolicy,
-    /// About how large a table is, and how much one piece of a merge reads.
+    /// About how large a table is, and how much one piece of a merge reads for each job.
     pub table_bytes: u64,
+    /// How many jobs merge at the same time, 1 at least.
+    pub compaction_jobs: usize,
 }
 
 /// Writers wait when a tree has this many runs: compaction is behind, and reads grow slow.
@@ -134,6 +138,8 @@ pub struct Store {
     pause: Event,
     account: Account,
     counters: Counters,
+    /// The piece of a merge that was cut last, for those who have time.
+    called: Mutex<Weak<Crew>>,
     /// Ranges that somebody wants compacted now, and waits for.
     requests: Mutex<VecDeque<Arc<Request>>>,
 }
@@ -145,6 +151,7 @@ struct Counters {
     flushed_bytes: AtomicU64,
     compactions: AtomicU64,
     compacted_bytes: AtomicU64,
+    parts_beside: AtomicU64,
     filtered: AtomicU64,
     filter_panics: AtomicU64,
     stalls: AtomicU64,
@@ -190,6 +197,8 @@ pub struct StoreStats {
     pub compactions: u64,
     /// Bytes of the tables that they wrote.
     pub compacted_bytes: u64,
+    /// Parts of them that were merged by further jobs, at the same time as the rest.
+    pub compaction_parts_beside: u64,
     /// Entries that compaction filters have made go since the open.
     pub filtered: u64,
     /// How often a compaction filter panicked since the open.
@@ -253,6 +262,7 @@ impl Store {
             pause: Event::default(),
             account: Account::default(),
             counters: Counters::default(),
+            called: Mutex::default(),
             requests: Mutex::default(),
         })
     }
@@ -270,7 +280,9 @@ impl Store {
         let order = executor.spawn("order", Box::new(order::OrderJob::new(Arc::clone(self))));
         let unlink = executor.spawn("unlink", Box::new(unlink::UnlinkJob::new(Arc::clone(self))));
         self.shelf.graveyard.employ(unlink.clone());
-        *self.jobs.lock() = vec![flush, compaction, order, unlink];
+        let hand = |_| executor.spawn("compaction", Box::new(part::HandJob::new(Arc::clone(self))));
+        let hands = (1..self.options.compaction_jobs).map(hand);
+        *self.jobs.lock() = [flush, compaction, order, unlink].into_iter().chain(hands).collect();
     }
 
     /// What has expired at this moment can be given up: no reader is before it, now or later, and it has been the past
@@ -521,6 +533,13 @@ impl Store {
         }
     }
 
+    /// Makes the compaction job look how the piece at hand stands.
+    fn wake_compaction(&self) {
+        if let Some(compaction) = self.jobs.lock().get(1) {
+            compaction.wake();
+        }
+    }
+
     fn wake(&self) {
         for job in self.jobs.lock().iter() {
             job.wake();
@@ -593,6 +612,11 @@ impl Store {
     }
 
     /// Where a job writes tables.
+    fn sizes(&self) -> Sizes {
+        let StoreOptions { table_bytes, compaction_jobs, .. } = self.options;
+        Sizes { table_bytes, piece_bytes: table_bytes.saturating_mul(compaction_jobs as u64) }
+    }
+
     fn outputs(&self, tree: &Tree, level: Level, rules: EntryRules, guards: Vec<Key>) -> Outputs {
         let sizes = (tree.options().table(level), self.options.table_bytes);
         Outputs::new(&self.shelf, tree.id(), sizes, rules, guards)
@@ -709,9 +733,9 @@ impl Store {
         Ok(is_recorded)
     }
 
-    /// [`commit`](Self::commit) for changes that bring tables, each its own. They are removed when it is certain that the
+    /// [`commit`](Self::commit) for changes that bring tables, each those of some outputs. They are removed when it is certain that the
     /// manifest does not name them; after a failed write or sync it is not.
-    fn commit_tables(&self, changes: &[Change<'_>], outputs: Vec<Outputs>) -> Result<Vec<bool>> {
+    fn commit_tables(&self, changes: &[Change<'_>], outputs: Vec<Vec<Outputs>>) -> Result<Vec<bool>> {
         let outcome = self.commit(changes);
         let has_failed = self.failure().is_some();
         for (number, outputs) in outputs.into_iter().enumerate() {
@@ -720,7 +744,7 @@ impl Store {
                 Err(_) => has_failed,
             };
             if is_named {
-                outputs.release();
+                outputs.into_iter().for_each(Outputs::release);
             }
         }
         outcome
@@ -778,6 +802,7 @@ impl Store {
             compactions: count(&self.counters.compactions),
             compacted_bytes: count(&self.counters.compacted_bytes),
             filtered: count(&self.counters.filtered),
+            compaction_parts_beside: count(&self.counters.parts_beside),
             filter_panics: count(&self.counters.filter_panics),
             stalls: count(&self.counters.stalls),
             stall_us: count(&self.counters.stall_us),

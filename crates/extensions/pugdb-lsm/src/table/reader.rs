@@ -212,6 +212,22 @@ impl Table {
         (u64::try_from(part).unwrap_or(u64::MAX), entries)
     }
 
+    /// Last keys of blocks that readers see something of, one in about as many stretches as are `wanted`, with the bytes of
+    /// each stretch.
+    ///
+    /// # Errors
+    /// None: keys of an index that was read are no longer than keys may be.
+    pub fn anchors(&self, wanted: usize) -> Result<Vec<(Key, u64)>> {
+        let blocks = self.blocks_of(&KeyRange::from(&*self.bounds.first..=&*self.bounds.last));
+        let (index, stretch) = (&self.tail.index, blocks.len().div_ceil(wanted.max(1)).max(1));
+        let starts = blocks.clone().step_by(stretch);
+        let anchor = |start: usize| {
+            let end = (start + stretch).min(blocks.end);
+            Ok((Key::copy(index.last(end - 1))?, index.offset(end).saturating_sub(index.offset(start))))
+        };
+        starts.map(anchor).collect()
+    }
+
     /// The blocks that may have keys of a range.
     fn blocks_of(&self, range: &KeyRange) -> Range<usize> {
         let index = &self.tail.index;

@@ -33,6 +33,9 @@ pub trait Executor: Send + Sync {
     /// Starts a job.
     fn spawn(&self, name: &'static str, job: Box<dyn Job>) -> JobHandle;
 
+    /// How many jobs can run at the same time.
+    fn processors(&self) -> usize;
+
     /// Blocks until `ready` says so, looking again after each [`Event::notify`]. False when `deadline` (a moment of
     /// the stopwatch) came first.
     fn block_until(&self, event: &Event, deadline: Option<Duration>, ready: &mut dyn FnMut() -> bool)

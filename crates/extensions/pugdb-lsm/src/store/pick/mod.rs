@@ -79,14 +79,22 @@ pub(super) enum Work {
     Remove(Vec<Place>),
 }
 
+/// How large things are to become.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Sizes {
+    /// A table that is written.
+    pub(super) table_bytes: u64,
+    /// About what one piece of a merge reads.
+    pub(super) piece_bytes: u64,
+}
+
 /// All that a decision rests on.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Situation<'a> {
     pub(super) policy: CompactionPolicy,
     /// Newest first.
     pub(super) runs: &'a [RunView],
-    /// The size of a table that is written.
-    pub(super) table_bytes: u64,
+    pub(super) sizes: Sizes,
     /// What had expired at this moment may be given up.
     pub(super) expired: Timestamp,
     /// Little is written: time to make space.
@@ -171,7 +179,7 @@ impl Round {
 
 /// What to do next. Rounds that are over are no part of the situation.
 pub(super) fn pick(situation: &Situation<'_>) -> Option<Work> {
-    let &Situation { policy, runs, table_bytes, expired, is_quiet, rounds } = situation;
+    let &Situation { policy, runs, sizes, expired, is_quiet, rounds } = situation;
     let dead = dead_tables(runs, expired);
     if !dead.is_empty() {
         return Some(Work::Remove(dead));
@@ -179,12 +187,12 @@ pub(super) fn pick(situation: &Situation<'_>) -> Option<Work> {
     // What is newer than all that is under way may be merged meanwhile: a long round must not let young runs pile up.
     let merge = |window: Range<usize>| {
         let round = Round { newest: runs[window.start].number, oldest: runs[window.end - 1].number };
-        Work::Merge(round, piece::merge(runs, window, table_bytes))
+        Work::Merge(round, piece::merge(runs, window, sizes))
     };
     if let Some(round) = rounds.last() {
         let window = round.window(runs);
         let young = policy::young(policy, &runs[..window.start]).map(merge);
-        return young.or_else(|| Some(Work::Merge(*round, piece::merge(runs, window, table_bytes))));
+        return young.or_else(|| Some(Work::Merge(*round, piece::merge(runs, window, sizes))));
     }
     let expiring = || {
         // The oldest first, and with it what lies beneath and is no larger: at the bottom an expired entry leaves nothing.
@@ -194,30 +202,22 @@ pub(super) fn pick(situation: &Situation<'_>) -> Option<Work> {
             return Some(merge(window));
         }
         let has_expired = |table: usize| runs[worth].tables[table].expired_bytes(expired) > 0;
-        piece::rewrite(runs, worth, table_bytes, has_expired).map(Work::Rewrite)
+        piece::rewrite(runs, worth, sizes, has_expired).map(Work::Rewrite)
     };
     let deleted = || {
         let sound = (0..runs.len()).rev().filter(|&run| !runs[run].is_quarantined());
         let mut pieces = sound.filter_map(|run| {
-            piece::rewrite(runs, run, table_bytes, |table| runs[run].tables[table].is_worth_rewriting())
+            piece::rewrite(runs, run, sizes, |table| runs[run].tables[table].is_worth_rewriting())
         });
         pieces.next().map(Work::Rewrite)
     };
-    let wanted = policy::wanted(policy, runs, table_bytes, is_quiet).map(merge);
-    wanted
-        .or_else(expiring)
-        .or_else(deleted)
-        .or_else(|| values::collect(runs, table_bytes).map(Work::Rewrite))
+    let wanted = policy::wanted(policy, runs, sizes.table_bytes, is_quiet).map(merge);
+    wanted.or_else(expiring).or_else(deleted).or_else(|| values::collect(runs, sizes).map(Work::Rewrite))
 }
 
 /// The next piece of a merge of all runs up to the one with the number `newest`, as long as a part of `range` lies in
 /// several of them. Damaged runs part the others.
-pub(super) fn merge_range(
-    runs: &[RunView],
-    newest: u64,
-    range: &KeyRange,
-    table_bytes: u64,
-) -> Option<Piece> {
+pub(super) fn merge_range(runs: &[RunView], newest: u64, range: &KeyRange, sizes: Sizes) -> Option<Piece> {
     let is_in =
         |table: &TableView| !range.starts_after(&table.bounds.last) && !range.ends_before(table.first());
     let mut windows = policy::sound_windows(runs).map(|window| {
@@ -227,7 +227,7 @@ pub(super) fn merge_range(
     let wanted = windows.find(|window| {
         window.len() > 1 && runs[window.start..window.end - 1].iter().flat_map(|run| &run.tables).any(is_in)
     });
-    wanted.map(|window| piece::merge(runs, window, table_bytes))
+    wanted.map(|window| piece::merge(runs, window, sizes))
 }
 
 /// The first moment after `expired` at which there may be something to do though nothing is written.

@@ -18,7 +18,7 @@ use std::ops::Range;
 use pugdb_core::Key;
 
 use super::policy::MOVED_PART;
-use super::{Place, RunView, TableView};
+use super::{Place, RunView, Sizes, TableView};
 
 /// One piece of a merge.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -36,16 +36,16 @@ pub(in crate::store) struct Piece {
 }
 
 /// The first piece of the merge of the runs in `window`, of which there are two or more.
-pub(super) fn merge(runs: &[RunView], window: Range<usize>, table_bytes: u64) -> Piece {
+pub(super) fn merge(runs: &[RunView], window: Range<usize>, sizes: Sizes) -> Piece {
     let target = window.end - 1;
     let upper: Vec<(Place, &TableView)> = (window.start..target).flat_map(|run| places(runs, run)).collect();
-    let before = end_of_piece(&upper, &runs[target].tables, table_bytes);
+    let before = end_of_piece(&upper, &runs[target].tables, sizes.piece_bytes);
     let is_in = |table: &TableView| before.as_ref().is_none_or(|before| *table.first() < *before);
     let is_whole = |table: &TableView| before.as_ref().is_none_or(|before| table.bounds.last < *before);
     let upper: Vec<(Place, &TableView)> = upper.into_iter().filter(|(_, table)| is_in(table)).collect();
     let beneath: Vec<(Place, &TableView)> = places(runs, target).filter(|(_, table)| is_in(table)).collect();
     let is_alone = |&(place, table): &(Place, &TableView)| {
-        table.bytes >= table_bytes / MOVED_PART
+        table.bytes >= sizes.table_bytes / MOVED_PART
             && is_whole(table)
             && !upper.iter().chain(&beneath).any(|&(other, at)| other != place && at.overlaps(table))
     };
@@ -68,12 +68,12 @@ pub(super) fn merge(runs: &[RunView], window: Range<usize>, table_bytes: u64) ->
 pub(in crate::store) fn rewrite(
     runs: &[RunView],
     run: usize,
-    table_bytes: u64,
+    sizes: Sizes,
     is_worth: impl Fn(usize) -> bool,
 ) -> Option<Piece> {
     let (mut inputs, mut guards, mut bytes) = (Vec::new(), Vec::new(), 0);
     for (place, table) in places(runs, run) {
-        if bytes < table_bytes && is_worth(place.1) {
+        if bytes < sizes.piece_bytes && is_worth(place.1) {
             bytes += table.bytes;
             inputs.push(place);
         } else {
@@ -87,10 +87,10 @@ fn places(runs: &[RunView], run: usize) -> impl Iterator<Item = (Place, &TableVi
     runs[run].tables.iter().enumerate().map(move |(table, view)| ((run, table), view))
 }
 
-/// The key before which the piece ends: where a table of the target begins, when tables of about one table's size are
+/// The key before which the piece ends: where a table of the target begins, when tables of about a piece's size are
 /// used up, or where any does, when it is twice as much. That is what it needs of room, and what is lost when it is given
 /// up. A table that goes on behind the end counts for nothing: a small part of it is read.
-fn end_of_piece(upper: &[(Place, &TableView)], target: &[TableView], table_bytes: u64) -> Option<Key> {
+fn end_of_piece(upper: &[(Place, &TableView)], target: &[TableView], piece_bytes: u64) -> Option<Key> {
     let start = upper.iter().map(|(_, table)| table.first()).min()?;
     let beneath = target.iter().filter(|table| table.bounds.last >= *start).map(|table| (table, true));
     let tables: Vec<(&TableView, bool)> =
@@ -107,7 +107,7 @@ fn end_of_piece(upper: &[(Place, &TableView)], target: &[TableView], table_bytes
             used += bytes;
         }
         // Behind the smallest key of all, so that something is done.
-        let is_end = used >= table_bytes.saturating_mul(2) || used >= table_bytes && is_target;
+        let is_end = used >= piece_bytes.saturating_mul(2) || used >= piece_bytes && is_target;
         if is_end && first > start {
             return Some(first.clone());
         }

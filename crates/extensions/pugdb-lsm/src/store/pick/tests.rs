@@ -7,6 +7,7 @@ use CompactionPolicy::{Fifo, LazyLeveled, Leveled, Tiered};
 
 /// A table of this size is large in these tests.
 const TABLE_BYTES: u64 = 100;
+const SIZES: Sizes = Sizes { table_bytes: TABLE_BYTES, piece_bytes: TABLE_BYTES };
 
 fn key(name: &str) -> Key {
     Key::copy(name.as_bytes()).unwrap()
@@ -41,7 +42,7 @@ pub(super) fn numbered(runs: impl IntoIterator<Item = Vec<TableView>>) -> Vec<Ru
 
 fn situation(policy: CompactionPolicy, runs: &[RunView]) -> Situation<'_> {
     let expired = Timestamp(0);
-    Situation { policy, runs, table_bytes: TABLE_BYTES, expired, is_quiet: false, rounds: &[] }
+    Situation { policy, runs, sizes: SIZES, expired, is_quiet: false, rounds: &[] }
 }
 
 /// Which of the runs of these sizes are merged. A run of size 0 is damaged.
@@ -154,17 +155,17 @@ fn a_piece_takes_whole_tables_of_the_target_and_leaves_the_rest_of_the_upper_one
         vec![table(20, "a", "y")],
         vec![table(80, "b", "d"), table(90, "e", "f"), table(70, "g", "n"), table(90, "p", "z")],
     ]);
-    let first = piece::merge(&runs, 0..2, TABLE_BYTES);
+    let first = piece::merge(&runs, 0..2, SIZES);
     assert_eq!(first.inputs, [(0, 0), (1, 0), (1, 1)]);
     assert_eq!((first.before.clone(), first.target), (Some(key("g")), 1));
     // The rest of the upper one: what is before it in the target is not read again.
     let rest = numbered([vec![table(20, "g", "y")], runs[1].tables.clone()]);
-    let last = piece::merge(&rest, 0..2, TABLE_BYTES);
+    let last = piece::merge(&rest, 0..2, SIZES);
     assert_eq!((last.inputs, last.before), (vec![(0, 0), (1, 2), (1, 3)], None));
     // Where the target has no tables, a piece ends at any.
     let upper = ["a", "d", "g", "k", "p"].map(|first| table(90, first, &format!("{first}z")));
     let runs = numbered([upper.to_vec(), vec![table(10, "a", "z")]]);
-    assert_eq!(piece::merge(&runs, 0..2, TABLE_BYTES).before, Some(key("k")));
+    assert_eq!(piece::merge(&runs, 0..2, SIZES).before, Some(key("k")));
 }
 
 #[test]
@@ -173,10 +174,11 @@ fn what_overlaps_nothing_is_moved_and_what_is_not_reached_stays() {
         vec![table(10, "a", "c"), table(30, "h", "k"), table(5, "p", "q")],
         vec![table(20, "b", "d"), table(20, "l", "n"), table(20, "x", "z")],
     ]);
-    let piece = piece::merge(&runs, 0..2, TABLE_BYTES * 10);
+    let piece =
+        piece::merge(&runs, 0..2, Sizes { table_bytes: TABLE_BYTES * 10, piece_bytes: TABLE_BYTES * 10 });
     // The last one of the newer run is alone, and too small to be moved.
     assert_eq!(piece.inputs, [(0, 0), (0, 1), (0, 2), (1, 0)]);
-    let piece = piece::merge(&runs, 0..2, TABLE_BYTES);
+    let piece = piece::merge(&runs, 0..2, SIZES);
     assert_eq!(piece.inputs, [(0, 0), (0, 2), (1, 0)]);
     assert_eq!((piece.moved, piece.before), (vec![(0, 1)], None));
     assert_eq!(piece.guards, [key("h"), key("l"), key("x")], "what is written ends before each that stays");

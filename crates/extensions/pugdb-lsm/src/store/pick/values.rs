@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use pugdb_core::FileId;
 
-use super::{Piece, RunView, piece};
+use super::{Piece, RunView, Sizes, piece};
 
 /// A file shorter than one part in so many of a table is taken in by the merges that come by: there would be too many.
 const SMALL_PART: u64 = 16;
@@ -68,8 +68,8 @@ pub(in crate::store) fn collected(runs: &[RunView], table_bytes: u64) -> BTreeSe
 }
 
 /// Tables of one run that point into files that are to be collected though nothing else is to be done.
-pub(super) fn collect(runs: &[RunView], table_bytes: u64) -> Option<Piece> {
-    let worst = worst(&files_of(runs), table_bytes);
+pub(super) fn collect(runs: &[RunView], sizes: Sizes) -> Option<Piece> {
+    let worst = worst(&files_of(runs), sizes.table_bytes);
     if worst.is_empty() {
         return None;
     }
@@ -80,7 +80,7 @@ pub(super) fn collect(runs: &[RunView], table_bytes: u64) -> Option<Piece> {
             values.iter().any(|used| worst.contains(&used.file))
         };
         let is_sound = !runs[run].is_quarantined();
-        is_sound.then(|| piece::rewrite(runs, run, table_bytes, points)).flatten()
+        is_sound.then(|| piece::rewrite(runs, run, sizes, points)).flatten()
     })
 }
 
@@ -117,6 +117,7 @@ mod tests {
     use crate::values::ValueUse;
 
     const TABLE_BYTES: u64 = 1600;
+    const SIZES: Sizes = Sizes { table_bytes: TABLE_BYTES, piece_bytes: TABLE_BYTES };
 
     fn id(number: u8) -> FileId {
         FileId([number; 16])
@@ -155,7 +156,7 @@ mod tests {
 
     #[test]
     fn tables_are_written_anew_as_long_as_more_than_a_quarter_is_garbage() {
-        let places = |runs: &[RunView]| collect(runs, TABLE_BYTES).map(|piece| piece.inputs);
+        let places = |runs: &[RunView]| collect(runs, SIZES).map(|piece| piece.inputs);
         let quarter = numbered([vec![pointing(&[(1, 750), (2, 750)])]]);
         assert_eq!(places(&quarter), None);
         // The files with the least life, about a piece of them, and the oldest run first.
@@ -172,7 +173,7 @@ mod tests {
     fn what_a_damaged_table_points_to_is_left_alone() {
         let damaged = TableView { is_quarantined: true, ..pointing(&[(1, 10), (2, 10)]) };
         let runs = numbered([vec![damaged], vec![pointing(&[(1, 10), (3, 1000)])]]);
-        assert_eq!(collect(&runs, TABLE_BYTES), None);
+        assert_eq!(collect(&runs, SIZES), None);
     }
 
     #[test]
@@ -192,7 +193,7 @@ mod tests {
             let mut runs = numbered((0..3).map(|_| (0..4).map(|_| table(&mut rng)).collect::<Vec<_>>()));
             let garbage = |runs: &[RunView]| files_of(runs).values().map(FileView::garbage).sum::<u64>();
             let (before, mut written, mut steps) = (garbage(&runs), 0, 0);
-            while let Some(piece) = collect(&runs, TABLE_BYTES) {
+            while let Some(piece) = collect(&runs, SIZES) {
                 let going = collected(&runs, TABLE_BYTES);
                 for (run, table) in piece.inputs {
                     let values = &mut runs[run].tables[table].values;

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{self, Read, Seek, Write};
+use std::num::NonZero;
 use std::os::unix::fs::FileExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -285,6 +286,10 @@ impl Executor for OsExecutor {
             control.finish(true);
         }
         handle
+    }
+
+    fn processors(&self) -> usize {
+        thread::available_parallelism().map_or(1, NonZero::get)
     }
 
     fn block_until(
