@@ -14,6 +14,7 @@ use pugdb_core::RawOp;
 use pugdb_core::env::{Job, Next};
 use pugdb_core::{Error, Result, Timestamp};
 
+use super::rest::{self, Rest};
 use super::{Change, Store};
 use crate::Level;
 use crate::manifest::Edit;
@@ -32,6 +33,9 @@ const BACK_OFF: Duration = Duration::from_millis(200);
 pub(super) struct FlushJob {
     store: Arc<Store>,
     group: Option<Group>,
+    rest: Rest,
+    /// What is flushed now was at rest, all of it.
+    is_resting: bool,
 }
 
 /// Memtables that are written together.
@@ -57,7 +61,9 @@ enum Stage {
 
 impl FlushJob {
     pub(super) fn new(store: Arc<Store>) -> Self {
-        Self { store, group: None }
+        let mut rest = Rest::default();
+        rest.flushed(store.context.env.clock.monotonic());
+        Self { store, group: None, rest, is_resting: false }
     }
 
     /// Does one slice. False when there is nothing to do.
@@ -107,7 +113,25 @@ impl FlushJob {
         Part { tree: Arc::clone(tree), memtable, outputs }
     }
 
-    fn record(&self, group: Group) -> Result<()> {
+    /// Seals what has come to rest. If there is none, says when to look again.
+    fn seal_resting(&mut self) -> Option<Next> {
+        let store = &self.store;
+        let (now, worth) =
+            (store.context.env.clock.monotonic(), rest::worth_bytes(store.options.memtable_bytes));
+        let trees = store.trees.read();
+        let large = trees.iter().filter_map(|(&id, tree)| Some((id, tree.active_last(worth)?)));
+        let (at_rest, next) = self.rest.look(now, large);
+        self.is_resting = !at_rest.is_empty();
+        if !self.is_resting {
+            return Some(next.map_or(Next::Wait, Next::WaitUntil));
+        }
+        at_rest.iter().filter_map(|id| trees.get(id)).for_each(|tree| {
+            tree.seal();
+        });
+        None
+    }
+
+    fn record(&mut self, group: Group) -> Result<()> {
         let (store, mut parts, mut outputs) = (&self.store, Vec::new(), Vec::new());
         for part in group.parts.into_iter().filter(|part| !part.tree.is_dropped()) {
             let added = part.outputs.tables(part.tree.take_run_number());
@@ -125,7 +149,12 @@ impl FlushJob {
             store.counters.flushes.fetch_add(1, Ordering::Relaxed);
             store.counters.flushed_bytes.fetch_add(written, Ordering::Relaxed);
         }
-        store.quiet.lock().flushed(store.context.env.clock.monotonic());
+        let now = store.context.env.clock.monotonic();
+        self.rest.flushed(now);
+        // It is as quiet as before: space can be made at once.
+        if !self.is_resting {
+            store.quiet.lock().flushed(now);
+        }
         store.count_runs();
         store.settled(None);
         store.wake();
@@ -231,7 +260,7 @@ impl FlushJob {
                 if self.store.trouble.lock().take().is_some() {
                     self.store.progress.notify();
                 }
-                Next::Wait
+                self.seal_resting().unwrap_or(Next::Again)
             }
             Err(error) => {
                 // The output is gone with the task; the memtable is still there and is written again.

@@ -20,6 +20,7 @@ mod pace;
 mod part;
 mod pick;
 mod quiet;
+mod rest;
 mod unlink;
 mod verify;
 
@@ -482,9 +483,13 @@ impl Store {
     /// Counts what was applied, and seals memtables that are full. Called by the writer, in order.
     pub fn applied(&self, tree: &Arc<Tree>, bytes: usize) {
         let unflushed = self.unflushed.fetch_add(bytes, Ordering::AcqRel) + bytes;
-        if tree.active_bytes() >= self.options.memtable_bytes {
+        let (active, worth) = (tree.active_bytes(), rest::worth_bytes(self.options.memtable_bytes));
+        if active >= self.options.memtable_bytes {
             tree.seal();
             self.wake();
+        } else if active >= worth && active - bytes.min(active) < worth {
+            // From now on the flush job looks whether it comes to rest.
+            self.wake_flush();
         } else if unflushed > self.options.unflushed_bytes_max / 2 {
             // Many small memtables: none is full, and together they are too much.
             self.seal_largest();

@@ -287,6 +287,12 @@ impl Tree {
         self.glance().memtables[0].bytes()
     }
 
+    /// The last seqno of the active memtable, if that holds as much.
+    pub(crate) fn active_last(&self, bytes_min: usize) -> Option<Seqno> {
+        let active = &self.glance().memtables[0];
+        (active.bytes() >= bytes_min).then(|| active.last())
+    }
+
     /// Begins a new memtable, if the active one holds anything. False when it does not.
     pub(crate) fn seal(&self) -> bool {
         let _order = self.applied.lock();
