@@ -23,6 +23,10 @@ pub(super) fn admit<'a>(inner: &'a Inner, changes: &Changes) -> Result<Option<Ad
 /// # Errors
 /// `Invalid` when some are and some are not, or a keyspace without a log is one of several: half of the batch could be lost.
 pub(super) fn is_logged(inner: &Inner, changes: &Changes) -> Result<bool> {
+    // What most writes are; it asks for no memory.
+    if let ([part], true) = (&*changes.parts, changes.truncated.is_empty() && changes.swapped.is_empty()) {
+        return Ok(inner.durable.is_some() && part.space.is_logged());
+    }
     let spaces = changes.truncated.iter().chain(changes.parts.iter().map(|part| &part.space));
     let (logged, others): (Vec<_>, Vec<_>) = spaces.partition(|space| space.is_logged());
     if inner.durable.is_none() || others.is_empty() {

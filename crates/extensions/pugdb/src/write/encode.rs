@@ -16,7 +16,7 @@ pub(super) fn head(now: Timestamp, first: Seqno, changes: &Changes) -> RecordHea
     }
 }
 
-/// One section a keyspace: its operations as the batch has collected them.
-pub(super) fn sections(parts: &[Part]) -> Vec<Section<'_>> {
-    parts.iter().map(|part| Section { keyspace: part.space.id, bytes: part.ops.bytes() }).collect()
+/// The section of a keyspace: its operations as the batch has collected them.
+pub(super) fn section(part: &Part) -> Section<'_> {
+    Section { keyspace: part.space.id, bytes: part.ops.bytes() }
 }

@@ -131,7 +131,15 @@ pub(crate) fn check_value(inner: &Inner, value: &[u8]) -> Result<()> {
 /// Steps 3 to 6, with the key locks held.
 fn commit_locked(inner: &Arc<Inner>, changes: &Changes, durability: Durability) -> Result<CommitTicket> {
     let is_logged = admit::is_logged(inner, changes)?;
-    let sections = if is_logged { encode::sections(&changes.parts) } else { Vec::new() };
+    let (one, many);
+    let sections: &[Section<'_>] = if let [part] = &*changes.parts {
+        // No memory of its own for what most writes are.
+        one = [encode::section(part)];
+        &one
+    } else {
+        many = changes.parts.iter().map(encode::section).collect::<Vec<_>>();
+        &many
+    };
 
     let mut writer = inner.writer.lock();
     inner.check_open()?;
@@ -140,7 +148,7 @@ fn commit_locked(inner: &Arc<Inner>, changes: &Changes, durability: Durability) 
     }
     let first = writer.sequencer.reserve(changes.seqnos());
     let end = if is_logged {
-        log(inner, &mut writer, &encode::head(inner.now(), first, changes), &sections, durability)?
+        log(inner, &mut writer, &encode::head(inner.now(), first, changes), sections, durability)?
     } else {
         Lsn(0)
     };
