@@ -6,7 +6,7 @@ use std::io;
 use pugdb_sim::check;
 use pugdb_tests::crash::Dress;
 use pugdb_tests::crash_scripts::{
-    FLUSH_BEFORE_SYNC, GROUPS, LOG_ONLY, RANGES, TABLES, UNLOGGED, cut_at_calls, cut_recovery,
+    FLUSH_BEFORE_SYNC, GROUPS, LOG_ONLY, OPERANDS, RANGES, TABLES, UNLOGGED, cut_at_calls, cut_recovery,
     fail_each_call, random_script,
 };
 

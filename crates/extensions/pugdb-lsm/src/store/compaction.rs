@@ -119,13 +119,14 @@ impl CompactionJob {
                 Err(Damage { error, .. }) => return Err(error),
             },
             Stage::Check => {
-                task.outputs.finish_table()?;
+                task.outputs.finish()?;
                 sync_contents([&mut task.outputs].into_iter())?;
                 sync_names(&self.store.shelf)?;
                 let inputs = &task.inputs;
                 task.outputs.check(|key| warmth(inputs, key))?;
                 let has_panicked = task.outputs.filtering().is_some_and(|filtering| filtering.has_panicked);
                 self.store.counters.filter_panics.fetch_add(u64::from(has_panicked), Ordering::Relaxed);
+                self.store.count_operator_failures(&task.outputs);
                 task.stage = Stage::Record;
             }
             Stage::Record => {
@@ -270,7 +271,7 @@ impl CompactionJob {
         let retention = Retention::new(floors, tree.cover(horizon), expired, is_bottom);
         let level = if is_bottom { Level::Bottom } else { Level::Upper };
         let filtering = tree.filter().filter(|filter| filter.is_in_force(horizon)).map(Filtering::new);
-        let rules = EntryRules { retention, filtering, separation };
+        let rules = EntryRules { retention, filtering, folding: tree.folding(), separation };
         let outputs = store.outputs(tree, level, rules, piece.guards.clone());
         let inputs = inputs.into_iter().map(|(_, live)| live).collect();
         let tree = Arc::clone(tree);
@@ -307,6 +308,7 @@ impl CompactionJob {
     fn commit(&self, tree: &Arc<Tree>, tables: &TableChange, outputs: Option<Outputs>) -> Result<()> {
         let filtering = outputs.as_ref().and_then(Outputs::filtering);
         let filtered = filtering.map_or(0, |filtering| filtering.forgotten);
+        let folded = outputs.as_ref().and_then(Outputs::folding).map_or(0, |folding| folding.folded);
         let install = || {
             tree.install_tables(tables);
             if filtered > 0 {
@@ -322,6 +324,7 @@ impl CompactionJob {
             counters.compactions.fetch_add(1, Ordering::Relaxed);
             counters.compacted_bytes.fetch_add(written, Ordering::Relaxed);
             counters.filtered.fetch_add(filtered, Ordering::Relaxed);
+            counters.folded.fetch_add(folded, Ordering::Relaxed);
             self.store.count_runs();
         }
         Ok(())

@@ -102,7 +102,7 @@ impl FlushJob {
         let retention = Retention::new(floors, tree.cover(horizon), expired, is_bottom);
         // Young, also where nothing lies beneath yet: it will soon be merged.
         let separation = self.store.separation(tree, BTreeSet::new());
-        let rules = EntryRules { retention, filtering: None, separation };
+        let rules = EntryRules { retention, filtering: None, folding: tree.folding(), separation };
         let outputs = self.store.outputs(tree, Level::Upper, rules, Vec::new());
         Part { tree: Arc::clone(tree), memtable, outputs }
     }
@@ -116,13 +116,18 @@ impl FlushJob {
         }
         let changes: Vec<Change<'_>> = parts.iter().map(change).collect();
         let written: Vec<u64> = outputs.iter().map(Outputs::bytes).collect();
+        let folding = |outputs: &Outputs| outputs.folding().map_or(0, |folding| folding.folded);
+        let folded: Vec<u64> = outputs.iter().map(folding).collect();
         let recorded = store.commit_tables(&changes, outputs)?;
         drop(changes);
-        for (((_, memtable, _), written), _) in parts.iter().zip(written).zip(recorded).filter(|(_, is)| *is)
+        let sizes = written.into_iter().zip(folded);
+        for (((_, memtable, _), (written, folded)), _) in
+            parts.iter().zip(sizes).zip(recorded).filter(|(_, is)| *is)
         {
             store.forget_bytes(memtable.forget());
             store.counters.flushes.fetch_add(1, Ordering::Relaxed);
             store.counters.flushed_bytes.fetch_add(written, Ordering::Relaxed);
+            store.counters.folded.fetch_add(folded, Ordering::Relaxed);
         }
         store.quiet.lock().flushed(store.context.env.clock.monotonic());
         store.count_runs();
@@ -160,7 +165,7 @@ impl Group {
                     }
                     if tree.is_dropped() || after.is_none() {
                         (*part, *after) = (*part + 1, None);
-                        outputs.finish_table()?;
+                        outputs.finish()?;
                     }
                 }
                 None => self.stage = Stage::Sync,
@@ -177,6 +182,7 @@ impl Group {
                     *part += 1;
                     // What was written just now may be asked for soon, or never again.
                     next.outputs.check(|_| Access::Scan)?;
+                    store.count_operator_failures(&next.outputs);
                 }
                 None => self.stage = Stage::Record,
             },

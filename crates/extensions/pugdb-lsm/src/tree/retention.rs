@@ -14,6 +14,19 @@ pub(crate) enum Fate {
     Emptied,
     /// It is not written.
     Forgotten,
+    /// An operand that all readers see with what lies beneath: what becomes of it is known when that is.
+    Chained,
+}
+
+/// What the operands of a key rest on, those that all readers see.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Base {
+    /// On the value of the version that was asked about last: together they are one value, for every reader.
+    Value,
+    /// On nothing, for every reader.
+    Nothing,
+    /// On something that is not known here, or that will go before they do: they stay.
+    Open,
 }
 
 /// Decides version by version, for keys in order and newest first within a key.
@@ -22,6 +35,10 @@ pub(crate) enum Fate {
 /// nothing older lies beneath. Versions at or below the floor were truncated away, those below a range tombstone deleted.
 /// An entry that had expired at a moment
 /// that no reader is before, and for the grace period, is as good as a delete.
+///
+/// Operands settle nothing: what lies beneath them is needed until they are folded with it. So the versions of a key at or
+/// below the horizon are a chain of operands and then, if it is here, its [`Base`]. A base that has an expiry which is still to come
+/// stays beneath: when it has gone, the operands count from nothing.
 #[derive(Debug)]
 pub(crate) struct Retention {
     horizon: Seqno,
@@ -35,6 +52,13 @@ pub(crate) struct Retention {
     is_settled: bool,
     /// The floor of the key at hand.
     key_floor: Seqno,
+    /// Of a key with operands: what lies at or below is not folded with what lies above.
+    seen_floor: Seqno,
+    /// What lies beneath the operands of the key at hand, as far as it was seen.
+    base: Base,
+    /// An operand of the key at hand has been seen, and one that not all readers see.
+    has_operands: bool,
+    has_operands_above: bool,
 }
 
 /// What range deletes hide from all readers.
@@ -43,13 +67,21 @@ pub(crate) struct Cover {
     tombstones: Tombstones,
     /// Those up to here count, and all of them are known. No reader is before it, now or later.
     through: Seqno,
+    /// Those up to here all readers see, and a crash may take those behind the others: nothing is left away for them, and
+    /// nothing that they are between becomes one.
+    seen: Seqno,
     /// Around the key at hand.
     stretch: Option<Stretch>,
 }
 
 impl Cover {
-    pub(crate) fn new(tombstones: Tombstones, through: Seqno) -> Self {
-        Self { tombstones, through, stretch: None }
+    pub(crate) fn new(tombstones: Tombstones, through: Seqno, seen: Seqno) -> Self {
+        Self { tombstones, through, seen, stretch: None }
+    }
+
+    /// The newest version of a key that no reader sees, and that may be seen again after a crash.
+    fn seen_floor(&self, key: &[u8]) -> Seqno {
+        if self.seen > self.through { self.tombstones.floor(key, self.seen) } else { Seqno::ZERO }
     }
 
     /// The newest version of a key that nobody can see.
@@ -69,7 +101,19 @@ impl Retention {
         expired: Timestamp,
         is_bottom: bool,
     ) -> Self {
-        Self { horizon, floor, cover, expired, is_bottom, is_settled: false, key_floor: floor }
+        Self {
+            horizon,
+            floor,
+            cover,
+            expired,
+            is_bottom,
+            is_settled: false,
+            key_floor: floor,
+            seen_floor: Seqno::ZERO,
+            base: Base::Open,
+            has_operands: false,
+            has_operands_above: false,
+        }
     }
 
     /// Up to which range delete nothing is left of what they hide.
@@ -84,13 +128,30 @@ impl Retention {
 
     /// What follows is about another key.
     pub(crate) fn begin_key(&mut self, key: &[u8]) {
-        self.is_settled = false;
+        (self.is_settled, self.base, self.seen_floor) = (false, Base::Open, Seqno::ZERO);
+        (self.has_operands, self.has_operands_above) = (false, false);
         self.key_floor = self.floor.max(self.cover.floor(key));
     }
 
-    /// True when the version whose fate was asked for last is the newest of its key that all readers see.
+    /// True when the version whose fate was asked for last is the newest of its key that all readers see, and no operand makes
+    /// something else of it.
     pub(crate) fn is_settled(&self) -> bool {
-        self.is_settled
+        self.is_settled && !self.has_operands
+    }
+
+    /// What operands rest on, when the version whose fate was asked for last is the first one beneath them.
+    pub(crate) fn base(&self) -> Base {
+        self.base
+    }
+
+    /// What operands rest on when nothing of their key follows.
+    pub(crate) fn base_at_end(&self) -> Base {
+        if self.is_bottom { Base::Nothing } else { Base::Open }
+    }
+
+    /// True when there are operands above those that all readers see: they make something else of what comes of these.
+    pub(crate) fn has_operands_above(&self) -> bool {
+        self.has_operands_above
     }
 
     /// What becomes of that version when it is as good as a delete.
@@ -101,12 +162,29 @@ impl Retention {
     /// What becomes of the key's next version.
     pub(crate) fn fate(&mut self, seqno: Seqno, op: &RawOp<'_>) -> Fate {
         if self.is_settled || seqno <= self.key_floor {
+            self.base = Base::Nothing;
             return Fate::Forgotten;
+        }
+        if op.kind == EntryKind::Operand {
+            if !self.has_operands {
+                self.has_operands = true;
+                self.seen_floor = self.cover.seen_floor(op.key);
+            }
+            let is_seen_by_all = seqno <= self.horizon;
+            self.has_operands_above |= !is_seen_by_all;
+            self.base = Base::Open;
+            return if is_seen_by_all && seqno > self.seen_floor { Fate::Chained } else { Fate::Kept };
         }
         let is_expired = op.expires_at.is_some_and(|at| at <= self.expired);
         let is_delete = is_expired || op.kind == EntryKind::Delete;
         let is_newest = seqno <= self.horizon;
         self.is_settled = is_newest;
+        self.base = match op.expires_at {
+            _ if seqno <= self.seen_floor => Base::Open,
+            _ if is_delete => Base::Nothing,
+            Some(_) => Base::Open,
+            None => Base::Value,
+        };
         match (is_newest && self.is_bottom && is_delete, is_expired) {
             (true, _) => Fate::Forgotten,
             (false, true) => Fate::Emptied,
@@ -183,7 +261,7 @@ mod tests {
     fn deleting(start: &str, end: &str, seqno: u64, through: u64, is_bottom: bool) -> Retention {
         let span = KeySpan::of(&KeyRange::from(start..end)).unwrap();
         let tombstones = Tombstones::of([RangeTombstone { span, seqno: Seqno(seqno) }].into_iter(), &[]);
-        let cover = Cover::new(tombstones, Seqno(through));
+        let cover = Cover::new(tombstones, Seqno(through), Seqno(through));
         Retention::new((Seqno(through), Seqno(0)), cover, Timestamp(0), is_bottom)
     }
 
