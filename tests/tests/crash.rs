@@ -50,6 +50,17 @@ fn range_deletes_cut_at_every_call_leave_a_prefix() {
 }
 
 #[test]
+fn operands_cut_at_every_call_leave_a_prefix_and_count_once() {
+    check(TARGET, "operands_cut_at_every_call_leave_a_prefix_and_count_once", 70..73, |seed| {
+        let dress = if seed == 70 { Dress::Sealed } else { Dress::Plain };
+        cut_at_calls(seed, OPERANDS, dress, 1, &|_| {});
+        cut_recovery(seed, OPERANDS, Dress::Plain, 43);
+        fail_each_call(seed, OPERANDS, Dress::Plain, io::ErrorKind::Other, 3);
+        fail_each_call(seed, OPERANDS, Dress::Plain, io::ErrorKind::StorageFull, 3);
+    });
+}
+
+#[test]
 fn tables_do_not_outlive_the_log_before_them() {
     check(TARGET, "tables_do_not_outlive_the_log_before_them", 13..17, |seed| {
         cut_at_calls(seed, FLUSH_BEFORE_SYNC, Dress::Plain, 1, &|_| {});

@@ -201,14 +201,15 @@ mod tests {
 
     use crate::tombstones::RangeTombstone;
 
-    /// What a version says: a value, a delete, or a value until a moment.
+    /// What a version says: a value, a delete, a value until a moment, or an operand.
     #[derive(Clone, Copy)]
     enum Said {
         Put,
         Delete,
         Until(u64),
+        Operand,
     }
-    use Said::{Delete, Put, Until};
+    use Said::{Delete, Operand, Put, Until};
 
     /// The seqnos that are written; of those that are emptied, the negative.
     fn written(retention: &mut Retention, versions: &[(&str, i64, Said)]) -> Vec<i64> {
@@ -217,6 +218,7 @@ mod tests {
             let entry = match said {
                 Put => Entry::put(Value::default()),
                 Delete => Entry::delete(),
+                Operand => Entry::operand(Value::default()),
                 Until(at) => Entry { expires_at: Some(Timestamp(at)), ..Entry::put(Value::default()) },
             };
             if name != last {
@@ -224,7 +226,7 @@ mod tests {
                 last = name;
             }
             match retention.fate(Seqno(seqno.unsigned_abs()), &entry.raw(name.as_bytes())) {
-                Fate::Kept => written.push(seqno),
+                Fate::Kept | Fate::Chained => written.push(seqno),
                 Fate::Emptied => written.push(-seqno),
                 Fate::Forgotten => {}
             }
@@ -301,5 +303,96 @@ mod tests {
     fn an_old_snapshot_keeps_what_an_expired_entry_hides_from_others() {
         // A reader at 4 sees the put; nobody sees the expired ones.
         assert_eq!(written(&mut retention(4, 0, 70, true), &EXPIRING), [-9, -5, 3]);
+    }
+
+    /// Of the one key `a`: how many operands are a chain, and what the first of all chains rests on.
+    fn chain(retention: &mut Retention, versions: &[(i64, Said)]) -> (usize, Base) {
+        retention.begin_key(b"a");
+        let mut chained = 0;
+        for &(seqno, said) in versions {
+            let entry = match said {
+                Put => Entry::put(Value::default()),
+                Delete => Entry::delete(),
+                Until(at) => Entry { expires_at: Some(Timestamp(at)), ..Entry::put(Value::default()) },
+                Operand => Entry::operand(Value::default()),
+            };
+            match retention.fate(Seqno(seqno.unsigned_abs()), &entry.raw(b"a")) {
+                Fate::Chained => chained += 1,
+                _ if chained > 0 => return (chained, retention.base()),
+                _ => {}
+            }
+        }
+        (chained, retention.base_at_end())
+    }
+
+    #[test]
+    fn operands_rest_on_the_value_beneath_and_on_nothing_where_nothing_is_left() {
+        let table = [
+            (&[(9, Operand), (7, Operand), (5, Put), (3, Put)][..], Base::Value),
+            (&[(9, Operand), (7, Operand), (5, Delete), (3, Put)], Base::Nothing),
+            // What expires has not gone yet, is about to go, has gone for everybody.
+            (&[(9, Operand), (7, Operand), (5, Until(51))], Base::Open),
+            (&[(9, Operand), (7, Operand), (5, Until(50))], Base::Nothing),
+        ];
+        for (versions, base) in table {
+            for is_bottom in [false, true] {
+                assert_eq!(chain(&mut retention(9, 0, 50, is_bottom), versions), (2, base));
+            }
+        }
+        // Truncated for everybody: whatever it is.
+        let truncated = [(9, Operand), (7, Operand), (5, Put)];
+        assert_eq!(chain(&mut retention(9, 6, 50, false), &truncated), (2, Base::Nothing));
+    }
+
+    #[test]
+    fn without_a_base_operands_rest_on_nothing_at_the_bottom_only() {
+        let versions = [(9, Operand), (7, Operand)];
+        assert_eq!(chain(&mut retention(9, 0, 0, true), &versions), (2, Base::Nothing));
+        assert_eq!(chain(&mut retention(9, 0, 0, false), &versions), (2, Base::Open));
+    }
+
+    #[test]
+    fn operands_that_a_snapshot_does_not_see_stay_apart_and_so_does_their_base() {
+        let versions = [(9, Operand), (8, Operand), (6, Operand), (5, Operand), (4, Put), (3, Put)];
+        assert_eq!(chain(&mut retention(7, 0, 0, true), &versions), (2, Base::Value));
+        assert_eq!(chain(&mut retention(4, 0, 0, true), &versions), (0, Base::Nothing));
+        let named: Vec<_> = versions.iter().map(|&(seqno, said)| ("a", seqno, said)).collect();
+        assert_eq!(written(&mut retention(4, 0, 0, true), &named), [9, 8, 6, 5, 4]);
+        assert_eq!(
+            written(&mut retention(7, 0, 0, false), &named),
+            [9, 8, 6, 5, 4],
+            "the base settles, operands do not"
+        );
+    }
+
+    #[test]
+    fn a_delete_beneath_operands_goes_at_the_bottom_only() {
+        let versions = [("a", 9, Operand), ("a", 5, Delete), ("a", 3, Put)];
+        assert_eq!(written(&mut retention(9, 0, 0, false), &versions), [9, 5]);
+        assert_eq!(written(&mut retention(9, 0, 0, true), &versions), [9]);
+        let versions = [("a", 9, Operand), ("a", 5, Until(50)), ("a", 3, Put)];
+        assert_eq!(written(&mut retention(9, 0, 50, false), &versions), [9, -5]);
+        assert_eq!(written(&mut retention(9, 0, 49, false), &versions), [9, 5]);
+    }
+
+    #[test]
+    fn a_filter_is_not_asked_about_a_value_beneath_operands() {
+        for (above, is_asked) in [(Operand, false), (Put, true)] {
+            let mut retention = retention(5, 0, 0, true);
+            chain(&mut retention, &[(9, above), (5, Put)]);
+            assert_eq!(retention.is_settled(), is_asked);
+        }
+    }
+
+    #[test]
+    fn nothing_is_folded_across_a_range_tombstone_that_a_crash_can_take() {
+        let span = KeySpan::of(&KeyRange::from("a".."b")).unwrap();
+        let tombstones = Tombstones::of([RangeTombstone { span, seqno: Seqno(6) }].into_iter(), &[]);
+        // Everybody sees it, and it is in no manifest.
+        let cover = || Cover::new(tombstones.clone(), Seqno(5), Seqno(9));
+        let retention = || Retention::new((Seqno(9), Seqno(0)), cover(), Timestamp(0), true);
+        assert_eq!(chain(&mut retention(), &[(9, Operand), (8, Operand), (5, Put)]), (2, Base::Open));
+        assert_eq!(chain(&mut retention(), &[(9, Operand), (5, Operand), (4, Put)]), (1, Base::Open));
+        assert_eq!(chain(&mut retention(), &[(9, Operand), (8, Put)]), (1, Base::Value));
     }
 }

@@ -50,6 +50,9 @@ fn random_entries(rng: &mut fastrand::Rng) -> Vec<(Vec<u8>, Found)> {
         if !plain && rng.u8(..4) == 0 {
             found.entry.kind = EntryKind::Delete;
             found.entry.value = Value::default();
+        } else if !plain && rng.u8(..4) == 0 {
+            found.entry.kind = EntryKind::Operand;
+            (found.entry.meta, found.entry.expires_at) = (0, None);
         }
         entries.insert((key, u64::MAX - seqno), found);
     }
@@ -135,7 +138,7 @@ fn read_all(block: &Block) {
         assert!(key.len() <= limits::KEY_BYTES_MAX);
         assert!(block.find(&key, block.seqno(position)).is_some());
         let op = block.op(position, &key);
-        assert!(op.kind == EntryKind::Put || op.value.is_empty());
+        assert!(op.kind != EntryKind::Delete || op.value.is_empty());
     }
     assert_eq!(block.entries().count(), block.count());
 }
