@@ -254,7 +254,7 @@ struct Moody {
 }
 
 impl MergeOperator for Moody {
-    fn name(&self) -> &str {
+    fn name(&self) -> &'static str {
         "moody"
     }
 

@@ -21,7 +21,7 @@ fn number(bytes: &[u8]) -> Option<i64> {
 }
 
 impl MergeOperator for Add {
-    fn name(&self) -> &str {
+    fn name(&self) -> &'static str {
         "add i64 decimal"
     }
 
@@ -115,7 +115,7 @@ impl Extreme {
 }
 
 impl MergeOperator for Extreme {
-    fn name(&self) -> &str {
+    fn name(&self) -> &'static str {
         match self {
             Self::Greatest => "greatest",
             Self::Least => "least",

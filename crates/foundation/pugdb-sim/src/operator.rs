@@ -20,7 +20,7 @@ pub struct Concatenate {
 }
 
 impl MergeOperator for Concatenate {
-    fn name(&self) -> &str {
+    fn name(&self) -> &'static str {
         "concatenate"
     }
 

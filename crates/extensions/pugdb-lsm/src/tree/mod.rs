@@ -684,13 +684,11 @@ impl Version {
     /// Whether a reader sees anything of a key. Its value stays where it is.
     fn exists(&self, key: &[u8], point: ReadPoint) -> Result<bool> {
         let floor = self.floor(key, point.seqno);
-        let found = match self.look_in_memory(key, point.seqno) {
-            Some(found) => Some(found),
-            None => {
-                let located = self.look_in_runs(key, point.seqno, floor, Wait::Always)?.waited()?;
-                located.map(|located| located.found)
-            }
-        };
+        let mut found = self.look_in_memory(key, point.seqno);
+        if found.is_none() {
+            let located = self.look_in_runs(key, point.seqno, floor, Wait::Always)?.waited()?;
+            found = located.map(|located| located.found);
+        }
         match found {
             Some(found) if shows(&found, floor, point) => Ok(true),
             Some(found) => Ok(self.behind(&found, key, (point, floor), Wait::Always)?.waited()?.is_some()),

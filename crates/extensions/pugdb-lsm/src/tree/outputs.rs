@@ -174,9 +174,9 @@ impl Outputs {
         let folded = if can_fold { folding.fold(&key, existing.as_deref(), &self.chain) } else { None };
         let Some(value) = folded else {
             if base == Base::Open {
-                self.leave_chain()?
+                self.leave_chain()?;
             } else {
-                self.write_operands(&key)?
+                self.write_operands(&key)?;
             }
             return Ok(false);
         };

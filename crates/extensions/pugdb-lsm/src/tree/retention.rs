@@ -18,6 +18,16 @@ pub(crate) enum Fate {
     Chained,
 }
 
+/// Which operands of a key have been met.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Operands {
+    None,
+    /// All readers see them.
+    Seen,
+    /// And some do not see the newest ones.
+    Above,
+}
+
 /// What the operands of a key rest on, those that all readers see.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Base {
@@ -56,9 +66,8 @@ pub(crate) struct Retention {
     seen_floor: Seqno,
     /// What lies beneath the operands of the key at hand, as far as it was seen.
     base: Base,
-    /// An operand of the key at hand has been seen, and one that not all readers see.
-    has_operands: bool,
-    has_operands_above: bool,
+    /// Of the key at hand.
+    operands: Operands,
 }
 
 /// What range deletes hide from all readers.
@@ -111,8 +120,7 @@ impl Retention {
             key_floor: floor,
             seen_floor: Seqno::ZERO,
             base: Base::Open,
-            has_operands: false,
-            has_operands_above: false,
+            operands: Operands::None,
         }
     }
 
@@ -129,14 +137,14 @@ impl Retention {
     /// What follows is about another key.
     pub(crate) fn begin_key(&mut self, key: &[u8]) {
         (self.is_settled, self.base, self.seen_floor) = (false, Base::Open, Seqno::ZERO);
-        (self.has_operands, self.has_operands_above) = (false, false);
+        self.operands = Operands::None;
         self.key_floor = self.floor.max(self.cover.floor(key));
     }
 
     /// True when the version whose fate was asked for last is the newest of its key that all readers see, and no operand makes
     /// something else of it.
     pub(crate) fn is_settled(&self) -> bool {
-        self.is_settled && !self.has_operands
+        self.is_settled && self.operands == Operands::None
     }
 
     /// What operands rest on, when the version whose fate was asked for last is the first one beneath them.
@@ -151,7 +159,7 @@ impl Retention {
 
     /// True when there are operands above those that all readers see: they make something else of what comes of these.
     pub(crate) fn has_operands_above(&self) -> bool {
-        self.has_operands_above
+        self.operands == Operands::Above
     }
 
     /// What becomes of that version when it is as good as a delete.
@@ -166,12 +174,12 @@ impl Retention {
             return Fate::Forgotten;
         }
         if op.kind == EntryKind::Operand {
-            if !self.has_operands {
-                self.has_operands = true;
+            let is_seen_by_all = seqno <= self.horizon;
+            if self.operands == Operands::None {
+                // Newest first: where all readers see this one, they see those beneath too.
+                self.operands = if is_seen_by_all { Operands::Seen } else { Operands::Above };
                 self.seen_floor = self.cover.seen_floor(op.key);
             }
-            let is_seen_by_all = seqno <= self.horizon;
-            self.has_operands_above |= !is_seen_by_all;
             self.base = Base::Open;
             return if is_seen_by_all && seqno > self.seen_floor { Fate::Chained } else { Fate::Kept };
         }

@@ -553,7 +553,9 @@ pub(super) fn operands_between_snapshots(h: &mut Harness) {
     }
     while !views.is_empty() {
         h.check_all(h.place());
-        views.iter().for_each(|view| h.check_all(view.place));
+        for view in &views {
+            h.check_all(view.place);
+        }
         views.swap_remove(views.len() / 2);
         h.merge(b"m");
     }

@@ -47,12 +47,16 @@ fn random_entries(rng: &mut fastrand::Rng) -> Vec<(Vec<u8>, Found)> {
             found.entry.seal = rng.bool().then(|| SealId(rng.u64(..)));
             found.entry.stamp = rng.bool().then(|| Stamp([rng.u8(..); 16]));
         }
-        if !plain && rng.u8(..4) == 0 {
-            found.entry.kind = EntryKind::Delete;
-            found.entry.value = Value::default();
-        } else if !plain && rng.u8(..4) == 0 {
-            found.entry.kind = EntryKind::Operand;
-            (found.entry.meta, found.entry.expires_at) = (0, None);
+        match rng.u8(..5) {
+            0 if !plain => {
+                found.entry.kind = EntryKind::Delete;
+                found.entry.value = Value::default();
+            }
+            1 if !plain => {
+                found.entry.kind = EntryKind::Operand;
+                (found.entry.meta, found.entry.expires_at) = (0, None);
+            }
+            _ => {}
         }
         entries.insert((key, u64::MAX - seqno), found);
     }
