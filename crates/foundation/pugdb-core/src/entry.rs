@@ -534,17 +534,23 @@ impl<'a> Operation<'a> {
     }
 }
 
+#[inline]
 fn kind_of(flags: u8) -> Result<EntryKind> {
-    if flags & RESERVED != 0 {
-        return Err(Error::corrupt("an entry has flags this version does not know"));
-    }
-    match flags & KIND_MASK {
+    match flags & (KIND_MASK | RESERVED) {
         KIND_PUT => Ok(EntryKind::Put),
         KIND_DELETE => Ok(EntryKind::Delete),
         KIND_OPERAND if flags & (HAS_META | HAS_EXPIRY) == 0 => Ok(EntryKind::Operand),
-        KIND_OPERAND => Err(Error::corrupt("an operand has a meta byte or an expiry")),
-        _ => Err(Error::corrupt("an entry has a kind this version does not know")),
+        _ => Err(no_kind(flags)),
     }
+}
+
+#[cold]
+fn no_kind(flags: u8) -> Error {
+    Error::corrupt(match flags & (KIND_MASK | RESERVED) {
+        KIND_OPERAND => "an operand has a meta byte or an expiry",
+        KIND_DELETE_RANGE => "an entry has a kind that is none of an entry",
+        _ => "an entry has flags this version does not know",
+    })
 }
 
 #[cfg(test)]

@@ -636,6 +636,7 @@ fn did_not_wait() -> Error {
 impl Tree {
     /// [`get`](Engine::get) at the read point that `point` gives when this has got hold of what it looks at: nothing has to
     /// be kept for it.
+    #[inline]
     pub fn get_unpinned(
         &self,
         key: &[u8],
@@ -717,6 +718,8 @@ impl Version {
     }
 
     /// What is there when the newest version alone shows nothing: it may be an operand.
+    #[cold]
+    #[inline(never)]
     fn behind(
         &self,
         newest: &Found,

@@ -138,7 +138,9 @@ fn commit_locked(inner: &Arc<Inner>, changes: &Changes, durability: Durability) 
     for space in changes.spaces() {
         space.check_writable()?;
     }
-    keyspaces::check_swaps(inner, &changes.swapped)?;
+    if !changes.swapped.is_empty() {
+        keyspaces::check_swaps(inner, &changes.swapped)?;
+    }
     let first = writer.sequencer.reserve(changes.seqnos());
     let end = if is_logged {
         log(inner, &mut writer, &encode::head(inner.now(), first, changes), &sections, durability)?
