@@ -9,6 +9,7 @@
 //! os users b 2              a put that only the operating system has
 //! delete users a            a durable delete
 //! range users a c           a durable range delete: from a on, before c; without c all that follow
+//! put users +a 1            puts an operand: 1 comes behind what is there; so in a batch, and in the keyspace without a log
 //! batch users a 2; names x 9; users -b; range names a b
 //! ticket users c 3          a commit whose durability nobody waits for yet
 //! wait                      for all tickets
@@ -34,7 +35,7 @@ use pugdb::{
 use pugdb_core::coding::index;
 use pugdb_core::engine::KeyRange;
 use pugdb_core::seam::{Cipher, Plain};
-use pugdb_sim::{Model, ModelEntry, ModelOp, ModelState, TestCipher, World, diff};
+use pugdb_sim::{Concatenate, Model, ModelEntry, ModelOp, ModelState, TestCipher, World, diff};
 
 /// Where the database lies in the simulated world.
 pub const DIR: &str = "/db";
@@ -58,7 +59,12 @@ pub fn open(world: &World, dress: Dress) -> Result<Database> {
         Dress::Plain => Arc::new(Plain),
         Dress::Sealed => Arc::new(TestCipher::new(7, Arc::clone(&env.random))),
     };
-    builder(world.seed()).env(env).cipher(cipher).open(DIR)
+    let mut builder = builder(world.seed()).env(env).cipher(cipher);
+    for name in ["users", "names", "places", "dates", SCRATCH] {
+        builder =
+            builder.merge_operator(name, Arc::new(Concatenate { combines: world.seed().is_multiple_of(2) }));
+    }
+    builder.open(DIR)
 }
 
 fn builder(seed: u64) -> Builder {
@@ -279,7 +285,11 @@ impl Run {
             let value = words.next();
             let handle = existing(&db, keyspace)?;
             let (name, is_put) = (keyspace.to_owned(), !is_delete && value.is_some());
-            if is_put {
+            if let Some(key) = key.strip_prefix('+') {
+                let operand = repeated(value.unwrap_or_default());
+                batch.merge(&handle, key, &operand);
+                ops.push(ModelOp::Merge { keyspace: name, key: key.as_bytes().to_vec(), operand });
+            } else if is_put {
                 let value = repeated(value.unwrap_or_default());
                 batch.put(&handle, key, &value);
                 let entry = ModelEntry { value, expires_at: None, meta: 0 };
@@ -331,6 +341,11 @@ impl Run {
                 let (start, end) = ends.split_once(' ').expect("where the range begins and where it ends");
                 after.retain(|key, _| !(start.as_bytes()..end.as_bytes()).contains(&&**key));
                 scratch.delete_range(start..end)
+            }
+            Some((key, operand)) if key.starts_with('+') => {
+                let (key, operand) = (&key[1..], repeated(operand));
+                after.entry(key.as_bytes().to_vec()).or_default().extend_from_slice(&operand);
+                scratch.merge(key, operand)
             }
             Some((key, value)) => {
                 let value = repeated(value);

@@ -139,6 +139,60 @@ pub const RANGES: &str = "
     jobs
 ";
 
+/// Operands over tables, memtables and both, above puts, deletes, range deletes and truncations, with flushes and merges
+/// between: they are folded with what lies beneath, here and there, and never twice.
+pub const OPERANDS: &str = "
+    create users
+    create names
+    put users a 1*300
+    os users +a 2*300
+    os users +b 3*1000
+    os names +x 4*3000
+    flush
+    put users +a 5*20
+    batch users +a 6; users +b 7; names +x 8; users c 9; users +c 1; users +c 2
+    scratch +a 1*500
+    step
+    os users +a 3*3000
+    flush
+    jobs
+    delete users b
+    put users +b 1*100
+    scratch +a 2*3000
+    flush
+    range users a b
+    os users +a 4*2000
+    jobs
+    reopen
+    put users +a 5
+    os users +b 6*3000
+    scratch b 1
+    scratch +b 2*3000
+    flush
+    truncate names
+    os names +x 7*2000
+    step
+    swap users names
+    put names +a 8
+    os users +x 9*3000
+    jobs
+    close
+    os names +a 1*4000
+    os names +b 2*4000
+    flush
+    jobs
+    swap users names
+    scratch +a 3*100
+    os users +a 4*10
+    flush
+    tick
+    reopen
+    put users +a 5
+    flush
+    jobs
+    put users +c 6
+";
+
 /// Tables are written before the log was ever synced: what they hold must not outlive what came before it.
 pub const FLUSH_BEFORE_SYNC: &str = "
     create users
@@ -356,7 +410,8 @@ pub fn random_script(seed: u64, lines: usize) -> String {
         let key = rng.usize(..12);
         // Some values are large: memtables fill, segments end.
         let length = [1, 10, 200, 1500, 4000][rng.usize(..5)];
-        let put = format!("k{key} v{number}-*{length}");
+        let operand = if rng.u8(..4) == 0 { "+" } else { "" };
+        let put = format!("{operand}k{key} v{number}-*{length}");
         let line = match rng.u32(..100) {
             0..20 => format!("put {keyspace} {put}"),
             20..50 => format!("os {keyspace} {put}"),

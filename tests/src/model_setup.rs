@@ -11,7 +11,9 @@ use pugdb::{
 use pugdb_core::coding::index;
 use pugdb_core::seam::TableStore;
 use pugdb_lsm::table::LocalTables;
-use pugdb_sim::{Model, ModelEntry, ModelState, SlowStore, TestCipher, World};
+use pugdb_sim::{Concatenate, Model, ModelEntry, ModelState, SlowStore, TestCipher, World};
+
+use crate::model_walk::NAMES;
 
 /// Where the database lies in the world.
 pub const DIRECTORY: &str = "data";
@@ -127,6 +129,10 @@ impl Setup {
         });
         if let Some(slow) = &slow {
             builder = builder.table_store(Arc::clone(slow) as Arc<dyn TableStore>);
+        }
+        for name in NAMES {
+            let combines = world.seed().is_multiple_of(2);
+            builder = builder.merge_operator(name, Arc::new(Concatenate { combines }));
         }
         adjust(builder).open(DIRECTORY).map(|db| Opened { db, slow })
     }

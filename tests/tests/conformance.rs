@@ -21,9 +21,9 @@ use pugdb_lsm::file::Context;
 use pugdb_lsm::manifest::{self, Manifest, State};
 use pugdb_lsm::store::{CompactionPolicy, Store, StoreOptions};
 use pugdb_lsm::table::{Compression, LocalTables};
-use pugdb_lsm::{Filters, Logging, Tree, TreeOptions};
+use pugdb_lsm::{Filters, Logging, OperatorName, Operators, Tree, TreeOptions};
 use pugdb_sim::conformance::{self, Subject};
-use pugdb_sim::{SlowStore, TestCipher, World};
+use pugdb_sim::{Concatenate, SlowStore, TestCipher, World};
 
 const TARGET: &str = "-p pugdb-tests --test conformance";
 const DIRECTORY: &str = "data";
@@ -66,6 +66,7 @@ const COARSE: TreeOptions = TreeOptions {
     filter_bits: 10,
     separate_values: None,
     logging: Logging::Logged,
+    operator: None,
 };
 const FINE: TreeOptions = TreeOptions {
     upper: Compression::Snappy,
@@ -74,6 +75,7 @@ const FINE: TreeOptions = TreeOptions {
     filter_bits: 4,
     separate_values: Some(100),
     logging: Logging::Logged,
+    operator: None,
 };
 const FINEST: TreeOptions = TreeOptions {
     upper: Compression::Zstd { level: 3 },
@@ -82,6 +84,7 @@ const FINEST: TreeOptions = TreeOptions {
     filter_bits: 0,
     separate_values: Some(8),
     logging: Logging::Unlogged,
+    operator: None,
 };
 
 /// What a tree wears.
@@ -115,6 +118,7 @@ struct Totals {
     flushes: u64,
     compactions: u64,
     runs_max: usize,
+    folded: u64,
     slow_reads: u64,
     seals: u64,
     opens: u64,
@@ -194,12 +198,22 @@ impl Life {
         context.database = state.database;
         let snapshots = Snapshots::new(state.last_seqno.max(CREATION));
         let manifest = Manifest::begin(context.clone(), state, number + 1)?;
-        let store = Store::open(context, dress.options, Filters::default(), Arc::clone(&snapshots), manifest);
+        let mut operators = Operators::default();
+        operators.insert("engine", Arc::new(Concatenate { combines: world.seed().is_multiple_of(2) }));
+        let operator = Some(OperatorName::new("concatenate")?);
+        let code = (Filters::default(), operators);
+        let store = Store::open(context, dress.options, code, Arc::clone(&snapshots), manifest);
         store.remove_leftovers();
         let tree = match store.tree(KEYSPACE) {
             Some(tree) => tree,
             None => store
-                .create(KEYSPACE, "engine", EngineKind::Lsm, dress.tables, CREATION)
+                .create(
+                    KEYSPACE,
+                    "engine",
+                    EngineKind::Lsm,
+                    TreeOptions { operator, ..dress.tables },
+                    CREATION,
+                )
                 .expect("an lsm keyspace has a tree"),
         };
         let counted = AtomicU64::new(tree.flushed().0);
@@ -211,6 +225,7 @@ impl Life {
         let stats = self.writer.store.stats();
         totals.flushes += stats.flushes;
         totals.compactions += stats.compactions;
+        totals.folded += stats.folded;
         totals.slow_reads += self.slow.as_ref().map_or(0, |slow| slow.calls());
         totals.seals += self.cipher.as_ref().map_or(0, TestCipher::seals);
         totals.opens += self.cipher.as_ref().map_or(0, TestCipher::opens);
@@ -332,6 +347,7 @@ fn run(dress: Dress, seed: u64) -> Totals {
     conformance::run(seed, &mut || Box::new(Alone::new(dress, seed, &totals)));
     let totals = Rc::into_inner(totals).expect("every subject is gone").into_inner();
     assert!(totals.flushes > 1000 && totals.compactions > 100, "{totals:?}");
+    assert!(totals.folded > 1000, "{totals:?}");
     assert!(totals.runs_max >= 3 && totals.reopens >= 10, "{totals:?}");
     totals
 }

@@ -6,7 +6,7 @@ use std::io;
 use pugdb_sim::check;
 use pugdb_tests::crash::Dress;
 use pugdb_tests::crash_scripts::{
-    FLUSH_BEFORE_SYNC, GROUPS, LOG_ONLY, RANGES, TABLES, UNLOGGED, cut_at_calls, cut_recovery,
+    FLUSH_BEFORE_SYNC, GROUPS, LOG_ONLY, OPERANDS, RANGES, TABLES, UNLOGGED, cut_at_calls, cut_recovery,
     fail_each_call, random_script,
 };
 
@@ -46,6 +46,17 @@ fn tables_of_several_keyspaces_flushed_together_and_cut_at_every_call_leave_a_pr
 fn range_deletes_cut_at_every_call_leave_a_prefix() {
     check(TARGET, "range_deletes_cut_at_every_call_leave_a_prefix", 17..19, |seed| {
         cut_at_calls(seed, RANGES, if seed == 17 { Dress::Plain } else { Dress::Sealed }, 1, &|_| {});
+    });
+}
+
+#[test]
+fn operands_cut_at_every_call_leave_a_prefix_and_count_once() {
+    check(TARGET, "operands_cut_at_every_call_leave_a_prefix_and_count_once", 70..73, |seed| {
+        let dress = if seed == 70 { Dress::Sealed } else { Dress::Plain };
+        cut_at_calls(seed, OPERANDS, dress, 1, &|_| {});
+        cut_recovery(seed, OPERANDS, Dress::Plain, 43);
+        fail_each_call(seed, OPERANDS, Dress::Plain, io::ErrorKind::Other, 3);
+        fail_each_call(seed, OPERANDS, Dress::Plain, io::ErrorKind::StorageFull, 3);
     });
 }
 

@@ -306,8 +306,7 @@ fn lone_tree(world: &World) -> (Arc<Store>, Arc<Tree>) {
         table_bytes: 32 << 10,
         compaction_jobs: 1,
     };
-    let store =
-        Store::open(context, options, pugdb_lsm::Filters::default(), Snapshots::new(Seqno(1)), manifest);
+    let store = Store::open(context, options, Default::default(), Snapshots::new(Seqno(1)), manifest);
     let apart = TreeOptions { separate_values: Some(100), ..TreeOptions::default() };
     let tree = store.create(KeyspaceId(1), "users", EngineKind::Lsm, apart, Seqno(1)).unwrap();
     store.start(None);

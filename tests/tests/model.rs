@@ -30,7 +30,7 @@ fn walk(name: &str, setup: Setup, seeds: std::ops::Range<u64>, check: impl Fn(&T
 
 /// On disk, things went through tables and came back from the log.
 fn went_to_disk(tally: &Tally) {
-    assert!(tally.ranges > 50, "{tally:?}");
+    assert!(tally.ranges > 50 && tally.merges > 100 && tally.folded > 100, "{tally:?}");
     assert!(tally.flushes > 100 && tally.compactions > 20 && tally.replayed > 1000, "{tally:?}");
 }
 
@@ -97,6 +97,7 @@ fn a_volatile_keyspace_beside_durable_ones_does_as_the_model() {
 
 /// Something is always flushed, merged, rotated and trimmed.
 fn never_rested(tally: &Tally) {
+    assert!(tally.merges > 100 && tally.folded > 100, "{tally:?}");
     assert!(tally.flushes > 300 && tally.compactions > 50 && tally.replayed > 1000, "{tally:?}");
     // Every life begins a segment, and some filled theirs; most of them are gone.
     assert!(tally.segment_last > tally.reopens as u64 + 5 && tally.segments_max < 20, "{tally:?}");

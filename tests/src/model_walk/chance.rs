@@ -34,6 +34,16 @@ impl Walk {
         ModelEntry { value, expires_at, meta: if random.bool() { random.u8(..) } else { 0 } }
     }
 
+    /// An operand that was never written before. Some are long, most are not: values grow with each.
+    pub(super) fn operand(&mut self) -> Vec<u8> {
+        self.values += 1;
+        let random = &mut self.random;
+        let length = if random.u8(..30) == 0 { random.usize(..3000) } else { random.usize(..20) };
+        let mut operand = format!("canary-value {} ", self.values).into_bytes();
+        operand.extend((0..length).map(|_| random.u8(..)));
+        operand
+    }
+
     fn range(&mut self) -> KeyRange {
         let (first, second) = (self.key(), self.key());
         match self.random.u8(..8) {

@@ -80,6 +80,7 @@ impl Walk {
         self.tally.slow_reads += slow.map_or(0, |slow| slow.calls());
         self.tally.flushes += stats.flushes;
         self.tally.compactions += stats.compactions;
+        self.tally.folded += stats.folded;
         assert_eq!(stats.quarantined, 0);
         let segments = segments(&self.world);
         self.tally.segment_last = segments.iter().copied().max().unwrap_or(0).max(self.tally.segment_last);

@@ -32,7 +32,8 @@ use chance::keys;
 use reads::{HeldScan, View};
 
 /// The last one is the volatile one, where there is one.
-const NAMES: [&str; 4] = ["canary-name a", "canary-name b", "canary-name c", "canary-name volatile"];
+pub(crate) const NAMES: [&str; 4] =
+    ["canary-name a", "canary-name b", "canary-name c", "canary-name volatile"];
 /// Everything is compared after so many steps.
 const CHECK_EVERY: usize = 200;
 const YEAR_MS: i64 = 365 * 24 * 3_600_000;
@@ -114,7 +115,8 @@ impl Walk {
     fn step(&mut self) {
         self.tally.operations += 1;
         match self.random.u32(..1000) {
-            0..150 => self.put(),
+            0..105 => self.put(),
+            105..150 => self.merge(),
             150..200 => self.delete(),
             200..220 => self.delete_range(),
             220..400 => self.batch(),

@@ -15,6 +15,10 @@ pub struct Tally {
     pub replayed: u64,
     /// Range deletes, those in batches aside.
     pub ranges: usize,
+    /// Merges, those in batches aside.
+    pub merges: usize,
+    /// Operands that were folded in the background.
+    pub folded: u64,
     /// Memtables written to tables.
     pub flushes: u64,
     /// Compactions.

@@ -21,6 +21,19 @@ impl Walk {
         self.commit_in(name, put(name, key, entry), before);
     }
 
+    pub(super) fn merge(&mut self) {
+        let ((name, keyspace), key) = (self.handle(), self.key());
+        let before = self.now();
+        let operand = self.operand();
+        let outcome = keyspace.merge(&key, &operand);
+        if keyspace.engine() != EngineKind::Lsm {
+            return assert!(is_refused(&outcome, ErrorKind::Invalid), "memory merges nothing");
+        }
+        outcome.expect("the disk is whole");
+        self.tally.merges += 1;
+        self.commit_in(name, merge(name, key, operand), before);
+    }
+
     pub(super) fn delete(&mut self) {
         let ((name, keyspace), key) = (self.handle(), self.key());
         let before = self.now();
@@ -58,6 +71,10 @@ impl Walk {
                     ops.push(ModelOp::DeleteRange { keyspace: (*name).into(), range: range.clone() });
                 }
                 batch.delete_range(keyspace, range);
+            } else if self.random.u8(..4) == 0 && keyspace.engine() == EngineKind::Lsm {
+                let operand = self.operand();
+                batch.merge(keyspace, &key, &operand);
+                ops.push(merge(name, key, operand));
             } else if self.random.u8(..4) == 0 {
                 batch.delete(keyspace, &key);
                 ops.push(delete(name, key));
@@ -184,6 +201,10 @@ fn put(name: &str, key: Vec<u8>, entry: ModelEntry) -> ModelOp {
     ModelOp::Put { keyspace: name.into(), key, entry }
 }
 
+fn merge(name: &str, key: Vec<u8>, operand: Vec<u8>) -> ModelOp {
+    ModelOp::Merge { keyspace: name.into(), key, operand }
+}
+
 fn delete(name: &str, key: Vec<u8>) -> ModelOp {
     ModelOp::Delete { keyspace: name.into(), key }
 }
@@ -195,6 +216,7 @@ fn keyspace_of(op: &ModelOp) -> &str {
         | ModelOp::Truncate(name)
         | ModelOp::Swap(name, _) => name,
         ModelOp::Put { keyspace, .. }
+        | ModelOp::Merge { keyspace, .. }
         | ModelOp::Delete { keyspace, .. }
         | ModelOp::DeleteRange { keyspace, .. } => keyspace,
     }

@@ -174,6 +174,7 @@ pub(crate) fn entry(offset: u64, key: &Key, found: &Found) -> Part {
     let kind = match entry.kind {
         EntryKind::Put => "put",
         EntryKind::Delete => "delete",
+        EntryKind::Operand => "operand",
     };
     let mut fields: Vec<(&'static str, Field)> = vec![
         ("seqno", found.seqno.0.into()),

@@ -32,7 +32,7 @@ mod tombstones;
 mod tree;
 pub mod values;
 
-pub use options::{Level, Logging, TreeOptions};
+pub use options::{Level, Logging, OperatorName, TreeOptions};
 pub use sequencer::Sequencer;
 pub use tombstones::RangeTombstone;
-pub use tree::{Approximate, Filters, Tree, TreeView};
+pub use tree::{Approximate, Filters, Operators, Tree, TreeView};

@@ -1,5 +1,6 @@
 //! How a keyspace's tables are made: options that its creation and its manifest keep, and that can change for new tables.
 
+use std::fmt;
 use std::ops::RangeInclusive;
 
 use pugdb_core::coding::{Reader, put_bytes, put_varint};
@@ -30,6 +31,53 @@ pub struct TreeOptions {
     pub separate_values: Option<usize>,
     /// Whether its operations are in the log. It never changes.
     pub logging: Logging,
+    /// Whose operands it may hold. It comes with the first of them, and never changes.
+    pub operator: Option<OperatorName>,
+}
+
+/// The name of a merge operator.
+///
+/// ```
+/// use pugdb_lsm::OperatorName;
+///
+/// assert_eq!(OperatorName::new("greatest")?.as_str(), "greatest");
+/// assert!(OperatorName::new("").is_err());
+/// # Ok::<(), pugdb_core::Error>(())
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct OperatorName {
+    length: u8,
+    bytes: [u8; limits::OPERATOR_NAME_BYTES_MAX],
+}
+
+impl OperatorName {
+    /// Takes over the name.
+    ///
+    /// # Errors
+    /// `Invalid` when it has not 1 to 63 bytes, or control characters.
+    pub fn new(name: &str) -> Result<Self> {
+        let max = limits::OPERATOR_NAME_BYTES_MAX;
+        let length = u8::try_from(name.len()).ok().filter(|length| (1..=max).contains(&usize::from(*length)));
+        let (Some(length), false) = (length, name.chars().any(char::is_control)) else {
+            return Err(Error::invalid(format!(
+                "the name of a merge operator has 1 to {max} bytes and no control characters"
+            )));
+        };
+        let mut bytes = [0; limits::OPERATOR_NAME_BYTES_MAX];
+        bytes[..name.len()].copy_from_slice(name.as_bytes());
+        Ok(Self { length, bytes })
+    }
+
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.bytes[..usize::from(self.length)]).expect("it was made of a string")
+    }
+}
+
+impl fmt::Debug for OperatorName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self.as_str(), f)
+    }
 }
 
 /// Whether what is written to a keyspace is written to the log.
@@ -62,6 +110,7 @@ const BLOCK_BYTES: u64 = 3;
 const FILTER_BITS: u64 = 4;
 const SEPARATE_VALUES: u64 = 5;
 const UNLOGGED: u64 = 6;
+const OPERATOR: u64 = 7;
 
 /// What can be asked for.
 const SEPARATE_RANGE: RangeInclusive<usize> = limits::SEPARATE_BYTES_MIN..=limits::VALUE_BYTES_MAX;
@@ -76,6 +125,7 @@ impl Default for TreeOptions {
             filter_bits: table.filter_bits,
             separate_values: None,
             logging: Logging::default(),
+            operator: None,
         }
     }
 }
@@ -145,6 +195,10 @@ impl TreeOptions {
             put_varint(&mut fields, UNLOGGED);
             put_bytes(&mut fields, &[1]);
         }
+        if let Some(operator) = &self.operator {
+            put_varint(&mut fields, OPERATOR);
+            put_bytes(&mut fields, operator.as_str().as_bytes());
+        }
         put_bytes(out, &fields);
     }
 
@@ -175,6 +229,13 @@ impl TreeOptions {
                     1 => options.logging = Logging::Unlogged,
                     _ => return Err(Error::corrupt("a keyspace is neither logged nor unlogged")),
                 },
+                OPERATOR => {
+                    let name =
+                        std::str::from_utf8(value.rest()).ok().and_then(|name| OperatorName::new(name).ok());
+                    let wrong = || Error::corrupt("a keyspace's merge operator has no name");
+                    options.operator = Some(name.ok_or_else(wrong)?);
+                    continue;
+                }
                 _ => {
                     return Err(Error::corrupt(format!(
                         "a keyspace has the option {id}, which this version does not know; open it with a newer one"
@@ -211,11 +272,13 @@ mod tests {
         filter_bits: 0,
         separate_values: Some(300),
         logging: Logging::Unlogged,
+        operator: None,
     };
 
     #[test]
     fn options_round_trip_and_every_cut_is_corrupt() {
-        for options in [TreeOptions::default(), OTHERS] {
+        let merging = TreeOptions { operator: Some(OperatorName::new("greatest").unwrap()), ..OTHERS };
+        for options in [TreeOptions::default(), OTHERS, merging] {
             let bytes = encoded(&options);
             assert_eq!(decoded(&bytes).unwrap(), options);
             for end in 0..bytes.len() {
@@ -227,9 +290,12 @@ mod tests {
 
     #[test]
     fn options_that_are_unknown_repeated_too_long_or_out_of_range_are_corrupt() {
-        let wrong: [&[u8]; 9] = [
+        let wrong: [&[u8]; 12] = [
             &[3, 7, 1, 0],
             &[4, 6, 2, 1, 1],
+            &[2, 7, 0],
+            &[3, 7, 1, 0xff],
+            &[3, 8, 1, 0],
             &[3, 5, 1, 7],
             &[6, 4, 1, 9, 4, 1, 9],
             &[4, 4, 2, 9, 0],

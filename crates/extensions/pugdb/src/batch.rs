@@ -172,6 +172,41 @@ impl WriteBatch {
         self.push_entry(keyspace, &Entry::delete().raw(key.as_ref()));
     }
 
+    /// Writes an operand, as [`Keyspace::merge`] does. It counts behind what this batch has said of the key before.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    ///
+    /// use pugdb::operators::Add;
+    ///
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let path = dir.path().join("data");
+    /// let db = pugdb::Database::builder().merge_operator("visits", Arc::new(Add)).open(&path)?;
+    /// let visits = db.keyspace("visits")?;
+    /// let mut batch = db.batch();
+    /// batch.put(&visits, b"/index", b"40");
+    /// batch.merge(&visits, b"/index", b"2");
+    /// batch.merge(&visits, b"/about", b"1");
+    /// batch.commit()?;
+    /// assert_eq!(visits.get(b"/index")?.unwrap(), b"42");
+    ///
+    /// let mut batch = db.batch();
+    /// batch.merge(&db.keyspace("other")?, b"key", b"1"); // it has no operator
+    /// assert_eq!(batch.commit().unwrap_err().kind(), pugdb::ErrorKind::Invalid);
+    /// # Ok::<(), pugdb::Error>(())
+    /// ```
+    pub fn merge(&mut self, keyspace: &Keyspace, key: impl AsRef<[u8]>, operand: impl AsRef<[u8]>) {
+        if !self.owns(keyspace) {
+            return;
+        }
+        let (key, operand) = (key.as_ref(), operand.as_ref());
+        let checked = write::check_value(&self.inner, operand);
+        match checked.and_then(|()| write::take_operator(&self.inner, &keyspace.space)) {
+            Ok(()) => self.push_entry(keyspace, &RawOp::operand(key, operand)),
+            Err(error) => self.refuse(error),
+        }
+    }
+
     /// Removes all keys of a range, those too that this batch has put there before. What it puts there behind stays. A range
     /// without keys changes nothing.
     ///

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use pugdb_core::engine::EngineKind;
 use pugdb_core::env::Env;
-use pugdb_core::seam::{Cipher, CompactionFilter, Plain, TableStore};
+use pugdb_core::seam::{Cipher, CompactionFilter, MergeOperator, Plain, TableStore};
 use pugdb_core::{Error, Result, limits};
-use pugdb_lsm::{Filters, TreeOptions};
+use pugdb_lsm::{Filters, Operators, TreeOptions};
 
 use pugdb_lsm::store::CompactionPolicy;
 
@@ -47,6 +47,7 @@ pub struct Builder {
     pub(crate) compaction: CompactionPolicy,
     pub(crate) compaction_jobs: Option<usize>,
     pub(crate) filters: Filters,
+    pub(crate) operators: Operators,
     pub(crate) create: bool,
     pub(crate) env: Env,
     pub(crate) cipher: Arc<dyn Cipher>,
@@ -67,6 +68,7 @@ impl Default for Builder {
             compaction: CompactionPolicy::default(),
             compaction_jobs: None,
             filters: Filters::default(),
+            operators: Operators::default(),
             create: true,
             env: Env::os(),
             cipher: Arc::new(Plain),
@@ -337,6 +339,32 @@ impl Builder {
         self
     }
 
+    /// What makes values of the operands that are [merged](crate::Keyspace::merge) into the keyspace that has this name, now or
+    /// later; another operator than before takes its place. It is code, so its name alone is written down, with the first merge:
+    /// who opens the database gives it again, and gets an error for another one. Without it keys with operands cannot be
+    /// read, and nothing is lost. `docs/guide/merge.md`.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    ///
+    /// use pugdb::operators::Add;
+    ///
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let path = dir.path().join("data");
+    /// let db = pugdb::Database::builder().merge_operator("visits", Arc::new(Add)).open(&path)?;
+    /// let visits = db.keyspace("visits")?;
+    /// for _ in 0..3 {
+    ///     visits.merge(b"/index", b"1")?; // nothing is read
+    /// }
+    /// assert_eq!(visits.get(b"/index")?.unwrap(), b"3");
+    /// # Ok::<(), pugdb::Error>(())
+    /// ```
+    #[must_use]
+    pub fn merge_operator(mut self, keyspace: &str, operator: Arc<dyn MergeOperator>) -> Self {
+        self.operators.insert(keyspace, operator);
+        self
+    }
+
     /// Whether [`open`](Self::open) makes a database where there is none. Default true.
     ///
     /// ```
@@ -462,7 +490,7 @@ impl Builder {
     ///
     /// # Errors
     /// `Unavailable` when another process has it open, `Corrupt` when something durable is damaged, `Denied` without the
-    /// rights, `Invalid` when the directory holds something else or a setting is out of range, `NotFound` when there is
+    /// rights, `Invalid` when the directory holds something else, a setting is out of range or a keyspace has another merge operator, `NotFound` when there is
     /// no database and none may be made.
     pub fn open(self, dir: impl AsRef<Path>) -> Result<Database> {
         self.check()?;
@@ -507,6 +535,7 @@ impl Builder {
                 self.memory_bytes
             )));
         }
+        self.operators.check()?;
         self.default_options.tables(TreeOptions::default())?;
         if let Some(jobs) = self.compaction_jobs.filter(|jobs| !(1..=COMPACTION_JOBS_MAX).contains(jobs)) {
             return Err(Error::invalid(format!(

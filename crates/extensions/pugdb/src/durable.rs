@@ -17,7 +17,7 @@ use pugdb_lsm::log::{Creation, Log, LogOptions, LogState, RecordKind, ScannedRec
 use pugdb_lsm::manifest::{self, Manifest, State};
 use pugdb_lsm::store::{Gate, Store, StoreOptions};
 use pugdb_lsm::table::LocalTables;
-use pugdb_lsm::{Sequencer, TreeOptions};
+use pugdb_lsm::{Operators, Sequencer, TreeOptions};
 
 use crate::Builder;
 use crate::database::{Inner, Writer};
@@ -108,6 +108,8 @@ impl Durable {
             filtered: store.filtered,
             compaction_parts_beside: store.compaction_parts_beside,
             filter_panics: store.filter_panics,
+            folded: store.folded,
+            operator_failures: store.operator_failures,
             stalls: store.stalls,
             stall_us: store.stall_us,
             quarantined: store.quarantined,
@@ -315,12 +317,14 @@ impl Opening {
         let manifest = Manifest::begin(context.clone(), state.clone(), recovered.number + 1)?;
 
         let snapshots = Snapshots::new(state.last_seqno);
-        let (options, filters) = (self.store_options(), self.options.filters.clone());
-        let store = Store::open(context.clone(), options, filters, Arc::clone(&snapshots), manifest);
+        let options = self.store_options();
+        let code = (self.options.filters.clone(), self.options.operators.clone());
+        let store = Store::open(context.clone(), options, code, Arc::clone(&snapshots), manifest);
         let housekeeper = Housekeeper::new(&self.env, Arc::clone(&snapshots));
         let volatile = |kind| Keeper::volatile(kind, &self.env, &snapshots, &housekeeper);
         let mut replay = Replay::new(&store, &snapshots, &volatile, &state);
         scan.replay(|record| replay.record(record))?;
+        replay.check_operators(&self.options.operators)?;
         store.flush_here()?;
         scan.remove_obsolete(&context);
         scan.trim_tails();
@@ -480,6 +484,11 @@ impl<'a> Replay<'a> {
     fn add(&mut self, id: KeyspaceId, name: (&str, Seqno), engine: EngineKind, keeper: Option<Keeper>) {
         let keeper = keeper.unwrap_or_else(|| (self.volatile)(engine));
         self.keyspaces.insert(id, Space::new(id, name, engine, keeper));
+    }
+
+    /// Refuses operators that are not those of the keyspaces, by the names that they have in the end.
+    fn check_operators(&self, operators: &Operators) -> Result<()> {
+        self.keyspaces.values().try_for_each(|space| operators.check_for(&space.name(), space.operator()))
     }
 
     fn record(&mut self, record: &mut ScannedRecord<'_>) -> Result<()> {

@@ -11,7 +11,7 @@ use pugdb_core::memory::{Btree, Hash, Housekeeper};
 use pugdb_core::seam::{AtHand, Wait};
 use pugdb_core::snapshots::Snapshots;
 use pugdb_core::{Entry, EntryOptions, Error, KeyspaceId, Result, Seqno, Value};
-use pugdb_lsm::{Approximate, Tree};
+use pugdb_lsm::{Approximate, OperatorName, Tree};
 
 use crate::count::{self, KeyCounts, LastCount};
 use crate::database::Inner;
@@ -106,6 +106,14 @@ impl Space {
         match &self.keeper {
             Keeper::Btree(_) | Keeper::Hash(_) => false,
             Keeper::Lsm(tree) => tree.is_logged(),
+        }
+    }
+
+    /// Whose operands it may hold.
+    pub(crate) fn operator(&self) -> Option<OperatorName> {
+        match &self.keeper {
+            Keeper::Btree(_) | Keeper::Hash(_) => None,
+            Keeper::Lsm(tree) => tree.options().operator,
         }
     }
 
@@ -377,6 +385,52 @@ impl Keyspace {
         options: EntryOptions,
     ) -> Result<()> {
         self.batch_of(|batch| batch.put_with(self, key, value, options)).commit()
+    }
+
+    /// Writes an operand, from which the keyspace's [merge operator](crate::Builder::merge_operator) makes a value when the key is
+    /// read. Nothing is read now. Expiry and meta byte of the key stay as they are; what has expired counts as not there.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    ///
+    /// use pugdb::operators::Append;
+    ///
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let path = dir.path().join("data");
+    /// let db = pugdb::Database::builder().merge_operator("log", Arc::new(Append::new(","))).open(&path)?;
+    /// let log = db.keyspace("log")?;
+    /// log.put(b"ada", b"born")?;
+    /// log.merge(b"ada", b"wrote")?;
+    /// log.merge(b"ada", b"died")?;
+    /// assert_eq!(log.get(b"ada")?.unwrap(), b"born,wrote,died");
+    /// # Ok::<(), pugdb::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`put`](Self::put), and `Invalid` when the keyspace has no merge operator, the database was opened without it, or the
+    /// keyspace's engine is not the lsm engine.
+    pub fn merge(&self, key: impl AsRef<[u8]>, operand: impl AsRef<[u8]>) -> Result<()> {
+        self.batch_of(|batch| batch.merge(self, key, operand)).commit()
+    }
+
+    /// What the merge operator is called whose operands the keyspace may hold: none before the first [`merge`](Self::merge).
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    ///
+    /// use pugdb::operators::Extreme;
+    ///
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let path = dir.path().join("data");
+    /// let db = pugdb::Database::builder().merge_operator("seen", Arc::new(Extreme::Greatest)).open(&path)?;
+    /// let seen = db.keyspace("seen")?;
+    /// assert_eq!(seen.merge_operator(), None);
+    /// seen.merge(b"ada", b"2026-11-26")?;
+    /// assert_eq!(seen.merge_operator().as_deref(), Some("greatest"));
+    /// # Ok::<(), pugdb::Error>(())
+    /// ```
+    pub fn merge_operator(&self) -> Option<String> {
+        self.space.operator().map(|name| name.as_str().to_owned())
     }
 
     /// Removes a key; fine when it is not there.

@@ -65,7 +65,7 @@ pub use pugdb_core::engine::{EngineKind, KeyRange};
 pub use pugdb_core::seam::AtHand;
 pub use pugdb_core::{DatabaseId, FileId, KeyspaceId};
 pub use pugdb_core::{Entry, EntryKind, EntryOptions, Error, ErrorKind, Key, Result, Timestamp, Value};
-pub use pugdb_core::{env, limits, seam};
+pub use pugdb_core::{env, limits, operators, seam};
 pub use pugdb_lsm::store::CompactionPolicy;
 pub use pugdb_lsm::table::{Compression, LocalTables};
 pub use pugdb_lsm::{Approximate, Logging};

@@ -96,6 +96,7 @@ impl KeyspaceOptions {
                 None => tables.separate_values,
             },
             logging: self.logging.unwrap_or(tables.logging),
+            operator: tables.operator,
         };
         options.check()?;
         Ok(options)

@@ -166,6 +166,11 @@ pub struct Stats {
     pub filtered: u64,
     /// How often a compaction filter panicked since the open.
     pub filter_panics: u64,
+    /// Operands that flushes and compactions have made part of a value, or of another operand, since the open.
+    pub folded: u64,
+    /// How often a [merge operator](crate::Builder::merge_operator) refused or panicked there since the open: those operands
+    /// stay as they are, and whoever reads the key is told.
+    pub operator_failures: u64,
     /// How often a writer waited since the open, because flushes or compactions were behind.
     pub stalls: u64,
     /// How long, all waits together.

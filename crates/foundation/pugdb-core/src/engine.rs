@@ -53,6 +53,17 @@ pub struct Capabilities {
     pub scans: Scans,
     /// Whether entries outlive the process.
     pub persistence: Persistence,
+    /// Whether operands can be applied.
+    pub operands: Operands,
+}
+
+/// What an engine does with operands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Operands {
+    /// It folds them with what was there before, when they are read or later.
+    Folded,
+    /// It takes none: an apply that holds one is `Invalid`.
+    Refused,
 }
 
 /// How an engine scans.
@@ -298,7 +309,8 @@ pub trait Engine: Send + Sync {
     /// after its own.
     ///
     /// # Errors
-    /// `Invalid`, and nothing is applied, when a range is to be deleted and the engine has no order.
+    /// `Invalid`, and nothing is applied, when a range is to be deleted and the engine has no order, or there is an operand
+    /// and the engine folds none.
     fn apply(&self, first: Seqno, ops: &Ops) -> Result<()>;
 
     /// Hides every entry with a seqno below `at` from reads at or after `at`. Older read points still see them.

@@ -181,6 +181,9 @@ pub enum EntryKind {
     Put,
     /// The key is gone; older versions are hidden.
     Delete,
+    /// The key's value is what a [`MergeOperator`](crate::seam::MergeOperator) makes of this and of the version before. It
+    /// has neither expiry nor meta byte: those are its base's.
+    Operand,
 }
 
 /// What a caller may say about an entry beside its value.
@@ -202,7 +205,7 @@ pub struct EntryOptions {
 /// One version of a key, without key and seqno.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
-    /// Put or delete.
+    /// Put, delete or operand.
     pub kind: EntryKind,
     /// One byte of the user's own.
     pub meta: u8,
@@ -245,6 +248,7 @@ pub struct Op {
 // The flags byte: two bits of kind, four "is present" bits, two bits that must be zero.
 const KIND_PUT: u8 = 0;
 const KIND_DELETE: u8 = 1;
+const KIND_OPERAND: u8 = 3;
 /// No entry: an [`Operation`] on many keys.
 const KIND_DELETE_RANGE: u8 = 2;
 const KIND_MASK: u8 = 0b11;
@@ -270,6 +274,11 @@ impl Entry {
     /// A delete.
     pub fn delete() -> Self {
         Self { kind: EntryKind::Delete, ..Self::put(Value::default()) }
+    }
+
+    /// An operand.
+    pub fn operand(value: Value) -> Self {
+        Self { kind: EntryKind::Operand, ..Self::put(value) }
     }
 
     /// The operation that says this about `key`: a view.
@@ -315,7 +324,7 @@ pub fn encode(key: &Key, entry: &Entry, out: &mut Vec<u8>) {
 pub struct RawOp<'a> {
     /// The key.
     pub key: &'a [u8],
-    /// Value or delete.
+    /// Value, delete or operand.
     pub kind: EntryKind,
     /// The user's byte.
     pub meta: u8,
@@ -350,7 +359,7 @@ impl<'a> RawOp<'a> {
     fn decode_behind(flags: u8, reader: &mut Reader<'a>) -> Result<Self> {
         let kind = kind_of(flags)?;
         let key_length = reader.length()?;
-        let value_length = if kind == EntryKind::Put { reader.length()? } else { 0 };
+        let value_length = if kind == EntryKind::Delete { 0 } else { reader.length()? };
         if key_length > limits::KEY_BYTES_MAX || value_length > limits::VALUE_BYTES_MAX {
             return Err(Error::corrupt("an entry is longer than an entry can be"));
         }
@@ -365,12 +374,12 @@ impl<'a> RawOp<'a> {
         out.reserve(FIELDS_BYTES_MAX + self.key.len() + self.value.len());
         out.push(self.flags());
         put_varint(out, self.key.len() as u64);
-        if self.kind == EntryKind::Put {
+        if self.kind != EntryKind::Delete {
             put_varint(out, self.value.len() as u64);
         }
         self.put_fields(out);
         out.extend_from_slice(self.key);
-        if self.kind == EntryKind::Put {
+        if self.kind != EntryKind::Delete {
             out.extend_from_slice(self.value);
         }
     }
@@ -381,6 +390,7 @@ impl<'a> RawOp<'a> {
         let kind = match self.kind {
             EntryKind::Put => KIND_PUT,
             EntryKind::Delete => KIND_DELETE,
+            EntryKind::Operand => KIND_OPERAND,
         };
         kind | flag(self.meta != 0, HAS_META)
             | flag(self.expires_at.is_some(), HAS_EXPIRY)
@@ -424,6 +434,11 @@ impl<'a> RawOp<'a> {
         let seal = (flags & HAS_SEAL != 0).then(|| reader.u64()).transpose()?.map(SealId);
         let stamp = (flags & HAS_STAMP != 0).then(|| reader.array()).transpose()?.map(Stamp);
         Ok(Self { key: &[], kind, meta, expires_at, seal, stamp, value: &[] })
+    }
+
+    /// An operand.
+    pub fn operand(key: &'a [u8], value: &'a [u8]) -> Self {
+        Self { kind: EntryKind::Operand, ..Self::put(key, value) }
     }
 
     /// A plain put: no field is there.
@@ -519,15 +534,23 @@ impl<'a> Operation<'a> {
     }
 }
 
+#[inline]
 fn kind_of(flags: u8) -> Result<EntryKind> {
-    if flags & RESERVED != 0 {
-        return Err(Error::corrupt("an entry has flags this version does not know"));
-    }
-    match flags & KIND_MASK {
+    match flags & (KIND_MASK | RESERVED) {
         KIND_PUT => Ok(EntryKind::Put),
         KIND_DELETE => Ok(EntryKind::Delete),
-        _ => Err(Error::corrupt("an entry has a kind this version does not know")),
+        KIND_OPERAND if flags & (HAS_META | HAS_EXPIRY) == 0 => Ok(EntryKind::Operand),
+        _ => Err(no_kind(flags)),
     }
+}
+
+#[cold]
+fn no_kind(flags: u8) -> Error {
+    Error::corrupt(match flags & (KIND_MASK | RESERVED) {
+        KIND_OPERAND => "an operand has a meta byte or an expiry",
+        KIND_DELETE_RANGE => "an entry has a kind that is none of an entry",
+        _ => "an entry has flags this version does not know",
+    })
 }
 
 #[cfg(test)]
@@ -550,6 +573,10 @@ mod tests {
         let plain = Entry::put(value);
         assert_eq!(round_trip(&Op { key: key.clone(), entry: plain.clone() }), 3 + 3 + 5);
         assert_eq!(round_trip(&Op { key: key.clone(), entry: Entry::delete() }), 2 + 3);
+        assert_eq!(
+            round_trip(&Op { key: key.clone(), entry: Entry::operand(plain.value.clone()) }),
+            3 + 3 + 5
+        );
         let full = Entry {
             meta: 7,
             expires_at: Some(Timestamp(1)),
@@ -570,6 +597,18 @@ mod tests {
         }
         out[0] = 0b1000_0000;
         assert!(RawOp::decode(&mut Reader::new(&out)).is_err());
+    }
+
+    #[test]
+    fn an_operand_with_a_meta_byte_or_an_expiry_is_corrupt() {
+        let operand = Entry::operand(Value::new(b"1".as_slice()).unwrap());
+        for entry in
+            [Entry { meta: 1, ..operand.clone() }, Entry { expires_at: Some(Timestamp(1)), ..operand }]
+        {
+            let mut out = Vec::new();
+            entry.raw(b"key").encode(&mut out);
+            assert!(RawOp::decode(&mut Reader::new(&out)).is_err());
+        }
     }
 
     #[test]

@@ -22,9 +22,12 @@ pub const BLOCK_BYTES_MIN: usize = 64;
 pub const BLOCK_BYTES_MAX: usize = 1 << 20;
 /// Most bits of filter for a key that can be asked for: with 20 already one absent key in thousands passes.
 pub const FILTER_BITS_MAX: u8 = 20;
+/// Longest name of a merge operator: it is written into the options of each keyspace that has one.
+pub const OPERATOR_NAME_BYTES_MAX: usize = 63;
 /// Smallest value that can be asked to be kept apart from its table: a shorter one is shorter than what points to it.
 pub const SEPARATE_BYTES_MIN: usize = 8;
 
+const _: () = assert!(OPERATOR_NAME_BYTES_MAX < KEYSPACE_NAME_BYTES_MAX);
 const _: () = assert!(SEPARATE_BYTES_MIN < VALUE_BYTES_MAX);
 const _: () = assert!(BLOCK_BYTES_MIN < BLOCK_BYTES_MAX);
 const _: () = assert!(KEY_BYTES_MAX <= u16::MAX as usize);

@@ -6,7 +6,7 @@ use std::fmt;
 use bytes::Bytes;
 
 use crate::coding::Reader;
-use crate::entry::{Entry, Key, Op, Operation, RawOp, Value, memory_bytes};
+use crate::entry::{Entry, EntryKind, Key, Op, Operation, RawOp, Value, memory_bytes};
 use crate::error::{Error, Result};
 use crate::ids::Seqno;
 use crate::span::KeySpan;
@@ -31,6 +31,8 @@ pub struct Ops {
     count: usize,
     /// How many of them delete ranges.
     ranges: usize,
+    /// How many of them are operands.
+    operands: usize,
     cost_bytes: usize,
 }
 
@@ -72,7 +74,10 @@ impl Ops {
 
     fn count(&mut self, op: &Operation<'_>) {
         self.count += 1;
-        self.ranges += usize::from(op.entry().is_none());
+        match op {
+            Operation::DeleteRange(_) => self.ranges += 1,
+            Operation::Entry(op) => self.operands += usize::from(op.kind == EntryKind::Operand),
+        }
         self.cost_bytes = self.cost_bytes.saturating_add(op.cost_bytes());
     }
 
@@ -108,6 +113,11 @@ impl Ops {
     /// True when one of them deletes a range.
     pub fn has_ranges(&self) -> bool {
         self.ranges > 0
+    }
+
+    /// True when one of them is an operand.
+    pub fn has_operands(&self) -> bool {
+        self.operands > 0
     }
 
     /// Bytes they take up in a memtable, near enough for a budget.
@@ -189,6 +199,14 @@ mod tests {
         assert_eq!(read.iter().last(), Some(Operation::DeleteRange(span.raw())));
         assert_eq!(read.cost_bytes(), read.iter().map(|op| op.cost_bytes()).sum::<usize>());
         assert_eq!(read.behind(Seqno(8), Seqno(7)).map(|(seqno, _)| seqno.0).collect::<Vec<_>>(), [9]);
+    }
+
+    #[test]
+    fn operands_are_counted_when_they_come_in_and_when_they_come_back() {
+        let mut ops = two();
+        assert!(!ops.has_operands());
+        ops.push(&RawOp::operand(b"ada", b"1")).unwrap();
+        assert!(ops.has_operands() && Ops::decode(ops.bytes().to_vec(), 3).unwrap().has_operands());
     }
 
     #[test]

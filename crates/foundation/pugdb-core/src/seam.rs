@@ -205,6 +205,62 @@ pub trait TableStore: Send + Sync {
     fn forget(&self, file: FileId);
 }
 
+/// Makes a value of what a key had and of operands that were written to it since. Writers then write an operand and read nothing:
+/// the value is made when it is read, and kept when tables are written anew.
+///
+/// It must be a function of what it is given: the same every time, on every machine. Operands may come in any portions,
+/// as long as they come in order: `merge(key, v, [a, b])` is `merge(key, merge(key, v, [a]), [b])`. It is called on any
+/// thread, by a reader or in the background, and must not call the database. A panic is an error of the read, and so is a
+/// refusal; in the background both leave everything as it was written.
+///
+/// Ready-made ones are in [`operators`](crate::operators).
+///
+/// ```
+/// use pugdb_core::seam::MergeOperator;
+///
+/// /// Sets bits: operand and value are one byte.
+/// struct Bits;
+///
+/// impl MergeOperator for Bits {
+///     fn name(&self) -> &str {
+///         "bits v1"
+///     }
+///
+///     fn merge(&self, _: &[u8], existing: Option<&[u8]>, operands: &[&[u8]]) -> Option<Vec<u8>> {
+///         let mut bits = existing.map_or(Some(0), |value| value.first().copied())?;
+///         for operand in operands {
+///             bits |= operand.first()?;
+///         }
+///         Some(vec![bits])
+///     }
+///
+///     fn combine(&self, _: &[u8], older: &[u8], newer: &[u8]) -> Option<Vec<u8>> {
+///         Some(vec![older.first()? | newer.first()?])
+///     }
+/// }
+///
+/// assert_eq!(Bits.merge(b"ada", Some(&[1]), &[&[2], &[4]]), Some(vec![7]));
+/// assert_eq!(Bits.merge(b"ada", None, &[&[2]]), Some(vec![2]));
+/// assert_eq!(Bits.merge(b"ada", None, &[b""]), None); // no operand of this operator: refused
+/// ```
+pub trait MergeOperator: Send + Sync {
+    /// What it is called, 1 to 63 bytes without control characters. It is written down with the keyspace at the first merge, and
+    /// another one is refused from then on: change it when the meaning of operands changes.
+    fn name(&self) -> &str;
+
+    /// The value that the key has when `operands`, the oldest first and at least one, have been added to what was there;
+    /// `None` of `existing` when nothing was. `None` refuses: these operands make no sense for this value. Whoever reads the
+    /// key gets an error until a put or a delete lies above them.
+    fn merge(&self, key: &[u8], existing: Option<&[u8]>, operands: &[&[u8]]) -> Option<Vec<u8>>;
+
+    /// One operand that does what these two do, one after the other, if there is one: many operands whose value lies deeper in
+    /// the tree become one. `None`, as here, keeps both.
+    fn combine(&self, key: &[u8], older: &[u8], newer: &[u8]) -> Option<Vec<u8>> {
+        let _ = (key, older, newer);
+        None
+    }
+}
+
 /// An entry about which a [`CompactionFilter`] is asked.
 #[derive(Clone, Copy)]
 #[non_exhaustive]

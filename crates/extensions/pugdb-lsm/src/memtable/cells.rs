@@ -39,6 +39,7 @@ const IS_DELETE: u8 = 1;
 const HAS_EXPIRY: u8 = 2;
 const HAS_SEAL: u8 = 4;
 const HAS_STAMP: u8 = 8;
+const IS_OPERAND: u8 = 16;
 
 #[repr(C, align(16))]
 struct CellHead {
@@ -149,7 +150,7 @@ impl<'a> Node<'a> {
     }
 
     pub(super) fn kind(self) -> EntryKind {
-        if self.head().flags & IS_DELETE != 0 { EntryKind::Delete } else { EntryKind::Put }
+        kind_of(self.head().flags)
     }
 
     pub(super) fn expires_at(self) -> Option<Timestamp> {
@@ -202,14 +203,23 @@ impl<'a> Node<'a> {
         let seal = take(HAS_SEAL, 8).map(|field| SealId(number(field)));
         let stamp =
             take(HAS_STAMP, 16).map(|field| Stamp(field.try_into().expect("sixteen bytes were taken")));
-        let kind = if head.flags & IS_DELETE == 0 { EntryKind::Put } else { EntryKind::Delete };
+        let kind = kind_of(head.flags);
         RawOp { key, kind, meta: head.meta, expires_at, seal, stamp, value: rest }
+    }
+}
+
+fn kind_of(flags: u8) -> EntryKind {
+    match flags & (IS_DELETE | IS_OPERAND) {
+        0 => EntryKind::Put,
+        IS_OPERAND => EntryKind::Operand,
+        _ => EntryKind::Delete,
     }
 }
 
 fn flags_of(op: &RawOp<'_>) -> u8 {
     let flag = |is_there: bool, flag: u8| if is_there { flag } else { 0 };
     flag(op.kind == EntryKind::Delete, IS_DELETE)
+        | flag(op.kind == EntryKind::Operand, IS_OPERAND)
         | flag(op.expires_at.is_some(), HAS_EXPIRY)
         | flag(op.seal.is_some(), HAS_SEAL)
         | flag(op.stamp.is_some(), HAS_STAMP)

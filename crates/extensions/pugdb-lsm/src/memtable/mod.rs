@@ -22,7 +22,7 @@ mod scan;
 mod tests;
 
 use std::fmt;
-use std::ops::Bound;
+use std::ops::{Bound, ControlFlow};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
@@ -114,6 +114,22 @@ impl Memtable {
         }
         let cell = self.index.find(self.index.place(key), key)?;
         Some(self.found(cell.visible(seqno)?))
+    }
+
+    /// Shows the versions of a key at or below `seqno`, the newest first.
+    pub(crate) fn visit_key(
+        self: &Arc<Self>,
+        key: &[u8],
+        seqno: Seqno,
+        visit: &mut dyn FnMut(Found) -> ControlFlow<()>,
+    ) -> ControlFlow<()> {
+        let cell = if self.is_empty() { None } else { self.index.find(self.index.place(key), key) };
+        let mut next = cell.and_then(|cell| cell.visible(seqno));
+        while let Some(node) = next {
+            visit(self.found(node))?;
+            next = node.older();
+        }
+        ControlFlow::Continue(())
     }
 
     fn found(self: &Arc<Self>, node: Node<'_>) -> Found {
@@ -246,7 +262,7 @@ impl Tally {
     fn of(&self, newest: Node<'_>) -> &AtomicU64 {
         match newest.kind() {
             EntryKind::Delete => &self.deletes,
-            EntryKind::Put => &self.puts,
+            EntryKind::Put | EntryKind::Operand => &self.puts,
         }
     }
 

@@ -72,8 +72,12 @@ fn random_op(random: &mut fastrand::Rng, keys: usize) -> Op {
         op.entry = Entry::delete();
     }
     let some = |random: &mut fastrand::Rng| random.bool();
-    op.entry.meta = random.u8(..2);
-    op.entry.expires_at = some(random).then(|| Timestamp(random.u64(..)));
+    if random.u8(..4) == 0 && op.entry.kind == EntryKind::Put {
+        op.entry.kind = EntryKind::Operand;
+    } else {
+        op.entry.meta = random.u8(..2);
+        op.entry.expires_at = some(random).then(|| Timestamp(random.u64(..)));
+    }
     op.entry.seal = some(random).then(|| SealId(random.u64(..)));
     op.entry.stamp = some(random).then(|| Stamp([random.u8(..); 16]));
     op

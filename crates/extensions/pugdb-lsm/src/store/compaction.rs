@@ -254,7 +254,8 @@ impl CompactionJob {
             let floors = (horizon, version.floors.at(horizon));
             let retention = Retention::new(floors, tree.cover(horizon), expired, is_bottom);
             let filtering = filter.clone().map(Filtering::new);
-            let rules = EntryRules { retention, filtering, separation: Arc::clone(&separation) };
+            let separation = Arc::clone(&separation);
+            let rules = EntryRules { retention, filtering, folding: tree.folding(), separation };
             store.outputs(tree, level, rules, piece.guards.clone())
         };
         let part = |(from, before): (Option<&Key>, Option<&Key>)| {
@@ -327,6 +328,9 @@ impl CompactionJob {
         let panicked =
             outputs.iter().filter_map(Outputs::filtering).filter(|filtering| filtering.has_panicked);
         self.store.counters.filter_panics.fetch_add(panicked.count() as u64, Ordering::Relaxed);
+        for outputs in &outputs {
+            self.store.count_operator_failures(outputs);
+        }
         tables.added.extend(outputs.iter().flat_map(|outputs| outputs.tables(target)));
         self.commit(&crew.0.tree, &tables, outputs)
     }
@@ -334,6 +338,7 @@ impl CompactionJob {
     fn commit(&self, tree: &Arc<Tree>, tables: &TableChange, outputs: Vec<Outputs>) -> Result<()> {
         let filtering = outputs.iter().filter_map(Outputs::filtering);
         let filtered = filtering.map(|filtering| filtering.forgotten).sum();
+        let folded = outputs.iter().filter_map(Outputs::folding).map(|folding| folding.folded).sum();
         let install = || {
             tree.install_tables(tables);
             if filtered > 0 {
@@ -349,6 +354,7 @@ impl CompactionJob {
             counters.compactions.fetch_add(1, Ordering::Relaxed);
             counters.compacted_bytes.fetch_add(written, Ordering::Relaxed);
             counters.filtered.fetch_add(filtered, Ordering::Relaxed);
+            counters.folded.fetch_add(folded, Ordering::Relaxed);
             self.store.count_runs();
         }
         Ok(())

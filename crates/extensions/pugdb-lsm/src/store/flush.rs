@@ -108,7 +108,7 @@ impl FlushJob {
         let retention = Retention::new(floors, tree.cover(horizon), expired, is_bottom);
         // Young, also where nothing lies beneath yet: it will soon be merged.
         let separation = self.store.separation(tree, BTreeSet::new());
-        let rules = EntryRules { retention, filtering: None, separation };
+        let rules = EntryRules { retention, filtering: None, folding: tree.folding(), separation };
         let outputs = self.store.outputs(tree, Level::Upper, rules, Vec::new());
         Part { tree: Arc::clone(tree), memtable, outputs }
     }
@@ -140,14 +140,19 @@ impl FlushJob {
         }
         let changes: Vec<Change<'_>> = parts.iter().map(change).collect();
         let written: Vec<u64> = outputs.iter().map(Outputs::bytes).collect();
+        let folding = |outputs: &Outputs| outputs.folding().map_or(0, |folding| folding.folded);
+        let folded: Vec<u64> = outputs.iter().map(folding).collect();
         let outputs = outputs.into_iter().map(|outputs| vec![outputs]).collect();
         let recorded = store.commit_tables(&changes, outputs)?;
         drop(changes);
-        for (((_, memtable, _), written), _) in parts.iter().zip(written).zip(recorded).filter(|(_, is)| *is)
+        let sizes = written.into_iter().zip(folded);
+        for (((_, memtable, _), (written, folded)), _) in
+            parts.iter().zip(sizes).zip(recorded).filter(|(_, is)| *is)
         {
             store.forget_bytes(memtable.forget());
             store.counters.flushes.fetch_add(1, Ordering::Relaxed);
             store.counters.flushed_bytes.fetch_add(written, Ordering::Relaxed);
+            store.counters.folded.fetch_add(folded, Ordering::Relaxed);
         }
         let now = store.context.env.clock.monotonic();
         self.rest.flushed(now);
@@ -190,7 +195,7 @@ impl Group {
                     }
                     if tree.is_dropped() || after.is_none() {
                         (*part, *after) = (*part + 1, None);
-                        outputs.finish_table()?;
+                        outputs.finish()?;
                     }
                 }
                 None => self.stage = Stage::Sync,
@@ -207,6 +212,7 @@ impl Group {
                     *part += 1;
                     // What was written just now may be asked for soon, or never again.
                     next.outputs.check(|_| Access::Scan)?;
+                    store.count_operator_failures(&next.outputs);
                 }
                 None => self.stage = Stage::Record,
             },

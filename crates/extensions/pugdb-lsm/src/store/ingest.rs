@@ -53,7 +53,7 @@ impl SortedTables {
     /// # Errors
     /// What the disk says; `Corrupt` when it does not hold what was written.
     pub fn finish(&mut self) -> Result<()> {
-        self.outputs.finish_table()?;
+        self.outputs.finish()?;
         sync_contents([&mut self.outputs].into_iter())?;
         if self.outputs.bytes() > 0 {
             sync_names(&self.shelf)?;
@@ -88,7 +88,7 @@ impl Store {
     pub fn sorted_tables(&self, tree: &Tree) -> SortedTables {
         // Most of the data, and not soon to be merged.
         let separation = self.separation(tree, BTreeSet::new());
-        let rules = EntryRules { retention: Retention::all(), filtering: None, separation };
+        let rules = EntryRules { retention: Retention::all(), filtering: None, folding: None, separation };
         let outputs = self.outputs(tree, Level::Bottom, rules, Vec::new());
         let shelf = Arc::clone(&self.shelf);
         SortedTables { shelf, keyspace: tree.id(), outputs, first: None, last: None, entries: 0 }

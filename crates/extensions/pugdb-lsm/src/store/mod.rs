@@ -54,7 +54,7 @@ use crate::memtable::Memtable;
 use crate::table::{self, BlockCache};
 use crate::tree::{EntryRules, Graveyard, Outputs, Run, Shelf, Tree, ValueFiles};
 use crate::values::{self, Separation};
-use crate::{Filters, Level, TreeOptions, TreeView};
+use crate::{Filters, Level, Operators, TreeOptions, TreeView};
 
 /// Sizes of a store.
 #[derive(Clone, Copy, Debug)]
@@ -103,6 +103,8 @@ pub struct Store {
     options: StoreOptions,
     /// What compaction may forget.
     filters: Filters,
+    /// What operands mean.
+    operators: Operators,
     snapshots: Arc<Snapshots>,
     shelf: Arc<Shelf>,
     /// The log; absent while it is replayed, and in a store without one.
@@ -155,6 +157,8 @@ struct Counters {
     parts_beside: AtomicU64,
     filtered: AtomicU64,
     filter_panics: AtomicU64,
+    folded: AtomicU64,
+    operator_failures: AtomicU64,
     stalls: AtomicU64,
     stall_us: AtomicU64,
 }
@@ -204,6 +208,10 @@ pub struct StoreStats {
     pub filtered: u64,
     /// How often a compaction filter panicked since the open.
     pub filter_panics: u64,
+    /// Operands that flushes and compactions have made part of a value, or of another operand, since the open.
+    pub folded: u64,
+    /// How often a merge operator refused or panicked there since the open: those operands stay as they are.
+    pub operator_failures: u64,
     /// How often a writer waited since the open, because flushes or compactions were behind.
     pub stalls: u64,
     /// How long, all waits together.
@@ -218,7 +226,7 @@ impl Store {
     pub fn open(
         context: Context,
         options: StoreOptions,
-        filters: Filters,
+        (filters, operators): (Filters, Operators),
         snapshots: Arc<Snapshots>,
         manifest: Manifest,
     ) -> Arc<Self> {
@@ -233,6 +241,7 @@ impl Store {
             let tree = Tree::new(&shelf, &snapshots, id, state);
             // No snapshot is older than the process.
             tree.set_filter(filters.of(&state.name, Seqno::ZERO));
+            tree.set_options(state.options, &operators);
             (id, tree)
         };
         let trees: BTreeMap<KeyspaceId, Arc<Tree>> = on_disk.map(open).collect();
@@ -241,6 +250,7 @@ impl Store {
             context,
             options,
             filters,
+            operators,
             snapshots,
             shelf,
             gate: RwLock::new(None),
@@ -347,6 +357,7 @@ impl Store {
                 let state = KeyspaceState::empty(name, engine, at, options);
                 let tree = Tree::new(&self.shelf, &self.snapshots, id, &state);
                 tree.set_filter(self.filters.of(name, at));
+                tree.set_options(options, &self.operators);
                 self.trees.write().insert(id, Arc::clone(&tree));
                 Some(tree)
             }
@@ -386,9 +397,15 @@ impl Store {
         self.wake();
     }
 
+    /// What came of the merge operator, as far as it is no value.
+    fn count_operator_failures(&self, outputs: &Outputs) {
+        let failures = outputs.folding().map_or(0, |folding| folding.failures);
+        self.counters.operator_failures.fetch_add(failures, Ordering::Relaxed);
+    }
+
     /// A keyspace's tables are made like this from now on.
     pub fn alter(&self, tree: &Arc<Tree>, options: TreeOptions, at: Seqno) {
-        tree.set_options(options);
+        tree.set_options(options, &self.operators);
         self.pending.lock().push((at, Edit::Options { keyspace: tree.id(), options }));
         self.wake();
     }
@@ -809,6 +826,8 @@ impl Store {
             filtered: count(&self.counters.filtered),
             compaction_parts_beside: count(&self.counters.parts_beside),
             filter_panics: count(&self.counters.filter_panics),
+            folded: count(&self.counters.folded),
+            operator_failures: count(&self.counters.operator_failures),
             stalls: count(&self.counters.stalls),
             stall_us: count(&self.counters.stall_us),
             ..StoreStats::default()

@@ -154,7 +154,7 @@ impl Part {
                 }
             }
             Stage::Sync => {
-                self.outputs.finish_table().map_err(without_file)?;
+                self.outputs.finish().map_err(without_file)?;
                 sync_contents([&mut self.outputs].into_iter()).map_err(without_file)?;
                 self.stage = Stage::Check;
             }

@@ -2,7 +2,7 @@
 //! "choose".
 
 use std::cmp::Ordering;
-use std::ops::{Bound, Range};
+use std::ops::{Bound, ControlFlow, Range};
 use std::sync::Arc;
 
 use pugdb_core::engine::{Direction, KeyRange};
@@ -292,6 +292,44 @@ impl Table {
         }
         let block = load::load_one(self, number, wait)?;
         Ok(block.map_or(AtHand::WouldBlock, |block| AtHand::Yes(self.resolve(&block, key, seqno))))
+    }
+
+    /// Shows the versions of `key` at or below `seqno`, the newest first, without values that lie elsewhere.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub(crate) fn visit_key(
+        &self,
+        key: &[u8],
+        hash: KeyHash,
+        seqno: Seqno,
+        wait: Wait,
+        visit: &mut dyn FnMut(Located) -> ControlFlow<()>,
+    ) -> Result<AtHand<ControlFlow<()>>> {
+        const GO_ON: AtHand<ControlFlow<()>> = AtHand::Yes(ControlFlow::Continue(()));
+        let first = if self.may_contain_hashed(key, hash) { self.plan(key, seqno) } else { None };
+        let (Some(first), Some(seqno)) = (first, self.stored_seqno(seqno)) else { return Ok(GO_ON) };
+        for number in first..self.tail.index.len() {
+            let cached = self.slots().get(number).clone();
+            let loaded = cached.map_or_else(|| load::load_one(self, number, wait), |block| Ok(Some(block)));
+            let Some(block) = loaded? else { return Ok(AtHand::WouldBlock) };
+            let begin = if number == first { block.find(key, seqno) } else { Some(0) };
+            for position in begin.unwrap_or(block.count())..block.count() {
+                if !block.has_key(position, key) {
+                    return Ok(GO_ON);
+                }
+                let value = self.apart(&block, position).map(|apart| Box::new(apart.of(key)));
+                let located = Located { found: self.shown(block.found(position)), value };
+                if visit(located).is_break() {
+                    return Ok(AtHand::Yes(ControlFlow::Break(())));
+                }
+                // With a global seqno a key's newest version is its only one.
+                if self.global_seqno.is_some() {
+                    return Ok(GO_ON);
+                }
+            }
+        }
+        Ok(GO_ON)
     }
 
     /// The one block that holds the newest version of `key` at or below `seqno`, if the table has one. Gather these

@@ -5,9 +5,12 @@
 //! memtable; flush and compaction make tables and install a new version.
 
 mod approximate;
+mod chain;
 mod filter;
+mod folding;
 mod graveyard;
 mod live;
+mod operator;
 mod outputs;
 mod retention;
 mod scan;
@@ -20,20 +23,23 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use arc_swap::{ArcSwap, Guard};
 use parking_lot::{Mutex, RwLock};
 use pugdb_core::engine::{
-    Capabilities, Counts, Cursor, Direction, Engine, KeyRange, Persistence, ReadPoint, Scans,
+    Capabilities, Counts, Cursor, Direction, Engine, KeyRange, Operands, Persistence, ReadPoint, Scans,
 };
 use pugdb_core::memory::Floors;
 use pugdb_core::seam::{AtHand, FileKind, Wait};
 use pugdb_core::snapshots::Snapshots;
-use pugdb_core::{Error, FileId, Found, KeyspaceId, Operation, Ops, Result, Seqno, Value};
+use pugdb_core::{EntryKind, Error, FileId, Found, KeyspaceId, Operation, Ops, Result, Seqno, Value};
 
 pub use approximate::Approximate;
 pub use filter::Filters;
+pub use operator::Operators;
 pub use view::TreeView;
 
 pub(crate) use filter::{Filter, Filtering};
+pub(crate) use folding::Folding;
 pub(crate) use graveyard::Graveyard;
 pub(crate) use live::{LiveTable, Shelf};
+pub(crate) use operator::Merging;
 pub(crate) use outputs::{EntryRules, Outputs, sync_contents, sync_names};
 pub(crate) use retention::{Cover, Retention};
 pub(crate) use value_files::ValueFiles;
@@ -61,6 +67,8 @@ pub struct Tree {
     options: RwLock<TreeOptions>,
     /// What compaction may forget of it.
     filter: RwLock<Option<Filter>>,
+    /// What folds its operands.
+    merging: Arc<Merging>,
     /// How often a filter has made something go.
     filtered: AtomicU64,
     /// The number for the next flushed run.
@@ -84,6 +92,7 @@ pub(crate) struct Version {
     pub(crate) tombstones: Tombstones,
     /// Everything up to here is in the runs.
     pub(crate) flushed: Seqno,
+    merging: Arc<Merging>,
 }
 
 /// Tables whose keys do not overlap, in key order.
@@ -142,6 +151,7 @@ impl Tree {
         let mut seed = [0; 8];
         shelf.context.env.random.fill(&mut seed);
         let memtable_seed = u64::from_le_bytes(seed);
+        let merging = Arc::new(Merging::default());
         let next_run = runs.first().map_or(1, |run| run.number + 1);
         let version = Version {
             memtables: vec![Arc::new(Memtable::new(memtable_seed))],
@@ -149,6 +159,7 @@ impl Tree {
             floors: state.floors.clone(),
             tombstones: Tombstones::of(state.tombstones.iter().cloned(), &snapshots.read_points()),
             flushed: state.flushed,
+            merging: Arc::clone(&merging),
         };
         Arc::new(Self {
             snapshots: Arc::clone(snapshots),
@@ -158,6 +169,7 @@ impl Tree {
             wants_merge: AtomicBool::new(false),
             options: RwLock::new(state.options),
             filter: RwLock::default(),
+            merging,
             filtered: AtomicU64::new(0),
             next_run: AtomicU64::new(next_run),
             applied: Mutex::new(state.flushed),
@@ -181,8 +193,22 @@ impl Tree {
         self.options.read().logging == Logging::Logged
     }
 
-    pub(crate) fn set_options(&self, options: TreeOptions) {
+    pub(crate) fn set_options(&self, options: TreeOptions, operators: &Operators) {
         *self.options.write() = options;
+        self.merging.learn(options.operator, operators);
+    }
+
+    /// What folds its operands when entries are written anew, if that is known.
+    pub(crate) fn folding(&self) -> Option<Folding> {
+        self.merging.operator().ok().map(Folding::new)
+    }
+
+    /// May operands be written?
+    ///
+    /// # Errors
+    /// `Invalid` when the database was opened without the operator that folds them.
+    pub fn check_operator(&self) -> Result<()> {
+        self.merging.operator().map(drop)
     }
 
     pub(crate) fn filter(&self) -> Option<Filter> {
@@ -364,7 +390,7 @@ impl Tree {
         let applied = self.applied();
         let version = self.version();
         let through = applied.min(self.deleted_through(&version, horizon));
-        Cover::new(version.tombstones.clone(), through)
+        Cover::new(version.tombstones.clone(), through, applied.min(horizon))
     }
 
     /// What the manifest is told when the oldest memtable, which ends at `through`, is in tables: its range deletes.
@@ -518,13 +544,15 @@ impl Clone for Version {
             floors: self.floors.clone(),
             tombstones: self.tombstones.clone(),
             flushed: self.flushed,
+            merging: Arc::clone(&self.merging),
         }
     }
 }
 
 impl Engine for Tree {
     fn capabilities(&self) -> Capabilities {
-        Capabilities { scans: Scans::Ordered, persistence: Persistence::Durable }
+        let (scans, persistence) = (Scans::Ordered, Persistence::Durable);
+        Capabilities { scans, persistence, operands: Operands::Folded }
     }
 
     fn apply(&self, first: Seqno, ops: &Ops) -> Result<()> {
@@ -614,6 +642,7 @@ fn did_not_wait() -> Error {
 impl Tree {
     /// [`get`](Engine::get) at the read point that `point` gives when this has got hold of what it looks at: nothing has to
     /// be kept for it.
+    #[inline]
     pub fn get_unpinned(
         &self,
         key: &[u8],
@@ -662,27 +691,52 @@ impl Version {
     /// Whether a reader sees anything of a key. Its value stays where it is.
     fn exists(&self, key: &[u8], point: ReadPoint) -> Result<bool> {
         let floor = self.floor(key, point.seqno);
-        if let Some(found) = self.look_in_memory(key, point.seqno) {
-            return Ok(shows(&found, floor, point));
+        let mut found = self.look_in_memory(key, point.seqno);
+        if found.is_none() {
+            let located = self.look_in_runs(key, point.seqno, floor, Wait::Always)?.waited()?;
+            found = located.map(|located| located.found);
         }
-        let located = self.look_in_runs(key, point.seqno, floor, Wait::Always)?.waited()?;
-        Ok(located.is_some_and(|located| shows(&located.found, floor, point)))
+        match found {
+            Some(found) if shows(&found, floor, point) => Ok(true),
+            Some(found) => Ok(self.behind(&found, key, (point, floor), Wait::Always)?.waited()?.is_some()),
+            None => Ok(false),
+        }
     }
 
     /// What a reader sees of a key. What lies at or below its floor need not be looked for.
     fn look(&self, key: &[u8], point: ReadPoint, wait: Wait) -> Result<AtHand<Option<Found>>> {
         let floor = self.floor(key, point.seqno);
         if let Some(found) = self.look_in_memory(key, point.seqno) {
-            return Ok(AtHand::Yes(Some(found).filter(|found| shows(found, floor, point))));
+            if shows(&found, floor, point) {
+                return Ok(AtHand::Yes(Some(found)));
+            }
+            return self.behind(&found, key, (point, floor), wait);
         }
         let AtHand::Yes(located) = self.look_in_runs(key, point.seqno, floor, wait)? else {
             return Ok(AtHand::WouldBlock);
         };
         // A value that nobody sees is not fetched.
-        match located.filter(|located| shows(&located.found, floor, point)) {
-            Some(located) => Ok(located.fetch(wait)?.map(Some)),
+        match located {
+            Some(located) if shows(&located.found, floor, point) => Ok(located.fetch(wait)?.map(Some)),
+            Some(located) => self.behind(&located.found, key, (point, floor), wait),
             None => Ok(AtHand::Yes(None)),
         }
+    }
+
+    /// What is there when the newest version alone shows nothing: it may be an operand.
+    #[cold]
+    #[inline(never)]
+    fn behind(
+        &self,
+        newest: &Found,
+        key: &[u8],
+        (point, floor): (ReadPoint, Seqno),
+        wait: Wait,
+    ) -> Result<AtHand<Option<Found>>> {
+        if newest.entry.kind != EntryKind::Operand || newest.seqno <= floor {
+            return Ok(AtHand::Yes(None));
+        }
+        self.fold(key, point, floor, wait)
     }
 
     fn look_in_memory(&self, key: &[u8], seqno: Seqno) -> Option<Found> {
@@ -737,10 +791,17 @@ impl Version {
                 }
             }
         }
-        let shown = keys.iter().zip(found).map(|(key, found)| {
-            found.filter(|located| shows(&located.found, self.floor(key, point.seqno), point))
+        let shown = keys.iter().zip(found).map(|(key, located)| {
+            let floor = self.floor(key, point.seqno);
+            match located {
+                Some(located) if !shows(&located.found, floor, point) => {
+                    let found = self.behind(&located.found, key, (point, floor), Wait::Always)?.waited()?;
+                    Ok(found.map(Located::from))
+                }
+                located => Ok(located),
+            }
         });
-        fetch_all(shown.collect())
+        fetch_all(shown.collect::<Result<_>>()?)
     }
 
     /// Goes on until the key is found, in no run, or needs a block that is not in memory.

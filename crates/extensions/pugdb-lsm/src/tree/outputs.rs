@@ -3,14 +3,16 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use pugdb_core::RawOp;
 use pugdb_core::seam::{FileKind, Wait};
 use pugdb_core::{EntryKind, Error, ErrorKind, FileId, Key, KeyspaceId, Result, Seqno};
 
 use super::filter::Filtering;
+use super::folding::{Folding, Operands};
 use super::live::{LiveTable, Shelf};
 use super::remove_file;
-use super::retention::{Fate, Retention};
+use super::retention::{Base, Fate, Retention};
 use crate::table::{Access, Table, TableMeta, TableOptions, TableWriter, WrittenTable};
 use crate::values::{Apart, Pointer, Separation, ValueFileMeta, ValueWriter, WrittenValues};
 
@@ -43,6 +45,7 @@ pub(crate) fn sync_names(shelf: &Shelf) -> Result<()> {
 pub(crate) struct EntryRules {
     pub(crate) retention: Retention,
     pub(crate) filtering: Option<Filtering>,
+    pub(crate) folding: Option<Folding>,
     pub(crate) separation: Arc<Separation>,
 }
 
@@ -54,6 +57,7 @@ pub(crate) struct Outputs {
     table_bytes: u64,
     retention: Retention,
     filtering: Option<Filtering>,
+    folding: Option<Folding>,
     /// A table ends before each of these keys, the next one last.
     guards: Vec<Key>,
     separation: Arc<Separation>,
@@ -63,6 +67,9 @@ pub(crate) struct Outputs {
     /// The key at hand, and whether a version of it was written.
     last: Option<Vec<u8>>,
     is_begun: bool,
+    /// Operands of the key at hand that may be folded, and whether newer ones were written, for there was no room for more.
+    chain: Operands,
+    is_chain_cut: bool,
     /// Tables whose content is not durable yet.
     written: Vec<WrittenTable>,
     /// Tables whose content is. They are removed with this value unless they were [released](Self::release).
@@ -81,7 +88,7 @@ impl Outputs {
         shelf: &Arc<Shelf>,
         keyspace: KeyspaceId,
         (options, table_bytes): (TableOptions, u64),
-        EntryRules { retention, filtering, separation }: EntryRules,
+        EntryRules { retention, filtering, folding, separation }: EntryRules,
         mut guards: Vec<Key>,
     ) -> Self {
         guards.sort_unstable_by(|one, other| other.cmp(one));
@@ -92,12 +99,15 @@ impl Outputs {
             table_bytes,
             retention,
             filtering,
+            folding,
             guards,
             separation,
             writer: None,
             value_writer: None,
             last: None,
             is_begun: false,
+            chain: Operands::default(),
+            is_chain_cut: false,
             written: Vec::new(),
             durable: Vec::new(),
             checked: Vec::new(),
@@ -110,20 +120,96 @@ impl Outputs {
     /// Takes the next version: keys in order, newest first within a key. Its value is in `op`, or stays where it is, `apart`.
     pub(crate) fn add(&mut self, seqno: Seqno, op: &RawOp<'_>, apart: Option<Apart<'_>>) -> Result<()> {
         if self.last.as_deref() != Some(op.key) {
+            self.end_chain(self.retention.base_at_end(), None)?;
             let last = self.last.get_or_insert_default();
             last.clear();
             last.extend_from_slice(op.key);
-            self.is_begun = false;
+            (self.is_begun, self.is_chain_cut) = (false, false);
             self.retention.begin_key(op.key);
         }
-        let (op, apart) = match self.fate(seqno, op, apart)? {
-            Fate::Kept => (*op, apart),
-            Fate::Emptied => {
-                let (kind, value) = (EntryKind::Delete, &[][..]);
-                (RawOp { kind, meta: 0, expires_at: None, seal: None, value, ..*op }, None)
-            }
-            Fate::Forgotten => return Ok(()),
+        let fate = self.retention.fate(seqno, op);
+        if fate == Fate::Chained {
+            return self.chain(seqno, op);
+        }
+        if self.end_chain(self.retention.base(), Some((op, apart)))? {
+            return Ok(());
+        }
+        match self.judge(fate, op, apart)? {
+            Fate::Emptied => self.write(seqno, &emptied(op), None),
+            Fate::Forgotten => Ok(()),
+            Fate::Kept | Fate::Chained => self.write(seqno, op, apart),
+        }
+    }
+
+    /// Keeps an operand until it is known what lies beneath it.
+    fn chain(&mut self, seqno: Seqno, op: &RawOp<'_>) -> Result<()> {
+        if self.folding.is_none() {
+            return self.write(seqno, op, None);
+        }
+        if !self.chain.has_room(op.value.len()) {
+            // The older ones are folded, these another time.
+            self.leave_chain()?;
+            self.is_chain_cut = true;
+        }
+        self.chain.push(seqno, op.to_entry());
+        Ok(())
+    }
+
+    /// Folds the operands at hand with what they rest on, which may be `version`. True when the two are one now.
+    fn end_chain(&mut self, base: Base, version: Option<(&RawOp<'_>, Option<Apart<'_>>)>) -> Result<bool> {
+        let (Some((seqno, _)), Some(folding)) = (self.chain.all.first(), &mut self.folding) else {
+            return Ok(false);
         };
+        let (seqno, key) = (*seqno, self.last.clone().unwrap_or_default());
+        // Of a base that lies apart and cannot be read nothing is made: its reader is told.
+        let (below, existing) = match (base, version) {
+            (Base::Value, Some((op, None))) => (Some(*op), Some(Bytes::copy_from_slice(op.value))),
+            (Base::Value, Some((op, Some(apart)))) => match apart.of(op.key).read(Wait::Always) {
+                Err(error) if error.kind() != ErrorKind::Corrupt => return Err(error),
+                read => (Some(*op), read.unwrap_or_default()),
+            },
+            _ => (None, None),
+        };
+        let can_fold = base == Base::Nothing || existing.is_some();
+        let folded = if can_fold { folding.fold(&key, existing.as_deref(), &self.chain) } else { None };
+        let Some(value) = folded else {
+            if base == Base::Open {
+                self.leave_chain()?;
+            } else {
+                self.write_operands(&key)?;
+            }
+            return Ok(false);
+        };
+        self.chain = Operands::default();
+        let op = RawOp { key: &key, value: &value, ..below.unwrap_or_else(|| RawOp::put(&[], &[])) };
+        let is_newest = !self.is_chain_cut && !self.retention.has_operands_above();
+        let is_condemned =
+            is_newest && self.filtering.as_mut().is_some_and(|filtering| filtering.forgets(&op));
+        match (is_condemned, self.retention.given_up()) {
+            (false, _) => self.write(seqno, &op, None)?,
+            (true, Fate::Emptied) => self.write(seqno, &emptied(&op), None)?,
+            (true, _) => {}
+        }
+        Ok(true)
+    }
+
+    /// Writes the operands at hand as operands, as few as can be.
+    fn leave_chain(&mut self) -> Result<()> {
+        let key = self.last.clone().unwrap_or_default();
+        if let Some(folding) = &mut self.folding {
+            let operands = std::mem::take(&mut self.chain);
+            self.chain.all = folding.combine(&key, operands);
+        }
+        self.write_operands(&key)
+    }
+
+    fn write_operands(&mut self, key: &[u8]) -> Result<()> {
+        let operands = std::mem::take(&mut self.chain);
+        operands.all.iter().try_for_each(|(seqno, entry)| self.write(*seqno, &entry.raw(key), None))
+    }
+
+    /// Writes a version of the key at hand.
+    fn write(&mut self, seqno: Seqno, op: &RawOp<'_>, apart: Option<Apart<'_>>) -> Result<()> {
         // All versions of a key stay in one table: the tables of a run do not overlap.
         if !self.is_begun {
             let is_full =
@@ -140,11 +226,11 @@ impl Outputs {
         let (file, pointer) = match apart {
             Some(apart) => (*apart.file.meta(), apart.pointer),
             None if op.kind == EntryKind::Put && self.separation.wants(op.value.len()) => {
-                self.write_value(&op)?
+                self.write_value(op)?
             }
-            None => return self.writer.as_mut().map_or(Ok(()), |writer| writer.add(seqno, &op)),
+            None => return self.writer.as_mut().map_or(Ok(()), |writer| writer.add(seqno, op)),
         };
-        self.writer.as_mut().map_or(Ok(()), |writer| writer.add_separated(seqno, &op, &file, &pointer))
+        self.writer.as_mut().map_or(Ok(()), |writer| writer.add_separated(seqno, op, &file, &pointer))
     }
 
     /// Writes a value to the value file at hand.
@@ -174,8 +260,8 @@ impl Outputs {
         Ok(())
     }
 
-    fn fate(&mut self, seqno: Seqno, op: &RawOp<'_>, apart: Option<Apart<'_>>) -> Result<Fate> {
-        let fate = self.retention.fate(seqno, op);
+    /// Asks the filter about a version that is kept, if it is to be asked.
+    fn judge(&mut self, fate: Fate, op: &RawOp<'_>, apart: Option<Apart<'_>>) -> Result<Fate> {
         let is_asked = fate == Fate::Kept && op.kind == EntryKind::Put && self.retention.is_settled();
         let Some(filtering) = self.filtering.as_mut().filter(|_| is_asked) else { return Ok(fate) };
         let is_condemned = match apart.map(|apart| apart.of(op.key).read(Wait::Always)).transpose() {
@@ -193,6 +279,11 @@ impl Outputs {
         self.filtering.as_ref()
     }
 
+    /// What came of the keyspace's merge operator, if there is one.
+    pub(crate) fn folding(&self) -> Option<&Folding> {
+        self.folding.as_ref()
+    }
+
     /// True when a table has to end before `key`.
     fn pass_guards(&mut self, key: &[u8]) -> bool {
         let guards = self.guards.len();
@@ -200,8 +291,14 @@ impl Outputs {
         self.guards.len() < guards
     }
 
-    /// Ends the table at hand, if there is one, and its value file: every byte of them is written.
-    pub(crate) fn finish_table(&mut self) -> Result<()> {
+    /// Nothing follows: every byte is written.
+    pub(crate) fn finish(&mut self) -> Result<()> {
+        self.end_chain(self.retention.base_at_end(), None)?;
+        self.finish_table()
+    }
+
+    /// Ends the table at hand, if there is one, and its value file.
+    fn finish_table(&mut self) -> Result<()> {
         self.finish_values()?;
         if let Some(writer) = self.writer.take() {
             self.written.push(writer.finish()?);
@@ -254,6 +351,11 @@ impl Outputs {
         self.durable.clear();
         self.durable_values.clear();
     }
+}
+
+/// What is written in place of a version that only hides others.
+fn emptied<'a>(op: &RawOp<'a>) -> RawOp<'a> {
+    RawOp { kind: EntryKind::Delete, meta: 0, expires_at: None, seal: None, value: &[], ..*op }
 }
 
 impl Drop for Outputs {

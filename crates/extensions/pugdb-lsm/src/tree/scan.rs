@@ -10,7 +10,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use pugdb_core::engine::{BatchSize, Counts, Cursor, Direction, Entries, KeyRange, ReadPoint, Room};
 use pugdb_core::seam::Wait;
-use pugdb_core::{Error, Key, Result, Seqno, Timestamp};
+use pugdb_core::{EntryKind, Error, Found, Key, Result, Seqno, Timestamp};
 
 use super::Version;
 use crate::memtable::MemtableScan;
@@ -153,9 +153,9 @@ impl TreeCursor {
             // Of a key that others have too, this source shows one entry, and then they are moved on.
             let many = self.hidden.is_empty();
             let end = match &mut self.sources[source] {
-                Source::Memtable(scan) => give(scan, self.view, bound, many, sink),
+                Source::Memtable(scan) => give(scan, (&self.version, self.view), bound, many, sink)?,
                 Source::Run(run) => match &mut run.current {
-                    Some(scan) => give(scan, self.view, bound, many, sink),
+                    Some(scan) => give(scan, (&self.version, self.view), bound, many, sink)?,
                     None => Taken::Yes,
                 },
             };
@@ -268,10 +268,16 @@ impl TreeCursor {
 }
 
 /// Shows the entries of one source before `bound`; only the first one unless there may be `many`.
-fn give<W: Walk>(walk: &mut W, view: View, bound: Option<&[u8]>, many: bool, sink: &mut impl Sink) -> Taken {
+fn give<W: Walk>(
+    walk: &mut W,
+    (version, view): (&Version, View),
+    bound: Option<&[u8]>,
+    many: bool,
+    sink: &mut impl Sink,
+) -> Result<Taken> {
     let mut is_first = true;
     if many && let Some(taken) = walk.give_run(bound, view, sink) {
-        return taken;
+        return Ok(taken);
     }
     while let Some(peek) = walk.peek() {
         let is_before = |bound: &[u8]| view.order(peek.op.key, bound) == Ordering::Less;
@@ -281,17 +287,34 @@ fn give<W: Walk>(walk: &mut W, view: View, bound: Option<&[u8]>, many: bool, sin
             break;
         }
         is_first = false;
-        let is_seen = peek.op.is_live(view.now) && peek.seqno > view.floor;
-        let taken = if is_seen { sink.take(&peek, &|| walk.share(peek.op.value)) } else { Taken::Yes };
+        let is_above = peek.seqno > view.floor;
+        let taken = if is_above && peek.op.is_live(view.now) {
+            sink.take(&peek, &|| walk.share(peek.op.value))
+        } else if is_above && peek.op.kind == EntryKind::Operand {
+            give_folded(version, view, peek.op.key, sink)?
+        } else {
+            Taken::Yes
+        };
         if taken == Taken::No {
-            return taken;
+            return Ok(taken);
         }
         walk.advance();
         if taken == Taken::Last {
-            return taken;
+            return Ok(taken);
         }
     }
-    Taken::Yes
+    Ok(Taken::Yes)
+}
+
+/// Shows what comes of the operands of a key. They may lie in other sources too, so they are looked for as those of one key.
+#[cold]
+fn give_folded(version: &Version, view: View, key: &[u8], sink: &mut impl Sink) -> Result<Taken> {
+    let point = ReadPoint { seqno: view.seqno, now: view.now };
+    let found = version.fold(key, point, view.floor, Wait::Always)?.waited()?;
+    Ok(found.map_or(Taken::Yes, |Found { seqno, entry }| {
+        let peek = Peek { seqno, op: entry.raw(key), apart: None };
+        sink.take(&peek, &|| entry.value.clone().into_bytes())
+    }))
 }
 
 impl View {

@@ -1,6 +1,7 @@
 //! Changes of keyspaces: create, alter and drop, log records with a seqno on the same path as a batch; and what a batch does to
 //! their names.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use pugdb_core::engine::EngineKind;
@@ -80,6 +81,56 @@ pub(crate) fn alter_keyspace(inner: &Inner, space: &Space, options: KeyspaceOpti
     publish(inner, seqno, end, inner.options.durability);
     drop(writer);
     Ok(ticket(inner, end, inner.options.durability))
+}
+
+/// Makes sure that operands of a keyspace mean something: the first merge writes down the name of the operator that it was given.
+pub(crate) fn take_operator(inner: &Inner, space: &Space) -> Result<()> {
+    let (Some(durable), Keeper::Lsm(tree)) = (&inner.durable, &space.keeper) else {
+        return Err(Error::invalid(
+            "a keyspace in memory merges nothing; only the lsm engine does: choose it, or update the key",
+        ));
+    };
+    if tree.options().operator.is_some() {
+        return tree.check_operator();
+    }
+    refuse_after_failure(inner)?;
+    let _order = inner.changing.lock();
+    let mut writer = inner.writer.lock();
+    inner.check_open()?;
+    space.check_writable()?;
+    if tree.options().operator.is_none() {
+        let missing = || {
+            Error::invalid(
+                "the keyspace has no merge operator; give one to the builder when the database is opened",
+            )
+        };
+        let operator = Some(inner.options.operators.given_to(&space.name()).ok_or_else(missing)?);
+        let options = TreeOptions { operator, ..tree.options() };
+        let mut bytes = Vec::new();
+        options.encode(&mut bytes);
+        let seqno = writer.sequencer.reserve(1);
+        let section = Section { keyspace: space.id, bytes: &bytes };
+        // Nobody waits for it: the operands follow it in the log.
+        let end = log_change(inner, &mut writer, RecordKind::AlterKeyspace, seqno, space.id, &[section])?;
+        durable.store.alter(tree, options, seqno);
+        publish(inner, seqno, end, inner.options.durability);
+    }
+    drop(writer);
+    tree.check_operator()
+}
+
+/// Refuses names with which the database would not open again: a keyspace would be given another merge operator than its own.
+pub(super) fn check_swaps(inner: &Inner, swapped: &[(Arc<Space>, Arc<Space>)]) -> Result<()> {
+    let mut names: BTreeMap<KeyspaceId, Arc<str>> = BTreeMap::new();
+    for (one, other) in swapped {
+        let [was_one, was_other] =
+            [one, other].map(|space| names.get(&space.id).cloned().unwrap_or_else(|| space.name()));
+        names.extend([(one.id, was_other), (other.id, was_one)]);
+    }
+    let spaces = swapped.iter().flat_map(|(one, other)| [one, other]);
+    spaces
+        .filter_map(|space| Some((names.get(&space.id)?, space.operator())))
+        .try_for_each(|(name, operator)| inner.options.operators.check_for(name, operator))
 }
 
 /// Ends the keyspace of this name. `None` when there is none.

@@ -26,7 +26,7 @@ use pugdb_lsm::frame::Section;
 use pugdb_lsm::log::{Handover, RecordHead, SYNC_DELAY_MAX};
 
 pub(crate) use admit::{batch_bytes_max, batch_too_large};
-pub(crate) use keyspaces::{alter_keyspace, create_keyspace, drop_keyspace};
+pub(crate) use keyspaces::{alter_keyspace, create_keyspace, drop_keyspace, take_operator};
 
 use crate::batch::{Changes, Part, WriteBatch};
 use crate::database::{Inner, Names, Writer};
@@ -145,6 +145,9 @@ fn commit_locked(inner: &Arc<Inner>, changes: &Changes, durability: Durability) 
     inner.check_open()?;
     for space in changes.spaces() {
         space.check_writable()?;
+    }
+    if !changes.swapped.is_empty() {
+        keyspaces::check_swaps(inner, &changes.swapped)?;
     }
     let first = writer.sequencer.reserve(changes.seqnos());
     let end = if is_logged {

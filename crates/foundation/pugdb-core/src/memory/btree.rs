@@ -5,10 +5,11 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use super::housekeeper::{Housekeeper, Tidied, Tidy};
+use super::refuse_operands;
 use super::versions::{Floors, VersionedMap};
 use crate::engine::{
-    BatchSize, Capabilities, Counts, Cursor, Direction, Engine, Entries, KeyRange, Persistence, ReadPoint,
-    Scans,
+    BatchSize, Capabilities, Counts, Cursor, Direction, Engine, Entries, KeyRange, Operands, Persistence,
+    ReadPoint, Scans,
 };
 use crate::entry::{Found, Timestamp};
 use crate::error::Result;
@@ -118,10 +119,12 @@ impl Btree {
 
 impl Engine for Btree {
     fn capabilities(&self) -> Capabilities {
-        Capabilities { scans: Scans::Ordered, persistence: Persistence::Volatile }
+        let (scans, persistence) = (Scans::Ordered, Persistence::Volatile);
+        Capabilities { scans, persistence, operands: Operands::Refused }
     }
 
     fn apply(&self, first: Seqno, ops: &Ops) -> Result<()> {
+        refuse_operands(ops)?;
         let mut state = self.state.lock();
         let applied = state.applied;
         self.map.apply(ops.behind(applied, first));

@@ -14,7 +14,20 @@ mod hash;
 mod housekeeper;
 mod versions;
 
+use crate::error::{Error, Result};
+use crate::ops::Ops;
+
 pub use btree::Btree;
 pub use hash::Hash;
 pub use housekeeper::{Housekeeper, Tidied, Tidy};
 pub use versions::{Floors, VersionedMap, newest_at};
+
+/// Engines in memory fold nothing: a read that did would have to take locks that writers need.
+fn refuse_operands(ops: &Ops) -> Result<()> {
+    if ops.has_operands() {
+        return Err(Error::invalid(
+            "an engine in memory folds no operands; choose the lsm engine for merges",
+        ));
+    }
+    Ok(())
+}

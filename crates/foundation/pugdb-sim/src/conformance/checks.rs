@@ -2,7 +2,7 @@
 
 use std::ops::Bound;
 
-use pugdb_core::engine::{BatchSize, Direction, KeyRange};
+use pugdb_core::engine::{BatchSize, Direction, KeyRange, Scans};
 use pugdb_core::{Entry, EntryOptions, ErrorKind, SealId, Seqno, Stamp, Timestamp, Value, limits};
 
 use super::harness::{Harness, OpenScan, Progress, Write, fail};
@@ -472,6 +472,136 @@ pub(super) fn range_deletes_are_refused(h: &mut Harness) {
     }
     let seqno = h.put(b"beside");
     h.expect(h.place(), b"beside", seqno);
+    h.check_all(h.place());
+}
+
+pub(super) fn operands(h: &mut Harness) {
+    let alone = h.merge(b"alone");
+    h.expect(h.place(), b"alone", alone);
+    h.put_with(b"put", EntryOptions { meta: 7, expires_at: None });
+    h.put(b"deleted");
+    h.delete(b"deleted");
+    let (put, deleted) = (h.merge(b"put"), h.merge(b"deleted"));
+    h.expect(h.place(), b"put", put);
+    h.expect(h.place(), b"deleted", deleted);
+    for _ in 0..10 {
+        for key in [b"alone".as_slice(), b"put", b"deleted"] {
+            h.merge(key);
+        }
+        h.check_all(h.place());
+    }
+    // Several of one key in one apply, around a put and a delete.
+    let first = h.next();
+    let operand = |offset| Harness::operand_op(b"put", first.plus(offset), 3);
+    h.apply(vec![
+        operand(0),
+        operand(1),
+        Harness::op(b"put", first.plus(2), EntryOptions::default()),
+        operand(3),
+    ]);
+    h.check_all(h.place());
+    h.apply(vec![Harness::op_of(b"put", Entry::delete()), Harness::operand_op(b"put", h.next().plus(1), 0)]);
+    h.check_all(h.place());
+    h.delete(b"alone");
+    h.expect(h.place(), b"alone", None);
+    h.check_all(h.place());
+}
+
+pub(super) fn operands_on_what_expires(h: &mut Harness) {
+    let at = h.now().plus_ms(1000);
+    h.put_with(b"k", EntryOptions { expires_at: Some(at), meta: 3 });
+    let held = h.view();
+    h.merge(b"k");
+    let between = h.view();
+    for _ in 0..3 {
+        h.merge(b"k");
+        h.check_all(h.place());
+    }
+    h.advance(999);
+    h.check_all(h.place());
+    h.advance(1);
+    // It counts from nothing now, operands from before too.
+    let last = h.merge(b"k");
+    h.expect(h.place(), b"k", last);
+    for view in [held, between] {
+        h.check_all(view.place);
+        h.check_all(view.place.at(at));
+    }
+    for _ in 0..20 {
+        h.merge(b"k");
+        h.merge(b"other");
+        h.advance(100);
+        h.check_all(h.place());
+    }
+    h.put_with(b"k", EntryOptions { expires_at: Some(h.now()), meta: 0 });
+    h.merge(b"k");
+    h.check_all(h.place());
+}
+
+pub(super) fn operands_between_snapshots(h: &mut Harness) {
+    let mut views = vec![h.view()];
+    for number in 0..40 {
+        match number % 8 {
+            3 => h.put(b"k"),
+            6 => h.delete(b"k"),
+            _ => h.merge(b"k"),
+        };
+        h.merge(b"l");
+        if number % 3 == 0 {
+            views.push(h.view());
+        }
+    }
+    while !views.is_empty() {
+        h.check_all(h.place());
+        for view in &views {
+            h.check_all(view.place);
+        }
+        views.swap_remove(views.len() / 2);
+        h.merge(b"m");
+    }
+}
+
+pub(super) fn operands_above_what_is_hidden(h: &mut Harness) {
+    for round in 0..6 {
+        h.put(b"k");
+        h.merge(b"k");
+        let held = h.view();
+        match round % 2 {
+            0 => h.truncate(),
+            _ if h.scans() == Scans::Ordered => h.delete_range(b"a".as_slice()..),
+            _ => h.delete(b"k"),
+        };
+        h.expect(h.place(), b"k", None);
+        let last = h.merge(b"k");
+        h.expect(h.place(), b"k", last);
+        h.merge(b"k");
+        h.check_all(h.place());
+        h.check_all(held.place);
+    }
+}
+
+pub(super) fn a_long_chain_of_operands(h: &mut Harness) {
+    h.put(b"k");
+    for _ in 0..20 {
+        let first = h.next();
+        h.apply((0..50).map(|offset| Harness::operand_op(b"k", first.plus(offset), 40)).collect());
+        h.merge(b"j");
+        h.merge(b"l");
+    }
+    let held = h.view();
+    h.check_all(h.place());
+    h.merge(b"k");
+    h.check_all(held.place);
+    drop(held);
+    h.reopen();
+    h.check_all(h.place());
+}
+
+pub(super) fn operands_are_refused(h: &mut Harness) {
+    h.put(b"a");
+    let kind = h.operand_error(b"a").map(|error| error.kind());
+    assert_eq!(kind, Some(ErrorKind::Invalid), "an engine that folds nothing takes no operands");
+    h.expect(h.place(), b"beside", None);
     h.check_all(h.place());
 }
 

@@ -4,10 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::ops::Range;
 
-use pugdb_core::engine::{BatchSize, Counts, Cursor, Direction, Entries, KeyRange, ReadPoint, Scans};
+use pugdb_core::engine::{
+    BatchSize, Counts, Cursor, Direction, Entries, KeyRange, Operands, ReadPoint, Scans,
+};
 use pugdb_core::snapshots::SnapshotGuard;
 use pugdb_core::{
-    Entry, EntryOptions, Error, Found, Key, KeySpan, Op, Ops, SealId, Seqno, Stamp, Timestamp, Value,
+    Entry, EntryKind, EntryOptions, Error, Found, Key, KeySpan, Op, Ops, SealId, Seqno, Stamp, Timestamp,
+    Value,
 };
 
 use super::{SPAN_MS_MAX, START, Subject};
@@ -72,6 +75,9 @@ impl Write {
         let keyspace = KEYSPACE.to_owned();
         match self {
             Self::DeleteRange(span) => ModelOp::DeleteRange { keyspace, range: span.raw().range() },
+            Self::Entry(op) if op.entry.kind == EntryKind::Operand => {
+                ModelOp::Merge { keyspace, key: op.key.to_vec(), operand: op.entry.value.to_vec() }
+            }
             Self::Entry(op) => match ModelEntry::of(&op.entry) {
                 Some(entry) => ModelOp::Put { keyspace, key: op.key.to_vec(), entry },
                 None => ModelOp::Delete { keyspace, key: op.key.to_vec() },
@@ -126,6 +132,10 @@ impl Harness {
         self.subject.engine().capabilities().scans
     }
 
+    pub(super) fn operands(&self) -> Operands {
+        self.subject.engine().capabilities().operands
+    }
+
     // Writing.
 
     /// A put whose seqno will be `seqno`. The value says so, and its length and attributes follow from it.
@@ -169,6 +179,16 @@ impl Harness {
 
     pub(super) fn delete(&mut self, key: &[u8]) -> Seqno {
         self.apply(vec![Self::op_of(key, Entry::delete())])
+    }
+
+    /// An operand that says so: `length` bytes of its seqno.
+    pub(super) fn operand_op(key: &[u8], seqno: Seqno, length: usize) -> Op {
+        let value = seqno.0.to_be_bytes().into_iter().rev().cycle().take(length).collect::<Vec<u8>>();
+        Self::op_of(key, Entry::operand(Value::new(value).expect("far below the limit")))
+    }
+
+    pub(super) fn merge(&mut self, key: &[u8]) -> Seqno {
+        self.apply(vec![Self::operand_op(key, self.next(), 5)])
     }
 
     /// The range must have keys.
@@ -446,6 +466,13 @@ impl Harness {
         self.subject.engine().apply(self.next(), &encoded(&writes)).err()
     }
 
+    /// An operand is refused, and nothing is applied, as the capabilities say.
+    pub(super) fn operand_error(&self, key: &[u8]) -> Option<Error> {
+        let put = Self::op(b"beside", self.next(), EntryOptions::default());
+        let ops = [put, Self::operand_op(key, self.next().plus(1), 5)];
+        self.subject.engine().apply(self.next(), &ops.into_iter().collect()).err()
+    }
+
     /// Scans are refused, as the capabilities say.
     pub(super) fn scan_error(&self, range: KeyRange, direction: Direction) -> Option<Error> {
         self.subject.engine().scan(range, direction, self.place().point).err()
@@ -460,7 +487,8 @@ impl Harness {
                 let op = self.written.get(&found.seqno).filter(|op| *op.key == *key);
                 found.seqno <= place.point.seqno
                     && ModelEntry::of(&found.entry).as_ref() == Some(expected)
-                    && op.is_some_and(|op| op.entry == found.entry)
+                    // What was folded is nothing that was written: the model alone knows it.
+                    && op.is_some_and(|op| op.entry.kind == EntryKind::Operand || op.entry == found.entry)
             }
             _ => false,
         };

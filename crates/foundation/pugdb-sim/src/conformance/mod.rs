@@ -13,7 +13,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use pugdb_core::Timestamp;
-use pugdb_core::engine::{Engine, Scans};
+use pugdb_core::engine::{Engine, Operands, Scans};
 use pugdb_core::snapshots::Snapshots;
 
 mod checks;
@@ -29,7 +29,7 @@ pub const START: Timestamp = Timestamp(1_750_000_000_000);
 /// No check lets more time pass.
 pub const SPAN_MS_MAX: u64 = 60_000;
 
-/// An engine under test with what keeps it alive.
+/// An engine under test with what keeps it alive. One that folds operands does it as [`Concatenate`](crate::Concatenate) does.
 pub trait Subject {
     /// The engine.
     fn engine(&self) -> &dyn Engine;
@@ -59,6 +59,8 @@ enum Needs {
     Nothing,
     Order,
     NoOrder,
+    Operands,
+    NoOperands,
 }
 
 struct Check {
@@ -92,6 +94,12 @@ const CHECKS: &[Check] = &[
     story("range deletes in one apply", Needs::Order, checks::range_deletes_in_one_apply),
     story("range deletes between snapshots", Needs::Order, checks::range_deletes_between_snapshots),
     story("range deletes are refused", Needs::NoOrder, checks::range_deletes_are_refused),
+    story("operands", Needs::Operands, checks::operands),
+    story("operands on what expires", Needs::Operands, checks::operands_on_what_expires),
+    story("operands between snapshots", Needs::Operands, checks::operands_between_snapshots),
+    story("operands above what is hidden", Needs::Operands, checks::operands_above_what_is_hidden),
+    story("a long chain of operands", Needs::Operands, checks::a_long_chain_of_operands),
+    story("operands are refused", Needs::NoOperands, checks::operands_are_refused),
     story("replay is a no-op", Needs::Nothing, checks::replay_is_a_no_op),
     story("reopen and replay", Needs::Nothing, checks::reopen_and_replay),
     story("range deletes and the rest", Needs::Order, checks::range_deletes_and_the_rest),
@@ -156,9 +164,12 @@ fn run_check(check: &Check, seed: u64, make: &mut dyn FnMut() -> Box<dyn Subject
     for &maintenance in check.maintenance {
         let outcome = catch_unwind(AssertUnwindSafe(|| {
             let mut harness = Harness::new(make(), fastrand::Rng::with_seed(seed), maintenance);
-            let needed = match harness.scans() {
-                Scans::Ordered => check.needs != Needs::NoOrder,
-                Scans::Unordered => check.needs != Needs::Order,
+            let needed = match check.needs {
+                Needs::Nothing => true,
+                Needs::Order => harness.scans() == Scans::Ordered,
+                Needs::NoOrder => harness.scans() == Scans::Unordered,
+                Needs::Operands => harness.operands() == Operands::Folded,
+                Needs::NoOperands => harness.operands() == Operands::Refused,
             };
             if needed {
                 (check.run)(&mut harness);

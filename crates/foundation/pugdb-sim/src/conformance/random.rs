@@ -2,7 +2,7 @@
 
 use std::ops::Bound;
 
-use pugdb_core::engine::{BatchSize, Direction, KeyRange, Scans};
+use pugdb_core::engine::{BatchSize, Direction, KeyRange, Operands, Scans};
 use pugdb_core::{Entry, EntryOptions, Seqno, Timestamp};
 
 use super::harness::{Harness, OpenScan, Place, Progress, View, Write};
@@ -91,6 +91,11 @@ impl Walk<'_> {
             }
         }
         let key = self.key();
+        if self.h.operands() == Operands::Folded && self.h.random.u8(..3) == 0 {
+            let most = if self.h.random.u8(..20) == 0 { 300 } else { 12 };
+            let length = self.h.random.usize(..most);
+            return Write::Entry(Harness::operand_op(&key, seqno, length));
+        }
         let random = &mut self.h.random;
         if random.u8(..5) == 0 {
             return Write::Entry(Harness::op_of(&key, Entry::delete()));

@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use pugdb_core::engine::{
-    BatchSize, Capabilities, Counts, Cursor, Direction, Engine, Entries, KeyRange, Persistence, ReadPoint,
-    Scans,
+    BatchSize, Capabilities, Counts, Cursor, Direction, Engine, Entries, KeyRange, Operands, Persistence,
+    ReadPoint, Scans,
 };
 use pugdb_core::memory::{Btree, Hash};
 use pugdb_core::snapshots::Snapshots;
@@ -100,6 +100,7 @@ enum Bug {
     DeletesTheEndOfARange,
     KnowsOneRangeOnly,
     DeletesRangesWithoutOrder,
+    TakesOperands,
     Panics,
 }
 
@@ -165,12 +166,16 @@ impl Content {
 
 impl Engine for Naive {
     fn capabilities(&self) -> Capabilities {
-        Capabilities { scans: self.scans, persistence: Persistence::Volatile }
+        let persistence = Persistence::Volatile;
+        Capabilities { scans: self.scans, persistence, operands: Operands::Refused }
     }
 
     fn apply(&self, first: Seqno, ops: &Ops) -> Result<()> {
         if ops.has_ranges() && self.scans == Scans::Unordered && self.bug != Bug::DeletesRangesWithoutOrder {
             return Err(Error::invalid("a hash has no order to delete by"));
+        }
+        if ops.has_operands() && self.bug != Bug::TakesOperands {
+            return Err(Error::invalid("it folds nothing"));
         }
         let mut content = self.content.lock();
         let applied = content.applied;
@@ -430,6 +435,8 @@ fn an_unordered_engine_must_refuse_what_needs_an_order_and_give_every_key_once()
     assert!(message.contains("scans by order are refused"), "{message}");
     let message = verdict(Bug::RepeatsBetweenBatches, Scans::Unordered).unwrap();
     assert!(message.contains("comes twice"), "{message}");
+    let message = verdict(Bug::TakesOperands, Scans::Ordered).unwrap();
+    assert!(message.contains("operands are refused"), "{message}");
     let message = verdict(Bug::DeletesRangesWithoutOrder, Scans::Unordered).unwrap();
     assert!(message.contains("range deletes are refused"), "{message}");
     let message = verdict(Bug::SkipsBetweenBatches, Scans::Unordered).unwrap();

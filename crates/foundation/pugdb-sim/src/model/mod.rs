@@ -68,6 +68,15 @@ pub enum ModelOp {
         /// What is written.
         entry: ModelEntry,
     },
+    /// Something is put behind a key's value, as [`Concatenate`](crate::Concatenate) does.
+    Merge {
+        /// The keyspace, which must exist.
+        keyspace: String,
+        /// The key.
+        key: Vec<u8>,
+        /// What is put behind it.
+        operand: Vec<u8>,
+    },
     /// A key loses its value.
     Delete {
         /// The keyspace, which must exist.
@@ -114,15 +123,47 @@ pub struct Model {
 struct Incarnation {
     created: usize,
     dropped: Option<usize>,
-    /// What each commit said about a key, in order; `None` says it is gone.
-    entries: BTreeMap<Vec<u8>, Vec<(usize, Option<ModelEntry>)>>,
+    /// What a key was after each commit that said something about it, in order.
+    entries: BTreeMap<Vec<u8>, Vec<Version>>,
+}
+
+/// What a key was after a commit.
+#[derive(Clone, Debug)]
+struct Version {
+    commit: usize,
+    /// `None` says it is gone.
+    entry: Option<ModelEntry>,
+    /// What it is when that has expired: what was merged since counts from nothing.
+    later: Option<ModelEntry>,
+}
+
+impl Version {
+    fn of(commit: usize, entry: Option<ModelEntry>) -> Self {
+        Self { commit, entry, later: None }
+    }
+
+    fn merged(&self, commit: usize, operand: &[u8]) -> Self {
+        let behind = |before: &Option<ModelEntry>| {
+            let nothing = ModelEntry { value: Vec::new(), expires_at: None, meta: 0 };
+            let mut entry = before.clone().unwrap_or(nothing);
+            entry.value.extend_from_slice(operand);
+            Some(entry)
+        };
+        Self { commit, entry: behind(&self.entry), later: behind(&self.later) }
+    }
+
+    fn seen(&self, now: Timestamp) -> Option<&ModelEntry> {
+        let entry = self.entry.as_ref()?;
+        if entry.expires_at.is_none_or(|at| now < at) { Some(entry) } else { self.later.as_ref() }
+    }
 }
 
 impl Incarnation {
-    /// The entries that are not deleted, expired ones too.
-    fn newest_entries(&self) -> Vec<(Vec<u8>, ModelEntry)> {
-        let newest = |(key, versions): (&Vec<u8>, &Vec<(usize, Option<ModelEntry>)>)| {
-            Some((key.clone(), versions.last()?.1.clone()?))
+    /// What the keys are that are not deleted, expired ones too.
+    fn newest_entries(&self) -> Vec<(Vec<u8>, Version)> {
+        let newest = |(key, versions): (&Vec<u8>, &Vec<Version>)| {
+            let newest = versions.last().filter(|newest| newest.entry.is_some())?;
+            Some((key.clone(), newest.clone()))
         };
         self.entries.iter().filter_map(newest).collect()
     }
@@ -143,9 +184,8 @@ fn ends(range: &KeyRange) -> (Bound<&[u8]>, Bound<&[u8]>) {
     (range.start.as_ref().map(Vec::as_slice), range.end.as_ref().map(Vec::as_slice))
 }
 
-fn visible(versions: &[(usize, Option<ModelEntry>)], commit: usize, now: Timestamp) -> Option<&ModelEntry> {
-    let newest = versions.iter().rfind(|&&(number, _)| number <= commit)?;
-    newest.1.as_ref().filter(|entry| entry.expires_at.is_none_or(|at| now < at))
+fn visible(versions: &[Version], commit: usize, now: Timestamp) -> Option<&ModelEntry> {
+    versions.iter().rfind(|version| version.commit <= commit)?.seen(now)
 }
 
 impl Model {
@@ -179,7 +219,10 @@ impl Model {
             }
             // Said of every key one by one, so nothing else needs to know about truncation.
             ModelOp::Truncate(name) => {
-                self.newest(name).entries.values_mut().for_each(|versions| versions.push((commit, None)));
+                self.newest(name)
+                    .entries
+                    .values_mut()
+                    .for_each(|versions| versions.push(Version::of(commit, None)));
             }
             // Likewise: each name now leads to what the other one led to.
             ModelOp::Swap(one, other) => {
@@ -187,19 +230,26 @@ impl Model {
                 for (name, entries) in [one, other].into_iter().zip(held) {
                     let all = &mut self.newest(name).entries;
                     for versions in all.values_mut() {
-                        versions.push((commit, None));
+                        versions.push(Version::of(commit, None));
                     }
-                    for (key, entry) in entries {
-                        all.entry(key).or_default().push((commit, Some(entry)));
+                    for (key, newest) in entries {
+                        all.entry(key).or_default().push(Version { commit, ..newest });
                     }
                 }
             }
             ModelOp::Put { keyspace, key, entry } => {
                 let versions = self.newest(keyspace).entries.entry(key.clone()).or_default();
-                versions.push((commit, Some(entry.clone())));
+                versions.push(Version::of(commit, Some(entry.clone())));
+            }
+            ModelOp::Merge { keyspace, key, operand } => {
+                let versions = self.newest(keyspace).entries.entry(key.clone()).or_default();
+                let nothing = Version::of(commit, None);
+                let merged = versions.last().unwrap_or(&nothing).merged(commit, operand);
+                versions.push(merged);
             }
             ModelOp::Delete { keyspace, key } => {
-                self.newest(keyspace).entries.entry(key.clone()).or_default().push((commit, None));
+                let versions = self.newest(keyspace).entries.entry(key.clone()).or_default();
+                versions.push(Version::of(commit, None));
             }
             // Said of every key one by one, too.
             ModelOp::DeleteRange { keyspace, range } => {
@@ -207,7 +257,7 @@ impl Model {
                 let entries = self.newest(keyspace).entries.iter_mut();
                 let deleted =
                     entries.filter(|(key, _)| RangeBounds::<[u8]>::contains(&inside, key.as_slice()));
-                deleted.for_each(|(_, versions)| versions.push((commit, None)));
+                deleted.for_each(|(_, versions)| versions.push(Version::of(commit, None)));
             }
         }
     }
@@ -291,7 +341,7 @@ impl Model {
             for incarnation in incarnations {
                 incarnation.dropped = incarnation.dropped.filter(|&dropped| dropped <= commit);
                 for versions in incarnation.entries.values_mut() {
-                    versions.retain(|&(number, _)| number <= commit);
+                    versions.retain(|version| version.commit <= commit);
                 }
             }
         }

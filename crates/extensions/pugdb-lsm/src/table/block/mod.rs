@@ -322,7 +322,7 @@ impl Block {
                 let pointer = Pointer::decode(fields.value).map_err(|_| damaged())?;
                 fields.kind == EntryKind::Put && index(pointer.file.into()) < value_files
             } else {
-                fields.kind == EntryKind::Put || fields.value.is_empty()
+                fields.kind != EntryKind::Delete || fields.value.is_empty()
             };
             if !is_whole
                 || fields.value.len() > limits::VALUE_BYTES_MAX

@@ -47,9 +47,16 @@ fn random_entries(rng: &mut fastrand::Rng) -> Vec<(Vec<u8>, Found)> {
             found.entry.seal = rng.bool().then(|| SealId(rng.u64(..)));
             found.entry.stamp = rng.bool().then(|| Stamp([rng.u8(..); 16]));
         }
-        if !plain && rng.u8(..4) == 0 {
-            found.entry.kind = EntryKind::Delete;
-            found.entry.value = Value::default();
+        match rng.u8(..5) {
+            0 if !plain => {
+                found.entry.kind = EntryKind::Delete;
+                found.entry.value = Value::default();
+            }
+            1 if !plain => {
+                found.entry.kind = EntryKind::Operand;
+                (found.entry.meta, found.entry.expires_at) = (0, None);
+            }
+            _ => {}
         }
         entries.insert((key, u64::MAX - seqno), found);
     }
@@ -135,7 +142,7 @@ fn read_all(block: &Block) {
         assert!(key.len() <= limits::KEY_BYTES_MAX);
         assert!(block.find(&key, block.seqno(position)).is_some());
         let op = block.op(position, &key);
-        assert!(op.kind == EntryKind::Put || op.value.is_empty());
+        assert!(op.kind != EntryKind::Delete || op.value.is_empty());
     }
     assert_eq!(block.entries().count(), block.count());
 }

@@ -22,10 +22,11 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::expiry::ExpiryQueue;
 use super::housekeeper::{Housekeeper, Tidied, Tidy};
+use super::refuse_operands;
 use super::versions::Floors;
 use crate::engine::{
-    BatchSize, Capabilities, Counts, Cursor, Direction, Engine, Entries, KeyRange, Persistence, ReadPoint,
-    Room, Scans,
+    BatchSize, Capabilities, Counts, Cursor, Direction, Engine, Entries, KeyRange, Operands, Persistence,
+    ReadPoint, Room, Scans,
 };
 use crate::entry::{Entry, EntryKind, Found, Key, RawOp, Timestamp};
 use crate::error::{Error, Result};
@@ -368,13 +369,15 @@ fn no_order() -> Error {
 
 impl Engine for Hash {
     fn capabilities(&self) -> Capabilities {
-        Capabilities { scans: Scans::Unordered, persistence: Persistence::Volatile }
+        let (scans, persistence) = (Scans::Unordered, Persistence::Volatile);
+        Capabilities { scans, persistence, operands: Operands::Refused }
     }
 
     fn apply(&self, first: Seqno, ops: &Ops) -> Result<()> {
         if ops.has_ranges() {
             return Err(no_order());
         }
+        refuse_operands(ops)?;
         let mut state = self.state.lock();
         let applied = state.applied;
         let mut first_expiry: Option<Timestamp> = None;
