@@ -264,6 +264,12 @@ impl MergeOperator for Moody {
         let refuses = operands.contains(&&b"no"[..]);
         (!refuses).then(|| [existing.unwrap_or_default(), &operands.concat()].concat())
     }
+
+    fn combine(&self, _: &[u8], _: &[u8], _: &[u8]) -> Option<Vec<u8>> {
+        self.calls.fetch_add(1, Ordering::Relaxed);
+        assert!(!self.panics.load(Ordering::Relaxed), "an operator that panics");
+        None
+    }
 }
 
 #[test]
@@ -308,6 +314,19 @@ fn an_operator_that_panics_loses_nothing_and_is_called_once_in_a_merge() {
     log.compact_range(..).unwrap();
     assert!((0..20).all(|number| log.get(number.to_string()).unwrap().unwrap() == b"ab"));
     assert_eq!(db.verify().unwrap().entries, 20);
+
+    // Above the bottom it is asked to combine them.
+    for number in 0..20 {
+        log.merge(number.to_string(), "c").unwrap();
+        log.merge(number.to_string(), "d").unwrap();
+    }
+    moody.panics.store(true, Ordering::Relaxed);
+    let calls = moody.calls.load(Ordering::Relaxed);
+    db.flush().unwrap();
+    assert!(db.stats().unwrap().operator_failures > 1);
+    moody.panics.store(false, Ordering::Relaxed);
+    assert!(moody.calls.load(Ordering::Relaxed) - calls < 5, "once for each memtable");
+    assert!((0..20).all(|number| log.get(number.to_string()).unwrap().unwrap() == b"abcd"));
 }
 
 #[test]

@@ -60,6 +60,16 @@ impl Folding {
         }
     }
 
+    fn combine_two(&mut self, key: &[u8], older: &[u8], newer: &[u8]) -> Option<Value> {
+        if self.has_panicked {
+            return None;
+        }
+        let combined = self.operator.combine(key, older, newer);
+        self.has_panicked = combined.is_err();
+        self.failures += u64::from(combined.is_err());
+        combined.unwrap_or_default()
+    }
+
     /// Makes neighbours one, in rounds, so that what grows is not copied for each of them. One that came of two has the seqno of the
     /// newer: all readers see both.
     pub(super) fn combine(&mut self, key: &[u8], operands: Operands) -> Vec<(Seqno, Entry)> {
@@ -73,11 +83,7 @@ impl Folding {
                     shorter.push((seqno, newer));
                     break;
                 };
-                let combined = if self.has_panicked {
-                    None
-                } else {
-                    self.operator.combine(key, &older.value, &newer.value)
-                };
+                let combined = self.combine_two(key, &older.value, &newer.value);
                 match combined {
                     Some(value) => shorter.push((seqno, Entry { value, ..newer })),
                     _ => shorter.extend([(seqno, newer), (older_seqno, older)]),

@@ -119,8 +119,8 @@ impl Operator {
     pub(crate) fn merge(&self, key: &[u8], existing: Option<&[u8]>, operands: &[&[u8]]) -> Result<Value> {
         // Of an operator that panics half-way nothing is used, whatever it has changed of its own.
         let merged = catch_unwind(AssertUnwindSafe(|| self.operator.merge(key, existing, operands)));
+        let merged = merged.map_err(|_| self.panicked())?;
         let name = self.name;
-        let merged = merged.map_err(|_| Error::internal(format!("the merge operator {name:?} panicked")))?;
         let refused = || {
             Error::invalid(format!(
                 "the merge operator {name:?} refuses what was merged into this key; put a value or delete the key"
@@ -129,9 +129,17 @@ impl Operator {
         Value::new(merged.ok_or_else(refused)?)
     }
 
-    /// One operand that does what both do. None, too, when it would be too long, or the operator panics: both stay.
-    pub(crate) fn combine(&self, key: &[u8], older: &[u8], newer: &[u8]) -> Option<Value> {
+    /// One operand that does what both do; `None` when there is none, or it would be too long: both stay.
+    ///
+    /// # Errors
+    /// `Internal` when the operator panics.
+    pub(crate) fn combine(&self, key: &[u8], older: &[u8], newer: &[u8]) -> Result<Option<Value>> {
         let combined = catch_unwind(AssertUnwindSafe(|| self.operator.combine(key, older, newer)));
-        combined.ok().flatten().and_then(|combined| Value::new(combined).ok())
+        let combined = combined.map_err(|_| self.panicked())?;
+        Ok(combined.and_then(|combined| Value::new(combined).ok()))
+    }
+
+    fn panicked(&self) -> Error {
+        Error::internal(format!("the merge operator {:?} panicked", self.name))
     }
 }
