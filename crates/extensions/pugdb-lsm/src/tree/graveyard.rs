@@ -80,3 +80,33 @@ impl Graveyard {
         next.map(|(kind, file)| remove_file(&self.context, kind, file)).is_some()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use pugdb_core::DatabaseId;
+    use pugdb_core::env::{Env, JobControl};
+    use pugdb_core::seam::Plain;
+
+    use super::*;
+    use crate::table::LocalTables;
+
+    #[test]
+    fn a_memtable_is_freed_by_the_job_and_not_by_its_last_reader() {
+        let dir = tempfile::tempdir().unwrap();
+        let env = Env::os();
+        let tables = Arc::new(LocalTables::new(&env, dir.path().join("tables")));
+        let (dir, database, cipher) = (dir.path().to_path_buf(), DatabaseId([7; 16]), Arc::new(Plain));
+        let graveyard = Graveyard::new(&Context { env, dir, database, cipher, tables });
+        graveyard.employ(JobHandle::new(Arc::new(JobControl::default())));
+
+        let reader = Arc::new(Memtable::new(1));
+        let memory = Arc::downgrade(&reader);
+        graveyard.bury_memtable(Arc::clone(&reader));
+        assert!(graveyard.free_memtables(), "somebody reads it, so the job looks again");
+        assert!(memory.upgrade().is_some());
+        drop(reader);
+        assert!(memory.upgrade().is_some(), "the last reader gives nothing back");
+        assert!(!graveyard.free_memtables());
+        assert!(memory.upgrade().is_none(), "the job does");
+    }
+}
