@@ -37,6 +37,8 @@ fn keyspaces_are_made_listed_and_altered() {
         "snappy",
         "--block-bytes",
         "16KiB",
+        "--prefix",
+        "up-to:/",
         "--separate-values",
         "4KiB",
     ])
@@ -46,7 +48,8 @@ fn keyspaces_are_made_listed_and_altered() {
     assert!((100..1000).contains(&bytes), "a table of one entry: {bytes}");
     let db0 = json!({
         "keyspace": "db0", "engine": "lsm", "logged": true, "compression": "gzip:6", "upper_compression": "snappy",
-        "block_bytes": 16384, "filter_bits": 10, "separate_values": 4096, "bytes_estimate": bytes, "entries_estimate": 1,
+        "block_bytes": 16384, "filter_bits": 10, "prefix": "up-to:/", "separate_values": 4096, "bytes_estimate": bytes,
+        "entries_estimate": 1,
     });
     assert_eq!(listed[1], db0);
     pugdb(&["get", "ada"]).gives(0, "1815");
