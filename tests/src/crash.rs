@@ -30,7 +30,7 @@ use std::time::Duration;
 
 use pugdb::{
     Builder, CommitTicket, Compression, Database, Durability, Error, ErrorKind, Keyspace, KeyspaceOptions,
-    Logging, Result,
+    Logging, PrefixExtractor, Result,
 };
 use pugdb_core::coding::index;
 use pugdb_core::engine::KeyRange;
@@ -79,6 +79,7 @@ fn builder(seed: u64) -> Builder {
             bottom_compression: Some(Compression::ZSTD),
             block_bytes: Some(1 << 10),
             separate_values: Some([8, 100, 0][index(seed % 3)]),
+            prefix: Some([PrefixExtractor::Length(2), PrefixExtractor::UpTo(b'-')][index(seed % 2)]),
             ..KeyspaceOptions::default()
         })
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use pugdb::{
     Builder, CompactionPolicy, Compression, Database, Durability, EngineKind, ErrorKind, KeyspaceOptions,
-    Result,
+    PrefixExtractor, Result,
 };
 use pugdb_core::coding::index;
 use pugdb_core::seam::TableStore;
@@ -146,6 +146,14 @@ const CODECS: [Compression; 5] = [
     Compression::Gzip { level: 1 },
 ];
 
+/// Of the scripts' keys, which are short.
+const PREFIXES: [PrefixExtractor; 4] = [
+    PrefixExtractor::Length(1),
+    PrefixExtractor::UpTo(b'a'),
+    PrefixExtractor::Length(2),
+    PrefixExtractor::None,
+];
+
 impl Sizes {
     /// The same seed always has the same sizes, as one database has.
     fn apply(self, builder: Builder, seed: u64) -> Builder {
@@ -166,6 +174,7 @@ impl Sizes {
                     bottom_compression: Some(CODECS[index(seed / 5 % 5)]),
                     block_bytes: Some(256 << grow),
                     filter_bits: Some([0, 10, 20][index(seed % 3)]),
+                    prefix: Some(PREFIXES[index(seed % 4)]),
                     separate_values: Some([8, 0, 100][index(seed % 3)]),
                     ..KeyspaceOptions::default()
                 }),

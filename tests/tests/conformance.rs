@@ -20,7 +20,7 @@ use pugdb_core::{DatabaseId, Found, KeyspaceId, Ops, Result, Seqno, Timestamp};
 use pugdb_lsm::file::Context;
 use pugdb_lsm::manifest::{self, Manifest, State};
 use pugdb_lsm::store::{CompactionPolicy, Store, StoreOptions};
-use pugdb_lsm::table::{Compression, LocalTables};
+use pugdb_lsm::table::{Compression, LocalTables, PrefixExtractor};
 use pugdb_lsm::{Filters, Logging, OperatorName, Operators, Tree, TreeOptions};
 use pugdb_sim::conformance::{self, Subject};
 use pugdb_sim::{Concatenate, SlowStore, TestCipher, World};
@@ -64,6 +64,7 @@ const COARSE: TreeOptions = TreeOptions {
     bottom: Compression::Lz4,
     block_bytes: 4 << 10,
     filter_bits: 10,
+    prefix: PrefixExtractor::UpTo(b'a'),
     separate_values: None,
     logging: Logging::Logged,
     operator: None,
@@ -73,6 +74,7 @@ const FINE: TreeOptions = TreeOptions {
     bottom: Compression::ZSTD,
     block_bytes: 512,
     filter_bits: 4,
+    prefix: PrefixExtractor::Length(1),
     separate_values: Some(100),
     logging: Logging::Logged,
     operator: None,
@@ -82,6 +84,7 @@ const FINEST: TreeOptions = TreeOptions {
     bottom: Compression::Gzip { level: 1 },
     block_bytes: 64,
     filter_bits: 0,
+    prefix: PrefixExtractor::Length(2),
     separate_values: Some(8),
     logging: Logging::Unlogged,
     operator: None,

@@ -1,7 +1,7 @@
 //! `keyspace list`, `keyspace create`, `keyspace alter`: how keyspaces are made.
 
 use clap::{Args, Subcommand};
-use pugdb::{Compression, EngineKind, KeyspaceOptions, Logging};
+use pugdb::{Compression, EngineKind, KeyspaceOptions, Logging, PrefixExtractor};
 use serde_json::json;
 
 use crate::arguments::Target;
@@ -23,7 +23,8 @@ Examples:
   pugdb keyspace create archive --compression zstd:3
   pugdb keyspace create scratch --unlogged
   pugdb keyspace alter db0 --compression zstd --upper-compression lz4
-  pugdb keyspace create images --separate-values 4KiB")]
+  pugdb keyspace create images --separate-values 4KiB
+  pugdb keyspace create events --prefix up-to:/")]
 pub(crate) struct KeyspaceArguments {
     #[command(subcommand)]
     action: Action,
@@ -79,6 +80,9 @@ pub(crate) struct TableArguments {
     /// Bits of filter for each key, which let most searches for absent keys end in memory; 0 to 20 [default: 10]
     #[arg(long, value_name = "BITS")]
     filter_bits: Option<u8>,
+    /// What of a key filters know beside all of it, for scans of a prefix: length:N, up-to:BYTE or none [default: none]
+    #[arg(long, value_name = "PREFIX", value_parser = |text: &str| text.parse::<PrefixExtractor>())]
+    prefix: Option<PrefixExtractor>,
     /// Keep values of so many bytes and more in files of their own, which merges leave alone; 0: none [default: 0]
     #[arg(long, value_name = "BYTES", value_parser = parse_size)]
     separate_values: Option<usize>,
@@ -93,6 +97,7 @@ impl TableArguments {
             bottom_compression: self.compression,
             block_bytes: self.block_bytes,
             filter_bits: self.filter_bits,
+            prefix: self.prefix,
             separate_values: self.separate_values,
             logging: None,
         }
@@ -149,6 +154,7 @@ fn list(local: &Local, format: Format) -> Result<(), Failure> {
             "of young tables",
             "blocks",
             "filter bits",
+            "prefix",
             "values apart",
         ]
         .map(str::to_owned),
@@ -171,6 +177,7 @@ fn list(local: &Local, format: Format) -> Result<(), Failure> {
                 "upper_compression": codec(options.upper_compression),
                 "block_bytes": options.block_bytes,
                 "filter_bits": options.filter_bits,
+                "prefix": options.prefix.map(|prefix| prefix.to_string()),
                 "separate_values": options.separate_values,
             }))?;
             continue;
@@ -186,6 +193,7 @@ fn list(local: &Local, format: Format) -> Result<(), Failure> {
             or_dash(codec(options.upper_compression)),
             or_dash(options.block_bytes.map(|bytes| bytes.to_string())),
             or_dash(options.filter_bits.map(|bits| bits.to_string())),
+            or_dash(options.prefix.map(|prefix| prefix.to_string())),
             or_dash(options.separate_values.filter(|bytes| *bytes > 0).map(|bytes| bytes.to_string())),
         ]);
     }

@@ -205,6 +205,7 @@ pub(crate) fn option_fields(options: &TreeOptions) -> Vec<(&'static str, Field)>
         ("bottom_compression", options.bottom.to_string().into()),
         ("block_bytes", (options.block_bytes as u64).into()),
         ("filter_bits", u64::from(options.filter_bits).into()),
+        ("prefix", options.prefix.to_string().into()),
         ("separate_values", (options.separate_values.unwrap_or(0) as u64).into()),
     ]
 }

@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 use pugdb_core::coding::{Reader, put_bytes, put_varint};
 use pugdb_core::{Error, Result, limits};
 
-use crate::table::{Compression, TableOptions};
+use crate::table::{Compression, PrefixExtractor, TableOptions};
 
 /// How the tables of one keyspace are made.
 ///
@@ -27,6 +27,8 @@ pub struct TreeOptions {
     pub block_bytes: usize,
     /// Bits of filter for each key; none without a filter.
     pub filter_bits: u8,
+    /// Whose prefixes filters know beside the keys.
+    pub prefix: PrefixExtractor,
     /// Values of this length and longer go into value files; `None`: none does.
     pub separate_values: Option<usize>,
     /// Whether its operations are in the log. It never changes.
@@ -111,6 +113,7 @@ const FILTER_BITS: u64 = 4;
 const SEPARATE_VALUES: u64 = 5;
 const UNLOGGED: u64 = 6;
 const OPERATOR: u64 = 7;
+const PREFIX: u64 = 8;
 
 /// What can be asked for.
 const SEPARATE_RANGE: RangeInclusive<usize> = limits::SEPARATE_BYTES_MIN..=limits::VALUE_BYTES_MAX;
@@ -123,6 +126,7 @@ impl Default for TreeOptions {
             bottom: Compression::Lz4,
             block_bytes: table.block_bytes,
             filter_bits: table.filter_bits,
+            prefix: table.prefix,
             separate_values: None,
             logging: Logging::default(),
             operator: None,
@@ -137,7 +141,8 @@ impl TreeOptions {
             Level::Upper => self.upper,
             Level::Bottom => self.bottom,
         };
-        TableOptions { block_bytes: self.block_bytes, compression, filter_bits: self.filter_bits }
+        let &Self { block_bytes, filter_bits, prefix, .. } = self;
+        TableOptions { block_bytes, compression, filter_bits, prefix }
     }
 
     /// Refuses what is out of range.
@@ -147,6 +152,7 @@ impl TreeOptions {
     pub fn check(&self) -> Result<()> {
         self.upper.check()?;
         self.bottom.check()?;
+        self.prefix.check()?;
         if !(limits::BLOCK_BYTES_MIN..=limits::BLOCK_BYTES_MAX).contains(&self.block_bytes) {
             return Err(Error::invalid(format!(
                 "block_bytes is {}; {} to {} are allowed",
@@ -199,6 +205,10 @@ impl TreeOptions {
             put_varint(&mut fields, OPERATOR);
             put_bytes(&mut fields, operator.as_str().as_bytes());
         }
+        if self.prefix != PrefixExtractor::None {
+            put_varint(&mut fields, PREFIX);
+            put_bytes(&mut fields, &self.prefix.to_bytes());
+        }
         put_bytes(out, &fields);
     }
 
@@ -236,6 +246,7 @@ impl TreeOptions {
                     options.operator = Some(name.ok_or_else(wrong)?);
                     continue;
                 }
+                PREFIX => options.prefix = PrefixExtractor::from_bytes(value.array()?)?,
                 _ => {
                     return Err(Error::corrupt(format!(
                         "a keyspace has the option {id}, which this version does not know; open it with a newer one"
@@ -270,6 +281,7 @@ mod tests {
         bottom: Compression::Zstd { level: 9 },
         block_bytes: 1 << 20,
         filter_bits: 0,
+        prefix: PrefixExtractor::Length(3),
         separate_values: Some(300),
         logging: Logging::Unlogged,
         operator: None,
@@ -290,8 +302,10 @@ mod tests {
 
     #[test]
     fn options_that_are_unknown_repeated_too_long_or_out_of_range_are_corrupt() {
-        let wrong: [&[u8]; 12] = [
-            &[3, 7, 1, 0],
+        let wrong: [&[u8]; 14] = [
+            &[3, 9, 1, 0],
+            &[4, 8, 2, 1, 0],
+            &[5, 8, 3, 1, 4, 0],
             &[4, 6, 2, 1, 1],
             &[2, 7, 0],
             &[3, 7, 1, 0xff],

@@ -67,5 +67,5 @@ pub use pugdb_core::{DatabaseId, FileId, KeyspaceId};
 pub use pugdb_core::{Entry, EntryKind, EntryOptions, Error, ErrorKind, Key, Result, Timestamp, Value};
 pub use pugdb_core::{env, limits, operators, seam};
 pub use pugdb_lsm::store::CompactionPolicy;
-pub use pugdb_lsm::table::{Compression, LocalTables};
+pub use pugdb_lsm::table::{Compression, LocalTables, PrefixExtractor};
 pub use pugdb_lsm::{Approximate, Logging};

@@ -2,7 +2,7 @@
 
 use pugdb_core::engine::EngineKind;
 use pugdb_core::{Error, Result};
-use pugdb_lsm::table::Compression;
+use pugdb_lsm::table::{Compression, PrefixExtractor};
 use pugdb_lsm::{Logging, TreeOptions};
 
 /// How a keyspace is made. What is `None` is as the database's
@@ -42,6 +42,9 @@ pub struct KeyspaceOptions {
     /// Bits of memory for each key, by which a table knows most keys that it does not have: 10; at most 20, and 0 for
     /// keyspaces in which nobody looks for what is absent.
     pub filter_bits: Option<u8>,
+    /// What of a key is its prefix: none. A [scan](crate::Keyspace::prefix) of which all keys have the same prefix then passes
+    /// over tables that have no key with it. `docs/guide/prefixes.md`.
+    pub prefix: Option<PrefixExtractor>,
     /// Values of so many bytes and more are kept in files of their own beside the tables: 0, which is none; else 8 bytes to
     /// 512 MiB. Merges then move where a value lies and not the value: much less is written where values are overwritten;
     /// a scan reads each value at its own place, and costs more. `docs/guide/large-values.md`.
@@ -63,6 +66,7 @@ impl KeyspaceOptions {
             bottom_compression: self.bottom_compression.or(others.bottom_compression),
             block_bytes: self.block_bytes.or(others.block_bytes),
             filter_bits: self.filter_bits.or(others.filter_bits),
+            prefix: self.prefix.or(others.prefix),
             separate_values: self.separate_values.or(others.separate_values),
             logging: self.logging.or(others.logging),
         }
@@ -76,6 +80,7 @@ impl KeyspaceOptions {
             bottom_compression: tables.map(|tables| tables.bottom),
             block_bytes: tables.map(|tables| tables.block_bytes),
             filter_bits: tables.map(|tables| tables.filter_bits),
+            prefix: tables.map(|tables| tables.prefix),
             separate_values: tables.map(|tables| tables.separate_values.unwrap_or(0)),
             logging: tables.map(|tables| tables.logging),
         }
@@ -91,6 +96,7 @@ impl KeyspaceOptions {
             bottom: self.bottom_compression.unwrap_or(tables.bottom),
             block_bytes: self.block_bytes.unwrap_or(tables.block_bytes),
             filter_bits: self.filter_bits.unwrap_or(tables.filter_bits),
+            prefix: self.prefix.unwrap_or(tables.prefix),
             separate_values: match self.separate_values {
                 Some(bytes) => Some(bytes).filter(|bytes| *bytes > 0),
                 None => tables.separate_values,
@@ -130,6 +136,7 @@ mod tests {
         bottom_compression: Some(Compression::Snappy),
         block_bytes: None,
         filter_bits: Some(0),
+        prefix: Some(PrefixExtractor::Length(2)),
         separate_values: Some(100),
         logging: None,
     };
@@ -140,6 +147,7 @@ mod tests {
         let expected = TreeOptions {
             bottom: Compression::Snappy,
             filter_bits: 0,
+            prefix: PrefixExtractor::Length(2),
             separate_values: Some(100),
             ..TreeOptions::default()
         };
@@ -150,6 +158,7 @@ mod tests {
         assert_eq!(SOME.or(all), all);
         assert!(SOME.agree_with(all) && KeyspaceOptions::default().agree_with(all));
         assert!(!KeyspaceOptions { filter_bits: Some(1), ..SOME }.agree_with(all));
+        assert!(!KeyspaceOptions { prefix: Some(PrefixExtractor::None), ..SOME }.agree_with(all));
         assert!(!SOME.agree_with(KeyspaceOptions::of(EngineKind::Btree, None)));
     }
 

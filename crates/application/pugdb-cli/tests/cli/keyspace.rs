@@ -20,10 +20,10 @@ fn keyspaces_are_made_listed_and_altered() {
     let listed = lines(&pugdb(&["keyspace", "list", "--json"]));
     let about = format!("{} B", listed[1]["bytes_estimate"]);
     let expected = format!(
-        "keyspace  engine  log  about  entries  compression  of young tables  blocks  filter bits  values apart\n\
-                    archive   lsm     yes  0 B    0        zstd:3       none             8192    4            -\n\
-                    db0       lsm     yes  {about:<5}  1        lz4          none             8192    10           -\n\
-                    scratch   lsm     no   0 B    0        lz4          none             8192    10           -\n"
+        "keyspace  engine  log  about  entries  compression  of young tables  blocks  filter bits  prefix  values apart\n\
+                    archive   lsm     yes  0 B    0        zstd:3       none             8192    4            none    -\n\
+                    db0       lsm     yes  {about:<5}  1        lz4          none             8192    10           none    -\n\
+                    scratch   lsm     no   0 B    0        lz4          none             8192    10           none    -\n"
     );
     pugdb(&["keyspace", "list"]).gives(0, &expected);
 
@@ -37,6 +37,8 @@ fn keyspaces_are_made_listed_and_altered() {
         "snappy",
         "--block-bytes",
         "16KiB",
+        "--prefix",
+        "up-to:/",
         "--separate-values",
         "4KiB",
     ])
@@ -46,7 +48,8 @@ fn keyspaces_are_made_listed_and_altered() {
     assert!((100..1000).contains(&bytes), "a table of one entry: {bytes}");
     let db0 = json!({
         "keyspace": "db0", "engine": "lsm", "logged": true, "compression": "gzip:6", "upper_compression": "snappy",
-        "block_bytes": 16384, "filter_bits": 10, "separate_values": 4096, "bytes_estimate": bytes, "entries_estimate": 1,
+        "block_bytes": 16384, "filter_bits": 10, "prefix": "up-to:/", "separate_values": 4096, "bytes_estimate": bytes,
+        "entries_estimate": 1,
     });
     assert_eq!(listed[1], db0);
     pugdb(&["get", "ada"]).gives(0, "1815");

@@ -4,13 +4,16 @@
 //! double hashing (Kirsch, Mitzenmacher: "Less Hashing, Same Performance", 2006). About 1.5 % of absent keys pass.
 
 use pugdb_core::{Error, Result};
-use xxhash_rust::xxh3::xxh3_64;
+use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 /// One cache line.
 const LINE_BYTES: usize = 64;
 const LINE_BITS: u64 = LINE_BYTES as u64 * 8;
 /// Of ten bits of filter for each key six are set, which is the best number for lines; of others as many in proportion.
 const PROBES_IN_TEN_BITS: u32 = 6;
+
+/// Of prefixes: a key that is a prefix of others is not found in a filter because they are.
+const PREFIX_SEED: u64 = 1;
 
 /// A key's hash, the same for every table: a read computes it once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,6 +23,11 @@ impl KeyHash {
     /// Hashes a key.
     pub fn of(key: &[u8]) -> Self {
         Self(xxh3_64(key))
+    }
+
+    /// Hashes a prefix of keys.
+    pub(super) fn of_prefix(prefix: &[u8]) -> Self {
+        Self(xxh3_64_with_seed(prefix, PREFIX_SEED))
     }
 
     /// The hash, as it is stored.
@@ -56,7 +64,7 @@ fn probes(bits_per_key: u8) -> u8 {
     u8::try_from(probes).expect("it is less than the bits, which are a byte")
 }
 
-/// Appends the filter over `keys` to `out`: so many bits for each, or none at all.
+/// Appends the filter over `keys`, and prefixes among them, to `out`: so many bits for each, or none at all.
 pub(super) fn encode(keys: &[KeyHash], bits_per_key: u8, out: &mut Vec<u8>) {
     let probes = probes(bits_per_key);
     if probes == 0 {

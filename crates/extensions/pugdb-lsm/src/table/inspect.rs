@@ -175,6 +175,7 @@ fn fields_of(properties: &Properties) -> Vec<(&'static str, Field)> {
         ("compression", properties.compression.to_string().into()),
         ("block_bytes", properties.block_bytes.into()),
         ("filter_bits_per_key", properties.filter_bits_per_key.into()),
+        ("prefix", properties.prefix.to_string().into()),
         ("first", key(&properties.first)),
         ("last", key(&properties.last)),
         ("value_files", (properties.values.len() as u64).into()),

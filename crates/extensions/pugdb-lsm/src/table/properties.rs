@@ -8,6 +8,7 @@ use pugdb_core::{Error, FileId, Key, Result, Seqno};
 use super::TableMeta;
 use super::compression::Compression;
 use super::expiry::Expiries;
+use super::prefix::PrefixExtractor;
 use crate::values::ValueUse;
 
 const ENTRIES: u64 = 1;
@@ -25,6 +26,7 @@ const EXPIRY_STEPS: u64 = 12;
 const CONTENT_BYTES: u64 = 13;
 const COMPRESSION: u64 = 14;
 const VALUES: u64 = 15;
+const PREFIX: u64 = 16;
 
 /// What a table says about itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,6 +51,8 @@ pub(super) struct Properties {
     pub(super) block_bytes: u64,
     /// How many bits of filter a key was given.
     pub(super) filter_bits_per_key: u64,
+    /// Whose prefixes the filter knows beside the keys.
+    pub(super) prefix: PrefixExtractor,
     pub(super) expiries: Expiries,
     /// The value files that pointers name by their numbers.
     pub(super) values: Vec<ValueUse>,
@@ -61,6 +65,9 @@ impl Properties {
             let mut bytes = Vec::new();
             encode_values(&self.values, &mut bytes);
             field(out, VALUES, &bytes);
+        }
+        if self.prefix != PrefixExtractor::None {
+            field(out, PREFIX, &self.prefix.to_bytes());
         }
         number(out, ENTRIES, self.entries);
         number(out, KEYS, self.keys);
@@ -95,6 +102,7 @@ impl Properties {
                 compression: fields.compression()?,
                 block_bytes: fields.number(BLOCK_BYTES)?,
                 filter_bits_per_key: fields.number(FILTER_BITS_PER_KEY)?,
+                prefix: fields.prefix()?,
                 expiries: Expiries::decode(fields.number(EXPIRING)?, fields.get(EXPIRY_STEPS)?)?,
                 values: fields.values()?,
             })
@@ -193,6 +201,12 @@ impl<'a> Fields<'a> {
         Compression::from_bytes(bytes.map_err(|_| Error::corrupt("a field has another length"))?)
     }
 
+    fn prefix(&self) -> Result<PrefixExtractor> {
+        let Some(bytes) = self.0.get(&PREFIX) else { return Ok(PrefixExtractor::None) };
+        let bytes = (*bytes).try_into();
+        PrefixExtractor::from_bytes(bytes.map_err(|_| Error::corrupt("a field has another length"))?)
+    }
+
     fn number(&self, id: u64) -> Result<u64> {
         let mut reader = Reader::new(self.get(id)?);
         let value = reader.varint()?;
@@ -218,6 +232,7 @@ mod tests {
             compression: Compression::Zstd { level: 3 },
             block_bytes: 8192,
             filter_bits_per_key: 10,
+            prefix: PrefixExtractor::UpTo(b':'),
             expiries: Expiries::decode(7, &[4, 100, 3, 50]).unwrap(),
             values: vec![ValueUse {
                 file: FileId([9; 16]),

@@ -14,6 +14,7 @@ use super::cache::{Access, BlockCache, Slots};
 use super::cursor::TableCursor;
 use super::filter::KeyHash;
 use super::load::{self, BlockRef};
+use super::prefix::PrefixExtractor;
 use super::scan::TableScan;
 use super::tail::Tail;
 use super::verify::{self, TableSummary};
@@ -255,6 +256,15 @@ impl Table {
     /// [`may_contain`](Self::may_contain) for a key whose hash is known.
     pub fn may_contain_hashed(&self, key: &[u8], hash: KeyHash) -> bool {
         self.bounds.contains(key) && self.tail.filter.may_contain(hash)
+    }
+
+    /// False when the table surely has no version of a key in `range`: all keys there have a prefix, which the filter does not
+    /// know. Neither index nor block is looked at.
+    #[inline]
+    pub fn may_contain_any(&self, range: &KeyRange) -> bool {
+        let Tail { filter, prefix, .. } = &*self.tail;
+        *prefix == PrefixExtractor::None
+            || prefix.of_range(range).is_none_or(|prefix| filter.may_contain(KeyHash::of_prefix(prefix)))
     }
 
     /// The newest version of `key` at or below `seqno`, as it is: deletes and expired entries too.

@@ -14,6 +14,7 @@ use super::filter::Filter;
 use super::footer::{FOOTER_BYTES, Footer};
 use super::index::Index;
 use super::piece::{PieceKind, Pieces};
+use super::prefix::PrefixExtractor;
 use super::properties::Properties;
 use crate::file::{Context, FileHeader, OpenedHeader};
 
@@ -27,6 +28,8 @@ pub(super) struct Tail {
     id: FileId,
     pieces: Pieces,
     pub(super) filter: Filter,
+    /// Whose prefixes the filter knows beside the keys.
+    pub(super) prefix: PrefixExtractor,
     pub(super) index: Index,
     /// Into so many value files blocks may point.
     value_files: usize,
@@ -78,7 +81,8 @@ impl Tail {
         {
             return Err(Error::corrupt("index and properties do not agree; run `pugdb verify`"));
         }
-        Ok(Self { id: meta.id, pieces, filter, index, value_files: meta.values.len() })
+        let (prefix, value_files) = (properties.prefix, meta.values.len());
+        Ok(Self { id: meta.id, pieces, filter, prefix, index, value_files })
     }
 
     /// What to read to have the blocks of `run`, which lie side by side.

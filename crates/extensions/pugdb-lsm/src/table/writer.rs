@@ -18,6 +18,7 @@ use super::filter::{self, KeyHash};
 use super::footer::Footer;
 use super::index::IndexBuilder;
 use super::piece::{PieceKind, Pieces};
+use super::prefix::PrefixExtractor;
 use super::properties::Properties;
 use super::{TableMeta, path};
 use crate::file::{Context, FileHeader};
@@ -37,11 +38,18 @@ pub struct TableOptions {
     pub compression: Compression,
     /// Bits of filter for each key; none without a filter.
     pub filter_bits: u8,
+    /// Whose prefixes the filter knows beside the keys.
+    pub prefix: PrefixExtractor,
 }
 
 impl Default for TableOptions {
     fn default() -> Self {
-        Self { block_bytes: 8 << 10, compression: Compression::None, filter_bits: 10 }
+        Self {
+            block_bytes: 8 << 10,
+            compression: Compression::None,
+            filter_bits: 10,
+            prefix: PrefixExtractor::None,
+        }
     }
 }
 
@@ -65,6 +73,8 @@ pub struct TableWriter {
     block: BlockBuilder,
     index: IndexBuilder,
     hashes: Vec<KeyHash>,
+    /// Of the distinct prefixes of keys.
+    prefixes: Vec<KeyHash>,
     expiries: ExpirySketch,
     values: Vec<ValueUse>,
     /// The numbers of value files in the list.
@@ -139,6 +149,7 @@ impl TableWriter {
             block: BlockBuilder::default(),
             index: IndexBuilder::default(),
             hashes: Vec::new(),
+            prefixes: Vec::new(),
             expiries: ExpirySketch::default(),
             values: Vec::new(),
             value_files: BTreeMap::new(),
@@ -260,10 +271,20 @@ impl TableWriter {
         }
         self.block.add(seqno, op, cell);
         if is_new_key {
-            self.hashes.push(KeyHash::of(op.key));
+            self.add_to_filter(op.key);
         }
         self.expiries.add(op);
         self.count(seqno, op)
+    }
+
+    fn add_to_filter(&mut self, key: &[u8]) {
+        self.hashes.push(KeyHash::of(key));
+        // Keys with the same prefix come one after the other.
+        if let Some(prefix) = self.options.prefix.hash_of(key)
+            && self.prefixes.last() != Some(&prefix)
+        {
+            self.prefixes.push(prefix);
+        }
     }
 
     /// True when the key is another one than before. It guards data: an entry out of order would not be found.
@@ -317,7 +338,9 @@ impl TableWriter {
             return Err(Error::internal("a table was finished before a value file of it; please report it"));
         }
         let tail_offset = self.bytes_written();
-        let hashes = std::mem::take(&mut self.hashes);
+        let mut hashes = std::mem::take(&mut self.hashes);
+        let keys = hashes.len() as u64;
+        hashes.append(&mut self.prefixes);
         let bits = self.options.filter_bits;
         let filter_bytes =
             self.write_piece(PieceKind::Filter, |_, out| filter::encode(&hashes, bits, out))?;
@@ -327,7 +350,7 @@ impl TableWriter {
             .ok_or_else(|| Error::internal("a table without entries was finished; please report it"))?;
         let properties = Properties {
             entries: totals.entries,
-            keys: hashes.len() as u64,
+            keys,
             deletes: totals.deletes,
             min_seqno: totals.min_seqno,
             max_seqno: totals.max_seqno,
@@ -338,6 +361,7 @@ impl TableWriter {
             compression: self.options.compression,
             block_bytes: self.options.block_bytes as u64,
             filter_bits_per_key: bits.into(),
+            prefix: self.options.prefix,
             expiries: std::mem::take(&mut self.expiries).finish(),
             values: std::mem::take(&mut self.values),
         };

@@ -364,9 +364,13 @@ impl RunScan {
                 self.current = None;
                 return Ok(None);
             };
-            if !live.is_covered(&version.tombstones, view.seqno) {
+            if live.is_covered(&version.tombstones, view.seqno) {
+                continue;
+            }
+            let table = live.opened()?;
+            if table.may_contain_any(range) {
                 self.newest = live.newest();
-                self.current = Some(live.opened()?.scan(range, view.direction, view.seqno));
+                self.current = Some(table.scan(range, view.direction, view.seqno));
             }
         }
     }

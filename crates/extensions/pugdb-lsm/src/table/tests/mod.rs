@@ -22,6 +22,7 @@ use super::*;
 mod cache;
 mod damage;
 mod model;
+mod prefix;
 mod separated;
 mod writing;
 
@@ -65,7 +66,8 @@ impl Kit {
         compression: Compression,
         entries: &[(Key, Found)],
     ) -> TableMeta {
-        let options = TableOptions { block_bytes, compression, ..TableOptions::default() };
+        let prefix = PrefixExtractor::Length(2);
+        let options = TableOptions { block_bytes, compression, prefix, ..TableOptions::default() };
         let mut writer = TableWriter::create(&self.context, KEYSPACE, options).unwrap();
         for (key, found) in entries {
             writer.add(found.seqno, &found.entry.raw(key)).unwrap();
