@@ -55,11 +55,11 @@ impl PrefixExtractor {
         let (Bound::Included(start) | Bound::Excluded(start)) = &range.start else { return None };
         let prefix = self.of(start)?;
         // The range begins among the keys with the prefix, and those end where all that begin with it do.
-        let is_within = match (&range.end, &KeyRange::prefix(prefix).end) {
-            (Bound::Included(end), Bound::Excluded(behind)) => end < behind,
-            (Bound::Excluded(end), Bound::Excluded(behind)) => end <= behind,
+        let is_within = match &range.end {
+            Bound::Included(end) => end.starts_with(prefix),
+            Bound::Excluded(end) => end.starts_with(prefix) || is_next(end, prefix),
             // Behind a prefix of 0xff only there is nothing.
-            (_, behind) => *behind == Bound::Unbounded,
+            Bound::Unbounded => prefix.iter().all(|&byte| byte == 0xff),
         };
         is_within.then_some(prefix)
     }
@@ -132,6 +132,13 @@ impl FromStr for PrefixExtractor {
         extractor.check()?;
         Ok(extractor)
     }
+}
+
+/// True when `key` is the first behind all that begin with `prefix`. It is not made for that: this is asked for each table.
+fn is_next(key: &[u8], prefix: &[u8]) -> bool {
+    let end = prefix.iter().rposition(|&byte| byte != 0xff);
+    let Some((last, before)) = end.and_then(|end| prefix[..=end].split_last()) else { return false };
+    key.split_last().is_some_and(|(key_last, key_before)| key_before == before && *key_last == last + 1)
 }
 
 #[cfg(test)]
