@@ -114,6 +114,19 @@ impl Setup {
     /// # Errors
     /// As [`Builder::open`].
     pub fn open_with(self, world: &World, adjust: impl FnOnce(Builder) -> Builder) -> Result<Opened> {
+        self.open_in(world, DIRECTORY, adjust)
+    }
+
+    /// As [`open_with`](Self::open_with), in another directory of the world.
+    ///
+    /// # Errors
+    /// As [`Builder::open`].
+    pub fn open_in(
+        self,
+        world: &World,
+        directory: &str,
+        adjust: impl FnOnce(Builder) -> Builder,
+    ) -> Result<Opened> {
         let env = world.env();
         let mut builder = self.sizes.apply(Database::builder().env(env.clone()), world.seed());
         if self.place == Place::Memory {
@@ -124,7 +137,7 @@ impl Setup {
             builder = builder.cipher(Arc::new(TestCipher::new(3, Arc::clone(&env.random))));
         }
         let slow = (self.reads == Reads::Slow).then(|| {
-            let local = LocalTables::new(&env, Path::new(DIRECTORY).join("tables"));
+            let local = LocalTables::new(&env, Path::new(directory).join("tables"));
             Arc::new(SlowStore::new(Arc::new(local), env))
         });
         if let Some(slow) = &slow {
@@ -134,11 +147,12 @@ impl Setup {
             let combines = world.seed().is_multiple_of(2);
             builder = builder.merge_operator(name, Arc::new(Concatenate { combines }));
         }
-        adjust(builder).open(DIRECTORY).map(|db| Opened { db, slow })
+        adjust(builder).open(directory).map(|db| Opened { db, slow })
     }
 }
 
-const CODECS: [Compression; 5] = [
+/// All codecs.
+pub const CODECS: [Compression; 5] = [
     Compression::None,
     Compression::Lz4,
     Compression::Snappy,

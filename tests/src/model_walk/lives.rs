@@ -27,7 +27,7 @@ impl Walk {
     }
 
     pub(super) fn reopen(&mut self) {
-        let end = match self.random.u8(..3) {
+        let end = match self.chance.random.u8(..3) {
             0 => End::Close,
             1 => End::Drop,
             _ => End::Kill,
@@ -88,7 +88,7 @@ impl Walk {
     }
 
     pub(super) fn open(&mut self) {
-        let durability = if self.random.u8(..4) == 0 { Durability::Os } else { Durability::Sync };
+        let durability = if self.chance.random.u8(..4) == 0 { Durability::Os } else { Durability::Sync };
         let opened = self.setup.open(&self.world, durability).expect("every file is as it was written");
         self.opened = Some(opened);
         let existing = self.model.state(self.model.commits(), Timestamp(0)).into_keys();

@@ -6,13 +6,11 @@
 //! | `writes.rs` | changes, and what must be refused |
 //! | `reads.rs` | reads of now, and of views and scans that are held for a while |
 //! | `lives.rs` | ends and begins lives: by a close, by dropping all handles, by a kill |
-//! | `chance.rs` | keys, values and ranges |
 //! | `tally.rs` | what it has seen |
 //!
 //! Reads are compared with the model at the time that the database judged expiry by. All that was committed is there
 //! in the next life, for a kill takes nothing from the operating system.
 
-mod chance;
 mod lives;
 mod reads;
 mod tally;
@@ -21,14 +19,13 @@ mod writes;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use fastrand::Rng;
 use pugdb::{Database, Keyspace, KeyspaceOptions, Timestamp};
 use pugdb_sim::{Model, ModelOp, World};
 
 pub use tally::Tally;
 
+use crate::chance::Chance;
 use crate::model_setup::{Company, Opened, Setup};
-use chance::keys;
 use reads::{HeldScan, View};
 
 /// The last one is the volatile one, where there is one.
@@ -49,7 +46,7 @@ struct Handle {
 pub struct Walk {
     setup: Setup,
     world: World,
-    random: Rng,
+    chance: Chance,
     model: Model,
     /// `None` only while it is reopened.
     opened: Option<Opened>,
@@ -58,12 +55,10 @@ pub struct Walk {
     stale: Vec<Keyspace>,
     views: Vec<View>,
     scans: Vec<HeldScan>,
-    keys: Vec<Vec<u8>>,
     /// The time that was shown last: expiry never goes back behind it.
     time: Timestamp,
     /// The time of the last commit in the log, which survives a kill.
     logged_time: Timestamp,
-    values: u64,
     tally: Tally,
 }
 
@@ -85,23 +80,19 @@ impl Walk {
 
     fn new(setup: Setup, seed: u64) -> Self {
         let world = World::new(seed);
-        let mut random = Rng::with_seed(seed);
-        let keys = keys(&mut random);
         let (handles, stale, views, scans) = Default::default();
         let mut walk = Self {
             setup,
             world,
-            random,
+            chance: Chance::new(seed),
             model: Model::default(),
             opened: None,
             handles,
             stale,
             views,
             scans,
-            keys,
             time: Timestamp(0),
             logged_time: Timestamp(0),
-            values: 0,
             tally: Tally::default(),
         };
         walk.open();
@@ -114,7 +105,7 @@ impl Walk {
 
     fn step(&mut self) {
         self.tally.operations += 1;
-        match self.random.u32(..1000) {
+        match self.chance.random.u32(..1000) {
             0..105 => self.put(),
             105..150 => self.merge(),
             150..200 => self.delete(),
@@ -140,7 +131,7 @@ impl Walk {
             973..985 => self.reopen(),
             _ => self.world.maybe_step(),
         }
-        if self.random.bool() {
+        if self.chance.random.bool() {
             self.world.maybe_step();
         }
     }
@@ -156,20 +147,20 @@ impl Walk {
     }
 
     fn pass_time(&mut self) {
-        match self.random.u32(..30) {
+        match self.chance.random.u32(..30) {
             0 => self.world.jump_calendar(YEAR_MS),
             1 => {
                 self.world.jump_calendar(-YEAR_MS);
                 let calendar = self.world.env().clock.now();
                 self.tally.times_ahead += usize::from(self.now() > calendar);
             }
-            2 => self.world.jump_calendar(self.random.i64(-20_000..20_000)),
+            2 => self.world.jump_calendar(self.chance.random.i64(-20_000..20_000)),
             // The calendar catches up with the time that was shown: expiry goes on.
             3..6 => {
                 let behind = self.now().0.saturating_sub(self.world.env().clock.now().0);
                 self.world.jump_calendar(behind.cast_signed());
             }
-            _ => self.world.advance(Duration::from_millis(self.random.u64(..1000))),
+            _ => self.world.advance(Duration::from_millis(self.chance.random.u64(..1000))),
         }
     }
 
@@ -177,7 +168,7 @@ impl Walk {
 
     /// A keyspace, made if it does not exist: by the walk's own choice, so that the model knows.
     fn handle(&mut self) -> (&'static str, Keyspace) {
-        let name = NAMES[self.random.usize(..NAMES.len())];
+        let name = NAMES[self.chance.random.usize(..NAMES.len())];
         (name, self.handle_of(name))
     }
 

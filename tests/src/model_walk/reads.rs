@@ -7,6 +7,7 @@ use pugdb_core::engine::{Direction, KeyRange};
 use pugdb_sim::ModelEntry;
 
 use super::{Handle, Walk};
+use crate::chance::Question;
 
 const VIEWS_MAX: usize = 5;
 const SCANS_MAX: usize = 4;
@@ -17,14 +18,6 @@ pub(super) struct View {
     commit: usize,
     now: Timestamp,
     handles: BTreeMap<&'static str, Handle>,
-}
-
-/// What a scan is asked for.
-#[derive(Clone, Debug)]
-pub(super) struct Question {
-    pub(super) range: KeyRange,
-    pub(super) direction: Direction,
-    pub(super) limit: Option<usize>,
 }
 
 /// A scan under way with what it has still to bring.
@@ -46,11 +39,11 @@ enum Order {
 
 impl Walk {
     pub(super) fn get(&mut self) {
-        let ((name, keyspace), key) = (self.handle(), self.key());
+        let ((name, keyspace), key) = (self.handle(), self.chance.key());
         let now = self.now();
         let expected = self.model.get(self.model.commits(), now, name, &key);
         let value = expected.map(|entry| entry.value.as_slice());
-        match self.random.u8(..4) {
+        match self.chance.random.u8(..4) {
             0 => {
                 let found = keyspace.get_entry(&key).expect("the disk is whole");
                 assert_eq!(
@@ -79,7 +72,7 @@ impl Walk {
 
     pub(super) fn multi_get(&mut self) {
         let (name, keyspace) = self.handle();
-        let keys: Vec<_> = (0..self.random.usize(..20)).map(|_| self.key()).collect();
+        let keys: Vec<_> = (0..self.chance.random.usize(..20)).map(|_| self.chance.key()).collect();
         let now = self.now();
         let found = keyspace.multi_get(&keys).expect("the disk is whole");
         let expected = keys.iter().map(|key| self.model.get(self.model.commits(), now, name, key));
@@ -89,7 +82,7 @@ impl Walk {
 
     pub(super) fn scan(&mut self) {
         let (name, keyspace) = self.handle();
-        let question = self.question();
+        let question = self.chance.question();
         let place = (self.model.commits(), self.now());
         let mut held = self.hold(&keyspace, |range| keyspace.scan(range), place, name, &question);
         while held.advance() {
@@ -147,7 +140,7 @@ impl Walk {
 
     pub(super) fn drop_view(&mut self) {
         if !self.views.is_empty() {
-            self.views.swap_remove(self.random.usize(..self.views.len()));
+            self.views.swap_remove(self.chance.random.usize(..self.views.len()));
         }
     }
 
@@ -155,9 +148,9 @@ impl Walk {
         if self.views.is_empty() {
             return;
         }
-        let number = self.random.usize(..self.views.len());
-        let keys: Vec<_> = (0..6).map(|_| self.key()).collect();
-        let question = self.question();
+        let number = self.chance.random.usize(..self.views.len());
+        let keys: Vec<_> = (0..6).map(|_| self.chance.key()).collect();
+        let question = self.chance.question();
         let view = &self.views[number];
         for (name, Handle { number, keyspace }) in &view.handles {
             let expected = |key| self.model.get(view.commit, view.now, name, key);
@@ -190,8 +183,8 @@ impl Walk {
         if self.scans.len() == SCANS_MAX {
             return;
         }
-        let question = Question { limit: None, ..self.question() };
-        let held = match self.random.usize(..=self.views.len()) {
+        let question = Question { limit: None, ..self.chance.question() };
+        let held = match self.chance.random.usize(..=self.views.len()) {
             0 => {
                 let (name, keyspace) = self.handle();
                 let place = (self.model.commits(), self.now());
@@ -211,7 +204,8 @@ impl Walk {
 
     pub(super) fn continue_scan(&mut self) {
         if !self.scans.is_empty() {
-            let (number, count) = (self.random.usize(..self.scans.len()), self.random.usize(1..40));
+            let (number, count) =
+                (self.chance.random.usize(..self.scans.len()), self.chance.random.usize(1..40));
             self.advance_scan(number, count);
         }
     }

@@ -1,6 +1,6 @@
 //! Changes to the database and to the model, and what must be refused.
 
-use pugdb::{Change, Durability, EngineKind, EntryOptions, Error, ErrorKind, WriteBatch};
+use pugdb::{Change, Durability, EngineKind, EntryOptions, Error, ErrorKind, Timestamp, WriteBatch};
 use pugdb_core::KeySpan;
 use pugdb_sim::{ModelEntry, ModelOp};
 
@@ -8,8 +8,20 @@ use super::{NAMES, Walk};
 use crate::model_setup::is_refused;
 
 impl Walk {
+    /// A live entry, or one that has just expired or soon will.
+    fn entry(&mut self) -> ModelEntry {
+        let value = self.chance.value();
+        let random = &mut self.chance.random;
+        let expires_at = match random.u8(..20) {
+            0..6 => Some(Timestamp(self.time.0 - 50).plus_ms(random.u64(..2000))),
+            6 => Some(self.time.plus_ms(random.u64(..40_000_000_000))),
+            _ => None,
+        };
+        ModelEntry { value, expires_at, meta: self.chance.meta() }
+    }
+
     pub(super) fn put(&mut self) {
-        let ((name, keyspace), key) = (self.handle(), self.key());
+        let ((name, keyspace), key) = (self.handle(), self.chance.key());
         let before = self.now();
         let entry = self.entry();
         let outcome = if entry.expires_at.is_none() && entry.meta == 0 {
@@ -22,9 +34,9 @@ impl Walk {
     }
 
     pub(super) fn merge(&mut self) {
-        let ((name, keyspace), key) = (self.handle(), self.key());
+        let ((name, keyspace), key) = (self.handle(), self.chance.key());
         let before = self.now();
-        let operand = self.operand();
+        let operand = self.chance.operand();
         let outcome = keyspace.merge(&key, &operand);
         if keyspace.engine() != EngineKind::Lsm {
             return assert!(is_refused(&outcome, ErrorKind::Invalid), "memory merges nothing");
@@ -35,14 +47,14 @@ impl Walk {
     }
 
     pub(super) fn delete(&mut self) {
-        let ((name, keyspace), key) = (self.handle(), self.key());
+        let ((name, keyspace), key) = (self.handle(), self.chance.key());
         let before = self.now();
         keyspace.delete(&key).expect("the disk is whole");
         self.commit_in(name, delete(name, key), before);
     }
 
     pub(super) fn delete_range(&mut self) {
-        let ((name, keyspace), range) = (self.handle(), self.short_range());
+        let ((name, keyspace), range) = (self.handle(), self.chance.short_range());
         let before = self.now();
         let outcome = keyspace.delete_range(range.clone());
         if keyspace.engine() == EngineKind::Hash {
@@ -57,25 +69,25 @@ impl Walk {
 
     /// Over one to three keyspaces, at a durability of its own or the database's, waited for or not.
     pub(super) fn batch(&mut self) {
-        let spaces: Vec<_> = (0..self.random.usize(1..=3)).map(|_| self.handle()).collect();
+        let spaces: Vec<_> = (0..self.chance.random.usize(1..=3)).map(|_| self.handle()).collect();
         let before = self.now();
         let mut batch = self.empty_batch();
         let mut ops = Vec::new();
-        let many = self.random.u8(..20) == 0;
-        for _ in 0..self.random.usize(1..if many { 120 } else { 9 }) {
-            let (name, keyspace) = &spaces[self.random.usize(..spaces.len())];
-            let key = self.key();
-            if self.random.u8(..40) == 0 && keyspace.engine() != EngineKind::Hash {
-                let range = self.short_range();
+        let many = self.chance.random.u8(..20) == 0;
+        for _ in 0..self.chance.random.usize(1..if many { 120 } else { 9 }) {
+            let (name, keyspace) = &spaces[self.chance.random.usize(..spaces.len())];
+            let key = self.chance.key();
+            if self.chance.random.u8(..40) == 0 && keyspace.engine() != EngineKind::Hash {
+                let range = self.chance.short_range();
                 if KeySpan::of(&range).is_some() {
                     ops.push(ModelOp::DeleteRange { keyspace: (*name).into(), range: range.clone() });
                 }
                 batch.delete_range(keyspace, range);
-            } else if self.random.u8(..4) == 0 && keyspace.engine() == EngineKind::Lsm {
-                let operand = self.operand();
+            } else if self.chance.random.u8(..4) == 0 && keyspace.engine() == EngineKind::Lsm {
+                let operand = self.chance.operand();
                 batch.merge(keyspace, &key, &operand);
                 ops.push(merge(name, key, operand));
-            } else if self.random.u8(..4) == 0 {
+            } else if self.chance.random.u8(..4) == 0 {
                 batch.delete(keyspace, &key);
                 ops.push(delete(name, key));
             } else {
@@ -102,7 +114,7 @@ impl Walk {
 
     fn empty_batch(&mut self) -> WriteBatch {
         let batch = self.db().batch();
-        match self.random.u8(..3) {
+        match self.chance.random.u8(..3) {
             0 => batch,
             1 => batch.durability(Durability::Os),
             _ => batch.durability(Durability::Sync),
@@ -110,20 +122,20 @@ impl Walk {
     }
 
     fn send(&mut self, batch: WriteBatch) {
-        if self.random.bool() {
+        if self.chance.random.bool() {
             return batch.commit().expect("the disk is whole");
         }
         let ticket = batch.commit_ticket().expect("the disk is whole");
-        if self.random.bool() {
+        if self.chance.random.bool() {
             ticket.wait().expect("the disk is whole");
             assert!(ticket.is_done());
         }
     }
 
     pub(super) fn update(&mut self) {
-        let ((name, keyspace), key) = (self.handle(), self.key());
+        let ((name, keyspace), key) = (self.handle(), self.chance.key());
         let before = self.now();
-        let (choice, entry) = (self.random.u8(..5), self.entry());
+        let (choice, entry) = (self.chance.random.u8(..5), self.entry());
         let (model, db) = (&self.model, self.db());
         let look = |now| model.get(model.commits(), now, name, &key);
         let outcome = keyspace.update(&key, |old| {
@@ -155,7 +167,7 @@ impl Walk {
     pub(super) fn truncate(&mut self) {
         let (name, keyspace) = self.handle();
         let before = self.now();
-        if self.random.bool() {
+        if self.chance.random.bool() {
             keyspace.truncate().expect("the disk is whole");
         } else {
             drop(keyspace.truncate_ticket().expect("the disk is whole"));
@@ -164,7 +176,7 @@ impl Walk {
     }
 
     pub(super) fn drop_keyspace(&mut self) {
-        let name = NAMES[self.random.usize(..NAMES.len())];
+        let name = NAMES[self.chance.random.usize(..NAMES.len())];
         let before = self.now();
         let existed = self.db().drop_keyspace(name).expect("the disk is whole");
         assert_eq!(existed, self.handles.contains_key(name));
@@ -176,7 +188,7 @@ impl Walk {
 
     /// What must be refused, and change nothing.
     pub(super) fn refused(&mut self) {
-        let key = self.key();
+        let key = self.chance.key();
         if let Some(stale) = self.stale.last() {
             assert!(is_refused(&stale.get(&key), ErrorKind::NotFound), "a dropped keyspace is read");
             assert!(is_refused(&stale.put(&key, b"x"), ErrorKind::NotFound), "a dropped keyspace is written");

@@ -1,22 +1,44 @@
-//! What is random: keys, values, ranges.
+//! What is random in a test of a whole database: keys, values, ranges. The same seed always draws the same.
 
 use std::ops::Bound;
 
 use fastrand::Rng;
-use pugdb::Timestamp;
 use pugdb_core::engine::{Direction, KeyRange};
-use pugdb_sim::ModelEntry;
 
-use super::Walk;
-use super::reads::Question;
+/// What a scan is asked for.
+#[derive(Clone, Debug)]
+pub struct Question {
+    /// The keys.
+    pub range: KeyRange,
+    /// From which end.
+    pub direction: Direction,
+    /// After how many it ends.
+    pub limit: Option<usize>,
+}
 
-impl Walk {
-    pub(super) fn key(&mut self) -> Vec<u8> {
+/// Draws from one seed, over keys that were drawn first.
+pub struct Chance {
+    /// For everything that is drawn elsewhere.
+    pub random: Rng,
+    keys: Vec<Vec<u8>>,
+    values: u64,
+}
+
+impl Chance {
+    /// The chances of this seed.
+    pub fn new(seed: u64) -> Self {
+        let mut random = Rng::with_seed(seed);
+        let keys = keys(&mut random);
+        Self { random, keys, values: 0 }
+    }
+
+    /// One of about 180 keys.
+    pub fn key(&mut self) -> Vec<u8> {
         self.keys[self.random.usize(..self.keys.len())].clone()
     }
 
     /// A value that was never written before: an old one in its place is noticed.
-    pub(super) fn entry(&mut self) -> ModelEntry {
+    pub fn value(&mut self) -> Vec<u8> {
         self.values += 1;
         let random = &mut self.random;
         let length = match random.u8(..100) {
@@ -26,16 +48,16 @@ impl Walk {
         };
         let mut value = format!("canary-value {} ", self.values).into_bytes();
         value.extend((0..length).map(|_| random.u8(..)));
-        let expires_at = match random.u8(..20) {
-            0..6 => Some(Timestamp(self.time.0 - 50).plus_ms(random.u64(..2000))),
-            6 => Some(self.time.plus_ms(random.u64(..40_000_000_000))),
-            _ => None,
-        };
-        ModelEntry { value, expires_at, meta: if random.bool() { random.u8(..) } else { 0 } }
+        value
+    }
+
+    /// A user's byte, zero as often as not.
+    pub fn meta(&mut self) -> u8 {
+        if self.random.bool() { self.random.u8(..) } else { 0 }
     }
 
     /// An operand that was never written before. Some are long, most are not: values grow with each.
-    pub(super) fn operand(&mut self) -> Vec<u8> {
+    pub fn operand(&mut self) -> Vec<u8> {
         self.values += 1;
         let random = &mut self.random;
         let length = if random.u8(..30) == 0 { random.usize(..3000) } else { random.usize(..20) };
@@ -59,7 +81,7 @@ impl Walk {
     }
 
     /// Mostly few keys, so that something is there to be deleted the next time.
-    pub(super) fn short_range(&mut self) -> KeyRange {
+    pub fn short_range(&mut self) -> KeyRange {
         let key = self.key();
         match self.random.u8(..10) {
             0 => self.range(),
@@ -74,7 +96,8 @@ impl Walk {
         }
     }
 
-    pub(super) fn question(&mut self) -> Question {
+    /// What a scan could be asked.
+    pub fn question(&mut self) -> Question {
         let direction = if self.random.bool() { Direction::Forward } else { Direction::Reverse };
         let limit = self.random.bool().then(|| self.random.usize(..30));
         Question { range: self.range(), direction, limit }
@@ -83,7 +106,7 @@ impl Walk {
 
 /// Short keys over few letters, so that many share prefixes and the extremes are among them, and some that can be
 /// found in a file.
-pub(super) fn keys(random: &mut Rng) -> Vec<Vec<u8>> {
+fn keys(random: &mut Rng) -> Vec<Vec<u8>> {
     let letters = [0, 1, b'a', b'b', 0xfe, 0xff];
     let mut short = || (0..random.usize(..4)).map(|_| letters[random.usize(..letters.len())]).collect();
     let mut keys: Vec<Vec<u8>> = (0..120).map(|_| short()).collect();
