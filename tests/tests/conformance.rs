@@ -39,6 +39,7 @@ const ROOMY: StoreOptions = StoreOptions {
     policy: CompactionPolicy::LazyLeveled,
     table_bytes: 32 << 10,
     compaction_jobs: 1,
+    background_bytes_per_second: None,
 };
 const SMALL: StoreOptions = StoreOptions {
     memtable_bytes: 32 << 10,
@@ -48,6 +49,7 @@ const SMALL: StoreOptions = StoreOptions {
     policy: CompactionPolicy::LazyLeveled,
     table_bytes: 8 << 10,
     compaction_jobs: 2,
+    background_bytes_per_second: Some(20_000),
 };
 const TINY: StoreOptions = StoreOptions {
     memtable_bytes: 4 << 10,
@@ -57,6 +59,7 @@ const TINY: StoreOptions = StoreOptions {
     policy: CompactionPolicy::LazyLeveled,
     table_bytes: 1 << 10,
     compaction_jobs: 4,
+    background_bytes_per_second: Some(1),
 };
 
 const COARSE: TreeOptions = TreeOptions {

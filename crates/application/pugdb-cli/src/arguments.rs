@@ -210,6 +210,9 @@ pub(crate) struct ServeArguments {
     /// What the database may hold in memory, such as 4GiB
     #[arg(long, value_name = "BYTES", value_parser = parse_size, default_value = "1GiB")]
     pub(crate) memory: usize,
+    /// What merges in the background may read and write in a second, such as 32MiB [default: no limit]
+    #[arg(long, value_name = "BYTES", value_parser = parse_size)]
+    pub(crate) background_rate: Option<usize>,
     /// What an acknowledged write survives: sync (a power cut), group:5ms (a power cut, with up to so much delay to share
     /// a sync), periodic:1s (a kill; a power cut takes so much at most), os (a kill)
     #[arg(long, value_name = "LEVEL", default_value_t = Durability::Sync)]

@@ -33,6 +33,10 @@ pub(crate) fn serve(arguments: &ServeArguments, format: Format) -> Result<Exit, 
     // First: the database keeps as many tables open as the process may have files.
     let open_files = raise_open_files();
     let builder = Database::builder().memory_bytes(arguments.memory).durability(arguments.durability);
+    let builder = match arguments.background_rate {
+        Some(bytes) => builder.background_bytes_per_second(bytes as u64),
+        None => builder,
+    };
     let db = open_database(builder, &arguments.data, STOP_FIRST)?;
     let options = ServerOptions {
         addresses: vec![address],

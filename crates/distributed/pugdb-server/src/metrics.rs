@@ -257,6 +257,8 @@ fn database(shared: &Shared, page: &mut Page<'_>) -> fmt::Result {
     page.counter_of_bytes("flushed", "Bytes of sorted files that flushes wrote", stats.flushed_bytes)?;
     page.counter("compactions", "Merges of sorted files", stats.compactions)?;
     page.counter_of_bytes("compacted", "Bytes of sorted files that merges wrote", stats.compacted_bytes)?;
+    let held = Duration::from_micros(stats.compaction_held_us);
+    page.counter_of_time("compaction_held", "How long the rate limit held merges back", held)?;
     page.counter("write_stalls", "Waits of writers for flushes and merges", stats.stalls)?;
     page.counter_of_time("write_stall", "How long writers waited", Duration::from_micros(stats.stall_us))?;
     let counts = || {

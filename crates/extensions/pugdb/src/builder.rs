@@ -46,6 +46,7 @@ pub struct Builder {
     pub(crate) expiry_grace: Duration,
     pub(crate) compaction: CompactionPolicy,
     pub(crate) compaction_jobs: Option<usize>,
+    pub(crate) background_bytes_per_second: Option<u64>,
     pub(crate) filters: Filters,
     pub(crate) operators: Operators,
     pub(crate) create: bool,
@@ -67,6 +68,7 @@ impl Default for Builder {
             expiry_grace: EXPIRY_GRACE_DEFAULT,
             compaction: CompactionPolicy::default(),
             compaction_jobs: None,
+            background_bytes_per_second: None,
             filters: Filters::default(),
             operators: Operators::default(),
             create: true,
@@ -296,6 +298,31 @@ impl Builder {
     #[must_use]
     pub fn compaction_jobs(mut self, jobs: usize) -> Self {
         self.compaction_jobs = Some(jobs);
+        self
+    }
+
+    /// How many bytes compactions may read and write in a second, all together. Default: as many as they can.
+    ///
+    /// For a disk that others need too: what is merged in the background is spread over time. What flushes write counts, but they
+    /// never wait. The rate gives way to whoever would wait for it: while writers are slowed down because there are too
+    /// many runs, and while [`compact_range`](crate::Keyspace::compact_range) is under way, merges go on at full speed.
+    /// Choose it well above what is written in the long run times the write amplification, or it will give way all the
+    /// time. `Stats::compaction_held_us` says how long it has held merges back.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let path = dir.path().join("data");
+    /// let db = pugdb::Database::builder().background_bytes_per_second(32 << 20).open(&path)?;
+    /// db.keyspace("users")?.put(b"ada", b"1815")?;
+    /// db.keyspace("users")?.compact_range(..)?;
+    /// assert_eq!(db.stats()?.compaction_held_us, 0); // somebody waited for it
+    ///
+    /// assert!(pugdb::Database::builder().background_bytes_per_second(0).in_memory().is_err());
+    /// # Ok::<(), pugdb::Error>(())
+    /// ```
+    #[must_use]
+    pub fn background_bytes_per_second(mut self, bytes: u64) -> Self {
+        self.background_bytes_per_second = Some(bytes);
         self
     }
 
@@ -541,6 +568,11 @@ impl Builder {
             return Err(Error::invalid(format!(
                 "compaction_jobs is {jobs}; 1 to {COMPACTION_JOBS_MAX} are allowed"
             )));
+        }
+        if self.background_bytes_per_second == Some(0) {
+            return Err(Error::invalid(
+                "background_bytes_per_second is 0; at least 1 is allowed, and nothing said is no limit",
+            ));
         }
         if let Some(bytes) = self.log_segment_bytes.filter(|&bytes| bytes > limits::LOG_SEGMENT_BYTES_MAX) {
             return Err(Error::invalid(format!(

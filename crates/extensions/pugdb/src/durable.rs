@@ -105,6 +105,7 @@ impl Durable {
             flushed_bytes: store.flushed_bytes,
             compactions: store.compactions,
             compacted_bytes: store.compacted_bytes,
+            compaction_held_us: store.held_us,
             filtered: store.filtered,
             compaction_parts_beside: store.compaction_parts_beside,
             filter_panics: store.filter_panics,
@@ -421,6 +422,7 @@ impl Opening {
                 (self.env.executor.processors() / PROCESSORS_PER_COMPACTION_JOB)
                     .clamp(1, COMPACTION_JOBS_DEFAULT_MAX)
             }),
+            background_bytes_per_second: self.options.background_bytes_per_second,
         }
     }
 }

@@ -162,6 +162,9 @@ pub struct Stats {
     pub compacted_bytes: u64,
     /// Parts of them that were merged by [further threads](crate::Builder::compaction_jobs), at the same time as the rest.
     pub compaction_parts_beside: u64,
+    /// How long [the rate](crate::Builder::background_bytes_per_second) has held compactions back since the open, all threads
+    /// together, in microseconds.
+    pub compaction_held_us: u64,
     /// Entries that [compaction filters](crate::Builder::compaction_filter) have made go since the open.
     pub filtered: u64,
     /// How often a compaction filter panicked since the open.

@@ -14,6 +14,7 @@ use super::manual::{Manual, Rules};
 use super::merge::{Damage, Merge};
 use super::part::{self, Crew, Part, Standing};
 use super::pick::{Piece, Place, Round, RunView, Situation, TableView, Work, collected, next_moment, pick};
+use super::throttle::Hold;
 use super::{Change, HELD_RETRY, Store};
 use crate::Level;
 use crate::manifest::Edit;
@@ -32,6 +33,7 @@ pub(super) struct CompactionJob {
     rounds: BTreeMap<KeyspaceId, Vec<Round>>,
     /// What somebody waits for.
     manual: Option<Manual>,
+    hold: Hold,
 }
 
 /// A piece of a merge.
@@ -93,7 +95,7 @@ fn live((run, table): Place, version: &Version) -> Arc<LiveTable> {
 
 impl CompactionJob {
     pub(super) fn new(store: Arc<Store>) -> Self {
-        Self { store, task: None, rounds: BTreeMap::new(), manual: None }
+        Self { store, task: None, rounds: BTreeMap::new(), manual: None, hold: Hold::default() }
     }
 
     /// Does one slice. Says when to look again if there is nothing to do.
@@ -111,9 +113,10 @@ impl CompactionJob {
         let crew = Arc::clone(&task.crew.0);
         let part = task.part.take().or_else(|| crew.take());
         if let Some(part) = part.filter(|_| !crew.is_damaged()) {
-            task.part = part.step();
+            let held = self.store.hold(&mut self.hold);
+            task.part = if held.is_some() { Some(part) } else { part.step(&self.store) };
             self.task = Some(task);
-            return Ok(Next::Again);
+            return Ok(held.unwrap_or(Next::Again));
         }
         match crew.standing() {
             Standing::Working => {

@@ -75,7 +75,9 @@ impl FlushJob {
             self.record(group)?;
             return Ok(true);
         }
+        let moved = group.bytes_moved();
         group.step(&self.store)?;
+        self.store.charge_flush(group.bytes_moved() - moved);
         self.group = Some(group);
         Ok(true)
     }
@@ -184,6 +186,17 @@ impl FlushJob {
 }
 
 impl Group {
+    /// What was written so far, and read again.
+    fn bytes_moved(&self) -> u64 {
+        let checked = match self.stage {
+            Stage::Write { .. } | Stage::Sync => 0,
+            Stage::Check { part } => part,
+            Stage::Record => self.parts.len(),
+        };
+        let written = |parts: &[Part]| parts.iter().map(|part| part.outputs.bytes_written()).sum::<u64>();
+        written(&self.parts) + written(&self.parts[..checked])
+    }
+
     /// One step of one part. Those whose keyspace was dropped meanwhile are passed over, and go with the group.
     fn step(&mut self, store: &Store) -> Result<()> {
         match &mut self.stage {

@@ -6,6 +6,7 @@
 use std::cmp::Ordering;
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{self, AtomicU64};
 
 use pugdb_core::{Error, FileId, Key, Result};
 
@@ -23,6 +24,7 @@ pub(super) struct Merge {
     /// The source that was shown last, and has not gone on yet.
     shown: Option<usize>,
     is_begun: bool,
+    meter: Arc<AtomicU64>,
 }
 
 /// A run being merged: its tables one after the other.
@@ -72,18 +74,24 @@ impl Merge {
         let common = first.zip(last).map_or(0, |(first, last)| {
             first.iter().zip(last.iter()).take_while(|(one, other)| one == other).count()
         });
-        let mut sources = Vec::new();
+        let (mut sources, meter) = (Vec::new(), Arc::default());
         for tables in runs {
             let cursor = |live: &Arc<LiveTable>| {
                 let cursor = live.opened_by_job()?.cursor(before.cloned());
-                Ok((live.id(), cursor.moving(Arc::clone(separation))))
+                Ok((live.id(), cursor.moving(Arc::clone(separation)).metered(&meter)))
             };
             let mut left = tables.iter().map(cursor).collect::<Result<VecDeque<_>>>()?;
             if let Some(cursor) = left.pop_front() {
                 sources.push(Source { cursor, left });
             }
         }
-        Ok(Self { heads: Vec::with_capacity(sources.len()), sources, common, shown: None, is_begun: false })
+        let heads = Vec::with_capacity(sources.len());
+        Ok(Self { heads, sources, common, shown: None, is_begun: false, meter })
+    }
+
+    /// How many bytes it has read from the store.
+    pub(super) fn bytes_read(&self) -> u64 {
+        self.meter.load(atomic::Ordering::Relaxed)
     }
 
     /// The next version of all; `None` at the end.

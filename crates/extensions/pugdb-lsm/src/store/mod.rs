@@ -21,6 +21,7 @@ mod part;
 mod pick;
 mod quiet;
 mod rest;
+mod throttle;
 mod unlink;
 mod verify;
 
@@ -47,6 +48,7 @@ use self::pace::{Account, Behind};
 use self::part::Crew;
 use self::pick::{Sizes, files_of, runs_behind};
 use self::quiet::Quiet;
+use self::throttle::Throttle;
 use crate::file::Context;
 use crate::log::LogState;
 use crate::manifest::{Edit, KeyspaceState, Manifest, State};
@@ -73,6 +75,8 @@ pub struct StoreOptions {
     pub table_bytes: u64,
     /// How many jobs merge at the same time, 1 at least.
     pub compaction_jobs: usize,
+    /// What compactions may read and write in a second; `None`: as much as they can.
+    pub background_bytes_per_second: Option<u64>,
 }
 
 /// Writers wait when a tree has this many runs: compaction is behind, and reads grow slow.
@@ -140,6 +144,7 @@ pub struct Store {
     /// Never notified: who pays for what is behind sleeps on it.
     pause: Event,
     account: Account,
+    throttle: Throttle,
     counters: Counters,
     /// The piece of a merge that was cut last, for those who have time.
     called: Mutex<Weak<Crew>>,
@@ -204,6 +209,8 @@ pub struct StoreStats {
     pub compacted_bytes: u64,
     /// Parts of them that were merged by further jobs, at the same time as the rest.
     pub compaction_parts_beside: u64,
+    /// How long compactions were held back since the open, in microseconds, all jobs together.
+    pub held_us: u64,
     /// Entries that compaction filters have made go since the open.
     pub filtered: u64,
     /// How often a compaction filter panicked since the open.
@@ -272,6 +279,7 @@ impl Store {
             runs_max: AtomicUsize::new(runs_max),
             pause: Event::default(),
             account: Account::default(),
+            throttle: Throttle::new(options.background_bytes_per_second),
             counters: Counters::default(),
             called: Mutex::default(),
             requests: Mutex::default(),
@@ -823,6 +831,7 @@ impl Store {
             flushed_bytes: count(&self.counters.flushed_bytes),
             compactions: count(&self.counters.compactions),
             compacted_bytes: count(&self.counters.compacted_bytes),
+            held_us: self.throttle.held_us(),
             filtered: count(&self.counters.filtered),
             compaction_parts_beside: count(&self.counters.parts_beside),
             filter_panics: count(&self.counters.filter_panics),

@@ -15,6 +15,7 @@ use pugdb_core::{Error, Key, Result};
 
 use super::Store;
 use super::merge::{Damage, Merge};
+use super::throttle::Hold;
 use crate::table::{Access, Peek};
 use crate::tree::{LiveTable, Outputs, Tree, sync_contents};
 
@@ -57,6 +58,8 @@ pub(super) struct Part {
     merge: Merge,
     outputs: Outputs,
     stage: Stage,
+    /// How much of what it has read and written is counted.
+    charged: u64,
 }
 
 enum Stage {
@@ -73,7 +76,10 @@ impl Crew {
     ) -> Arc<Self> {
         let (tree, is_given_up) = (Arc::clone(tree), AtomicBool::new(false));
         let crew = Arc::new(Self { tree, inputs, is_given_up, state: Mutex::default() });
-        let part = |(merge, outputs)| Part { crew: Arc::clone(&crew), merge, outputs, stage: Stage::Write };
+        let part = |(merge, outputs)| {
+            let crew = Arc::clone(&crew);
+            Part { crew, merge, outputs, stage: Stage::Write, charged: 0 }
+        };
         crew.state.lock().waiting = parts.into_iter().map(part).collect();
         crew
     }
@@ -121,12 +127,16 @@ impl Crew {
 }
 
 impl Part {
-    /// Does a slice. `None` when the part is done, or cannot be.
-    pub(super) fn step(mut self) -> Option<Self> {
-        if self.crew.is_given_up.load(Ordering::Acquire) || self.crew.tree.is_dropped() {
+    /// Does a slice, and counts what it moves. `None` when the part is done, or cannot be.
+    pub(super) fn step(mut self, store: &Store) -> Option<Self> {
+        if self.is_in_vain() {
             return None;
         }
-        match self.slice() {
+        let sliced = self.slice(store.throttle.slice_bytes());
+        let moved = self.bytes_moved();
+        store.charge(moved - self.charged);
+        self.charged = moved;
+        match sliced {
             Ok(true) => Some(self),
             Ok(false) => {
                 let Self { crew, outputs, .. } = self;
@@ -140,8 +150,19 @@ impl Part {
         }
     }
 
-    /// False when it is done.
-    fn slice(&mut self) -> Result<bool, Damage> {
+    fn is_in_vain(&self) -> bool {
+        self.crew.is_given_up.load(Ordering::Acquire) || self.crew.tree.is_dropped()
+    }
+
+    /// What was read and written so far.
+    fn bytes_moved(&self) -> u64 {
+        let written = self.outputs.bytes_written();
+        let read_again = if matches!(self.stage, Stage::Check) { written } else { 0 };
+        self.merge.bytes_read() + written + read_again
+    }
+
+    /// Moves about so many bytes at most. False when it is done.
+    fn slice(&mut self, bytes_max: u64) -> Result<bool, Damage> {
         let without_file = |error: Error| Damage { file: None, error };
         match self.stage {
             Stage::Write => {
@@ -151,6 +172,9 @@ impl Part {
                         break;
                     };
                     self.outputs.add(seqno, &op, apart).map_err(without_file)?;
+                    if self.bytes_moved() - self.charged >= bytes_max {
+                        break;
+                    }
                 }
             }
             Stage::Sync => {
@@ -198,11 +222,12 @@ pub(super) fn cuts(mut anchors: Vec<(Key, u64)>, parts: usize) -> Vec<Key> {
 pub(super) struct HandJob {
     store: Arc<Store>,
     part: Option<Part>,
+    hold: Hold,
 }
 
 impl HandJob {
     pub(super) fn new(store: Arc<Store>) -> Self {
-        Self { store, part: None }
+        Self { store, part: None, hold: Hold::default() }
     }
 
     fn slice(&mut self) -> Next {
@@ -212,7 +237,13 @@ impl HandJob {
         }
         let waiting = || self.store.called.lock().upgrade().and_then(|crew| crew.take());
         let Some(part) = self.part.take().or_else(waiting) else { return Next::Wait };
-        self.part = part.step();
+        if !part.is_in_vain()
+            && let Some(next) = self.store.hold(&mut self.hold)
+        {
+            self.part = Some(part);
+            return next;
+        }
+        self.part = part.step(&self.store);
         if self.part.is_none() {
             self.store.counters.parts_beside.fetch_add(1, Ordering::Relaxed);
             self.store.wake_compaction();

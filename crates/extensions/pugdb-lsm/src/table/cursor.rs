@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use pugdb_core::seam::Wait;
@@ -35,6 +36,8 @@ pub struct TableCursor {
     moving: Option<Arc<Separation>>,
     /// Values of the block being walked that do not stay where they are, by the numbers of their entries.
     fetched: VecDeque<(usize, Bytes)>,
+    /// Counts what is read.
+    meter: Arc<AtomicU64>,
 }
 
 impl TableCursor {
@@ -55,6 +58,7 @@ impl TableCursor {
             is_begun: false,
             moving: None,
             fetched: VecDeque::new(),
+            meter: Arc::default(),
         }
     }
 
@@ -62,6 +66,12 @@ impl TableCursor {
     #[must_use]
     pub(crate) fn moving(self, separation: Arc<Separation>) -> Self {
         Self { moving: Some(separation), ..self }
+    }
+
+    /// The same walk, which counts on `meter` the bytes that it reads from the store.
+    #[must_use]
+    pub(crate) fn metered(self, meter: &Arc<AtomicU64>) -> Self {
+        Self { meter: Arc::clone(meter), ..self }
     }
 
     /// The version it is at: by key, and newest first within a key. `None` before the first and behind the last.
@@ -129,7 +139,7 @@ impl TableCursor {
             return Ok(());
         }
         let (mut positions, mut refs, mut left) = (Vec::new(), Vec::new(), READ_AHEAD_BYTES);
-        let mut key = Vec::new();
+        let (mut key, mut read) = (Vec::new(), 0);
         for (position, apart) in (position..block.count()).filter_map(|at| Some((at, moves(at)?))) {
             let bytes = apart.pointer.bytes.max(apart.pointer.length);
             if bytes > left && !refs.is_empty() {
@@ -137,10 +147,12 @@ impl TableCursor {
             }
             left = left.saturating_sub(bytes);
             block.copy_key(position, &mut key);
+            read += apart.pointer.bytes as u64;
             positions.push(position);
             refs.push(apart.of(&key));
         }
         let values = load_values(&refs, Wait::Always)?;
+        self.meter.fetch_add(read, Ordering::Relaxed);
         let values = values.ok_or_else(|| Error::internal("a store that may wait did not"))?;
         self.fetched = positions.into_iter().zip(values).collect();
         Ok(())
@@ -157,6 +169,7 @@ impl TableCursor {
         let run = tail.next_run(self.blocks.clone(), READ_AHEAD_BYTES);
         let end = run.clone().find(|&number| cached(number).is_some()).unwrap_or(run.end);
         let blocks = tail.read_run(&*self.table.context().tables, run.start..end)?;
+        self.meter.fetch_add(tail.index.length(run.start..end) as u64, Ordering::Relaxed);
         self.ready = blocks.into_iter().map(Arc::new).collect();
         self.blocks.start = end;
         Ok(())

@@ -81,6 +81,8 @@ pub(crate) struct Outputs {
     /// Value files whose content is. They go as tables do.
     durable_values: Vec<ValueFileMeta>,
     kept: u64,
+    /// The length of all that is finished.
+    finished_bytes: u64,
 }
 
 impl Outputs {
@@ -114,6 +116,7 @@ impl Outputs {
             written_values: Vec::new(),
             durable_values: Vec::new(),
             kept: 0,
+            finished_bytes: 0,
         }
     }
 
@@ -253,6 +256,7 @@ impl Outputs {
     fn finish_values(&mut self) -> Result<()> {
         let Some(writer) = self.value_writer.take() else { return Ok(()) };
         let written = writer.finish()?;
+        self.finished_bytes += written.meta().bytes;
         if let Some(table) = &mut self.writer {
             table.finish_value_file(written.meta());
         }
@@ -301,6 +305,7 @@ impl Outputs {
     fn finish_table(&mut self) -> Result<()> {
         self.finish_values()?;
         if let Some(writer) = self.writer.take() {
+            self.finished_bytes += writer.bytes_written();
             self.written.push(writer.finish()?);
         }
         Ok(())
@@ -324,6 +329,12 @@ impl Outputs {
             ));
         }
         Ok(())
+    }
+
+    /// How much was written so far, durable or not.
+    pub(crate) fn bytes_written(&self) -> u64 {
+        let values = self.value_writer.as_ref().map_or(0, ValueWriter::bytes_written);
+        self.finished_bytes + self.writer.as_ref().map_or(0, TableWriter::bytes_written) + values
     }
 
     /// How long the tables and value files are whose content is durable.
