@@ -31,8 +31,10 @@ pub mod table;
 mod tombstones;
 mod tree;
 pub mod values;
+mod written;
 
 pub use options::{Level, Logging, OperatorName, TreeOptions};
 pub use sequencer::Sequencer;
 pub use tombstones::RangeTombstone;
 pub use tree::{Approximate, Filters, Operators, Tree, TreeView};
+pub use written::Written;

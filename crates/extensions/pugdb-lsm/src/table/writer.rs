@@ -23,6 +23,7 @@ use super::properties::Properties;
 use super::{TableMeta, path};
 use crate::file::{Context, FileHeader};
 use crate::values::{Pointer, ValueFileMeta, ValueUse};
+use crate::written::Written;
 
 /// Bytes collected before they are written: few system calls, little memory.
 const WRITE_BYTES: usize = 256 << 10;
@@ -85,15 +86,8 @@ pub struct TableWriter {
     state: State,
 }
 
-/// A table of which every byte is written and none is durable yet. Dropped before [`sync`](Self::sync), it removes its file
-/// as well as it can.
-pub struct WrittenTable {
-    meta: TableMeta,
-    fs: Arc<dyn FileSystem>,
-    path: PathBuf,
-    file: Arc<dyn File>,
-    is_durable: bool,
-}
+/// A table that is written, and not durable yet.
+pub type WrittenTable = Written<TableMeta>;
 
 /// What the entries so far come to.
 struct Totals {
@@ -224,13 +218,7 @@ impl TableWriter {
         self.step(|writer| {
             let meta = writer.write_tail()?;
             writer.state = State::Finished;
-            Ok(WrittenTable {
-                meta,
-                fs: Arc::clone(&writer.fs),
-                path: writer.path.clone(),
-                file: Arc::clone(&writer.file),
-                is_durable: false,
-            })
+            Ok(Written::new(meta, &writer.fs, &writer.path, &writer.file))
         })
     }
 
@@ -410,34 +398,6 @@ impl TableWriter {
         // One huge value must not keep its memory until the table is done.
         self.buffer.shrink_to(2 * WRITE_BYTES);
         Ok(())
-    }
-}
-
-impl WrittenTable {
-    /// Makes the content of files durable, all of them together. A name is durable once the caller has synced the
-    /// directory.
-    ///
-    /// # Errors
-    /// What the file system says; none of the files is left then.
-    pub fn sync(tables: Vec<Self>) -> Result<Vec<TableMeta>> {
-        let Some(fs) = tables.first().map(|table| Arc::clone(&table.fs)) else { return Ok(Vec::new()) };
-        let files: Vec<Arc<dyn File>> = tables.iter().map(|table| Arc::clone(&table.file)).collect();
-        let synced = fs.sync_contents(&files);
-        synced.map_err(|error| Error::io(format_args!("sync {} tables", tables.len()), error))?;
-        let durable = |mut table: Self| {
-            table.is_durable = true;
-            table.meta.clone()
-        };
-        Ok(tables.into_iter().map(durable).collect())
-    }
-}
-
-impl Drop for WrittenTable {
-    fn drop(&mut self) {
-        if !self.is_durable {
-            // A file that stays is in no manifest; the next open removes it.
-            let _ = self.fs.remove(&self.path);
-        }
     }
 }
 

@@ -12,6 +12,7 @@ use super::record::Records;
 use crate::file::{Context, FileHeader};
 use crate::table::KeyHash;
 use crate::table::compression::{Compression, Compressor};
+use crate::written::Written;
 
 /// Bytes collected before they are written: few system calls, little memory.
 const WRITE_BYTES: usize = 256 << 10;
@@ -43,15 +44,8 @@ pub struct ValueWriter {
     is_finished: bool,
 }
 
-/// A value file of which every byte is written and none is durable yet. Dropped before [`sync`](Self::sync), it removes its
-/// file as well as it can.
-pub struct WrittenValues {
-    meta: ValueFileMeta,
-    fs: Arc<dyn FileSystem>,
-    path: PathBuf,
-    file: Arc<dyn File>,
-    is_durable: bool,
-}
+/// A value file that is written, and not durable yet.
+pub type WrittenValues = Written<ValueFileMeta>;
 
 impl ValueWriter {
     /// Begins a value file with a fresh id in the directory of tables, which must exist.
@@ -118,13 +112,8 @@ impl ValueWriter {
     pub fn finish(mut self) -> Result<WrittenValues> {
         self.flush()?;
         self.is_finished = true;
-        Ok(WrittenValues {
-            meta: ValueFileMeta { id: self.id, bytes: self.written, record_bytes: self.record_bytes },
-            fs: Arc::clone(&self.fs),
-            path: self.path.clone(),
-            file: Arc::clone(&self.file),
-            is_durable: false,
-        })
+        let meta = ValueFileMeta { id: self.id, bytes: self.written, record_bytes: self.record_bytes };
+        Ok(Written::new(meta, &self.fs, &self.path, &self.file))
     }
 
     fn flush(&mut self) -> Result<()> {
@@ -135,39 +124,6 @@ impl ValueWriter {
         // One huge value must not keep its memory until the file is done.
         self.buffer.shrink_to(2 * WRITE_BYTES);
         Ok(())
-    }
-}
-
-impl WrittenValues {
-    /// What tables have to know of it.
-    pub fn meta(&self) -> &ValueFileMeta {
-        &self.meta
-    }
-
-    /// Makes the content of files durable, all of them together. A name is durable once the caller has synced the
-    /// directory.
-    ///
-    /// # Errors
-    /// What the file system says; none of the files is left then.
-    pub fn sync(written: Vec<Self>) -> Result<Vec<ValueFileMeta>> {
-        let Some(fs) = written.first().map(|values| Arc::clone(&values.fs)) else { return Ok(Vec::new()) };
-        let files: Vec<Arc<dyn File>> = written.iter().map(|values| Arc::clone(&values.file)).collect();
-        let synced = fs.sync_contents(&files);
-        synced.map_err(|error| Error::io(format_args!("sync {} value files", written.len()), error))?;
-        let durable = |mut values: Self| {
-            values.is_durable = true;
-            values.meta
-        };
-        Ok(written.into_iter().map(durable).collect())
-    }
-}
-
-impl Drop for WrittenValues {
-    fn drop(&mut self) {
-        if !self.is_durable {
-            // A file that stays is named by no table; the next open removes it.
-            let _ = self.fs.remove(&self.path);
-        }
     }
 }
 
