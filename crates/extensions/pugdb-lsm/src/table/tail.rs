@@ -38,14 +38,13 @@ pub(super) struct Tail {
 impl Tail {
     /// Reads and verifies the tail of the file that `meta` describes.
     pub(super) fn read(context: &Context, meta: &TableMeta) -> Result<Self> {
-        Self::read_unplaced(context, meta).map_err(|error| error.at(format_args!("table {}", meta.id)))
-    }
-
-    fn read_unplaced(context: &Context, meta: &TableMeta) -> Result<Self> {
-        let end = meta.bytes.checked_sub(FOOTER_BYTES as u64).ok_or_else(|| disagrees("a length"))?;
+        // What the store and the pieces say names the table already.
+        let placed = |error: Error| error.at(format_args!("table {}", meta.id));
+        let end = meta.bytes.checked_sub(FOOTER_BYTES as u64);
+        let end = end.ok_or_else(|| placed(disagrees("a length")))?;
         let head = 0..HEAD_BYTES.min(meta.bytes);
         let [head, footer] = read(context, meta.id, [head, end..meta.bytes])?;
-        let footer = Footer::decode(meta.id, end, &footer)?;
+        let footer = Footer::decode(meta.id, end, &footer).map_err(placed)?;
         let tail = footer.tail_offset..end;
         let (head, tail) = if footer.header_bytes <= head.len() as u64 {
             let [tail] = read(context, meta.id, [tail])?;
@@ -54,22 +53,26 @@ impl Tail {
             let [head, tail] = read(context, meta.id, [0..footer.header_bytes.min(HEAD_BYTES_MAX), tail])?;
             (head, tail)
         };
-        let header = open_header(context, meta, &footer, &head)?;
+        let header = open_header(context, meta, &footer, &head).map_err(placed)?;
         let pieces = Pieces::new(meta.id, meta.keyspace, header.cipher);
-        Self::decode(pieces, meta, &footer, into_mut(tail))
-    }
-
-    fn decode(pieces: Pieces, meta: &TableMeta, footer: &Footer, mut tail: BytesMut) -> Result<Self> {
+        let mut tail = into_mut(tail);
         let mut offset = footer.tail_offset;
         let mut part = |kind, length: u64| {
             let opened = pieces.open(kind, offset, tail.split_to(index(length)));
             offset += length;
             opened
         };
-        let filter = Filter::decode(&part(PieceKind::Filter, footer.filter_bytes)?)?;
-        let content = part(PieceKind::Index, footer.index_bytes)?;
-        let index = Index::decode(&content, footer.header_bytes, footer.tail_offset)?;
-        let properties = Properties::decode(&part(PieceKind::Properties, footer.properties_bytes)?)?;
+        let filter = part(PieceKind::Filter, footer.filter_bytes)?;
+        let index = part(PieceKind::Index, footer.index_bytes)?;
+        let properties = part(PieceKind::Properties, footer.properties_bytes)?;
+        Self::decode(pieces, meta, &footer, [filter, index, properties]).map_err(placed)
+    }
+
+    fn decode(pieces: Pieces, meta: &TableMeta, footer: &Footer, parts: [Bytes; 3]) -> Result<Self> {
+        let [filter, index, properties] = parts;
+        let filter = Filter::decode(&filter)?;
+        let index = Index::decode(&index, footer.header_bytes, footer.tail_offset)?;
+        let properties = Properties::decode(&properties)?;
         if !properties.agree_with(meta) {
             return Err(disagrees("properties"));
         }

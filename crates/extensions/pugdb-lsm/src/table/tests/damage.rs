@@ -3,7 +3,7 @@
 use std::fs::OpenOptions;
 use std::os::unix::fs::FileExt;
 
-use pugdb_core::ErrorKind;
+use pugdb_core::{Error, ErrorKind};
 
 use super::super::compression::Compressor;
 use super::super::footer::{FOOTER_BYTES, Footer};
@@ -38,13 +38,18 @@ fn small_entries() -> Vec<(Key, Found)> {
     entries
 }
 
+/// A message says which table it is about, and does not say it again.
+fn names_it_once(error: &Error, meta: &TableMeta) {
+    assert_eq!(error.to_string().matches(&format!("table {}", meta.id)).count(), 1, "{error}");
+}
+
 /// Every read of `table` is an error or right. Returns how many were errors.
 fn right_or_error(table: &Arc<Table>, entries: &[(Key, Found)], what: &str) -> usize {
     let mut errors = 0;
     let mut check = |right: Result<bool>| match right {
         Ok(right) => assert!(right, "a wrong answer after {what}"),
         Err(error) => {
-            assert!(error.to_string().contains(&format!("table {}", table.meta().id)), "{error}");
+            names_it_once(&error, table.meta());
             errors += 1;
         }
     };
@@ -78,7 +83,7 @@ fn every_flipped_bit_is_an_error_or_harmless_and_verify_always_finds_it() {
             overwrite(&kit, &meta, at, &[bytes[at] ^ (1 << (bit % 8))]);
             match kit.open(&meta) {
                 Ok(table) => block_errors += usize::from(right_or_error(&table, &entries, &what) > 0),
-                Err(error) => assert!(error.to_string().contains(&meta.id.to_string()), "{error}"),
+                Err(error) => names_it_once(&error, &meta),
             }
             right_or_error(&sound, &entries, &what);
             assert!(sound.verify().is_err(), "verify missed that {what}");
@@ -104,7 +109,9 @@ fn a_file_cut_anywhere_is_an_error() {
         assert_eq!(sound.verify().unwrap_err().kind(), ErrorKind::Corrupt, "cut at {length}");
         right_or_error(&sound, &entries, &format!("a cut at {length}"));
         kit.context.tables.forget(meta.id);
-        assert_eq!(kit.open(&meta).unwrap_err().kind(), ErrorKind::Corrupt, "cut at {length}");
+        let error = kit.open(&meta).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Corrupt, "cut at {length}");
+        names_it_once(&error, &meta);
     }
     kit.context.tables.forget(meta.id);
     kit.context.env.fs.remove(&kit.path(&meta)).unwrap();
