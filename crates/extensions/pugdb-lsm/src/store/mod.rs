@@ -138,6 +138,8 @@ pub struct Store {
     unflushed: AtomicUsize,
     /// Bytes of writes that were let in and are not applied yet.
     reserved: AtomicUsize,
+    /// Writers who wait for room. The others need not tell anybody that they have given some back.
+    waiting: AtomicUsize,
     /// Memtables were sealed because all of them together are too large. Taken back when no sealed one is left.
     is_pressed: AtomicBool,
     runs_max: AtomicUsize,
@@ -275,6 +277,7 @@ impl Store {
             compaction_trouble: Mutex::default(),
             unflushed: AtomicUsize::new(0),
             reserved: AtomicUsize::new(0),
+            waiting: AtomicUsize::new(0),
             is_pressed: AtomicBool::new(false),
             runs_max: AtomicUsize::new(runs_max),
             pause: Event::default(),
@@ -447,6 +450,7 @@ impl Store {
         self.wake();
         let mut is_admitted = false;
         let begun = self.context.env.clock.monotonic();
+        self.waiting.fetch_add(1, Ordering::SeqCst);
         self.context.env.executor.block_until(&self.progress, None, &mut || {
             is_admitted = self.try_reserve(bytes);
             let is_over = is_admitted || self.closing.load(Ordering::Acquire) || self.obstacle().is_some();
@@ -456,6 +460,7 @@ impl Store {
             }
             is_over
         });
+        self.waiting.fetch_sub(1, Ordering::SeqCst);
         self.count_stall(begun);
         if is_admitted {
             Ok(Admission { store: self, bytes })
@@ -502,7 +507,7 @@ impl Store {
             // One write alone is always let in: it has been held against the limits before.
             (taken == 0 || taken + bytes <= self.options.unflushed_bytes_max).then(|| reserved + bytes)
         };
-        self.reserved.fetch_update(Ordering::AcqRel, Ordering::Acquire, reserve).is_ok()
+        self.reserved.fetch_update(Ordering::SeqCst, Ordering::SeqCst, reserve).is_ok()
     }
 
     /// Counts what was applied, and seals memtables that are full. Called by the writer, in order.
@@ -935,8 +940,11 @@ pub struct Admission<'a> {
 
 impl Drop for Admission<'_> {
     fn drop(&mut self) {
-        self.store.reserved.fetch_sub(self.bytes, Ordering::AcqRel);
-        self.store.progress.notify();
+        self.store.reserved.fetch_sub(self.bytes, Ordering::SeqCst);
+        // Who waits has said so before it looked at what is reserved: in this order one of both sees the other.
+        if self.store.waiting.load(Ordering::SeqCst) > 0 {
+            self.store.progress.notify();
+        }
     }
 }
 
