@@ -111,6 +111,10 @@ impl Durable {
             filter_panics: store.filter_panics,
             stalls: store.stalls,
             stall_us: store.stall_us,
+            scrubbed_tables: store.scrubbed_tables,
+            scrubbed_bytes: store.scrubbed_bytes,
+            scrub_failures: store.scrub_failures,
+            scrub_pass_at: store.scrub_pass_at,
             quarantined: store.quarantined,
         }
     }
@@ -419,6 +423,7 @@ impl Opening {
                     .clamp(1, COMPACTION_JOBS_DEFAULT_MAX)
             }),
             background_bytes_per_second: self.options.background_bytes_per_second,
+            scrub_interval: self.options.scrub_interval,
         }
     }
 }
