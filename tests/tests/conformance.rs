@@ -40,6 +40,7 @@ const ROOMY: StoreOptions = StoreOptions {
     table_bytes: 32 << 10,
     compaction_jobs: 1,
     background_bytes_per_second: None,
+    scrub_interval: None,
 };
 const SMALL: StoreOptions = StoreOptions {
     memtable_bytes: 32 << 10,
@@ -50,6 +51,7 @@ const SMALL: StoreOptions = StoreOptions {
     table_bytes: 8 << 10,
     compaction_jobs: 2,
     background_bytes_per_second: Some(20_000),
+    scrub_interval: Some(Duration::from_secs(3)),
 };
 const TINY: StoreOptions = StoreOptions {
     memtable_bytes: 4 << 10,
@@ -60,6 +62,7 @@ const TINY: StoreOptions = StoreOptions {
     table_bytes: 1 << 10,
     compaction_jobs: 4,
     background_bytes_per_second: Some(1),
+    scrub_interval: Some(Duration::from_secs(1)),
 };
 
 const COARSE: TreeOptions = TreeOptions {

@@ -101,6 +101,8 @@ fn options(random: &mut fastrand::Rng) -> Builder {
         .cache_bytes([0, 64 << 10, 4 << 20][random.usize(..3)])
         .log_segment_bytes([128 << 10, 1 << 20, 8 << 20][random.usize(..3)])
         .compaction(policies[random.usize(..3)])
+        .scrub_interval(Some(Duration::from_secs(1)))
+        .background_bytes_per_second([1 << 40, 8 << 20, 1][random.usize(..3)])
         .durability(durabilities[random.usize(..5)])
 }
 

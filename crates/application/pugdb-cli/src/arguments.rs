@@ -213,6 +213,9 @@ pub(crate) struct ServeArguments {
     /// What merges in the background may read and write in a second, such as 32MiB [default: no limit]
     #[arg(long, value_name = "BYTES", value_parser = parse_size)]
     pub(crate) background_rate: Option<usize>,
+    /// Read every table again after so many days, so that damage is found before it is needed; 0 for never
+    #[arg(long, value_name = "DAYS", default_value_t = 7)]
+    pub(crate) scrub_days: u16,
     /// What an acknowledged write survives: sync (a power cut), group:5ms (a power cut, with up to so much delay to share
     /// a sync), periodic:1s (a kill; a power cut takes so much at most), os (a kill)
     #[arg(long, value_name = "LEVEL", default_value_t = Durability::Sync)]

@@ -259,6 +259,13 @@ fn database(shared: &Shared, page: &mut Page<'_>) -> fmt::Result {
     page.counter_of_bytes("compacted", "Bytes of sorted files that merges wrote", stats.compacted_bytes)?;
     let held = Duration::from_micros(stats.compaction_held_us);
     page.counter_of_time("compaction_held", "How long the rate limit held merges back", held)?;
+    page.counter(
+        "scrubbed_tables",
+        "Sorted files that were read again to find damage",
+        stats.scrubbed_tables,
+    )?;
+    page.counter_of_bytes("scrubbed", "Bytes of them, and of their values", stats.scrubbed_bytes)?;
+    page.counter("scrub_failures", "Sorted files that could not be read again yet", stats.scrub_failures)?;
     page.counter("write_stalls", "Waits of writers for flushes and merges", stats.stalls)?;
     page.counter_of_time("write_stall", "How long writers waited", Duration::from_micros(stats.stall_us))?;
     let counts = || {

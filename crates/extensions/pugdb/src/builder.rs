@@ -16,6 +16,8 @@ use crate::{Database, Durability, KeyspaceOptions};
 
 /// A thread each, and room on disk for two or three tables.
 const COMPACTION_JOBS_MAX: usize = 64;
+/// A disk has other things to do.
+const SCRUB_INTERVAL_MIN: Duration = Duration::from_secs(1);
 /// Time enough for a clock to be set right by hand or by the network, and little against the life of most entries.
 const EXPIRY_GRACE_DEFAULT: Duration = Duration::from_hours(1);
 
@@ -47,6 +49,7 @@ pub struct Builder {
     pub(crate) compaction: CompactionPolicy,
     pub(crate) compaction_jobs: Option<usize>,
     pub(crate) background_bytes_per_second: Option<u64>,
+    pub(crate) scrub_interval: Option<Duration>,
     pub(crate) filters: Filters,
     pub(crate) operators: Operators,
     pub(crate) create: bool,
@@ -69,6 +72,7 @@ impl Default for Builder {
             compaction: CompactionPolicy::default(),
             compaction_jobs: None,
             background_bytes_per_second: None,
+            scrub_interval: None,
             filters: Filters::default(),
             operators: Operators::default(),
             create: true,
@@ -326,6 +330,35 @@ impl Builder {
         self
     }
 
+    /// After how long each table, with its values, is read again from disk and checked as [`Database::verify`] does, so that damage is
+    /// found before it is needed. Default `None`: a process that lives for minutes gains nothing, and a disk that sleeps should not
+    /// be woken. A server does well with a week.
+    ///
+    /// It goes on in the background at some mebibytes a second and waits for flushes and merges. Nothing of it stays in the
+    /// cache. A damaged table is put into quarantine: it is never merged and never removed, reads of its damaged
+    /// blocks are errors, and `Stats::quarantined` counts it. Tables that were there at the open come at random moments of the
+    /// interval. What the operating system has in its cache is read from there.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let path = dir.path().join("data");
+    /// let week = Duration::from_hours(7 * 24);
+    /// let db = pugdb::Database::builder().scrub_interval(Some(week)).open(&path)?;
+    /// db.keyspace("users")?.put(b"ada", b"1815")?;
+    /// assert_eq!(db.stats()?.scrubbed_tables, 0); // nothing is a week old
+    ///
+    /// let never = Some(Duration::ZERO);
+    /// assert!(pugdb::Database::builder().scrub_interval(never).in_memory().is_err());
+    /// # Ok::<(), pugdb::Error>(())
+    /// ```
+    #[must_use]
+    pub fn scrub_interval(mut self, interval: Option<Duration>) -> Self {
+        self.scrub_interval = interval;
+        self
+    }
+
     /// What compaction may forget of the keyspace that has this name, now or later; another filter than before takes its
     /// place. It is code, so it is not written down: who opens the database gives it again, and a keyspace without its
     /// filter keeps what it has. A keyspace in memory is not compacted.
@@ -568,6 +601,9 @@ impl Builder {
             return Err(Error::invalid(format!(
                 "compaction_jobs is {jobs}; 1 to {COMPACTION_JOBS_MAX} are allowed"
             )));
+        }
+        if self.scrub_interval.is_some_and(|interval| interval < SCRUB_INTERVAL_MIN) {
+            return Err(Error::invalid(format!("scrub_interval is shorter than {SCRUB_INTERVAL_MIN:?}")));
         }
         if self.background_bytes_per_second == Some(0) {
             return Err(Error::invalid(

@@ -113,6 +113,10 @@ impl Durable {
             operator_failures: store.operator_failures,
             stalls: store.stalls,
             stall_us: store.stall_us,
+            scrubbed_tables: store.scrubbed_tables,
+            scrubbed_bytes: store.scrubbed_bytes,
+            scrub_failures: store.scrub_failures,
+            scrub_pass_at: store.scrub_pass_at,
             quarantined: store.quarantined,
         }
     }
@@ -423,6 +427,7 @@ impl Opening {
                     .clamp(1, COMPACTION_JOBS_DEFAULT_MAX)
             }),
             background_bytes_per_second: self.options.background_bytes_per_second,
+            scrub_interval: self.options.scrub_interval,
         }
     }
 }

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use pugdb_core::Timestamp;
+
 /// What was cut off the end of the log when the database was opened.
 ///
 /// Only bytes that nothing states to be durable are ever cut: no acknowledged commit is among them, unless it asked for
@@ -178,6 +180,14 @@ pub struct Stats {
     pub stalls: u64,
     /// How long, all waits together.
     pub stall_us: u64,
+    /// Tables that were [read again](crate::Builder::scrub_interval) since the open.
+    pub scrubbed_tables: u64,
+    /// Their bytes, and those of their values in value files.
+    pub scrubbed_bytes: u64,
+    /// How often one could not be read for another reason than damage; that is tried again.
+    pub scrub_failures: u64,
+    /// When last all that was due had been read again.
+    pub scrub_pass_at: Option<Timestamp>,
     /// Tables that were found to have damaged parts, or to be gone: readable where they are whole.
     pub quarantined: usize,
 }

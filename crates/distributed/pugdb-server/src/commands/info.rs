@@ -179,6 +179,10 @@ fn persistence(shared: &Shared, text: &mut Text) -> Result<(), Failure> {
     text.line("pugdb_compacted_bytes", stats.compacted_bytes);
     text.line("pugdb_compaction_parts_beside", stats.compaction_parts_beside);
     text.line("pugdb_compaction_held_us", stats.compaction_held_us);
+    text.line("pugdb_scrubbed_tables", stats.scrubbed_tables);
+    text.line("pugdb_scrubbed_bytes", stats.scrubbed_bytes);
+    text.line("pugdb_scrub_failures", stats.scrub_failures);
+    text.line("pugdb_scrub_pass_at_ms", stats.scrub_pass_at.map_or(0, |at| at.0));
     text.line("pugdb_write_amplification", format_args!("{:.2}", stats.write_amplification()));
     text.line("pugdb_write_stalls", stats.stalls);
     text.line("pugdb_write_stall_us", stats.stall_us);

@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use pugdb_core::env::{Job, Next};
-use pugdb_core::{ErrorKind, FileId, Key, KeyspaceId, Result, Seqno, Timestamp};
+use pugdb_core::{ErrorKind, Key, KeyspaceId, Result, Seqno, Timestamp};
 
 use super::manual::{Manual, Rules};
 use super::merge::{Damage, Merge};
@@ -125,7 +125,9 @@ impl CompactionJob {
             }
             Standing::Done(outputs) => self.record(*task, outputs)?,
             Standing::Damaged(Damage { file: Some(file), error }) if error.kind() == ErrorKind::Corrupt => {
-                self.quarantine(&crew, file)?;
+                if let Some(live) = crew.inputs.iter().find(|live| live.id() == file) {
+                    self.store.quarantine(&crew.tree, live)?;
+                }
             }
             Standing::Damaged(Damage { error, .. }) => return Err(error),
         }
@@ -321,7 +323,8 @@ impl CompactionJob {
         let (keyspace, through) = (tree.id(), version.flushed);
         let install = || tree.install_tombstones(&left, through);
         let edit = Edit::RangeTombstones { keyspace, after: Seqno::ZERO, through, left: left.clone() };
-        let change = Change { tree, edits: vec![edit], flushed: None, install: Box::new(install) };
+        let change =
+            Change { tree, about: None, edits: vec![edit], flushed: None, install: Box::new(install) };
         Ok(self.store.commit(&[change])? == [true])
     }
 
@@ -349,7 +352,7 @@ impl CompactionJob {
             }
         };
         let edits = tables.edits(tree.id());
-        let change = Change { tree, edits, flushed: None, install: Box::new(install) };
+        let change = Change { tree, about: None, edits, flushed: None, install: Box::new(install) };
         let written = outputs.iter().map(Outputs::bytes).sum();
         let recorded = self.store.commit_tables(&[change], vec![outputs])?;
         if recorded == [true] {
@@ -360,20 +363,6 @@ impl CompactionJob {
             counters.folded.fetch_add(folded, Ordering::Relaxed);
             self.store.count_runs();
         }
-        Ok(())
-    }
-
-    /// A damaged input is never picked again, and never deleted: what is whole in it can still be read.
-    fn quarantine(&self, crew: &Crew, file: FileId) -> Result<()> {
-        let edits = vec![Edit::Quarantine { keyspace: crew.tree.id(), file }];
-        let install = || {
-            for live in crew.inputs.iter().filter(|live| live.id() == file) {
-                live.quarantine();
-            }
-        };
-        let change = Change { tree: &crew.tree, edits, flushed: None, install: Box::new(install) };
-        self.store.commit(&[change])?;
-        self.store.count_runs();
         Ok(())
     }
 }
@@ -423,7 +412,9 @@ impl CompactionJob {
             self.task = None;
             return next;
         }
-        match self.step() {
+        let step = self.step();
+        self.store.is_merging.store(self.task.is_some(), Ordering::Release);
+        match step {
             Ok(next) => {
                 *self.store.compaction_trouble.lock() = None;
                 next

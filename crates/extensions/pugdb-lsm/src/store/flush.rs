@@ -77,7 +77,7 @@ impl FlushJob {
         }
         let moved = group.bytes_moved();
         group.step(&self.store)?;
-        self.store.charge_flush(group.bytes_moved() - moved);
+        self.store.charge_beside(group.bytes_moved() - moved);
         self.group = Some(group);
         Ok(true)
     }
@@ -242,7 +242,7 @@ fn change((tree, memtable, tables): &(Arc<Tree>, Arc<Memtable>, TableChange)) ->
     edits.extend(tree.tombstones_edit(memtable.last()));
     edits.push(Edit::Flushed { keyspace: tree.id(), seqno: memtable.last() });
     let install = || tree.install_flush(memtable, tables);
-    Change { tree, edits, flushed: Some(memtable), install: Box::new(install) }
+    Change { tree, about: None, edits, flushed: Some(memtable), install: Box::new(install) }
 }
 
 impl Store {
@@ -272,7 +272,9 @@ impl FlushJob {
             self.group = None;
             return next;
         }
-        match self.step() {
+        let step = self.step();
+        self.store.is_flushing.store(self.group.is_some(), Ordering::Release);
+        match step {
             Ok(true) => Next::Again,
             Ok(false) => {
                 // Nothing is left to do: what was in the way is not any more.

@@ -122,7 +122,7 @@ impl Store {
         let tables = TableChange { removed: Vec::new(), added };
         let install = || tree.install_ingested(&tables, at);
         let edits = tables.edits(tree.id());
-        let change = Change { tree, edits, flushed: None, install: Box::new(install) };
+        let change = Change { tree, about: None, edits, flushed: None, install: Box::new(install) };
         let outcome = self.commit(&[change]);
         let is_named = outcome.as_ref().map_or_else(|_| self.failure().is_some(), |is| *is == [true]);
         if is_named {

@@ -21,6 +21,7 @@ mod part;
 mod pick;
 mod quiet;
 mod rest;
+mod scrub;
 mod throttle;
 mod unlink;
 mod verify;
@@ -54,7 +55,7 @@ use crate::log::LogState;
 use crate::manifest::{Edit, KeyspaceState, Manifest, State};
 use crate::memtable::Memtable;
 use crate::table::{self, BlockCache};
-use crate::tree::{EntryRules, Graveyard, Outputs, Run, Shelf, Tree, ValueFiles};
+use crate::tree::{EntryRules, Graveyard, LiveTable, Outputs, Run, Shelf, Tree, ValueFiles};
 use crate::values::{self, Separation};
 use crate::{Filters, Level, Operators, TreeOptions, TreeView};
 
@@ -77,6 +78,8 @@ pub struct StoreOptions {
     pub compaction_jobs: usize,
     /// What compactions may read and write in a second; `None`: as much as they can.
     pub background_bytes_per_second: Option<u64>,
+    /// Every table is read again when so long has passed; `None`: none is.
+    pub scrub_interval: Option<Duration>,
 }
 
 /// Writers wait when a tree has this many runs: compaction is behind, and reads grow slow.
@@ -147,6 +150,9 @@ pub struct Store {
     pause: Event,
     account: Account,
     throttle: Throttle,
+    /// A flush, or a piece of a merge, is under way.
+    is_flushing: AtomicBool,
+    is_merging: AtomicBool,
     counters: Counters,
     /// The piece of a merge that was cut last, for those who have time.
     called: Mutex<Weak<Crew>>,
@@ -168,6 +174,11 @@ struct Counters {
     operator_failures: AtomicU64,
     stalls: AtomicU64,
     stall_us: AtomicU64,
+    scrubbed_tables: AtomicU64,
+    scrubbed_bytes: AtomicU64,
+    scrub_failures: AtomicU64,
+    /// 0: there was none.
+    scrub_pass_at: AtomicU64,
 }
 
 /// Sizes and counts.
@@ -225,6 +236,14 @@ pub struct StoreStats {
     pub stalls: u64,
     /// How long, all waits together.
     pub stall_us: u64,
+    /// Tables that were read again since the open, so that damage is found before it is needed.
+    pub scrubbed_tables: u64,
+    /// Their bytes, and those of values in value files.
+    pub scrubbed_bytes: u64,
+    /// How often one could not be read; that is tried again.
+    pub scrub_failures: u64,
+    /// When last all that was due had been read.
+    pub scrub_pass_at: Option<Timestamp>,
     /// Tables with damaged parts.
     pub quarantined: usize,
 }
@@ -283,6 +302,8 @@ impl Store {
             pause: Event::default(),
             account: Account::default(),
             throttle: Throttle::new(options.background_bytes_per_second),
+            is_flushing: AtomicBool::new(false),
+            is_merging: AtomicBool::new(false),
             counters: Counters::default(),
             called: Mutex::default(),
             requests: Mutex::default(),
@@ -304,7 +325,11 @@ impl Store {
         self.shelf.graveyard.employ(unlink.clone());
         let hand = |_| executor.spawn("compaction", Box::new(part::HandJob::new(Arc::clone(self))));
         let hands = (1..self.options.compaction_jobs).map(hand);
-        *self.jobs.lock() = [flush, compaction, order, unlink].into_iter().chain(hands).collect();
+        let scrub = self.options.scrub_interval.map(|interval| {
+            executor.spawn("scrub", Box::new(scrub::ScrubJob::new(Arc::clone(self), interval)))
+        });
+        *self.jobs.lock() =
+            [flush, compaction, order, unlink].into_iter().chain(hands).chain(scrub).collect();
     }
 
     /// What has expired at this moment can be given up: no reader is before it, now or later, and it has been the past
@@ -720,7 +745,7 @@ impl Store {
     }
 
     /// Records `changes` and all pending edits before them, with what is known of the log, in one edit of the manifest.
-    /// False for a change that was given up because its keyspace was dropped; the others are recorded all the same.
+    /// False for a change that was given up because its keyspace was dropped, or its table is gone; the others are recorded all the same.
     fn commit(&self, changes: &[Change<'_>]) -> Result<Vec<bool>> {
         let mut manifest = self.manifest.lock();
         let pending = std::mem::take(&mut *self.pending.lock());
@@ -746,7 +771,9 @@ impl Store {
         pending: &[(Seqno, Edit)],
     ) -> Result<Vec<bool>> {
         // Looked at behind the pending edits: a drop that is among them has marked its tree before.
-        let is_recorded: Vec<bool> = changes.iter().map(|change| !change.tree.is_dropped()).collect();
+        let is_gone =
+            |change: &Change<'_>| change.tree.is_dropped() || change.about.is_some_and(LiveTable::is_doomed);
+        let is_recorded: Vec<bool> = changes.iter().map(|change| !is_gone(change)).collect();
         let recorded = || changes.iter().zip(&is_recorded).filter(|(_, is)| **is).map(|(change, _)| change);
         let gate = self.gate.read().clone();
         // The log first: the manifest must not know of anything that a power cut could still take from the log.
@@ -844,6 +871,10 @@ impl Store {
             operator_failures: count(&self.counters.operator_failures),
             stalls: count(&self.counters.stalls),
             stall_us: count(&self.counters.stall_us),
+            scrubbed_tables: count(&self.counters.scrubbed_tables),
+            scrubbed_bytes: count(&self.counters.scrubbed_bytes),
+            scrub_failures: count(&self.counters.scrub_failures),
+            scrub_pass_at: Some(Timestamp(count(&self.counters.scrub_pass_at))).filter(|at| at.0 > 0),
             ..StoreStats::default()
         };
         for tree in self.trees.read().values() {
@@ -865,6 +896,16 @@ impl Store {
             }
         }
         stats
+    }
+
+    /// A damaged table is never picked again, and never deleted: what is whole in it can still be read.
+    fn quarantine(&self, tree: &Arc<Tree>, live: &LiveTable) -> Result<()> {
+        let edits = vec![Edit::Quarantine { keyspace: tree.id(), file: live.id() }];
+        let install = || live.quarantine();
+        let change = Change { tree, about: Some(live), edits, flushed: None, install: Box::new(install) };
+        self.commit(&[change])?;
+        self.count_runs();
+        Ok(())
     }
 
     /// Ends the jobs. What they were at is given up; nothing counted on it.
@@ -951,6 +992,8 @@ impl Drop for Admission<'_> {
 /// What a job wants recorded.
 struct Change<'a> {
     tree: &'a Arc<Tree>,
+    /// The table that it is about: there is nothing to record when no manifest names that any more.
+    about: Option<&'a LiveTable>,
     edits: Vec<Edit>,
     /// The memtable that is in tables then.
     flushed: Option<&'a Arc<Memtable>>,

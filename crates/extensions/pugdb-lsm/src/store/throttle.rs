@@ -29,8 +29,8 @@ pub(super) struct Throttle {
 
 /// When all is paid for, by the stopwatch. The past is credit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Bucket {
-    paid_at: Duration,
+pub(super) struct Bucket {
+    pub(super) paid_at: Duration,
 }
 
 /// Who waits for compaction.
@@ -51,7 +51,7 @@ impl Demand {
 
 impl Bucket {
     /// So many bytes were read or written.
-    fn charge(self, now: Duration, bytes: u64, rate: u64) -> Self {
+    pub(super) fn charge(self, now: Duration, bytes: u64, rate: u64) -> Self {
         let cost = u128::from(bytes) * 1_000_000_000 / u128::from(rate.max(1));
         let cost = Duration::from_nanos(u64::try_from(cost).unwrap_or(u64::MAX));
         Self { paid_at: self.paid_at.max(now.saturating_sub(CREDIT)).saturating_add(cost) }
@@ -94,14 +94,21 @@ impl Store {
     /// merges, or somebody has asked for one, there is no rate.
     pub(super) fn hold(&self, hold: &mut Hold) -> Option<Next> {
         self.throttle.rate?;
-        let (now, demand) = (self.context.env.clock.monotonic(), self.demand());
-        let until = self.throttle.bucket.lock().held_until(now, demand);
+        let now = self.context.env.clock.monotonic();
+        let until = self.held_until(now);
         if let Some((since, until)) = std::mem::replace(&mut hold.0, until.map(|until| (now, until))) {
             // What it was at may be gone since, and it had nothing to do then.
             let us = u64::try_from(now.min(until).saturating_sub(since).as_micros()).unwrap_or(u64::MAX);
             self.throttle.held_us.fetch_add(us, Ordering::Relaxed);
         }
         until.map(Next::WaitUntil)
+    }
+
+    /// Until when merges are held back, if they are.
+    pub(super) fn held_until(&self, now: Duration) -> Option<Duration> {
+        self.throttle.rate?;
+        let demand = self.demand();
+        self.throttle.bucket.lock().held_until(now, demand)
     }
 
     /// A slice of a merge has read and written so much.
@@ -113,8 +120,8 @@ impl Store {
             if is_held { bucket.charge(now, bytes, rate) } else { bucket.charge_unheld(now, bytes, rate) };
     }
 
-    /// A slice of a flush has. It waits for nobody, and takes what is left for merges.
-    pub(super) fn charge_flush(&self, bytes: u64) {
+    /// A slice of a flush, or of the scrub, has. They take what is left for merges.
+    pub(super) fn charge_beside(&self, bytes: u64) {
         let Some(rate) = self.throttle.rate.filter(|_| bytes > 0) else { return };
         let now = self.context.env.clock.monotonic();
         let mut bucket = self.throttle.bucket.lock();

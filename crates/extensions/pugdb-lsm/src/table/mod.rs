@@ -62,7 +62,7 @@ pub use reader::Table;
 pub use scan::{Peek, TableScan};
 pub(crate) use tail::{into_mut, read_ranges};
 pub use verify::TableSummary;
-pub(crate) use verify::verify;
+pub(crate) use verify::{TableWalk, verify};
 pub use writer::{TableOptions, TableWriter, WrittenTable};
 
 /// What the manifest keeps of a table: enough to open it, to notice when the file is another one, and to choose what is

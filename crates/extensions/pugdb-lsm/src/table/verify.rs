@@ -1,6 +1,7 @@
 //! Reads a whole table again and checks every byte and every promise of the format.
 
 use std::cmp::Ordering;
+use std::ops::Range;
 use std::sync::Arc;
 
 use pugdb_core::coding::index;
@@ -45,11 +46,13 @@ pub struct TableSummary {
 }
 
 /// Reads the file that `meta` describes, tail and all, and all values that it points to, of which nothing is remembered.
-pub(crate) fn verify(context: &Context, meta: &TableMeta) -> Result<TableSummary> {
-    let tail = Tail::read(context, meta)?;
-    let values: Vec<_> =
-        meta.values.iter().map(|used| ValueFile::new(context, meta.keyspace, used)).collect();
-    verify_blocks(context, meta, &tail, &values, &|_| true, |_, _| {})
+pub(crate) fn verify(context: &Context, meta: &Arc<TableMeta>) -> Result<TableSummary> {
+    let mut walk = TableWalk::begin(context, meta)?;
+    loop {
+        if let Some(summary) = walk.step()? {
+            return Ok(summary);
+        }
+    }
 }
 
 /// Reads what lies before a tail that was read just now, and values in those of its value files that `is_read` names. `keep`
@@ -62,24 +65,69 @@ pub(super) fn verify_blocks(
     is_read: &dyn Fn(FileId) -> bool,
     mut keep: impl FnMut(usize, Block),
 ) -> Result<TableSummary> {
-    let mut check = Check::new(tail, meta, values, is_read);
-    let mut blocks = 0..tail.index.len();
-    while !blocks.is_empty() {
-        let run = tail.next_run(blocks.clone(), READ_BYTES);
-        for (number, block) in run.clone().zip(tail.read_run(&*context.tables, run.clone())?) {
-            check.block(number, &block).map_err(|error| error.at(tail.place(number)))?;
-            keep(number, block);
-        }
-        blocks.start = run.end;
+    let of = Subject { tail, meta, values, is_read };
+    let mut check = Check::new(of);
+    while !check.is_at_end(of) {
+        check.step(context, of, &mut keep)?;
     }
-    check.finish().map_err(|error| error.at(format_args!("table {}", meta.id)))
+    check.finish(of)
 }
 
-struct Check<'a> {
+/// [`verify`] a step at a time.
+pub(crate) struct TableWalk {
+    context: Context,
+    meta: Arc<TableMeta>,
+    tail: Tail,
+    values: Vec<Arc<ValueFile>>,
+    check: Option<Check>,
+}
+
+impl TableWalk {
+    /// Reads the tail.
+    ///
+    /// # Errors
+    /// As [`step`](Self::step).
+    pub(crate) fn begin(context: &Context, meta: &Arc<TableMeta>) -> Result<Self> {
+        let tail = Tail::read(context, meta)?;
+        let values: Vec<_> =
+            meta.values.iter().map(|used| ValueFile::new(context, meta.keyspace, used)).collect();
+        let check = Some(Check::new(Subject { tail: &tail, meta, values: &values, is_read: &|_| true }));
+        Ok(Self { context: context.clone(), meta: Arc::clone(meta), tail, values, check })
+    }
+
+    /// Reads about 256 KiB of the table, and the values to which that points. What the table holds, when all of it is sound.
+    ///
+    /// # Errors
+    /// `Corrupt` when it is damaged, what the store says when it cannot be read.
+    pub(crate) fn step(&mut self) -> Result<Option<TableSummary>> {
+        let of = Subject { tail: &self.tail, meta: &self.meta, values: &self.values, is_read: &|_| true };
+        match &mut self.check {
+            Some(check) if !check.is_at_end(of) => check.step(&self.context, of, &mut |_, _| {})?,
+            check => return check.take().map(|check| check.finish(of)).transpose(),
+        }
+        Ok(None)
+    }
+
+    /// How much it has read.
+    pub(crate) fn bytes_read(&self) -> u64 {
+        let values = |check: &Check| check.summary.value_bytes;
+        let of_table = |check: &Check| self.tail.index.length(0..check.blocks.start) as u64;
+        self.check.as_ref().map_or(0, |check| of_table(check) + values(check))
+    }
+}
+
+/// What is checked.
+#[derive(Clone, Copy)]
+struct Subject<'a> {
     tail: &'a Tail,
     meta: &'a TableMeta,
     values: &'a [Arc<ValueFile>],
     is_read: &'a dyn Fn(FileId) -> bool,
+}
+
+struct Check {
+    /// Those that are left.
+    blocks: Range<usize>,
     /// How many bytes of each value file are pointed to.
     value_bytes: Vec<u64>,
     /// Values to be read, and the length of their records.
@@ -91,16 +139,11 @@ struct Check<'a> {
     content_bytes: u64,
 }
 
-impl<'a> Check<'a> {
-    fn new(
-        tail: &'a Tail,
-        meta: &'a TableMeta,
-        values: &'a [Arc<ValueFile>],
-        is_read: &'a dyn Fn(FileId) -> bool,
-    ) -> Self {
+impl Check {
+    fn new(of: Subject<'_>) -> Self {
         let summary = TableSummary {
-            id: meta.id,
-            bytes: meta.bytes,
+            id: of.meta.id,
+            bytes: of.meta.bytes,
             blocks: 0,
             entries: 0,
             keys: 0,
@@ -111,32 +154,33 @@ impl<'a> Check<'a> {
             min_seqno: Seqno::MAX,
             max_seqno: Seqno::ZERO,
         };
-        let value_bytes = vec![0; values.len()];
+        let (blocks, value_bytes) = (0..of.tail.index.len(), vec![0; of.values.len()]);
         let (first, last, last_expiry, content_bytes, wanted) = Default::default();
-        Self {
-            tail,
-            meta,
-            values,
-            is_read,
-            value_bytes,
-            wanted,
-            summary,
-            first,
-            last,
-            last_expiry,
-            content_bytes,
-        }
+        Self { blocks, value_bytes, wanted, summary, first, last, last_expiry, content_bytes }
     }
 
-    fn block(&mut self, number: usize, block: &Block) -> Result<()> {
+    fn is_at_end(&self, of: Subject<'_>) -> bool {
+        self.blocks.start >= of.tail.index.len()
+    }
+
+    fn step(&mut self, context: &Context, of: Subject<'_>, keep: &mut dyn FnMut(usize, Block)) -> Result<()> {
+        let run = of.tail.next_run(self.blocks.clone(), READ_BYTES);
+        for (number, block) in run.clone().zip(of.tail.read_run(&*context.tables, run.clone())?) {
+            self.block(of, number, &block).map_err(|error| error.at(of.tail.place(number)))?;
+            keep(number, block);
+        }
+        self.blocks.start = run.end;
+        Ok(())
+    }
+
+    fn block(&mut self, of: Subject<'_>, number: usize, block: &Block) -> Result<()> {
         let mut key = Vec::new();
         for position in 0..block.count() {
             block.copy_key(position, &mut key);
             let (seqno, op) = (block.seqno(position), block.op(position, &key));
-            self.entry(seqno, op.key)?;
-            if let Some(apart) = block.pointer(position).and_then(|pointer| Apart::find(self.values, pointer))
-            {
-                self.value(op.key, apart)?;
+            self.entry(of, seqno, op.key)?;
+            if let Some(apart) = block.pointer(position).and_then(|pointer| Apart::find(of.values, pointer)) {
+                self.value(of, op.key, apart)?;
             }
             let is_delete = op.kind == EntryKind::Delete;
             self.summary.deletes += u64::from(is_delete);
@@ -150,7 +194,7 @@ impl<'a> Check<'a> {
         }
         self.summary.blocks += 1;
         self.content_bytes += block.content_bytes() as u64;
-        let handle = self.tail.index.handle(number);
+        let handle = of.tail.index.handle(number);
         let last = self.last.as_ref().map(|(key, seqno)| (&key[..], *seqno));
         let ends_alike = last == Some((handle.last, handle.last_seqno));
         if ends_alike && handle.entries == block.count() as u64 {
@@ -160,12 +204,12 @@ impl<'a> Check<'a> {
         }
     }
 
-    fn value(&mut self, key: &[u8], apart: Apart<'_>) -> Result<()> {
+    fn value(&mut self, of: Subject<'_>, key: &[u8], apart: Apart<'_>) -> Result<()> {
         let pointer = apart.pointer;
         if let Some(bytes) = self.value_bytes.get_mut(index(pointer.file.into())) {
             *bytes += pointer.bytes as u64;
         }
-        if (self.is_read)(apart.file.id()) {
+        if (of.is_read)(apart.file.id()) {
             let (wanted, bytes) = &mut self.wanted;
             wanted.push(apart.of(key));
             *bytes += pointer.bytes;
@@ -184,7 +228,7 @@ impl<'a> Check<'a> {
         Ok(())
     }
 
-    fn entry(&mut self, seqno: Seqno, key: &[u8]) -> Result<()> {
+    fn entry(&mut self, of: Subject<'_>, seqno: Seqno, key: &[u8]) -> Result<()> {
         let before = self.last.as_ref();
         let order = before.map_or(Ordering::Less, |(last, _)| last[..].cmp(key));
         if order == Ordering::Greater
@@ -194,7 +238,7 @@ impl<'a> Check<'a> {
         }
         if order == Ordering::Less {
             self.summary.keys += 1;
-            if !self.tail.filter.may_contain(KeyHash::of(key)) {
+            if !of.tail.filter.may_contain(KeyHash::of(key)) {
                 return Err(Error::corrupt("the filter misses a key; restore the file from a backup"));
             }
             let prefix = self.tail.prefix.hash_of(key);
@@ -214,9 +258,13 @@ impl<'a> Check<'a> {
 
     /// The last key and the number of entries are those of the index, which agrees with the properties already, as those
     /// do with the manifest.
-    fn finish(mut self) -> Result<TableSummary> {
+    fn finish(self, of: Subject<'_>) -> Result<TableSummary> {
+        self.summary(of).map_err(|error| error.at(format_args!("table {}", of.meta.id)))
+    }
+
+    fn summary(mut self, of: Subject<'_>) -> Result<TableSummary> {
         self.read_values()?;
-        let (said, summary) = (self.meta, self.summary);
+        let (said, summary) = (of.meta, self.summary);
         let agrees = self.first.as_ref() == Some(&said.first)
             && self.last.as_ref().map(|(key, _)| &key[..]) == Some(&said.last[..])
             && summary.entries == said.entries

@@ -13,7 +13,7 @@ use super::Graveyard;
 use super::value_files::{LiveValues, ValueFiles};
 use crate::file::Context;
 use crate::manifest::TableEntry;
-use crate::table::{self, BlockCache, Bounds, Table, TableMeta, TableSummary};
+use crate::table::{self, BlockCache, Bounds, Table, TableMeta, TableSummary, TableWalk};
 use crate::tombstones::{Stretch, Tombstones};
 
 /// Where the tables of a store come from, and where they go.
@@ -222,6 +222,26 @@ impl LiveTable {
     fn shown(&self, whole: Arc<Table>) -> &Arc<Table> {
         let is_whole = *whole.bounds() == self.bounds;
         self.table.get_or_init(|| if is_whole { whole } else { whole.within(self.bounds.clone()) })
+    }
+
+    /// True when no manifest names the file any more.
+    pub(crate) fn is_doomed(&self) -> bool {
+        self.file.doomed.load(Ordering::Acquire)
+    }
+
+    /// [`verify`](Self::verify) a step at a time; at first there is no walk.
+    ///
+    /// # Errors
+    /// As [`verify`](Self::verify).
+    pub(crate) fn verify_step(&self, walk: &mut Option<TableWalk>) -> Result<Option<TableSummary>> {
+        let walked = match walk {
+            Some(walk) => walk.step(),
+            None => TableWalk::begin(&self.file.shelf.context, &self.file.meta).map(|begun| {
+                *walk = Some(begun);
+                None
+            }),
+        };
+        walked.map_err(named_is_damaged)
     }
 
     /// Reads the whole file, past everything that is in memory.
