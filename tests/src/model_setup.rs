@@ -181,7 +181,7 @@ impl Sizes {
                 .cache_bytes((16 << 10) << (grow % 2))
                 .memtable_bytes((4 << 10) << grow)
                 .compaction(policy(seed / 5))
-                .scrub_interval((seed % 2 == 0).then_some(Duration::from_secs(2)))
+                .scrub_interval(seed.is_multiple_of(2).then_some(Duration::from_mins(10)))
                 .log_segment_bytes((4 << 10) << (3 - grow.min(3)))
                 .table_files_max(1 + index(grow))
                 .default_options(KeyspaceOptions {

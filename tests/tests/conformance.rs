@@ -51,7 +51,7 @@ const SMALL: StoreOptions = StoreOptions {
     table_bytes: 8 << 10,
     compaction_jobs: 2,
     background_bytes_per_second: Some(20_000),
-    scrub_interval: Some(Duration::from_secs(3)),
+    scrub_interval: Some(Duration::from_hours(1)),
 };
 const TINY: StoreOptions = StoreOptions {
     memtable_bytes: 4 << 10,
@@ -62,7 +62,7 @@ const TINY: StoreOptions = StoreOptions {
     table_bytes: 1 << 10,
     compaction_jobs: 4,
     background_bytes_per_second: Some(1),
-    scrub_interval: Some(Duration::from_secs(1)),
+    scrub_interval: Some(Duration::from_mins(10)),
 };
 
 const COARSE: TreeOptions = TreeOptions {

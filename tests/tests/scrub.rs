@@ -198,7 +198,7 @@ fn a_dropped_keyspace_keeps_no_file_for_the_walk_that_was_in_it() {
         drop(fill_with(&db, "users", 4000));
         let is_in_the_midst = || {
             let stats = db.stats().expect("it is open");
-            stats.scrubbed_bytes % (stats.table_bytes + stats.value_live_bytes) != 0
+            !stats.scrubbed_bytes.is_multiple_of(stats.table_bytes + stats.value_live_bytes)
         };
         while !is_in_the_midst() {
             world.run_until_idle();

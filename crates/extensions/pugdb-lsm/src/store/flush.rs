@@ -77,7 +77,7 @@ impl FlushJob {
         }
         let moved = group.bytes_moved();
         group.step(&self.store)?;
-        self.store.charge_beside(group.bytes_moved() - moved);
+        self.store.charge_beside(group.bytes_moved().saturating_sub(moved));
         self.group = Some(group);
         Ok(true)
     }

@@ -133,7 +133,8 @@ impl Part {
             return None;
         }
         let sliced = self.slice(store.throttle.slice_bytes());
-        let moved = self.bytes_moved();
+        // A table that could not be finished counts for nothing any more.
+        let moved = self.bytes_moved().max(self.charged);
         store.charge(moved - self.charged);
         self.charged = moved;
         match sliced {
@@ -172,7 +173,7 @@ impl Part {
                         break;
                     };
                     self.outputs.add(seqno, &op, apart).map_err(without_file)?;
-                    if self.bytes_moved() - self.charged >= bytes_max {
+                    if bytes_max < u64::MAX && self.bytes_moved() >= self.charged.saturating_add(bytes_max) {
                         break;
                     }
                 }

@@ -241,8 +241,8 @@ impl Check {
             if !of.tail.filter.may_contain(KeyHash::of(key)) {
                 return Err(Error::corrupt("the filter misses a key; restore the file from a backup"));
             }
-            let prefix = self.tail.prefix.hash_of(key);
-            if prefix.is_some_and(|prefix| !self.tail.filter.may_contain(prefix)) {
+            let prefix = of.tail.prefix.hash_of(key);
+            if prefix.is_some_and(|prefix| !of.tail.filter.may_contain(prefix)) {
                 return Err(Error::corrupt("the filter misses a prefix; restore the file from a backup"));
             }
         }
