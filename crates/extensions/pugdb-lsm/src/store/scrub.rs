@@ -280,7 +280,7 @@ mod tests {
     #[test]
     fn each_table_is_due_once_in_an_interval() {
         let (mut schedule, now) = (Schedule::new(HOUR), minutes(1000));
-        let parts = std::cell::Cell::new(0);
+        let parts = std::cell::Cell::new(0_u8);
         schedule.look(now, (0..4).map(file), || parts.replace(parts.get().wrapping_add(64)));
         let due = |schedule: &Schedule, number| schedule.due(file(number)).unwrap().as_secs() / 60;
         assert_eq!([0, 1, 2, 3].map(|number| due(&schedule, number)), [1000, 1015, 1030, 1045]);
