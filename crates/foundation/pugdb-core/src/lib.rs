@@ -13,6 +13,7 @@
 //! | [`seam`] | [`Cipher`](seam::Cipher) and [`TableStore`](seam::TableStore): what others plug in |
 //! | [`mod@env`] | files, clock, randomness, background jobs and every blocking wait |
 //! | [`limits`] | every limit, with its reason |
+//! | [`sync`] | the locks and atomics that loom can look through |
 
 #[cfg(not(target_pointer_width = "64"))]
 compile_error!("PugDB needs a 64-bit platform: file offsets and memory sizes share one width");
@@ -32,6 +33,7 @@ mod ops;
 pub mod seam;
 pub mod snapshots;
 mod span;
+pub mod sync;
 
 pub use entry::{
     Entry, EntryKind, EntryOptions, Found, Key, Op, Operation, RawOp, SealId, Stamp, Timestamp, Value,

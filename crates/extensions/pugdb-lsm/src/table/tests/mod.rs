@@ -23,6 +23,8 @@ mod cache;
 mod damage;
 mod model;
 mod separated;
+#[cfg(loom)]
+mod under_loom;
 mod writing;
 
 const KEYSPACE: KeyspaceId = KeyspaceId(3);
