@@ -22,7 +22,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use script::Script;
 use sets::Set;
 
-/// What one set of options answered, an answer for each step.
+/// What one set of options answered, an answer for each step and one for the end.
 type Answers = Vec<String>;
 
 /// Runs the script of `seed` in the sets `0..sets`. Set 0 is what a user gets who says nothing; all are held against it.
@@ -38,12 +38,13 @@ pub fn check(seed: u64, steps: usize, sets: usize) -> Tally {
     for number in 1..sets {
         let set = Set::of(&script, number);
         let found = answers(&script, &set, &mut tally);
-        let Some(at) = (0..steps).find(|&at| expected[at] != found[at]) else { continue };
+        let Some(at) = (0..=steps).find(|&at| expected[at] != found[at]) else { continue };
         let [left, right] = around_difference(&expected[at], &found[at]);
         panic!(
             "step {at} of seed {seed} has two answers in sets 0 and {}: {:?}\n{reference:?}\n  answers {left}\n{set:?}\n  \
              answers {right}",
-            set.number, script.ops[at]
+            set.number,
+            script.ops.get(at)
         );
     }
     tally
@@ -51,7 +52,7 @@ pub fn check(seed: u64, steps: usize, sets: usize) -> Tally {
 
 fn answers(script: &Script, set: &Set, tally: &mut Tally) -> Answers {
     let mut run = run::Run::new(set);
-    let mut answers = Vec::with_capacity(script.ops.len());
+    let mut answers = Vec::with_capacity(script.ops.len() + 1);
     for (at, op) in script.ops.iter().enumerate() {
         let answer = catch_unwind(AssertUnwindSafe(|| run.step(op))).unwrap_or_else(|panic| {
             say(&format!("at step {at} of seed {}: {op:?}\n{set:?}", script.seed));
@@ -59,7 +60,7 @@ fn answers(script: &Script, set: &Set, tally: &mut Tally) -> Answers {
         });
         answers.push(answer);
     }
-    run.finish(tally);
+    answers.push(run.finish(tally));
     answers
 }
 

@@ -28,7 +28,7 @@ pub(super) struct Run<'a> {
     world: World,
     start: Timestamp,
     hour: u64,
-    /// `None` only while it is reopened.
+    /// `None` while it is reopened, and for good when that fails.
     opened: Option<Opened>,
     handles: [Option<Keyspace>; SPACES],
     snapshots: [Option<(Snapshot, [Option<Keyspace>; SPACES])>; HELD],
@@ -78,6 +78,9 @@ impl<'a> Run<'a> {
 
     /// Does one step, and says what came of it.
     pub(super) fn step(&mut self, op: &Op) -> String {
+        if self.opened.is_none() {
+            return "it could not be opened".into();
+        }
         let answer = self.try_step(op).unwrap_or_else(|error| {
             self.refusals += 1;
             format!("error: {:?}", error.kind())
@@ -87,19 +90,27 @@ impl<'a> Run<'a> {
         answer
     }
 
-    pub(super) fn finish(mut self, tally: &mut Tally) {
-        let stats = self.db().stats().expect("it is open");
-        self.end(End::Close).expect("the disk is whole");
+    /// Closes the database, and says what came of that.
+    pub(super) fn finish(mut self, tally: &mut Tally) -> String {
+        let outcome = self.close(tally);
         tally.flushes += self.flushes;
         tally.compactions += self.compactions;
         tally.parts_beside += self.parts_beside;
         tally.slow_reads += self.slow_reads;
         tally.refusals += self.refusals;
-        tally.value_file_bytes += stats.value_bytes;
+        outcome.map_or_else(|error| format!("error: {:?}", error.kind()), done)
+    }
+
+    fn close(&mut self, tally: &mut Tally) -> Result<()> {
+        if self.opened.is_none() {
+            return Ok(());
+        }
+        tally.value_file_bytes += self.db().stats()?.value_bytes;
+        self.end(End::Close)
     }
 
     fn db(&self) -> &Database {
-        &self.opened.as_ref().expect("it is None only while it is reopened").db
+        &self.opened.as_ref().expect("a step asks first").db
     }
 
     fn try_step(&mut self, op: &Op) -> Result<String> {
@@ -441,7 +452,7 @@ impl<'a> Run<'a> {
         }
         (self.handles, self.snapshots) = Default::default();
         (self.scans, self.watches) = Default::default();
-        let opened = self.opened.take().expect("it is None only while it is reopened");
+        let opened = self.opened.take().expect("a step asks first");
         match end {
             End::Close => opened.db.close()?,
             End::Drop => {}

@@ -14,6 +14,7 @@
 //! | [`operators`] | ready-made merge operators |
 //! | [`mod@env`] | files, clock, randomness, background jobs and every blocking wait |
 //! | [`limits`] | every limit, with its reason |
+//! | [`sync`] | the locks and atomics that loom can look through |
 
 #[cfg(not(target_pointer_width = "64"))]
 compile_error!("PugDB needs a 64-bit platform: file offsets and memory sizes share one width");
@@ -34,6 +35,7 @@ mod ops;
 pub mod seam;
 pub mod snapshots;
 mod span;
+pub mod sync;
 
 pub use entry::{
     Entry, EntryKind, EntryOptions, Found, Key, Op, Operation, RawOp, SealId, Stamp, Timestamp, Value,

@@ -2,12 +2,11 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-
-use parking_lot::Mutex;
 
 use crate::entry::Timestamp;
 use crate::ids::Seqno;
+use crate::sync::Mutex;
+use crate::sync::atomic::{AtomicU64, Ordering};
 
 /// The visible seqno of a sequence domain, its time, and its live snapshots.
 ///
@@ -247,5 +246,101 @@ mod tests {
             (snapshots.horizon(), snapshots.expiry_horizon(), snapshots.live()),
             (Seqno(10), Timestamp(5), 0)
         );
+    }
+}
+
+/// `RUSTFLAGS="--cfg loom" cargo test -p pugdb-core --lib under_loom`
+#[cfg(all(test, loom))]
+mod under_loom {
+    use loom::sync::atomic::AtomicU64 as Cell;
+    use loom::thread;
+
+    use super::*;
+
+    /// What the engine has forgotten: everything below.
+    fn forget(forgotten: &Cell, horizon: u64) {
+        forgotten.fetch_max(horizon, Ordering::AcqRel);
+    }
+
+    #[test]
+    fn nothing_is_forgotten_that_a_snapshot_can_see() {
+        loom::model(|| {
+            let snapshots = Snapshots::new(Seqno(1));
+            let forgotten = Arc::new(Cell::new(0));
+            let engine = {
+                let (snapshots, forgotten) = (Arc::clone(&snapshots), Arc::clone(&forgotten));
+                thread::spawn(move || {
+                    snapshots.publish(Seqno(2));
+                    forget(&forgotten, snapshots.horizon().0);
+                })
+            };
+            let snapshot = snapshots.take();
+            assert!(forgotten.load(Ordering::Acquire) <= snapshot.seqno().0);
+            let copy = snapshot.clone();
+            drop(snapshot);
+            assert!(snapshots.read_points().contains(&copy.seqno()));
+            engine.join().unwrap();
+            assert!(forgotten.load(Ordering::Acquire) <= copy.seqno().0);
+            assert!(snapshots.horizon() <= copy.seqno());
+            drop(copy);
+            assert_eq!((snapshots.horizon(), snapshots.live()), (Seqno(2), 0));
+        });
+    }
+
+    #[test]
+    fn nothing_expires_that_a_snapshot_can_see() {
+        loom::model(|| {
+            let snapshots = Snapshots::new(Seqno(1));
+            let expired = Arc::new(Cell::new(0));
+            let engine = {
+                let (snapshots, expired) = (Arc::clone(&snapshots), Arc::clone(&expired));
+                thread::spawn(move || {
+                    assert!(snapshots.advance(Timestamp(20)) >= Timestamp(20));
+                    forget(&expired, snapshots.expiry_horizon().0);
+                })
+            };
+            let snapshot = snapshots.take_at(Timestamp(10));
+            assert!(expired.load(Ordering::Acquire) <= snapshot.now().0);
+            engine.join().unwrap();
+            assert!(expired.load(Ordering::Acquire) <= snapshot.now().0);
+            assert!(snapshots.time() == Timestamp(20) && snapshots.expiry_horizon() == snapshot.now());
+        });
+    }
+
+    #[test]
+    fn who_sees_an_operation_sees_what_was_written_before_it_was_published() {
+        loom::model(|| {
+            let snapshots = Snapshots::new(Seqno(1));
+            let written = Arc::new(Cell::new(0));
+            let writer = {
+                let (snapshots, written) = (Arc::clone(&snapshots), Arc::clone(&written));
+                thread::spawn(move || {
+                    written.store(7, Ordering::Relaxed);
+                    snapshots.publish(Seqno(2));
+                })
+            };
+            let (seqno, _) = snapshots.glance(Timestamp(0));
+            assert!(seqno == Seqno(1) || written.load(Ordering::Relaxed) == 7);
+            writer.join().unwrap();
+        });
+    }
+
+    #[test]
+    fn what_a_reader_holds_is_not_older_than_what_it_looks_at() {
+        loom::model(|| {
+            let snapshots = Snapshots::new(Seqno(1));
+            let forgotten = Arc::new(Cell::new(0));
+            let engine = {
+                let (snapshots, forgotten) = (Arc::clone(&snapshots), Arc::clone(&forgotten));
+                thread::spawn(move || {
+                    snapshots.publish(Seqno(2));
+                    forget(&forgotten, snapshots.horizon().0);
+                })
+            };
+            // First it gets hold of the structures, then it asks.
+            let held = forgotten.load(Ordering::Acquire);
+            assert!(held <= snapshots.glance(Timestamp(0)).0.0);
+            engine.join().unwrap();
+        });
     }
 }

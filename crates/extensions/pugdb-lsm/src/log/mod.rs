@@ -11,14 +11,16 @@ mod job;
 mod record;
 mod recover;
 mod segment;
+#[cfg(all(test, loom))]
+mod under_loom;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::Waker;
 use std::time::Duration;
 
-use parking_lot::Mutex;
 use pugdb_core::env::{Event, File, JobHandle};
+use pugdb_core::sync::Mutex;
+use pugdb_core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use pugdb_core::{Error, Lsn, Result, StreamId};
 
 pub use copy::PinnedLog;

@@ -6,11 +6,11 @@
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 use arc_swap::{ArcSwapOption, Guard};
-use parking_lot::Mutex;
+use pugdb_core::sync::Mutex;
+use pugdb_core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::block::Block;
 use super::load::Flight;

@@ -4,9 +4,9 @@
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use parking_lot::Mutex;
 use pugdb_core::env::Event;
 use pugdb_core::seam::Wait;
+use pugdb_core::sync::Mutex;
 use pugdb_core::{Result, Seqno};
 
 use super::block::Block;

@@ -24,6 +24,8 @@ mod damage;
 mod model;
 mod prefix;
 mod separated;
+#[cfg(loom)]
+mod under_loom;
 mod writing;
 
 const KEYSPACE: KeyspaceId = KeyspaceId(3);
