@@ -1,8 +1,8 @@
-//! Readers of one block, in all orders in which they can meet:
+//! Readers of two tables that share a cache, in all orders in which they can meet:
 //! `RUSTFLAGS="--cfg loom" cargo test -p pugdb-lsm --lib under_loom`.
 //!
-//! Locks and waits are loom's. The slots are not: what `arc_swap` does between its own atomics is not tried here, each of its
-//! calls is one step.
+//! Locks and waits are loom's. The slots are `arc_swap`'s, which loom does not see through: two readers of one block are out of its
+//! reach, for it takes what one finds in a slot for something that nobody has handed over.
 
 use loom::thread;
 
@@ -22,27 +22,6 @@ fn explore(test: impl Fn() + Send + Sync + 'static) {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = Some(PREEMPTIONS);
     builder.check(test);
-}
-
-/// Reads these keys of a table with a thread for each.
-fn read_beside(table: &Arc<Table>, names: [u8; 2]) {
-    let read = |table: Arc<Table>, name: u8| {
-        move || assert_eq!(table.get(&[name], Seqno::MAX).unwrap(), Some(put(1, vec![name; 200])))
-    };
-    let other = thread::spawn(read(Arc::clone(table), names[1]));
-    read(Arc::clone(table), names[0])();
-    other.join().unwrap();
-}
-
-#[test]
-fn two_readers_of_a_block_read_it_once_however_they_meet() {
-    let (kit, meta) = written();
-    explore(move || {
-        let table = kit.open_with(&meta, 1 << 20, meta.bounds(), None).unwrap();
-        let before = kit.calls();
-        read_beside(&table, [3, 3]);
-        assert_eq!(kit.calls() - before, 1);
-    });
 }
 
 #[test]
