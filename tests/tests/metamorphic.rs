@@ -10,7 +10,7 @@ const SETS: usize = 9;
 /// `PUGDB_META_SEEDS=1000` runs more of them (CONTRIBUTING.md).
 #[test]
 fn whatever_a_database_is_made_of_it_gives_the_same_answers() {
-    let count = std::env::var("PUGDB_META_SEEDS").ok().and_then(|count| count.parse().ok()).unwrap_or(6);
+    let count = std::env::var("PUGDB_META_SEEDS").ok().and_then(|count| count.parse().ok()).unwrap_or(10);
     let name = "whatever_a_database_is_made_of_it_gives_the_same_answers";
     pugdb_sim::check(TARGET, name, 1..=count, |seed| {
         let tally = check(seed, STEPS, SETS);

@@ -126,6 +126,8 @@ impl Watches {
         if self.live.load(Ordering::Acquire) == 0 {
             return Ok(());
         }
+        // Of what goes only if it is there: looked at behind the lock, for that may take a read.
+        let mut asked: Vec<([&Arc<Space>; 2], Watched)> = Vec::new();
         let by_key = self.by_key.lock();
         for part in &changes.parts {
             let Some(keys) = by_key.get(&part.space.id) else { continue };
@@ -137,21 +139,25 @@ impl Watches {
                     Operation::DeleteRange(span) => {
                         let range = span.range();
                         let watched = keys.range::<[u8], _>(range.bounds());
-                        break_those_there(inner, &part.space, watched)?;
+                        asked.extend(watched.map(|watched| ([&part.space; 2], owned(watched))));
                     }
                 }
             }
         }
         for space in &changes.truncated {
-            break_those_there(inner, space, by_key.get(&space.id).into_iter().flatten())?;
+            let watched = by_key.get(&space.id).into_iter().flatten();
+            asked.extend(watched.map(|watched| ([space; 2], owned(watched))));
         }
         for (one, other) in &changes.swapped {
-            for (key, watches) in [one, other].into_iter().filter_map(|space| by_key.get(&space.id)).flatten()
-            {
-                // The name leads to another value if either of the two had one.
-                if read::get(inner, one, key, None)?.or(read::get(inner, other, key, None)?).is_some() {
-                    break_all(watches);
-                }
+            // The name leads to another value if either of the two had one.
+            let watched = [one, other].into_iter().filter_map(|space| by_key.get(&space.id)).flatten();
+            asked.extend(watched.map(|watched| ([one, other], owned(watched))));
+        }
+        drop(by_key);
+        for ([one, other], (key, watches)) in asked {
+            let is_there = |space: &Arc<Space>| read::exists(inner, space, &key, None);
+            if is_there(one)? || !Arc::ptr_eq(one, other) && is_there(other)? {
+                break_all(&watches);
             }
         }
         Ok(())
@@ -171,18 +177,11 @@ impl Watches {
     }
 }
 
-/// Of keys that are all to go, what is not there does not change.
-fn break_those_there<'a>(
-    inner: &Arc<Inner>,
-    space: &Space,
-    watched: impl Iterator<Item = (&'a Key, &'a Vec<Arc<AtomicBool>>)>,
-) -> Result<()> {
-    for (key, watches) in watched {
-        if read::get(inner, space, key, None)?.is_some() {
-            break_all(watches);
-        }
-    }
-    Ok(())
+/// A key, and the watches on it.
+type Watched = (Key, Vec<Arc<AtomicBool>>);
+
+fn owned((key, watches): (&Key, &Vec<Arc<AtomicBool>>)) -> Watched {
+    (key.clone(), watches.clone())
 }
 
 fn break_all(watches: &[Arc<AtomicBool>]) {

@@ -141,6 +141,9 @@ fn commit_locked(inner: &Arc<Inner>, changes: &Changes, durability: Durability) 
         &many
     };
 
+    // Here, where the keys cannot change: it may have to read, which nobody does with the writer's lock. What is not written
+    // after all has broken watches for nothing, which is allowed.
+    inner.watches.note(inner, changes)?;
     let mut writer = inner.writer.lock();
     inner.check_open()?;
     for space in changes.spaces() {
@@ -155,7 +158,6 @@ fn commit_locked(inner: &Arc<Inner>, changes: &Changes, durability: Durability) 
     } else {
         Lsn(0)
     };
-    inner.watches.note(inner, changes)?;
     // Held until it is published: who finds a keyspace by its new name sees all of the commit.
     let mut names = (!changes.swapped.is_empty()).then(|| inner.names.write());
     apply(inner, first, changes, names.as_deref_mut())?;
