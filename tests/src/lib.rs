@@ -7,3 +7,4 @@ pub mod hostile;
 pub mod metamorphic;
 pub mod model_setup;
 pub mod model_walk;
+pub mod serializability;

@@ -341,6 +341,14 @@ impl Engine for Writer {
         self.tree.multi_get(keys, point)
     }
 
+    fn changed_since(&self, key: &[u8], since: Seqno) -> Result<bool> {
+        self.tree.changed_since(key, since)
+    }
+
+    fn range_changed_since(&self, range: &KeyRange, since: Seqno) -> Result<bool> {
+        self.tree.range_changed_since(range, since)
+    }
+
     fn scan(&self, range: KeyRange, direction: Direction, point: ReadPoint) -> Result<Box<dyn Cursor>> {
         self.tree.scan(range, direction, point)
     }

@@ -49,6 +49,9 @@ struct Arguments {
     /// A store that takes longer in one round is given up
     #[arg(long, default_value_t = 4)]
     store_minutes: u64,
+    /// How long a store is left alone before its files and its memory are measured, in seconds
+    #[arg(long, default_value_t = 0)]
+    settle_seconds: u64,
     /// Where the stores lie, each in a directory of its own: a disk, not memory
     #[arg(long, default_value = "target/stores")]
     dir: PathBuf,
@@ -158,6 +161,7 @@ fn measure(
         .args(["--operations", &arguments.operations.to_string()])
         .args(["--value-bytes", &arguments.value_bytes.to_string()])
         .args(["--store-minutes", &arguments.store_minutes.to_string()])
+        .args(["--settle-seconds", &arguments.settle_seconds.to_string()])
         .args(["--threads", &threads.join(",")])
         .args(["--workloads", &arguments.workloads.join(",")])
         .arg("--dir")
@@ -296,6 +300,7 @@ impl Child<'_> {
                 }
             }
         }
+        std::thread::sleep(Duration::from_secs(self.arguments.settle_seconds));
         let disk_bytes = machine::disk_bytes(dir);
         emit(&Line::End(End {
             store: self.store.to_owned(),

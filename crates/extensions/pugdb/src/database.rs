@@ -21,6 +21,10 @@ use crate::latency::{Latencies, Recorders};
 use crate::options::KeyspaceOptions;
 use crate::report::{RecoveryReport, Stats, VerifyReport};
 use crate::snapshot::Snapshot;
+use crate::transaction::{
+    Guards, Prepared, PreparedTransaction, RowLocks, SYSTEM_PREFIX, Transaction, TransactionOptions, recover,
+    transact,
+};
 use crate::watch::Watches;
 use crate::{
     Builder, CommitTicket, Durability, LockScope, LockedKeys, WriteBatch, checkpoint, durable, write,
@@ -61,6 +65,10 @@ pub(crate) struct Inner {
     /// The keyspaces that exist.
     pub(crate) names: RwLock<Names>,
     pub(crate) watches: Watches,
+    /// Rows that transactions have locked.
+    pub(crate) row_locks: Arc<RowLocks>,
+    /// Transactions that wait for somebody's decision.
+    pub(crate) prepared: Prepared,
     /// How long calls take.
     pub(crate) recorders: Recorders,
     /// Guards the order of changes of keyspaces and of the taking in of sorted files, which alone is held across a sync:
@@ -78,6 +86,8 @@ pub(crate) type Names = BTreeMap<String, Arc<Space>>;
 pub(crate) struct Writer {
     pub(crate) sequencer: Sequencer,
     pub(crate) next_keyspace: u32,
+    /// What transactions want left alone.
+    pub(crate) guards: Guards,
 }
 
 impl Database {
@@ -134,12 +144,18 @@ impl Database {
     }
 
     pub(crate) fn open_with(options: Builder, dir: &Path) -> Result<Self> {
-        durable::open(options, dir).map(|inner| Self { inner })
+        let inner = durable::open(options, dir)?;
+        recover(&inner)?;
+        Ok(Self { inner })
     }
 
     pub(crate) fn in_memory_with(options: Builder) -> Self {
         let snapshots = Snapshots::new(Seqno::ZERO);
-        let writer = Writer { sequencer: Sequencer::starting_after(Seqno::ZERO), next_keyspace: 1 };
+        let writer = Writer {
+            sequencer: Sequencer::starting_after(Seqno::ZERO),
+            next_keyspace: 1,
+            guards: Guards::default(),
+        };
         let writer = Arc::new(Mutex::new(writer));
         let housekeeper = Housekeeper::new(&options.env, Arc::clone(&snapshots));
         let names = BTreeMap::new();
@@ -220,7 +236,7 @@ impl Database {
     /// `Closed`.
     pub fn existing_keyspace(&self, name: &str) -> Result<Option<Keyspace>> {
         self.inner.check_open()?;
-        let space = self.inner.names.read().get(name).cloned();
+        let space = self.inner.names.read().get(name).cloned().filter(|_| !name.starts_with(SYSTEM_PREFIX));
         Ok(space.map(|space| Keyspace::new(&self.inner, space)))
     }
 
@@ -238,7 +254,8 @@ impl Database {
     /// `Closed`.
     pub fn keyspaces(&self) -> Result<Vec<String>> {
         self.inner.check_open()?;
-        Ok(self.inner.names.read().keys().cloned().collect())
+        let names = self.inner.names.read();
+        Ok(names.keys().filter(|name| !name.starts_with(SYSTEM_PREFIX)).cloned().collect())
     }
 
     /// Removes a keyspace and all it holds. Older snapshots still read it. False when there is none of this name.
@@ -253,8 +270,11 @@ impl Database {
     /// ```
     ///
     /// # Errors
-    /// `Closed`; `Unavailable` when the disk is full or failed.
+    /// `Closed`; `Conflict` when a prepared transaction is about it; `Unavailable` when the disk is full or failed.
     pub fn drop_keyspace(&self, name: &str) -> Result<bool> {
+        if self.existing_keyspace(name)?.is_none() {
+            return Ok(false);
+        }
         match write::drop_keyspace(&self.inner, name)? {
             Some(ticket) => ticket.wait().map(|()| true),
             None => Ok(false),
@@ -343,6 +363,130 @@ impl Database {
         decide: impl FnOnce(&mut LockedKeys) -> Result<R>,
     ) -> Result<(R, CommitTicket)> {
         write::update_locked(&self.inner, scope, decide)
+    }
+
+    /// Begins a transaction, serializable unless [options](Self::begin_with) say otherwise.
+    ///
+    /// ```
+    /// let db = pugdb::Database::in_memory()?;
+    /// let users = db.keyspace("users")?;
+    /// let mut transaction = db.begin()?;
+    /// if transaction.get(&users, b"ada")?.is_none() {
+    ///     transaction.put(&users, b"ada", b"1815")?;
+    /// }
+    /// transaction.commit()?;
+    /// assert!(users.exists(b"ada")?);
+    /// # Ok::<(), pugdb::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// `Closed`.
+    pub fn begin(&self) -> Result<Transaction> {
+        self.begin_with(TransactionOptions::default())
+    }
+
+    /// Begins a transaction with options.
+    ///
+    /// ```
+    /// use pugdb::{Isolation, TransactionOptions};
+    ///
+    /// let db = pugdb::Database::in_memory()?;
+    /// let users = db.keyspace("users")?;
+    /// let options = TransactionOptions { isolation: Isolation::Snapshot, ..Default::default() };
+    /// let mut transaction = db.begin_with(options)?;
+    /// transaction.put(&users, b"ada", b"1815")?;
+    /// users.put(b"ada", b"1852")?;
+    /// assert!(transaction.commit().unwrap_err().is_retry()); // an update would be lost
+    /// # Ok::<(), pugdb::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// `Closed`.
+    pub fn begin_with(&self, options: TransactionOptions) -> Result<Transaction> {
+        Transaction::new(&self.inner, options)
+    }
+
+    /// Runs `work` in a serializable transaction and commits it; again from the beginning when it has met others, up to a
+    /// hundred times. What `work` does outside of the transaction it does each time.
+    ///
+    /// ```
+    /// let db = pugdb::Database::in_memory()?;
+    /// let accounts = db.keyspace("accounts")?;
+    /// accounts.put(b"ada", b"10")?;
+    /// db.transact(|transaction| {
+    ///     let all = transaction.get(&accounts, b"ada")?.unwrap_or_default();
+    ///     transaction.put(&accounts, b"bob", all)?;
+    ///     transaction.delete(&accounts, b"ada")
+    /// })?;
+    /// assert_eq!(accounts.get(b"bob")?.unwrap(), b"10");
+    /// # Ok::<(), pugdb::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// Those of `work`, which end it unless they say [`is_retry`](crate::Error::is_retry); those of
+    /// [`Transaction::commit`], of its conflicts the last one.
+    pub fn transact<R>(&self, work: impl FnMut(&mut Transaction) -> Result<R>) -> Result<R> {
+        self.transact_with(TransactionOptions::default(), work)
+    }
+
+    /// [`transact`](Self::transact) with options.
+    ///
+    /// ```
+    /// use pugdb::TransactionOptions;
+    ///
+    /// let db = pugdb::Database::in_memory()?;
+    /// let users = db.keyspace("users")?;
+    /// let once = TransactionOptions { attempts: 1, ..Default::default() };
+    /// let result = db.transact_with(once, |transaction| {
+    ///     transaction.get(&users, b"ada")?;
+    ///     users.put(b"ada", b"1815")?; // beside it
+    ///     transaction.put(&users, b"ada", b"1852")
+    /// });
+    /// assert!(result.unwrap_err().is_retry());
+    /// # Ok::<(), pugdb::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`transact`](Self::transact).
+    pub fn transact_with<R>(
+        &self,
+        options: TransactionOptions,
+        work: impl FnMut(&mut Transaction) -> Result<R>,
+    ) -> Result<R> {
+        transact(&self.inner, options, work)
+    }
+
+    /// The names of all transactions that are [prepared](Transaction::prepare) and not decided, in order.
+    ///
+    /// ```
+    /// let db = pugdb::Database::in_memory()?;
+    /// let mut transaction = db.begin()?;
+    /// transaction.put(&db.keyspace("users")?, b"ada", b"1815")?;
+    /// transaction.prepare("order 17")?;
+    /// assert_eq!(db.prepared_transactions()?, ["order 17"]);
+    /// # Ok::<(), pugdb::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// `Closed`.
+    pub fn prepared_transactions(&self) -> Result<Vec<String>> {
+        self.inner.check_open()?;
+        Ok(self.inner.prepared.names())
+    }
+
+    /// The prepared transaction of this name, if there is one.
+    ///
+    /// ```
+    /// let db = pugdb::Database::in_memory()?;
+    /// assert!(db.prepared_transaction("order 17")?.is_none());
+    /// # Ok::<(), pugdb::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// `Closed`.
+    pub fn prepared_transaction(&self, name: &str) -> Result<Option<PreparedTransaction>> {
+        self.inner.check_open()?;
+        Ok(PreparedTransaction::find(&self.inner, name))
     }
 
     /// An empty batch.
@@ -633,6 +777,8 @@ impl Inner {
             synced_commits_end: AtomicU64::new(0),
             names: RwLock::new(names),
             watches: Watches::default(),
+            row_locks: Arc::default(),
+            prepared: Prepared::default(),
             recorders: Recorders::new(),
             changing: Mutex::new(()),
             writer,
@@ -704,6 +850,11 @@ fn check_name(name: &str) -> Result<()> {
         return Err(Error::invalid(format!(
             "a keyspace's name has 1 to {} bytes and no control characters",
             limits::KEYSPACE_NAME_BYTES_MAX
+        )));
+    }
+    if name.starts_with(SYSTEM_PREFIX) {
+        return Err(Error::invalid(format!(
+            "names of keyspaces that begin with {SYSTEM_PREFIX:?} are the database's own; choose another one"
         )));
     }
     Ok(())

@@ -23,6 +23,7 @@ use crate::Builder;
 use crate::database::{Inner, Writer};
 use crate::keyspace::{Keeper, Space};
 use crate::report::{LogCut, RecoveryReport, Stats, VerifyReport};
+use crate::transaction::Guards;
 
 /// A tree whose memtable keeps more log than this alive is flushed: a quiet keyspace must not pin the log.
 const LOG_SEGMENTS_MAX: u64 = 4;
@@ -358,7 +359,7 @@ impl Opening {
             .log_segment_bytes
             .map_or_else(LogOptions::default, |segment_bytes| LogOptions { segment_bytes });
         let log = Log::new(context.clone(), log_options, &scan);
-        let writer = Arc::new(Mutex::new(Writer { sequencer, next_keyspace }));
+        let writer = Arc::new(Mutex::new(Writer { sequencer, next_keyspace, guards: Guards::default() }));
         snapshots.advance(time);
         let gate = Arc::new(LogGate {
             log: Arc::clone(&log),

@@ -192,7 +192,10 @@ fn commit(
     inner.check_open()?;
     space.check_writable()?;
     let ranges = store.make_way(tree, &files)?;
-    let at = inner.writer.lock().sequencer.reserve(1);
+    let mut writer = inner.writer.lock();
+    writer.guards.meet_ranges(space.id, &ranges)?;
+    let at = writer.sequencer.reserve(1);
+    drop(writer);
     store.ingest(tree, files, at)?;
     inner.watches.note_ranges(space.id, &ranges);
     inner.snapshots.publish(at);

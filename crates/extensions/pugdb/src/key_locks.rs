@@ -89,6 +89,11 @@ impl Stripes {
         Self::Some(numbers)
     }
 
+    /// Whether everything is.
+    pub(crate) fn are_all(&self) -> bool {
+        matches!(self, Self::All)
+    }
+
     /// Whether this key is under a lock.
     pub(crate) fn hold(&self, keyspace: KeyspaceId, key: &[u8]) -> bool {
         match self {

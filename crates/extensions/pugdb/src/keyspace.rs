@@ -169,50 +169,6 @@ impl Space {
     }
 }
 
-/// What an [`update`](Keyspace::update) closure wants done.
-///
-/// ```
-/// use pugdb::Change;
-///
-/// let db = pugdb::Database::in_memory()?;
-/// let users = db.keyspace("users")?;
-/// users.update(b"ada", |_| Ok((Change::put(b"1815"), ())))?;
-/// let year = users.update(b"ada", |old| Ok((Change::Keep, old.map(|entry| entry.value.clone()))))?;
-/// assert_eq!(year.unwrap(), b"1815");
-/// users.update(b"ada", |_| Ok((Change::Delete, ())))?;
-/// assert!(!users.exists(b"ada")?);
-/// # Ok::<(), pugdb::Error>(())
-/// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Change {
-    /// Nothing.
-    Keep,
-    /// This value, with these options.
-    Put(Vec<u8>, EntryOptions),
-    /// The key removed.
-    Delete,
-}
-
-impl Change {
-    /// A value without options.
-    ///
-    /// ```
-    /// use pugdb::Change;
-    ///
-    /// let db = pugdb::Database::in_memory()?;
-    /// let users = db.keyspace("users")?;
-    /// let added = users.update(b"ada", |old| match old {
-    ///     Some(_) => Ok((Change::Keep, false)),
-    ///     None => Ok((Change::put(b"1815"), true)),
-    /// })?;
-    /// assert!(added);
-    /// # Ok::<(), pugdb::Error>(())
-    /// ```
-    pub fn put(value: impl Into<Vec<u8>>) -> Self {
-        Self::Put(value.into(), EntryOptions::default())
-    }
-}
-
 /// A handle to a keyspace: a named map, ordered unless its engine is the hash. Cheap to clone.
 ///
 /// ```
@@ -228,7 +184,7 @@ impl Change {
 pub struct Keyspace {
     pub(crate) inner: Arc<Inner>,
     pub(crate) space: Arc<Space>,
-    durability: Durability,
+    pub(crate) durability: Durability,
 }
 
 impl Keyspace {
@@ -588,60 +544,6 @@ impl Keyspace {
         let keys: Vec<K> = keys.into_iter().collect();
         let keys: Vec<&[u8]> = keys.iter().map(AsRef::as_ref).collect();
         Ok(read::values(read::multi_get(&self.inner, &self.space, &keys, None)?))
-    }
-
-    /// Reads, decides and writes one key as one step: no other write to the key comes between.
-    ///
-    /// The closure must not write to a database: that is refused, it would wait for itself. It may be slow, but other
-    /// writers of the key wait for it.
-    ///
-    /// ```
-    /// use pugdb::Change;
-    ///
-    /// let db = pugdb::Database::in_memory()?;
-    /// let counters = db.keyspace("counters")?;
-    /// let next = |old: Option<&pugdb::Entry>| {
-    ///     let number = old.map_or(0, |entry| entry.value[0]) + 1;
-    ///     Ok((Change::put([number]), number))
-    /// };
-    /// assert_eq!(counters.update(b"visits", next)?, 1);
-    /// assert_eq!(counters.update(b"visits", next)?, 2);
-    /// # Ok::<(), pugdb::Error>(())
-    /// ```
-    ///
-    /// # Errors
-    /// What the closure returns, which changes nothing, and as [`put`](Self::put) and [`get`](Self::get).
-    pub fn update<R>(
-        &self,
-        key: impl AsRef<[u8]>,
-        decide: impl FnOnce(Option<&Entry>) -> Result<(Change, R)>,
-    ) -> Result<R> {
-        let (result, ticket) = self.update_ticket(key, decide)?;
-        ticket.wait()?;
-        Ok(result)
-    }
-
-    /// As [`update`](Self::update), and returns at once with a ticket for the durability.
-    ///
-    /// ```
-    /// use pugdb::Change;
-    ///
-    /// let db = pugdb::Database::in_memory()?;
-    /// let users = db.keyspace("users")?;
-    /// let (existed, ticket) = users.update_ticket(b"ada", |old| Ok((Change::Delete, old.is_some())))?;
-    /// ticket.wait()?;
-    /// assert!(!existed);
-    /// # Ok::<(), pugdb::Error>(())
-    /// ```
-    ///
-    /// # Errors
-    /// As [`update`](Self::update).
-    pub fn update_ticket<R>(
-        &self,
-        key: impl AsRef<[u8]>,
-        decide: impl FnOnce(Option<&Entry>) -> Result<(Change, R)>,
-    ) -> Result<(R, CommitTicket)> {
-        write::update(&self.inner, &self.space, key.as_ref(), self.durability, decide)
     }
 
     /// Looks after a key: whether anybody changes it from now on. See [`Watch`].

@@ -37,11 +37,14 @@ mod keyspace;
 mod latency;
 mod locked_keys;
 mod options;
+mod overlay;
 mod read;
 mod report;
 mod scan;
 mod snapshot;
 mod ticket;
+mod transaction;
+mod update;
 mod watch;
 mod write;
 
@@ -51,7 +54,7 @@ pub use count::KeyCounts;
 pub use database::Database;
 pub use durability::Durability;
 pub use ingest::{SortedFile, SortedWriter};
-pub use keyspace::{Change, Keyspace};
+pub use keyspace::Keyspace;
 pub use latency::{Latencies, Latency};
 pub use locked_keys::{LockScope, LockedKeys, LockedScan};
 pub use options::KeyspaceOptions;
@@ -59,6 +62,10 @@ pub use report::{LogCut, RecoveryReport, Stats, VerifyReport};
 pub use scan::Scan;
 pub use snapshot::Snapshot;
 pub use ticket::CommitTicket;
+pub use transaction::{
+    Isolation, PreparedTransaction, Savepoint, Transaction, TransactionOptions, TransactionScan,
+};
+pub use update::Change;
 pub use watch::Watch;
 
 pub use pugdb_core::engine::{EngineKind, KeyRange};

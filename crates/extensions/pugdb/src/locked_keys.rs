@@ -1,21 +1,16 @@
 //! Several keys under their locks: what the closure of `update_keys` sees and changes, all in one commit.
 
-use std::collections::BTreeMap;
-use std::collections::btree_map;
 use std::fmt;
-use std::iter::Peekable;
 use std::sync::Arc;
 
-use pugdb_core::engine::{KeyRange, Scans};
-use pugdb_core::{Entry, EntryOptions, Error, Key, KeyspaceId, Op, Result, Timestamp, Value};
+use pugdb_core::engine::{Direction, KeyRange};
+use pugdb_core::{Entry, EntryOptions, Error, Key, Result, Timestamp, Value};
 
-use crate::batch::{Changes, Part};
+use crate::batch::Changes;
 use crate::database::Inner;
 use crate::key_locks::Stripes;
 use crate::keyspace::{Keyspace, Space};
-use crate::scan::Scan;
-use crate::snapshot::Snapshot;
-use crate::write;
+use crate::overlay::{Overlay, OverlayScan};
 
 /// What [`Database::update_keys`](crate::Database::update_keys) locks.
 ///
@@ -60,33 +55,15 @@ pub enum LockScope<'a> {
 /// # Ok::<(), pugdb::Error>(())
 /// ```
 pub struct LockedKeys {
-    inner: Arc<Inner>,
+    overlay: Overlay,
     stripes: Stripes,
-    snapshot: Snapshot,
-    changed: BTreeMap<KeyspaceId, Changed>,
     swapped: Vec<(Arc<Space>, Arc<Space>)>,
-    /// As a batch counts them.
-    bytes: usize,
-}
-
-/// What has become of a keyspace.
-struct Changed {
-    space: Arc<Space>,
-    truncated: bool,
-    entries: BTreeMap<Key, Entry>,
 }
 
 impl LockedKeys {
     pub(crate) fn new(inner: &Arc<Inner>, stripes: Stripes) -> Result<Self> {
         inner.check_open()?;
-        Ok(Self {
-            inner: Arc::clone(inner),
-            stripes,
-            snapshot: Snapshot::new(inner),
-            changed: BTreeMap::new(),
-            swapped: Vec::new(),
-            bytes: 0,
-        })
+        Ok(Self { overlay: Overlay::new(inner), stripes, swapped: Vec::new() })
     }
 
     /// The time by which expiry is judged, and from which a new one counts.
@@ -100,7 +77,7 @@ impl LockedKeys {
     /// # Ok::<(), pugdb::Error>(())
     /// ```
     pub fn now(&self) -> Timestamp {
-        self.snapshot.point().now
+        self.overlay.now()
     }
 
     /// The value of a key.
@@ -142,17 +119,7 @@ impl LockedKeys {
     /// # Errors
     /// As [`Keyspace::get`].
     pub fn get_entry(&self, keyspace: &Keyspace, key: impl AsRef<[u8]>) -> Result<Option<Entry>> {
-        self.check_owner(keyspace)?;
-        let (key, now) = (key.as_ref(), self.now());
-        if let Some(changed) = self.changed.get(&keyspace.space.id) {
-            if let Some(entry) = changed.entries.get(key) {
-                return Ok(entry.is_live(now).then(|| entry.clone()));
-            }
-            if changed.truncated {
-                return Ok(None);
-            }
-        }
-        self.snapshot.get_entry(keyspace, key)
+        self.overlay.get(keyspace, key.as_ref())
     }
 
     /// Sets a key.
@@ -201,8 +168,8 @@ impl LockedKeys {
         value: impl AsRef<[u8]>,
         options: EntryOptions,
     ) -> Result<()> {
-        let entry = write::put_entry(&self.inner, value.as_ref(), options)?;
-        self.set(keyspace, key.as_ref(), entry)
+        self.check_locked(keyspace, key.as_ref())?;
+        self.overlay.put(keyspace, key.as_ref(), value.as_ref(), options)
     }
 
     /// Removes a key.
@@ -222,7 +189,8 @@ impl LockedKeys {
     /// # Errors
     /// As [`put`](Self::put).
     pub fn delete(&mut self, keyspace: &Keyspace, key: impl AsRef<[u8]>) -> Result<()> {
-        self.set(keyspace, key.as_ref(), Entry::delete())
+        self.check_locked(keyspace, key.as_ref())?;
+        self.overlay.set(keyspace, key.as_ref(), Entry::delete())
     }
 
     /// Removes everything that was in a keyspace before.
@@ -245,15 +213,7 @@ impl LockedKeys {
     /// `Invalid` unless [everything](LockScope::Everything) is locked.
     pub fn truncate(&mut self, keyspace: &Keyspace) -> Result<()> {
         self.check_everything()?;
-        self.check_owner(keyspace)?;
-        let changed = self.changed_mut(&keyspace.space);
-        changed.truncated = true;
-        let forgotten: usize = std::mem::take(&mut changed.entries)
-            .into_iter()
-            .map(|(key, entry)| entry.raw(&key).cost_bytes())
-            .sum();
-        self.bytes -= forgotten;
-        Ok(())
+        self.overlay.truncate(keyspace)
     }
 
     /// Exchanges the names of two keyspaces. Handles follow what they hold, not its name.
@@ -275,8 +235,8 @@ impl LockedKeys {
     /// `Invalid` unless [everything](LockScope::Everything) is locked.
     pub fn swap_names(&mut self, one: &Keyspace, other: &Keyspace) -> Result<()> {
         self.check_everything()?;
-        self.check_owner(one)?;
-        self.check_owner(other)?;
+        self.overlay.check_owner(one)?;
+        self.overlay.check_owner(other)?;
         if one.space.id != other.space.id {
             self.swapped.push((Arc::clone(&one.space), Arc::clone(&other.space)));
         }
@@ -303,22 +263,8 @@ impl LockedKeys {
     /// # Errors
     /// `Invalid` when the keyspace belongs to another database. The items fail as those of [`Keyspace::scan`].
     pub fn scan(&self, keyspace: &Keyspace, range: impl Into<KeyRange>) -> Result<LockedScan<'_>> {
-        self.check_owner(keyspace)?;
-        let range = range.into();
-        let changed = self.changed.get(&keyspace.space.id);
-        let mut scan = self.snapshot.scan(keyspace, range.clone());
-        if changed.is_some_and(|changed| changed.truncated) {
-            scan = scan.limit(0);
-        }
-        let ours = changed.filter(|_| !range.is_empty());
-        let ours = ours.map(|changed| changed.entries.range::<[u8], _>(range.bounds())).unwrap_or_default();
-        Ok(LockedScan {
-            base: Base { scan, next: None },
-            hidden: changed.map(|changed| &changed.entries),
-            ours: ours.peekable(),
-            is_ordered: keyspace.space.engine().capabilities().scans == Scans::Ordered,
-            now: self.now(),
-        })
+        self.overlay.check_owner(keyspace)?;
+        Ok(LockedScan(self.overlay.scan(keyspace, &range.into(), Direction::Forward)))
     }
 
     /// The keyspace of this name, if there is one, after the names exchanged so far.
@@ -341,8 +287,9 @@ impl LockedKeys {
     /// # Errors
     /// `Closed`.
     pub fn keyspace(&self, name: &str) -> Result<Option<Keyspace>> {
-        self.inner.check_open()?;
-        let mut space = self.inner.names.read().get(name).cloned();
+        let inner = &self.overlay.inner;
+        inner.check_open()?;
+        let mut space = inner.names.read().get(name).cloned();
         for (one, other) in &self.swapped {
             space = space.map(|space| match space.id {
                 id if id == one.id => Arc::clone(other),
@@ -350,35 +297,15 @@ impl LockedKeys {
                 _ => space,
             });
         }
-        Ok(space.map(|space| Keyspace::new(&self.inner, space)))
+        Ok(space.map(|space| Keyspace::new(inner, space)))
     }
 
-    fn set(&mut self, keyspace: &Keyspace, key: &[u8], entry: Entry) -> Result<()> {
-        self.check_owner(keyspace)?;
-        if !self.stripes.hold(keyspace.space.id, key) {
-            return Err(Error::invalid("a key is changed that was not locked; name it in the scope"));
-        }
-        let owned = Key::copy(key)?;
-        let bytes = self.bytes.saturating_add(entry.raw(key).cost_bytes());
-        if bytes > write::batch_bytes_max(&self.inner) && self.bytes > 0 {
-            return Err(write::batch_too_large(&self.inner));
-        }
-        let replaced = self.changed_mut(&keyspace.space).entries.insert(owned, entry);
-        let replaced = replaced.map_or(0, |entry| entry.raw(key).cost_bytes());
-        self.bytes = bytes - replaced;
-        Ok(())
-    }
-
-    fn changed_mut(&mut self, space: &Arc<Space>) -> &mut Changed {
-        let fresh = || Changed { space: Arc::clone(space), truncated: false, entries: BTreeMap::new() };
-        self.changed.entry(space.id).or_insert_with(fresh)
-    }
-
-    fn check_owner(&self, keyspace: &Keyspace) -> Result<()> {
-        if Arc::ptr_eq(&self.inner, &keyspace.inner) {
+    fn check_locked(&self, keyspace: &Keyspace, key: &[u8]) -> Result<()> {
+        self.overlay.check_owner(keyspace)?;
+        if self.stripes.hold(keyspace.space.id, key) {
             return Ok(());
         }
-        Err(Error::invalid("the keyspace belongs to another database than the locked keys"))
+        Err(Error::invalid("a key is changed that was not locked; name it in the scope"))
     }
 
     fn check_everything(&self) -> Result<()> {
@@ -391,39 +318,14 @@ impl LockedKeys {
     }
 
     /// What is to be committed.
-    pub(crate) fn into_changes(self) -> Changes {
-        let mut changes = Changes { swapped: self.swapped, bytes: self.bytes, ..Changes::default() };
-        for Changed { space, truncated, entries } in self.changed.into_values() {
-            if truncated {
-                changes.truncated.push(Arc::clone(&space));
-            }
-            if !entries.is_empty() {
-                let ops = entries.into_iter().map(|(key, entry)| Op { key, entry }).collect();
-                changes.parts.push(Part { space, ops });
-            }
-        }
-        changes
+    pub(crate) fn into_changes(self) -> Result<Changes> {
+        Ok(Changes { swapped: self.swapped, ..self.overlay.into_changes()? })
     }
 }
 
 impl fmt::Debug for LockedKeys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "LockedKeys({} keyspaces changed, {} bytes)", self.changed.len(), self.bytes)
-    }
-}
-
-/// What stands in the database, with the next entry looked at.
-struct Base {
-    scan: Scan,
-    next: Option<(Key, Entry)>,
-}
-
-impl Base {
-    fn peek(&mut self) -> Result<Option<&Key>> {
-        if self.next.is_none() {
-            self.next = self.scan.next_entry()?;
-        }
-        Ok(self.next.as_ref().map(|(key, _)| key))
+        write!(f, "LockedKeys({:?})", self.overlay)
     }
 }
 
@@ -444,44 +346,13 @@ impl Base {
 /// })?;
 /// # Ok::<(), pugdb::Error>(())
 /// ```
-pub struct LockedScan<'a> {
-    base: Base,
-    /// Keys that the base does not show.
-    hidden: Option<&'a BTreeMap<Key, Entry>>,
-    ours: Peekable<btree_map::Range<'a, Key, Entry>>,
-    /// Otherwise our own come last.
-    is_ordered: bool,
-    now: Timestamp,
-}
-
-impl LockedScan<'_> {
-    fn advance(&mut self) -> Result<Option<(Key, Entry)>> {
-        loop {
-            let ours_first = match (self.base.peek()?, self.ours.peek()) {
-                (None, None) => return Ok(None),
-                (None, Some(_)) => true,
-                (Some(_), None) => false,
-                (Some(theirs), Some((ours, _))) => self.is_ordered && *ours <= theirs,
-            };
-            if ours_first {
-                let Some((key, entry)) = self.ours.next() else { continue };
-                if entry.is_live(self.now) {
-                    return Ok(Some((key.clone(), entry.clone())));
-                }
-            } else if let Some((key, entry)) = self.base.next.take()
-                && !self.hidden.is_some_and(|entries| entries.contains_key(&key))
-            {
-                return Ok(Some((key, entry)));
-            }
-        }
-    }
-}
+pub struct LockedScan<'a>(OverlayScan<'a>);
 
 impl Iterator for LockedScan<'_> {
     type Item = Result<(Key, Entry)>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        self.advance().transpose()
+        self.0.advance().transpose()
     }
 }
 

@@ -335,6 +335,14 @@ pub trait Engine: Send + Sync {
         keys.iter().map(|key| self.get(key, point)).collect()
     }
 
+    /// Whether anybody has changed `key` behind `since`: a transaction that has read it there asks before it commits. The
+    /// caller holds a snapshot at or before `since`, and the key's lock, so nothing is on its way. What has deleted a key that
+    /// was not there may count, and expiry does not: nobody has to change anything for that.
+    fn changed_since(&self, key: &[u8], since: Seqno) -> Result<bool>;
+
+    /// [`changed_since`](Self::changed_since) for any key of `range`. An engine without order answers for all of its keys.
+    fn range_changed_since(&self, range: &KeyRange, since: Seqno) -> Result<bool>;
+
     /// A scan of the live entries in `range` at `point`. The caller keeps the read point alive in
     /// [`Snapshots`](crate::snapshots::Snapshots) as long as the cursor.
     ///

@@ -64,6 +64,7 @@ struct Inner {
     /// What to do, behind the message; empty when the message says it.
     advice: &'static str,
     disk_full: bool,
+    retry: bool,
     source: Option<io::Error>,
 }
 
@@ -97,7 +98,13 @@ impl Error {
     }
 
     fn new(kind: ErrorKind, message: Cow<'static, str>) -> Self {
-        Self(Arc::new(Inner { kind, message, advice: "", disk_full: false, source: None }))
+        Self(Arc::new(Inner { kind, message, advice: "", disk_full: false, retry: false, source: None }))
+    }
+
+    /// A conflict of transactions: the same again, from the beginning, may do.
+    pub fn retry(message: impl Into<Cow<'static, str>>) -> Self {
+        let (kind, message) = (ErrorKind::Conflict, message.into());
+        Self(Arc::new(Inner { kind, message, advice: "", disk_full: false, retry: true, source: None }))
     }
 
     /// Wraps an error of the operating system. `doing` completes the sentence "could not …".
@@ -116,7 +123,7 @@ impl Error {
         };
         let disk_full = matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
         let message = Cow::Owned(format!("could not {doing}: {source}"));
-        Self(Arc::new(Inner { kind, message, advice, disk_full, source: Some(source) }))
+        Self(Arc::new(Inner { kind, message, advice, disk_full, retry: false, source: Some(source) }))
     }
 
     /// What a caller can do about it.
@@ -127,6 +134,11 @@ impl Error {
     /// True when the cause is a disk without space: the one I/O failure that heals by itself.
     pub fn is_disk_full(&self) -> bool {
         self.0.disk_full
+    }
+
+    /// True when transactions met, and the same again, from the beginning, may do.
+    pub fn is_retry(&self) -> bool {
+        self.0.retry
     }
 
     /// What went wrong, without the advice: for those who know better what to do.
@@ -142,6 +154,7 @@ impl Error {
             message: Cow::Owned(format!("{place}: {}", self.0.message)),
             advice: self.0.advice,
             disk_full: self.0.disk_full,
+            retry: self.0.retry,
             source: None,
         }))
     }

@@ -89,6 +89,11 @@ impl RawSpan<'_> {
         self.start <= key && self.end.is_none_or(|end| key < end)
     }
 
+    /// True when some key lies in both.
+    pub fn overlaps(&self, other: &RawSpan<'_>) -> bool {
+        other.end.is_none_or(|end| self.start < end) && self.end.is_none_or(|end| other.start < end)
+    }
+
     /// The same keys as a range.
     pub fn range(&self) -> KeyRange {
         let end = self.end.map_or(Bound::Unbounded, |end| Bound::Excluded(end.to_vec()));

@@ -116,6 +116,14 @@ impl Memtable {
         Some(self.found(cell.visible(seqno)?))
     }
 
+    /// When a key was changed last.
+    pub(crate) fn newest(&self, key: &[u8]) -> Option<Seqno> {
+        if self.is_empty() {
+            return None;
+        }
+        self.index.find(self.index.place(key), key).map(|cell| cell.newest().seqno())
+    }
+
     /// Shows the versions of a key at or below `seqno`, the newest first.
     pub(crate) fn visit_key(
         self: &Arc<Self>,

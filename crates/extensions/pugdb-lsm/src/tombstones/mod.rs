@@ -110,6 +110,19 @@ impl Tombstones {
         self.levels.iter().flat_map(|level| level.iter()).flat_map(Fragment::tombstones)
     }
 
+    /// True when some key of `span` is covered by one that is newer than `seqno`.
+    pub(crate) fn any_newer(&self, span: &KeySpan, seqno: Seqno) -> bool {
+        self.levels.iter().any(|level| {
+            // The last fragment that begins before may reach in.
+            let start = upper_bound(level, &span.start).saturating_sub(1);
+            let is_in = |fragment: &&Fragment| span.end.as_ref().is_none_or(|end| fragment.span.start < *end);
+            let ends_before =
+                |fragment: &Fragment| fragment.span.end.as_ref().is_some_and(|end| *end <= span.start);
+            let mut fragments = level[start..].iter().take_while(is_in);
+            fragments.any(|fragment| !ends_before(fragment) && fragment.seqnos[0] > seqno)
+        })
+    }
+
     /// The newest version of `key` that a reader at `at` must not see.
     pub(crate) fn floor(&self, key: &[u8], at: Seqno) -> Seqno {
         let floors = self.levels.iter().filter_map(|level| {

@@ -6,6 +6,7 @@
 
 mod approximate;
 mod chain;
+mod changed;
 mod filter;
 mod folding;
 mod graveyard;
@@ -209,6 +210,14 @@ impl Tree {
     /// `Invalid` when the database was opened without the operator that folds them.
     pub fn check_operator(&self) -> Result<()> {
         self.merging.operator().map(drop)
+    }
+
+    /// What comes of operands, the oldest first, on a value.
+    ///
+    /// # Errors
+    /// As [`check_operator`](Self::check_operator); `Invalid` when the operator refuses them, `Internal` when it panics.
+    pub fn merge(&self, key: &[u8], existing: Option<&[u8]>, operands: &[&[u8]]) -> Result<Value> {
+        self.merging.operator()?.merge(key, existing, operands)
     }
 
     pub(crate) fn filter(&self) -> Option<Filter> {
@@ -594,6 +603,14 @@ impl Engine for Tree {
 
     fn multi_get(&self, keys: &[&[u8]], point: ReadPoint) -> Result<Vec<Option<Found>>> {
         self.version().multi_get(keys, point)
+    }
+
+    fn changed_since(&self, key: &[u8], since: Seqno) -> Result<bool> {
+        self.glance().changed_since(key, since)
+    }
+
+    fn range_changed_since(&self, range: &KeyRange, since: Seqno) -> Result<bool> {
+        self.version().range_changed_since(range, since)
     }
 
     fn scan(&self, range: KeyRange, direction: Direction, point: ReadPoint) -> Result<Box<dyn Cursor>> {

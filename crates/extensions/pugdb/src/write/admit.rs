@@ -22,7 +22,7 @@ pub(super) fn admit<'a>(inner: &'a Inner, changes: &Changes) -> Result<Option<Ad
 ///
 /// # Errors
 /// `Invalid` when some are and some are not, or a keyspace without a log is one of several: half of the batch could be lost.
-pub(super) fn is_logged(inner: &Inner, changes: &Changes) -> Result<bool> {
+pub(crate) fn is_logged(inner: &Inner, changes: &Changes) -> Result<bool> {
     // What most writes are; it asks for no memory.
     if let ([part], true) = (&*changes.parts, changes.truncated.is_empty() && changes.swapped.is_empty()) {
         return Ok(inner.durable.is_some() && part.space.is_logged());

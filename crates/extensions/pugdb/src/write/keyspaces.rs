@@ -140,6 +140,7 @@ pub(crate) fn drop_keyspace(inner: &Inner, name: &str) -> Result<Option<CommitTi
     let mut writer = inner.writer.lock();
     inner.check_open()?;
     let Some(space) = inner.names.read().get(name).cloned() else { return Ok(None) };
+    writer.guards.meet_keyspace(space.id)?;
     let seqno = writer.sequencer.reserve(1);
     let end = log_change(inner, &mut writer, RecordKind::DropKeyspace, seqno, space.id, &[])?;
     inner.names.write().remove(name);

@@ -25,15 +25,16 @@ use pugdb_core::{Entry, Key, Lsn, Ops, Result, Seqno, Value};
 use pugdb_lsm::frame::Section;
 use pugdb_lsm::log::{Handover, RecordHead, SYNC_DELAY_MAX};
 
-pub(crate) use admit::{batch_bytes_max, batch_too_large};
+pub(crate) use admit::{batch_bytes_max, batch_too_large, is_logged};
 pub(crate) use keyspaces::{alter_keyspace, create_keyspace, drop_keyspace, take_operator};
 
 use crate::batch::{Changes, Part, WriteBatch};
 use crate::database::{Inner, Names, Writer};
 use crate::key_locks::Stripes;
-use crate::keyspace::{Change, Keeper, Space};
+use crate::keyspace::{Keeper, Space};
 use crate::locked_keys::{LockScope, LockedKeys};
-use crate::{CommitTicket, Durability, EntryOptions, key_locks, read};
+use crate::transaction::{Guard, Watching};
+use crate::{Change, CommitTicket, Durability, EntryOptions, key_locks, read};
 
 /// Commits a batch.
 pub(crate) fn commit(batch: WriteBatch) -> Result<CommitTicket> {
@@ -54,7 +55,55 @@ pub(crate) fn commit(batch: WriteBatch) -> Result<CommitTicket> {
             Stripes::All
         };
     let _locks = inner.locks.stripes(&stripes)?;
-    commit_locked(&inner, &changes, durability)
+    commit_locked(&inner, &changes, durability, &Own::Nothing)
+}
+
+/// Commits changes that `check` finds right, which asks with all stripes locked. It may leave a watch over ranges, which nobody must
+/// have broken in the end.
+pub(crate) fn commit_checked(
+    inner: &Arc<Inner>,
+    changes: &Changes,
+    stripes: &Stripes,
+    durability: Durability,
+    check: impl FnOnce() -> Result<Option<Watching>>,
+) -> Result<CommitTicket> {
+    let _timed = inner.recorders.commit.begin(&*inner.options.env.clock);
+    let _room = admit::admit(inner, changes)?;
+    let _locks = inner.locks.stripes(stripes)?;
+    let own = check()?.map_or(Own::Nothing, Own::Watch);
+    commit_locked(inner, changes, durability, &own)
+}
+
+/// Commits what a prepared transaction has held on to, and lets go of it.
+pub(crate) fn commit_held(
+    inner: &Arc<Inner>,
+    changes: &Changes,
+    stripes: &Stripes,
+    held: &Arc<Guard>,
+) -> Result<CommitTicket> {
+    let _timed = inner.recorders.commit.begin(&*inner.options.env.clock);
+    let _room = admit::admit(inner, changes)?;
+    let _locks = inner.locks.stripes(stripes)?;
+    commit_locked(inner, changes, Durability::Sync, &Own::Held(held))
+}
+
+/// What a commit itself has guarded.
+enum Own<'a> {
+    Nothing,
+    /// Broken, it ends the commit.
+    Watch(Watching),
+    /// Let go of when the commit can be seen.
+    Held(&'a Arc<Guard>),
+}
+
+impl Own<'_> {
+    fn guard(&self) -> Option<&Arc<Guard>> {
+        match self {
+            Self::Nothing => None,
+            Self::Watch(watch) => Some(watch.guard()),
+            Self::Held(guard) => Some(guard),
+        }
+    }
 }
 
 /// Reads, decides and commits one key under its lock.
@@ -83,7 +132,7 @@ pub(crate) fn update<R>(
     // Under the key lock: a flush, which makes room, needs no key lock.
     let _timed = inner.recorders.commit.begin(&*inner.options.env.clock);
     let _room = admit::admit(inner, &changes)?;
-    Ok((result, commit_locked(inner, &changes, durability)?))
+    Ok((result, commit_locked(inner, &changes, durability, &Own::Nothing)?))
 }
 
 /// Reads, decides and commits several keys, or everything there is, under their locks.
@@ -100,13 +149,13 @@ pub(crate) fn update_locked<R>(
     let _locks = inner.locks.stripes(&stripes)?;
     let mut locked = LockedKeys::new(inner, stripes)?;
     let result = key_locks::inside_update(|| decide(&mut locked))?;
-    let changes = locked.into_changes();
+    let changes = locked.into_changes()?;
     if changes.is_empty() {
         return Ok((result, inner.shown_ticket()));
     }
     let _timed = inner.recorders.commit.begin(&*inner.options.env.clock);
     let _room = admit::admit(inner, &changes)?;
-    Ok((result, commit_locked(inner, &changes, inner.options.durability)?))
+    Ok((result, commit_locked(inner, &changes, inner.options.durability, &Own::Nothing)?))
 }
 
 /// An entry with a value that was held against the limits.
@@ -129,8 +178,13 @@ pub(crate) fn check_value(inner: &Inner, value: &[u8]) -> Result<()> {
 }
 
 /// Steps 3 to 6, with the key locks held.
-fn commit_locked(inner: &Arc<Inner>, changes: &Changes, durability: Durability) -> Result<CommitTicket> {
-    let is_logged = admit::is_logged(inner, changes)?;
+fn commit_locked(
+    inner: &Arc<Inner>,
+    changes: &Changes,
+    durability: Durability,
+    own: &Own<'_>,
+) -> Result<CommitTicket> {
+    let is_logged = is_logged(inner, changes)?;
     let (one, many);
     let sections: &[Section<'_>] = if let [part] = &*changes.parts {
         // No memory of its own for what most writes are.
@@ -152,6 +206,10 @@ fn commit_locked(inner: &Arc<Inner>, changes: &Changes, durability: Durability) 
     if !changes.swapped.is_empty() {
         keyspaces::check_swaps(inner, &changes.swapped)?;
     }
+    if let Own::Watch(watch) = own {
+        watch.check()?;
+    }
+    writer.guards.meet(changes, own.guard())?;
     let first = writer.sequencer.reserve(changes.seqnos());
     let end = if is_logged {
         log(inner, &mut writer, &encode::head(inner.now(), first, changes), sections, durability)?
@@ -162,6 +220,9 @@ fn commit_locked(inner: &Arc<Inner>, changes: &Changes, durability: Durability) 
     let mut names = (!changes.swapped.is_empty()).then(|| inner.names.write());
     apply(inner, first, changes, names.as_deref_mut())?;
     publish(inner, first.plus(changes.seqnos() - 1), end, durability);
+    if let Own::Held(guard) = own {
+        writer.guards.remove(guard);
+    }
     drop(writer);
     if let Some(durable) = inner.durable.as_ref().filter(|_| changes.has_ranges()) {
         durable.store.range_deleted();

@@ -154,6 +154,15 @@ impl Engine for Btree {
         Ok(found.filter(|found| found.entry.is_live(point.now) && found.seqno > self.floor(point.seqno)))
     }
 
+    fn changed_since(&self, key: &[u8], since: Seqno) -> Result<bool> {
+        let newest = self.map.get(key, Seqno::MAX).map_or(Seqno::ZERO, |found| found.seqno);
+        Ok(newest.max(self.floor(Seqno::MAX)) > since)
+    }
+
+    fn range_changed_since(&self, range: &KeyRange, since: Seqno) -> Result<bool> {
+        Ok(self.applied() > since && (self.floor(Seqno::MAX) > since || self.map.has_newer(range, since)))
+    }
+
     fn scan(&self, range: KeyRange, direction: Direction, point: ReadPoint) -> Result<Box<dyn Cursor>> {
         let floor = self.floor(point.seqno);
         Ok(Box::new(BtreeCursor { map: Arc::clone(&self.map), range: Some(range), direction, point, floor }))

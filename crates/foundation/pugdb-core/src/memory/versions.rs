@@ -180,6 +180,14 @@ impl VersionedMap {
         }
     }
 
+    /// True when a key of `range` has a version newer than `seqno`.
+    pub fn has_newer(&self, range: &KeyRange, seqno: Seqno) -> bool {
+        let is_newer = |versions: &Vec<Found>| versions.last().is_some_and(|last| last.seqno > seqno);
+        let state = self.state.read();
+        !range.is_empty()
+            && state.entries.range::<[u8], _>(range.bounds()).any(|(_, versions)| is_newer(versions))
+    }
+
     /// Appends every version of the keys after `after`, key by key and newest first, until `bytes` are passed.
     /// Returns false when there are no more keys.
     pub fn collect_versions(&self, after: Option<&Key>, bytes: usize, out: &mut Vec<(Key, Found)>) -> bool {

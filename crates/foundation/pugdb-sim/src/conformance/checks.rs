@@ -864,3 +864,65 @@ pub(super) fn scans_by_order_are_refused(h: &mut Harness) {
     }
     h.check_all(h.place());
 }
+
+pub(super) fn changes_since_a_read(h: &mut Harness) {
+    let all = KeyRange::all();
+    for key in [b"kept", b"over", b"gone"] {
+        h.put(key);
+    }
+    let view = h.view();
+    for key in [b"kept".as_slice(), b"over", b"gone", b"new", b"back"] {
+        h.check_changed(view.place, key, &all);
+    }
+    h.put(b"other");
+    h.put(b"over");
+    h.delete(b"gone");
+    h.put(b"new");
+    h.put(b"back");
+    h.delete(b"back");
+    for _ in 0..40 {
+        // Older and newer versions come into tables together, and are merged.
+        h.put_all((0..20_u8).map(|number| [b'z', number]));
+        for key in [b"kept".as_slice(), b"over", b"gone", b"new", b"back"] {
+            h.check_changed(view.place, key, &all);
+            h.check_changed(h.place(), key, &all);
+        }
+    }
+    let before = h.view();
+    h.truncate();
+    for view in [&view, &before] {
+        h.check_changed(view.place, b"kept", &all);
+    }
+}
+
+pub(super) fn changes_of_ranges_since_a_read(h: &mut Harness) {
+    let ranges =
+        [KeyRange::from(b"b"..b"d"), KeyRange::from(b"x"..), KeyRange::from(..b"b"), KeyRange::prefix(b"c")];
+    let check = |h: &Harness, place| {
+        for range in &ranges {
+            for key in [b"a", b"c", b"x"] {
+                h.check_changed(place, key, range);
+            }
+        }
+    };
+    for key in [b"a", b"c", b"f", b"x"] {
+        h.put(key);
+    }
+    let first = h.view();
+    // Beside the ranges, then into them.
+    h.put(b"f");
+    h.delete_range(b"e"..b"g");
+    for _ in 0..10 {
+        h.put_all((0..20_u8).map(|number| [b'n', number]));
+        check(h, first.place);
+    }
+    let second = h.view();
+    h.put(b"cc");
+    h.delete_range(b"x"..b"y");
+    for _ in 0..10 {
+        h.put_all((0..20_u8).map(|number| [b'n', number]));
+        for view in [&first, &second] {
+            check(h, view.place);
+        }
+    }
+}

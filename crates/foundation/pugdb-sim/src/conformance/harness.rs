@@ -385,6 +385,48 @@ impl Harness {
         }
     }
 
+    /// What a transaction asks that has read at `place`, which a view holds: has anybody changed the key since, or some key of the
+    /// range? Whoever would read something else must be told; who reads what nobody has touched must not. In between, a delete of
+    /// what was not there for one, both is right.
+    pub(super) fn check_changed(&self, place: Place, key: &[u8], range: &KeyRange) {
+        let Place { point: ReadPoint { seqno, now }, commit } = place;
+        let engine = self.subject.engine();
+        let newest = self.model.commits();
+        let changed = ok("changed_since", engine.changed_since(key, seqno));
+        let read = |commit| self.model.get(commit, now, KEYSPACE, key);
+        let is_touched = self.is_touched(seqno, |touched| touched.contains(key));
+        judge(
+            &format!("changed_since of key {}", hex(key)),
+            place,
+            changed,
+            read(commit) != read(newest),
+            is_touched,
+        );
+
+        let changed = ok("range_changed_since", engine.range_changed_since(range, seqno));
+        let read = |commit| self.model.scan((commit, now), KEYSPACE, range, Direction::Forward, usize::MAX);
+        let is_touched = match self.scans() {
+            Scans::Ordered => self.is_touched(seqno, |touched| touched.overlaps(range)),
+            Scans::Unordered => self.is_touched(seqno, |_| true),
+        };
+        let what = format!("range_changed_since of {}", say_range(range));
+        judge(&what, place, changed, read(commit) != read(newest), is_touched);
+    }
+
+    /// Whether an operation behind `since` names what `is_it` says.
+    fn is_touched(&self, since: Seqno, is_it: impl Fn(&Touched<'_>) -> bool) -> bool {
+        self.steps.iter().any(|step| match step {
+            Step::Truncate(at) => *at > since && is_it(&Touched::All),
+            Step::Apply(first, writes) => (first.0..).zip(writes).any(|(seqno, write)| {
+                let touched = match write {
+                    Write::Entry(op) => Touched::Key(&op.key),
+                    Write::DeleteRange(span) => Touched::Span(span),
+                };
+                seqno > since.0 && is_it(&touched)
+            }),
+        })
+    }
+
     pub(super) fn check_scan(
         &self,
         place: Place,
@@ -519,6 +561,40 @@ impl Harness {
             Some(format!("the value of seqno {seqno} for key {}", hex(&op.key)))
         });
         origin.unwrap_or_else(|| format!("the value {}", hex(value)))
+    }
+}
+
+/// What an operation is about.
+enum Touched<'a> {
+    Key(&'a [u8]),
+    Span(&'a KeySpan),
+    All,
+}
+
+impl Touched<'_> {
+    fn contains(&self, key: &[u8]) -> bool {
+        match self {
+            Self::Key(touched) => *touched == key,
+            Self::Span(span) => span.raw().contains(key),
+            Self::All => true,
+        }
+    }
+
+    fn overlaps(&self, range: &KeyRange) -> bool {
+        match self {
+            Self::Key(touched) => range.contains(touched),
+            Self::Span(span) => KeySpan::of(range).is_some_and(|other| span.raw().overlaps(&other.raw())),
+            Self::All => true,
+        }
+    }
+}
+
+fn judge(what: &str, place: Place, answer: bool, reads_differ: bool, is_touched: bool) {
+    if reads_differ && !answer {
+        fail(&format!("{what} since {place:?} says no, and a reader would see something else"));
+    }
+    if answer && !is_touched {
+        fail(&format!("{what} since {place:?} says yes, and nobody has touched it"));
     }
 }
 

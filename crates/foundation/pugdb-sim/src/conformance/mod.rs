@@ -111,6 +111,8 @@ const CHECKS: &[Check] = &[
     story("scans pass over deleted ranges", Needs::Order, checks::scans_pass_over_deleted_ranges),
     story("a scan keeps its read point", Needs::Order, checks::a_scan_keeps_its_read_point),
     story("a walk keeps its read point", Needs::NoOrder, checks::a_walk_keeps_its_read_point),
+    story("changes since a read", Needs::Nothing, checks::changes_since_a_read),
+    story("changes of ranges since a read", Needs::Order, checks::changes_of_ranges_since_a_read),
     story("scans by order are refused", Needs::NoOrder, checks::scans_by_order_are_refused),
     Check {
         name: "random operations",

@@ -131,6 +131,8 @@ impl Walk<'_> {
         let (range, direction, size) = (self.range(), self.direction(), self.size());
         self.h.check_scan(place, &range, direction, &mut || size);
         self.h.check_count(place, &range);
+        let key = self.key();
+        self.h.check_changed(place, &key, &range);
     }
 
     fn open_scan(&mut self) {

@@ -101,6 +101,10 @@ enum Bug {
     KnowsOneRangeOnly,
     DeletesRangesWithoutOrder,
     TakesOperands,
+    OverlooksChanges,
+    OverlooksDeletedRanges,
+    OverlooksNewKeysInRanges,
+    SeesChangesEverywhere,
     Panics,
 }
 
@@ -221,6 +225,35 @@ impl Engine for Naive {
     fn get(&self, key: &[u8], point: ReadPoint) -> Result<Option<Found>> {
         let content = self.content.lock();
         Ok(content.versions.get(key).and_then(|versions| content.look(self.bug, key, versions, point)))
+    }
+
+    fn changed_since(&self, key: &[u8], since: Seqno) -> Result<bool> {
+        let content = self.content.lock();
+        let newest = content.versions.get(key).and_then(|versions| versions.last()).map(|found| found.seqno);
+        let deleted = match self.bug {
+            Bug::OverlooksDeletedRanges => Seqno::ZERO,
+            _ => content.deleted(Bug::None, key, Seqno::MAX),
+        };
+        let floor = content.floors.iter().max().copied();
+        let newest = newest.max(floor).max(Some(deleted)) > Some(since);
+        Ok(newest && self.bug != Bug::OverlooksChanges || self.bug == Bug::SeesChangesEverywhere)
+    }
+
+    fn range_changed_since(&self, range: &KeyRange, since: Seqno) -> Result<bool> {
+        if self.scans == Scans::Unordered {
+            return Ok(self.content.lock().applied > since);
+        }
+        let content = self.content.lock();
+        let keys: Vec<(Key, bool)> = content
+            .versions
+            .iter()
+            .filter(|(key, _)| range.contains(key))
+            .map(|(key, versions)| (key.clone(), versions[0].seqno > since))
+            .collect();
+        drop(content);
+        let is_overlooked = |is_new: bool| is_new && self.bug == Bug::OverlooksNewKeysInRanges;
+        let mut keys = keys.into_iter().filter(|(_, is_new)| !is_overlooked(*is_new));
+        keys.try_fold(false, |changed, (key, _)| Ok(changed || self.changed_since(&key, since)?))
     }
 
     fn multi_get(&self, keys: &[&[u8]], point: ReadPoint) -> Result<Vec<Option<Found>>> {
@@ -414,6 +447,10 @@ fn every_broken_engine_is_found_and_by_the_check_that_is_meant_to() {
         (Bug::DeletesRangesForGood, "range delete"),
         (Bug::DeletesTheEndOfARange, "range delete"),
         (Bug::KnowsOneRangeOnly, "range delete"),
+        (Bug::OverlooksChanges, "changes since a read"),
+        (Bug::OverlooksDeletedRanges, "changes of ranges since a read"),
+        (Bug::OverlooksNewKeysInRanges, "changes of ranges since a read"),
+        (Bug::SeesChangesEverywhere, "changes since a read"),
         (Bug::Panics, "extreme keys and values"),
     ];
     let wrong: Vec<String> = table

@@ -418,6 +418,18 @@ impl Engine for Hash {
         Ok(found.filter(|found| self.shows(found, point)))
     }
 
+    fn changed_since(&self, key: &[u8], since: Seqno) -> Result<bool> {
+        let hash = self.shards.hash(key);
+        let slots = self.shards.shard(hash).read();
+        let newest =
+            slots.find(hash, |slot| *slot.key == *key).map_or(Seqno::ZERO, |slot| slot.newest().seqno);
+        Ok(newest.max(Seqno(self.cut.load(Ordering::Acquire))) > since)
+    }
+
+    fn range_changed_since(&self, _: &KeyRange, since: Seqno) -> Result<bool> {
+        Ok(self.applied() > since)
+    }
+
     fn scan(&self, range: KeyRange, direction: Direction, point: ReadPoint) -> Result<Box<dyn Cursor>> {
         let walk = self.walk(&range, direction, point)?;
         Ok(Box::new(HashCursor { shards: Arc::clone(&self.shards), walk, ready: VecDeque::new() }))

@@ -1,0 +1,462 @@
+//! The two phases of a commit that somebody else decides: a transaction is prepared, and later, perhaps after a crash, committed or
+//! rolled back by its name.
+//!
+//! A prepared transaction is an entry in a keyspace of the database's own, written like any other: it holds what is to be
+//! written and what was read. Its commit is one batch that writes that and removes the entry; so after any crash it is prepared
+//! or committed, never half. As long as it is there a [guard](super::guards) refuses writes of all that it is about, from the
+//! moment at which it is found right.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::ops::Bound;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use parking_lot::Mutex;
+use pugdb_core::coding::{Reader, put_bytes, put_varint};
+use pugdb_core::engine::KeyRange;
+use pugdb_core::{Entry, Error, Key, KeyspaceId, Operation, Ops, Result};
+use pugdb_lsm::TreeOptions;
+
+use super::guards::{Guard, Guarded};
+use super::reads::Reads;
+use super::{Isolation, commit};
+use crate::batch::{Changes, Part};
+use crate::database::Inner;
+use crate::key_locks::{Stripes, refuse_inside_update};
+use crate::keyspace::{Keyspace, Space};
+use crate::overlay::Overlay;
+use crate::{Durability, write};
+
+/// Names of keyspaces that begin so are the database's own.
+pub(crate) const SYSTEM_PREFIX: &str = "pugdb.";
+/// Where prepared transactions are kept.
+const KEYSPACE: &str = "pugdb.prepared";
+/// The layout of an entry there: `docs/format/prepared.md`.
+const LAYOUT: u8 = 1;
+const NAME_BYTES_MAX: usize = 255;
+
+/// All transactions that are prepared and not decided.
+#[derive(Default)]
+pub(crate) struct Prepared {
+    /// Guards the names.
+    all: Mutex<BTreeMap<String, Arc<State>>>,
+}
+
+struct State {
+    guard: Arc<Guard>,
+    /// Not to be decided: it is not durable yet, or somebody is deciding it.
+    is_busy: AtomicBool,
+}
+
+/// A transaction that can be committed and rolled back, whatever happens, until it is. Made by
+/// [`Transaction::prepare`](super::Transaction::prepare), and found again by
+/// [`Database::prepared_transaction`](crate::Database::prepared_transaction). Dropping it decides nothing.
+///
+/// ```
+/// let db = pugdb::Database::in_memory()?;
+/// let users = db.keyspace("users")?;
+/// let mut transaction = db.begin()?;
+/// transaction.put(&users, b"ada", b"1815")?;
+/// let prepared = transaction.prepare("order 17")?;
+/// assert_eq!(users.put(b"ada", b"1").unwrap_err().kind(), pugdb::ErrorKind::Conflict);
+/// prepared.commit()?;
+/// assert_eq!(users.get(b"ada")?.unwrap(), b"1815");
+/// # Ok::<(), pugdb::Error>(())
+/// ```
+#[must_use = "it holds on to what it is about until it is committed or rolled back"]
+pub struct PreparedTransaction {
+    inner: Arc<Inner>,
+    name: String,
+    state: Arc<State>,
+}
+
+/// What an entry holds.
+struct Record {
+    /// By keyspace: how many operations, and those.
+    parts: Vec<(KeyspaceId, Ops)>,
+    reads: Vec<Guarded>,
+}
+
+/// Makes a transaction ready to be decided.
+pub(super) fn prepare(
+    inner: &Arc<Inner>,
+    overlay: Overlay,
+    reads: &Reads,
+    isolation: Isolation,
+    name: &str,
+) -> Result<PreparedTransaction> {
+    refuse_inside_update()?;
+    inner.check_open()?;
+    if name.is_empty() || name.len() > NAME_BYTES_MAX {
+        return Err(Error::invalid(format!("a prepared transaction's name has 1 to {NAME_BYTES_MAX} bytes")));
+    }
+    let (snapshot, changes) = overlay.into_parts()?;
+    let system = system_keyspace(inner)?;
+    check_logged(inner, &system, &changes)?;
+    let record = Record { parts: Vec::new(), reads: read_places(reads, isolation) };
+    let bytes = record.encode(changes.parts.iter().map(|part| (part.space.id, &part.ops)));
+    write::check_value(inner, &bytes).map_err(|error| error.at("the transaction, to be prepared"))?;
+    let written = written_places(changes.parts.iter().map(|part| (part.space.id, &part.ops)));
+    let guard = Guard::holding(written, record.reads);
+    let state = Arc::new(State { guard: Arc::clone(&guard), is_busy: AtomicBool::new(true) });
+    inner.prepared.add(name, &state)?;
+    let undecided = Undecided { inner, name, guard: &guard };
+    {
+        // Sorted files come in under this lock, and under no other one that could be held here.
+        let _changing = inner.changing.lock();
+        inner.writer.lock().guards.add_holding(&guard)?;
+        // Whatever came before the guard can be seen here, and nothing comes behind it.
+        commit::check(&changes, reads, snapshot.point().seqno, isolation)?;
+    }
+    system.put(name, bytes)?;
+    std::mem::forget(undecided);
+    state.is_busy.store(false, Ordering::Release);
+    Ok(PreparedTransaction { inner: Arc::clone(inner), name: name.to_owned(), state })
+}
+
+/// Lets everything go when the preparation comes to nothing.
+struct Undecided<'a> {
+    inner: &'a Inner,
+    name: &'a str,
+    guard: &'a Arc<Guard>,
+}
+
+impl Drop for Undecided<'_> {
+    fn drop(&mut self) {
+        self.inner.writer.lock().guards.remove(self.guard);
+        self.inner.prepared.remove(self.name);
+    }
+}
+
+/// Finds what was prepared before the database was opened.
+pub(crate) fn recover(inner: &Arc<Inner>) -> Result<()> {
+    let Some(space) = inner.names.read().get(KEYSPACE).cloned() else { return Ok(()) };
+    for entry in Keyspace::new(inner, space).scan(..) {
+        let (name, bytes) = entry?;
+        let name = std::str::from_utf8(&name).map_err(|_| damaged())?;
+        let record = Record::decode(&bytes)?;
+        let written = written_places(record.parts.iter().map(|(id, ops)| (*id, ops)));
+        let guard = Guard::holding(written, record.reads);
+        inner.writer.lock().guards.add(&guard);
+        inner.prepared.add(name, &Arc::new(State { guard, is_busy: AtomicBool::new(false) }))?;
+    }
+    Ok(())
+}
+
+fn system_keyspace(inner: &Arc<Inner>) -> Result<Keyspace> {
+    let found = inner.names.read().get(KEYSPACE).cloned();
+    let space = match found {
+        Some(space) => space,
+        None => {
+            let kind = if inner.durable.is_some() {
+                pugdb_core::engine::EngineKind::Lsm
+            } else {
+                pugdb_core::engine::EngineKind::Btree
+            };
+            write::create_keyspace(inner, KEYSPACE, kind, TreeOptions::default())?.0
+        }
+    };
+    Ok(Keyspace::new(inner, space).durability(Durability::Sync))
+}
+
+/// Refuses changes that could not be committed together with the entry.
+fn check_logged(inner: &Inner, system: &Keyspace, changes: &Changes) -> Result<()> {
+    let mut ops = Ops::default();
+    ops.push(&Entry::delete().raw(b""))?;
+    let all = changes.parts.iter().map(|part| (&part.space, Ops::default()));
+    let parts = all.chain([(&system.space, ops)]).map(|(space, ops)| Part { space: Arc::clone(space), ops });
+    write::is_logged(inner, &Changes { parts: parts.collect(), ..Changes::default() }).map(drop)
+}
+
+fn read_places(reads: &Reads, isolation: Isolation) -> Vec<Guarded> {
+    if isolation == Isolation::Snapshot {
+        return Vec::new();
+    }
+    let places = reads.spaces().map(|reads| Guarded {
+        keyspace: reads.space.id,
+        keys: reads.keys.iter().map(own_key).collect(),
+        ranges: reads.ranges.clone(),
+    });
+    places.collect()
+}
+
+fn written_places<'a>(parts: impl Iterator<Item = (KeyspaceId, &'a Ops)>) -> Vec<Guarded> {
+    let places = parts.map(|(keyspace, ops)| {
+        let mut place = Guarded { keyspace, keys: BTreeSet::new(), ranges: Vec::new() };
+        for op in ops.iter() {
+            match op {
+                Operation::Entry(op) => _ = place.keys.insert(op.to_key()),
+                Operation::DeleteRange(span) => place.ranges.push(span.range()),
+            }
+        }
+        place
+    });
+    places.collect()
+}
+
+fn own_key(key: &[u8]) -> Key {
+    Key::copy(key).expect("a key that was read was held against the limit")
+}
+
+impl Prepared {
+    fn add(&self, name: &str, state: &Arc<State>) -> Result<()> {
+        let mut all = self.all.lock();
+        if all.contains_key(name) {
+            return Err(Error::conflict(
+                "there is a prepared transaction of this name; decide it first, or choose another name",
+            ));
+        }
+        all.insert(name.to_owned(), Arc::clone(state));
+        Ok(())
+    }
+
+    fn remove(&self, name: &str) {
+        self.all.lock().remove(name);
+    }
+
+    /// Those that can be decided.
+    pub(crate) fn names(&self) -> Vec<String> {
+        let all = self.all.lock();
+        let ready = all.iter().filter(|(_, state)| !state.is_busy.load(Ordering::Acquire));
+        ready.map(|(name, _)| name.clone()).collect()
+    }
+}
+
+impl fmt::Debug for Prepared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Prepared({})", self.all.lock().len())
+    }
+}
+
+impl PreparedTransaction {
+    /// The one of this name, if it is prepared.
+    pub(crate) fn find(inner: &Arc<Inner>, name: &str) -> Option<Self> {
+        let state = inner.prepared.all.lock().get(name).cloned()?;
+        let is_ready = !state.is_busy.load(Ordering::Acquire);
+        is_ready.then(|| Self { inner: Arc::clone(inner), name: name.to_owned(), state })
+    }
+
+    /// Its name.
+    ///
+    /// ```
+    /// let db = pugdb::Database::in_memory()?;
+    /// let mut transaction = db.begin()?;
+    /// transaction.put(&db.keyspace("users")?, b"ada", b"1815")?;
+    /// let prepared = transaction.prepare("order 17")?;
+    /// assert_eq!(prepared.name(), "order 17");
+    /// prepared.rollback()?;
+    /// # Ok::<(), pugdb::Error>(())
+    /// ```
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The second phase: all changes take place. Durable when this returns.
+    ///
+    /// ```
+    /// let db = pugdb::Database::in_memory()?;
+    /// let users = db.keyspace("users")?;
+    /// let mut transaction = db.begin()?;
+    /// transaction.put(&users, b"ada", b"1815")?;
+    /// transaction.prepare("order 17")?.commit()?;
+    /// assert!(users.exists(b"ada")? && db.prepared_transactions()?.is_empty());
+    /// # Ok::<(), pugdb::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// `NotFound` when it was decided already, `Conflict` when somebody is deciding it; `Closed`; `Unavailable` when the disk is full
+    /// or failed: it stays prepared.
+    pub fn commit(self) -> Result<()> {
+        self.decide(|record, changes| {
+            for (id, ops) in record.parts {
+                let space = self.space(id)?;
+                changes.bytes += ops.cost_bytes();
+                changes.parts.push(Part { space, ops });
+            }
+            Ok(())
+        })
+    }
+
+    /// Gives it up: nothing takes place. Durable when this returns.
+    ///
+    /// ```
+    /// let db = pugdb::Database::in_memory()?;
+    /// let users = db.keyspace("users")?;
+    /// let mut transaction = db.begin()?;
+    /// transaction.put(&users, b"ada", b"1815")?;
+    /// transaction.prepare("order 17")?.rollback()?;
+    /// assert!(!users.exists(b"ada")? && db.prepared_transactions()?.is_empty());
+    /// # Ok::<(), pugdb::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`commit`](Self::commit).
+    pub fn rollback(self) -> Result<()> {
+        self.decide(|_, _| Ok(()))
+    }
+
+    fn decide(&self, fill: impl FnOnce(Record, &mut Changes) -> Result<()>) -> Result<()> {
+        refuse_inside_update()?;
+        let system = system_keyspace(&self.inner)?;
+        if self.state.is_busy.swap(true, Ordering::AcqRel) {
+            return Err(Error::conflict("somebody else is deciding this prepared transaction"));
+        }
+        let decided = self.decide_alone(&system, fill);
+        if decided.is_ok() {
+            self.inner.prepared.remove(&self.name);
+        }
+        self.state.is_busy.store(false, Ordering::Release);
+        decided
+    }
+
+    fn decide_alone(
+        &self,
+        system: &Keyspace,
+        fill: impl FnOnce(Record, &mut Changes) -> Result<()>,
+    ) -> Result<()> {
+        let decided = || Error::not_found("the prepared transaction was decided already");
+        let bytes = system.get(&self.name)?.ok_or_else(decided)?;
+        let mut changes = Changes::default();
+        fill(Record::decode(&bytes)?, &mut changes)?;
+        let mut ops = Ops::default();
+        ops.push(&Entry::delete().raw(self.name.as_bytes()))?;
+        changes.bytes += ops.cost_bytes();
+        changes.parts.push(Part { space: Arc::clone(&system.space), ops });
+        let written = changes
+            .parts
+            .iter()
+            .flat_map(|part| part.ops.iter().filter_map(|op| op.entry()).map(|op| (part.space.id, op.key)));
+        let stripes = if changes.has_ranges() { Stripes::All } else { Stripes::of(written) };
+        write::commit_held(&self.inner, &changes, &stripes, &self.state.guard)?.wait()
+    }
+
+    fn space(&self, id: KeyspaceId) -> Result<Arc<Space>> {
+        let names = self.inner.names.read();
+        let found = names.values().find(|space| space.id == id).cloned();
+        // It cannot be dropped: the guard sees to that.
+        found.ok_or_else(damaged)
+    }
+}
+
+impl fmt::Debug for PreparedTransaction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PreparedTransaction({:?})", self.name)
+    }
+}
+
+fn damaged() -> Error {
+    Error::corrupt("what was written down of a prepared transaction is damaged; run `pugdb verify`")
+}
+
+impl Record {
+    fn encode<'a>(&self, parts: impl ExactSizeIterator<Item = (KeyspaceId, &'a Ops)>) -> Vec<u8> {
+        let mut out = vec![LAYOUT];
+        put_varint(&mut out, parts.len() as u64);
+        for (id, ops) in parts {
+            out.extend(id.0.to_le_bytes());
+            put_varint(&mut out, ops.len() as u64);
+            put_bytes(&mut out, ops.bytes());
+        }
+        put_varint(&mut out, self.reads.len() as u64);
+        for place in &self.reads {
+            out.extend(place.keyspace.0.to_le_bytes());
+            put_varint(&mut out, place.keys.len() as u64);
+            place.keys.iter().for_each(|key| put_bytes(&mut out, key));
+            put_varint(&mut out, place.ranges.len() as u64);
+            for range in &place.ranges {
+                put_bound(&mut out, &range.start);
+                put_bound(&mut out, &range.end);
+            }
+        }
+        out
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self> {
+        let mut reader = Reader::new(bytes);
+        if reader.u8()? != LAYOUT {
+            return Err(Error::corrupt(
+                "a prepared transaction was written by a newer version of PugDB; open the database with that one",
+            ));
+        }
+        let mut record = Self { parts: Vec::new(), reads: Vec::new() };
+        for _ in 0..reader.varint()? {
+            let (id, count) = (KeyspaceId(reader.u32()?), reader.varint()?);
+            record.parts.push((id, Ops::decode(reader.bytes()?.to_vec(), count)?));
+        }
+        for _ in 0..reader.varint()? {
+            let keyspace = KeyspaceId(reader.u32()?);
+            let mut place = Guarded { keyspace, keys: BTreeSet::new(), ranges: Vec::new() };
+            for _ in 0..reader.varint()? {
+                place.keys.insert(Key::copy(reader.bytes()?)?);
+            }
+            for _ in 0..reader.varint()? {
+                let (start, end) = (bound(&mut reader)?, bound(&mut reader)?);
+                place.ranges.push(KeyRange { start, end });
+            }
+            record.reads.push(place);
+        }
+        if reader.is_empty() { Ok(record) } else { Err(damaged()) }
+    }
+}
+
+fn put_bound(out: &mut Vec<u8>, bound: &Bound<Vec<u8>>) {
+    match bound {
+        Bound::Unbounded => out.push(0),
+        Bound::Included(key) => {
+            out.push(1);
+            put_bytes(out, key);
+        }
+        Bound::Excluded(key) => {
+            out.push(2);
+            put_bytes(out, key);
+        }
+    }
+}
+
+fn bound(reader: &mut Reader<'_>) -> Result<Bound<Vec<u8>>> {
+    Ok(match reader.u8()? {
+        0 => Bound::Unbounded,
+        1 => Bound::Included(reader.bytes()?.to_vec()),
+        2 => Bound::Excluded(reader.bytes()?.to_vec()),
+        _ => return Err(damaged()),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record() -> (Vec<u8>, Ops) {
+        let mut ops = Ops::default();
+        ops.push(&Entry::delete().raw(b"gone")).unwrap();
+        ops.push(&Entry::put(pugdb_core::Value::new(vec![7; 300]).unwrap()).raw(b"there")).unwrap();
+        let place = Guarded {
+            keyspace: KeyspaceId(9),
+            keys: [own_key(b"read"), own_key(b"")].into(),
+            ranges: vec![KeyRange::from(b"a"..b"c"), KeyRange::all(), KeyRange::from(b"x"..=b"y")],
+        };
+        let record = Record { parts: Vec::new(), reads: vec![place] };
+        (record.encode([(KeyspaceId(3), &ops)].into_iter()), ops)
+    }
+
+    #[test]
+    fn what_is_written_down_is_read_again() {
+        let (bytes, ops) = record();
+        let read = Record::decode(&bytes).unwrap();
+        assert_eq!(read.parts, [(KeyspaceId(3), ops)]);
+        let parts = read.parts.iter().map(|(id, ops)| (*id, ops)).collect::<Vec<_>>();
+        assert_eq!(read.encode(parts.into_iter()), bytes);
+        assert_eq!((read.reads[0].keys.len(), read.reads[0].ranges.len()), (2, 3));
+    }
+
+    #[test]
+    fn a_cut_or_a_tail_is_an_error() {
+        let (bytes, _) = record();
+        for end in 0..bytes.len() {
+            assert!(Record::decode(&bytes[..end]).is_err(), "cut at {end}");
+        }
+        assert!(Record::decode(&[&bytes[..], &[0]].concat()).is_err());
+        assert!(Record::decode(&[&[LAYOUT + 1], &bytes[1..]].concat()).is_err());
+    }
+}

@@ -1,0 +1,1121 @@
+//! Transactions: the anomalies that each isolation level rules out, random histories through a checker, prepared transactions over
+//! crashes, and what programs may get wrong.
+
+#![expect(clippy::unwrap_used, reason = "a test's helper fails as its test does")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use pugdb::{
+    Change, Database, EngineKind, EntryOptions, ErrorKind, Isolation, Keyspace, KeyspaceOptions, LockScope,
+    Savepoint, Timestamp, Transaction, TransactionOptions,
+};
+use pugdb_sim::{World, check};
+use pugdb_tests::crash::{self, Dress};
+use pugdb_tests::serializability::{self, Committed, Level};
+
+const TARGET: &str = "-p pugdb-tests --test transactions";
+const LEVELS: [Isolation; 2] = [Isolation::Snapshot, Isolation::Serializable];
+
+fn memory() -> (Database, Keyspace) {
+    let db = Database::in_memory().unwrap();
+    let space = db.keyspace("users").unwrap();
+    (db, space)
+}
+
+fn begin(db: &Database, isolation: Isolation) -> Transaction {
+    db.begin_with(TransactionOptions { isolation, ..Default::default() }).unwrap()
+}
+
+/// On disk and in memory: the same questions, the same answers.
+fn each_engine(test: impl Fn(&Database, &Keyspace)) {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = Database::open(dir.path().join("data")).unwrap();
+    test(&disk, &disk.keyspace("users").unwrap());
+    let (db, space) = memory();
+    test(&db, &space);
+}
+
+fn value(transaction: &Transaction, space: &Keyspace, key: &str) -> Option<Vec<u8>> {
+    transaction.get(space, key).unwrap().map(|value| value.to_vec())
+}
+
+fn keys(transaction: &Transaction, space: &Keyspace) -> Vec<String> {
+    transaction.scan(space, ..).map(|entry| String::from_utf8(entry.unwrap().0.to_vec()).unwrap()).collect()
+}
+
+fn is_conflict(result: pugdb::Result<()>) -> bool {
+    match result {
+        Ok(()) => false,
+        Err(error) => {
+            assert!(error.kind() == ErrorKind::Conflict && error.is_retry(), "{error}");
+            true
+        }
+    }
+}
+
+// The catalogue.
+
+#[test]
+fn dirty_writes_and_dirty_reads_do_not_happen() {
+    each_engine(|db, space| {
+        for isolation in LEVELS {
+            space.put("k", "old").unwrap();
+            let (mut one, mut other) = (begin(db, isolation), begin(db, isolation));
+            one.put(space, "k", "one").unwrap();
+            // Not read by others before it commits,
+            assert_eq!(value(&other, space, "k").unwrap(), b"old");
+            assert_eq!(space.get("k").unwrap().unwrap(), b"old");
+            // nor written over: the later one is told.
+            other.put(space, "k", "other").unwrap();
+            one.commit().unwrap();
+            assert!(is_conflict(other.commit()));
+            assert_eq!(space.get("k").unwrap().unwrap(), b"one");
+            // And never there when it gives up.
+            let mut third = begin(db, isolation);
+            third.put(space, "k", "third").unwrap();
+            third.rollback();
+            assert_eq!(space.get("k").unwrap().unwrap(), b"one");
+        }
+    });
+}
+
+#[test]
+fn lost_updates_do_not_happen() {
+    each_engine(|db, space| {
+        for isolation in LEVELS {
+            space.put("k", [1]).unwrap();
+            let (mut one, mut other) = (begin(db, isolation), begin(db, isolation));
+            for transaction in [&mut one, &mut other] {
+                let number = value(transaction, space, "k").unwrap()[0];
+                transaction.put(space, "k", [number + 1]).unwrap();
+            }
+            other.commit().unwrap();
+            assert!(is_conflict(one.commit()));
+            assert_eq!(space.get("k").unwrap().unwrap(), [2]);
+            // A plain put counts as well, and so do a delete and an update.
+            let plain: [fn(&Keyspace); 4] = [
+                |space| space.put("k", [9]).unwrap(),
+                |space| space.delete("k").unwrap(),
+                |space| space.update("k", |_| Ok((Change::put([9]), ()))).unwrap(),
+                |space| space.batch_delete(),
+            ];
+            for write in plain {
+                space.put("k", [1]).unwrap();
+                let mut one = begin(db, isolation);
+                let number = value(&one, space, "k").unwrap()[0];
+                one.put(space, "k", [number + 1]).unwrap();
+                write(space);
+                assert!(is_conflict(one.commit()));
+            }
+        }
+    });
+}
+
+trait BatchDelete {
+    fn batch_delete(&self);
+}
+
+impl BatchDelete for Keyspace {
+    /// A range delete over the key.
+    fn batch_delete(&self) {
+        self.delete_range(b"a"..b"z").unwrap();
+    }
+}
+
+#[test]
+fn read_skew_does_not_happen() {
+    each_engine(|db, space| {
+        for isolation in LEVELS {
+            space.put("x", "50").unwrap();
+            space.put("y", "50").unwrap();
+            let reader = begin(db, isolation);
+            assert_eq!(value(&reader, space, "x").unwrap(), b"50");
+            let mut writer = begin(db, isolation);
+            writer.put(space, "x", "25").unwrap();
+            writer.put(space, "y", "75").unwrap();
+            writer.commit().unwrap();
+            assert_eq!(value(&reader, space, "y").unwrap(), b"50");
+            // Whoever only reads has nothing to fear.
+            reader.commit().unwrap();
+        }
+    });
+}
+
+#[test]
+fn write_skew_happens_to_snapshots_and_not_to_what_is_serializable() {
+    each_engine(|db, space| {
+        for isolation in LEVELS {
+            space.put("on call: ada", "yes").unwrap();
+            space.put("on call: bob", "yes").unwrap();
+            let (mut one, mut other) = (begin(db, isolation), begin(db, isolation));
+            for transaction in [&one, &other] {
+                assert_eq!(keys(transaction, space).len(), 2);
+            }
+            one.delete(space, "on call: ada").unwrap();
+            other.delete(space, "on call: bob").unwrap();
+            one.commit().unwrap();
+            assert_eq!(is_conflict(other.commit()), isolation == Isolation::Serializable);
+            // The same with keys that were read one by one, of which one is not there.
+            let (mut one, mut other) = (begin(db, isolation), begin(db, isolation));
+            assert_eq!((value(&one, space, "left"), value(&other, space, "right")), (None, None));
+            one.put(space, "right", "1").unwrap();
+            other.put(space, "left", "1").unwrap();
+            other.commit().unwrap();
+            assert_eq!(is_conflict(one.commit()), isolation == Isolation::Serializable);
+            space.delete_range(..).unwrap();
+        }
+    });
+}
+
+#[test]
+fn phantoms_are_seen_by_nobody_and_stop_what_is_serializable() {
+    each_engine(|db, space| {
+        for isolation in LEVELS {
+            let mut one = begin(db, isolation);
+            assert_eq!(one.scan(space, b"a"..b"m").count(), 0);
+            // Beside the range nobody minds; into it matters.
+            for key in ["zoe", "bob"] {
+                space.put(key, "1").unwrap();
+                assert_eq!(one.scan(space, b"a"..b"m").count(), 0);
+                let mut beside = begin(db, isolation);
+                assert_eq!(beside.scan(space, b"n"..b"p").count(), 0);
+                beside.put(space, "count", "0").unwrap();
+                beside.commit().unwrap();
+                space.delete("count").unwrap();
+            }
+            one.put(space, "x", "0").unwrap();
+            assert_eq!(is_conflict(one.commit()), isolation == Isolation::Serializable);
+            space.delete_range(..).unwrap();
+        }
+    });
+}
+
+#[test]
+fn a_scan_that_was_not_finished_has_read_what_it_has_shown() {
+    each_engine(|db, space| {
+        for name in ["ada", "bob", "cat", "dan"] {
+            space.put(name, "1").unwrap();
+        }
+        // The range up to what was shown, in either direction, and whether it stops by itself or is dropped.
+        for (key, is_reverse, is_read) in
+            [("bzz", false, false), ("aaa", false, true), ("cca", true, true), ("abc", true, false)]
+        {
+            for limit in [2, usize::MAX] {
+                let mut one = db.begin().unwrap();
+                let scan = one.scan(space, ..).limit(limit);
+                let mut scan = if is_reverse { scan.reverse() } else { scan };
+                (0..2).for_each(|_| drop(scan.next().unwrap().unwrap()));
+                assert!(limit == usize::MAX || scan.next().is_none());
+                drop(scan);
+                one.put(space, "seen", "1").unwrap();
+                space.put(key, "1").unwrap();
+                assert_eq!(is_conflict(one.commit()), is_read, "{key} {is_reverse} {limit}");
+                space.delete(key).unwrap();
+                space.delete("seen").unwrap();
+            }
+        }
+    });
+}
+
+#[test]
+fn what_only_writes_conflicts_with_nobody_unless_updates_could_be_lost() {
+    each_engine(|db, space| {
+        for isolation in LEVELS {
+            let mut one = begin(db, isolation);
+            one.put(space, "k", "one").unwrap();
+            space.put("k", "other").unwrap();
+            assert_eq!(is_conflict(one.commit()), isolation == Isolation::Snapshot);
+        }
+    });
+}
+
+#[test]
+fn a_truncation_and_sorted_files_are_changes_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = Database::open(dir.path().join("data")).unwrap();
+    let space = db.keyspace("users").unwrap();
+    let change: [fn(&Database, &Keyspace); 2] = [
+        |db, space| {
+            let mut batch = db.batch();
+            batch.truncate(space);
+            batch.commit().unwrap();
+        },
+        |_, space| {
+            let mut writer = space.sorted_writer().unwrap();
+            writer.put("k", "ingested").unwrap();
+            space.ingest([writer.finish().unwrap()]).unwrap();
+        },
+    ];
+    for change in change {
+        space.put("k", "1").unwrap();
+        for by_range in [false, true] {
+            let mut one = db.begin().unwrap();
+            if by_range {
+                one.scan(&space, ..).for_each(drop);
+            } else {
+                one.get(&space, "k").unwrap();
+            }
+            one.put(&space, "other", "1").unwrap();
+            change(&db, &space);
+            assert!(is_conflict(one.commit()), "by range: {by_range}");
+        }
+    }
+}
+
+#[test]
+fn what_was_flushed_and_merged_meanwhile_is_still_seen() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = Database::builder().memtable_bytes(64 << 10).open(dir.path().join("data")).unwrap();
+    let space = db.keyspace("users").unwrap();
+    space.put("k", "1").unwrap();
+    space.put("kept", "1").unwrap();
+    let settle = || {
+        db.flush().unwrap();
+        space.compact_range(..).unwrap();
+    };
+    settle();
+    for (changed, is_conflicting) in [("k", true), ("beside", false)] {
+        for by_range in [false, true] {
+            let mut one = db.begin().unwrap();
+            if by_range {
+                assert!(one.scan(&space, b"k"..b"l").count() >= 1);
+            } else {
+                assert!(one.get(&space, "k").unwrap().is_some());
+            }
+            one.put(&space, "result", "1").unwrap();
+            space.put(changed, "2").unwrap();
+            space.delete("never there").unwrap();
+            settle();
+            assert_eq!(is_conflict(one.commit()), is_conflicting, "{changed}, by range: {by_range}");
+        }
+    }
+}
+
+// What a program does.
+
+#[test]
+fn a_transaction_reads_its_own_writes_in_every_way() {
+    check(TARGET, "a_transaction_reads_its_own_writes_in_every_way", 0..200, |seed| {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let (db, space) = memory();
+        let mut expected: BTreeMap<Vec<u8>, Vec<u8>> = BTreeMap::new();
+        let mut saved: Vec<(Savepoint, BTreeMap<Vec<u8>, Vec<u8>>)> = Vec::new();
+        let key = |random: &mut fastrand::Rng| vec![b'a' + random.u8(..8); random.usize(..3)];
+        for number in 0..10_u8 {
+            let key = key(&mut random);
+            space.put(&key, [number]).unwrap();
+            expected.insert(key, vec![number]);
+        }
+        let mut one = db.begin().unwrap();
+        for step in 0..60_u8 {
+            match random.u8(..12) {
+                0..5 => {
+                    let key = key(&mut random);
+                    one.put(&space, &key, [step]).unwrap();
+                    expected.insert(key, vec![step]);
+                }
+                5 | 6 => {
+                    let key = key(&mut random);
+                    one.delete(&space, &key).unwrap();
+                    expected.remove(&key);
+                }
+                7 => {
+                    let (start, end) = (key(&mut random), key(&mut random));
+                    one.delete_range(&space, start.as_slice()..end.as_slice()).unwrap();
+                    expected.retain(|key, _| !(*key >= start && *key < end));
+                }
+                8 => saved.push((one.savepoint(), expected.clone())),
+                9 if !saved.is_empty() => {
+                    let at = random.usize(..saved.len());
+                    one.rollback_to(&saved[at].0).unwrap();
+                    expected = saved[at].1.clone();
+                    assert!(saved[at + 1..].iter().all(|(later, _)| one.rollback_to(later).is_err()));
+                    saved.truncate(at + 1);
+                }
+                10 if !saved.is_empty() => {
+                    let at = random.usize(..saved.len());
+                    one.release(&saved[at].0).unwrap();
+                    saved.truncate(at);
+                }
+                _ => {
+                    let (start, end) = (key(&mut random), key(&mut random));
+                    let read = |reverse: bool| -> Vec<(Vec<u8>, Vec<u8>)> {
+                        let scan = one.scan(&space, start.as_slice()..end.as_slice());
+                        let scan = if reverse { scan.reverse() } else { scan };
+                        scan.map(|entry| entry.unwrap())
+                            .map(|(key, value)| (key.to_vec(), value.to_vec()))
+                            .collect()
+                    };
+                    let within = expected.iter().filter(|(key, _)| **key >= start && **key < end);
+                    let mut within: Vec<_> =
+                        within.map(|(key, value)| (key.clone(), value.clone())).collect();
+                    assert_eq!(read(false), within);
+                    within.reverse();
+                    assert_eq!(read(true), within);
+                    let asked: Vec<Vec<u8>> = (0..4).map(|_| key(&mut random)).collect();
+                    let found = one.multi_get(&space, &asked).unwrap();
+                    for (key, found) in asked.iter().zip(found) {
+                        let wanted = expected.get(key);
+                        assert_eq!(found.as_deref(), wanted.map(Vec::as_slice));
+                        assert_eq!(one.get(&space, key).unwrap().as_deref(), wanted.map(Vec::as_slice));
+                        assert_eq!(one.exists(&space, key).unwrap(), wanted.is_some());
+                    }
+                }
+            }
+        }
+        one.commit().unwrap();
+        let after = space.scan(..).map(|entry| entry.unwrap());
+        let after: BTreeMap<_, _> = after.map(|(key, value)| (key.to_vec(), value.to_vec())).collect();
+        assert_eq!(after, expected);
+    });
+}
+
+#[test]
+fn merges_within_a_transaction_are_folded_for_it_and_blind_for_others() {
+    let dir = tempfile::tempdir().unwrap();
+    let builder =
+        Database::builder().merge_operator("log", std::sync::Arc::new(pugdb::operators::Append::new(",")));
+    let db = builder.open(dir.path().join("data")).unwrap();
+    let log = db.keyspace("log").unwrap();
+    log.put("a", "1").unwrap();
+    let mut one = db.begin().unwrap();
+    let savepoint = one.savepoint();
+    one.merge(&log, "a", "2").unwrap();
+    one.merge(&log, "b", "x").unwrap();
+    one.rollback_to(&savepoint).unwrap();
+    one.merge(&log, "a", "3").unwrap();
+    one.merge(&log, "a", "4").unwrap();
+    one.merge(&log, "c", "y").unwrap();
+    one.put(&log, "d", "put").unwrap();
+    one.merge(&log, "d", "on it").unwrap();
+    one.delete(&log, "e").unwrap();
+    one.merge(&log, "e", "anew").unwrap();
+    // Others merge into the same keys, and nobody minds.
+    log.merge("a", "between").unwrap();
+    one.commit().unwrap();
+    let found: Vec<_> =
+        log.scan(..).map(|entry| String::from_utf8(entry.unwrap().1.to_vec()).unwrap()).collect();
+    assert_eq!(found, ["1,between,3,4", "y", "put,on it", "anew"]);
+
+    let mut two = db.begin().unwrap();
+    two.merge(&log, "a", "5").unwrap();
+    assert_eq!(value(&two, &log, "a").unwrap(), b"1,between,3,4,5");
+    assert!(two.exists(&log, "a").unwrap());
+    let values = two.multi_get(&log, ["a", "none"]).unwrap();
+    assert_eq!(values[0].as_deref(), Some(&b"1,between,3,4,5"[..]));
+    assert_eq!(two.scan(&log, ..).next().unwrap().unwrap().1, b"1,between,3,4,5");
+    log.merge("a", "meanwhile").unwrap();
+    assert!(is_conflict(two.commit()), "it has read the key");
+}
+
+#[test]
+fn expiry_and_meta_bytes_travel_with_a_transaction() {
+    let (db, space) = memory();
+    let mut one = db.begin().unwrap();
+    let expires_at = Some(one.now().plus_ms(60_000));
+    one.put_with(&space, "k", "v", EntryOptions { expires_at, meta: 7 }).unwrap();
+    one.put_with(&space, "gone", "v", EntryOptions { expires_at: Some(Timestamp(1)), meta: 0 }).unwrap();
+    assert!(!one.exists(&space, "gone").unwrap() && one.get(&space, "gone").unwrap().is_none());
+    assert_eq!(keys(&one, &space), ["k"]);
+    one.commit().unwrap();
+    let entry = space.get_entry("k").unwrap().unwrap();
+    assert_eq!((entry.expires_at, entry.meta), (expires_at, 7));
+}
+
+#[test]
+fn several_keyspaces_change_together() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = Database::open(dir.path().join("data")).unwrap();
+    let (left, right) = (db.keyspace("left").unwrap(), db.keyspace("right").unwrap());
+    let mut one = db.begin().unwrap();
+    one.put(&left, "k", "1").unwrap();
+    one.put(&right, "k", "2").unwrap();
+    let before = db.snapshot().unwrap();
+    one.commit().unwrap();
+    assert!(!before.exists(&left, "k").unwrap() && !before.exists(&right, "k").unwrap());
+    assert!(left.exists("k").unwrap() && right.exists("k").unwrap());
+
+    let options = KeyspaceOptions { engine: Some(EngineKind::Hash), ..Default::default() };
+    let volatile = db.keyspace_with("volatile", options).unwrap();
+    let mut mixed = db.begin().unwrap();
+    mixed.put(&left, "mixed", "1").unwrap();
+    mixed.put(&volatile, "mixed", "1").unwrap();
+    assert_eq!(mixed.commit().unwrap_err().kind(), ErrorKind::Invalid);
+    assert!(!left.exists("mixed").unwrap() && !volatile.exists("mixed").unwrap());
+    // The hash engine alone is fine, and its scans are of everything.
+    let mut alone = db.begin().unwrap();
+    alone.put(&volatile, "k", "1").unwrap();
+    assert_eq!(alone.scan(&volatile, ..).count(), 1);
+    assert_eq!(alone.delete_range(&volatile, b"a"..b"b").unwrap_err().kind(), ErrorKind::Invalid);
+    volatile.put("anywhere", "1").unwrap();
+    assert!(is_conflict(alone.commit()));
+}
+
+#[test]
+fn what_is_wrong_is_said_and_changes_nothing() {
+    let (db, space) = memory();
+    let (other_db, foreign) = memory();
+    let mut one = db.begin().unwrap();
+    let scanned = one.scan(&foreign, ..).next().unwrap().unwrap_err();
+    for error in [
+        scanned,
+        one.get(&foreign, "k").unwrap_err(),
+        one.put(&foreign, "k", "v").unwrap_err(),
+        one.delete(&foreign, "k").unwrap_err(),
+        one.delete_range(&foreign, ..).unwrap_err(),
+        one.get_for_update(&foreign, "k").unwrap_err(),
+        one.multi_get(&foreign, ["k"]).unwrap_err(),
+        one.merge(&space, "k", "no operator").unwrap_err(),
+        one.put(&space, vec![0; 70_000], "too long").unwrap_err(),
+        one.get(&space, vec![0; 70_000]).unwrap_err(),
+    ] {
+        assert_eq!(error.kind(), ErrorKind::Invalid, "{error}");
+    }
+    let mut theirs = other_db.begin().unwrap();
+    let savepoint = theirs.savepoint();
+    drop(theirs);
+    assert_eq!(one.rollback_to(&savepoint).unwrap_err().kind(), ErrorKind::Invalid);
+    one.put(&space, "k", "v").unwrap();
+    // Within an update it would wait for itself.
+    let mut inner = Some(one);
+    let refused = space.update("k", |_| Ok((Change::Keep, inner.take().unwrap().commit()))).unwrap();
+    assert_eq!(refused.unwrap_err().kind(), ErrorKind::Invalid);
+    assert!(!space.exists("k").unwrap());
+
+    let dir = tempfile::tempdir().unwrap();
+    let small = Database::builder().memory_bytes(8 << 20).open(dir.path().join("data")).unwrap();
+    let space = small.keyspace("users").unwrap();
+    let mut large = small.begin().unwrap();
+    let failed = (0..100).find_map(|number: u8| large.put(&space, [number], vec![0; 1 << 20]).err()).unwrap();
+    assert_eq!(failed.kind(), ErrorKind::Invalid);
+    // What came before is still to be committed.
+    assert!(large.get(&space, [0]).unwrap().is_some());
+    large.commit().unwrap();
+    assert!(space.exists([0]).unwrap());
+}
+
+#[test]
+fn a_closed_database_and_a_dropped_keyspace_end_a_transaction() {
+    let (db, space) = memory();
+    let mut one = db.begin().unwrap();
+    one.put(&space, "k", "v").unwrap();
+    db.drop_keyspace("users").unwrap();
+    assert_eq!(one.commit().unwrap_err().kind(), ErrorKind::NotFound);
+    let space = db.keyspace("users").unwrap();
+    let mut one = db.begin().unwrap();
+    one.put(&space, "k", "v").unwrap();
+    db.close().unwrap();
+    assert_eq!(one.get(&space, "x").unwrap_err().kind(), ErrorKind::Closed);
+    assert_eq!(one.commit().unwrap_err().kind(), ErrorKind::Closed);
+    assert_eq!(db.begin().unwrap_err().kind(), ErrorKind::Closed);
+}
+
+#[test]
+fn watches_and_locked_keys_and_transactions_see_each_other() {
+    let (db, space) = memory();
+    let watch = space.watch("k").unwrap();
+    let mut one = db.begin().unwrap();
+    one.put(&space, "k", "v").unwrap();
+    assert!(!watch.is_broken());
+    one.commit().unwrap();
+    assert!(watch.is_broken());
+    let mut two = db.begin().unwrap();
+    two.get(&space, "k").unwrap();
+    two.put(&space, "other", "v").unwrap();
+    let scope = [(space.clone(), &b"k"[..])];
+    db.update_keys(LockScope::Keys(&scope), |locked| locked.put(&space, "k", "w")).unwrap();
+    assert!(is_conflict(two.commit()));
+}
+
+// Rows.
+
+#[test]
+fn who_locks_rows_waits_and_does_not_fail() {
+    each_engine(|db, space| {
+        space.put("counter", 0_u64.to_le_bytes()).unwrap();
+        let attempts = AtomicU64::new(0);
+        let (threads, times) = (4, 50_u64);
+        std::thread::scope(|scope| {
+            for _ in 0..threads {
+                scope.spawn(|| {
+                    for _ in 0..times {
+                        db.transact(|transaction| {
+                            attempts.fetch_add(1, Ordering::Relaxed);
+                            let old = transaction.get_for_update(space, "counter")?.unwrap();
+                            let next = u64::from_le_bytes(old[..].try_into().unwrap()) + 1;
+                            transaction.put(space, "counter", next.to_le_bytes())
+                        })
+                        .unwrap();
+                    }
+                });
+            }
+        });
+        let expected = threads * times;
+        assert_eq!(space.get("counter").unwrap().unwrap(), expected.to_le_bytes());
+        assert_eq!(attempts.into_inner(), expected, "somebody had to begin again");
+    });
+}
+
+#[test]
+fn locks_do_not_hold_up_plain_writes_which_then_count() {
+    let (db, space) = memory();
+    space.put("k", "1").unwrap();
+    let mut one = db.begin().unwrap();
+    assert_eq!(one.get_for_update(&space, "k").unwrap().unwrap(), b"1");
+    space.put("k", "2").unwrap();
+    one.put(&space, "k", "3").unwrap();
+    assert!(is_conflict(one.commit()));
+}
+
+#[test]
+fn a_lock_moves_the_view_on_only_if_all_that_was_read_is_still_so() {
+    each_engine(|db, space| {
+        space.put("read", "1").unwrap();
+        space.put("row", "1").unwrap();
+        let mut one = db.begin().unwrap();
+        assert_eq!(value(&one, space, "read").unwrap(), b"1");
+        space.put("row", "2").unwrap();
+        assert_eq!(one.get_for_update(space, "row").unwrap().unwrap(), b"2");
+        // The same view for everything.
+        assert_eq!(value(&one, space, "row").unwrap(), b"2");
+        one.put(space, "row", "3").unwrap();
+        one.commit().unwrap();
+
+        let mut two = db.begin().unwrap();
+        assert_eq!(value(&two, space, "read").unwrap(), b"1");
+        space.put("read", "2").unwrap();
+        space.put("row", "4").unwrap();
+        let error = two.get_for_update(space, "row").unwrap_err();
+        assert!(error.is_retry(), "{error}");
+    });
+}
+
+#[test]
+fn deadlocks_end_with_one_that_begins_anew() {
+    let (db, space) = memory();
+    space.put("a", [0]).unwrap();
+    space.put("b", [0]).unwrap();
+    std::thread::scope(|scope| {
+        for (first, second) in [("a", "b"), ("b", "a")] {
+            let (db, space) = (&db, &space);
+            scope.spawn(move || {
+                for _ in 0..50 {
+                    db.transact(|transaction| {
+                        for key in [first, second] {
+                            let old = transaction.get_for_update(space, key)?.unwrap()[0];
+                            transaction.put(space, key, [old + 1])?;
+                        }
+                        Ok(())
+                    })
+                    .unwrap();
+                }
+            });
+        }
+    });
+    assert_eq!((space.get("a").unwrap().unwrap()[0], space.get("b").unwrap().unwrap()[0]), (100, 100));
+}
+
+#[test]
+fn a_rollback_to_a_savepoint_lets_go_of_its_rows() {
+    let (db, space) = memory();
+    let options = TransactionOptions { lock_wait: Duration::from_millis(1), ..Default::default() };
+    let (mut one, mut other) = (db.begin_with(options).unwrap(), db.begin_with(options).unwrap());
+    one.get_for_update(&space, "kept").unwrap();
+    let savepoint = one.savepoint();
+    one.get_for_update(&space, "let go").unwrap();
+    assert!(other.get_for_update(&space, "let go").unwrap_err().is_retry());
+    one.rollback_to(&savepoint).unwrap();
+    other.get_for_update(&space, "let go").unwrap();
+    assert!(other.get_for_update(&space, "kept").unwrap_err().is_retry());
+    drop(one);
+    other.get_for_update(&space, "kept").unwrap();
+}
+
+// Again and again.
+
+#[test]
+fn transact_ends_with_what_its_work_says_and_tries_no_more_often_than_it_may() {
+    let (db, space) = memory();
+    let mut times = 0;
+    let failed = db.transact(|_| -> pugdb::Result<()> {
+        times += 1;
+        Err(pugdb::Error::not_found("nothing to do"))
+    });
+    assert_eq!((failed.unwrap_err().kind(), times), (ErrorKind::NotFound, 1));
+    let mut times = 0;
+    let options = TransactionOptions { attempts: 5, ..Default::default() };
+    let lost = db.transact_with(options, |transaction| {
+        times += 1;
+        transaction.get(&space, "k")?;
+        space.put("k", [times])?;
+        transaction.put(&space, "k", "mine")
+    });
+    let error = lost.unwrap_err();
+    assert!(error.is_retry() && error.to_string().contains("5 times"), "{error}");
+    assert_eq!(times, 5);
+    // Then it comes through.
+    let value = db.transact(|transaction| {
+        transaction.put(&space, "k", "mine")?;
+        Ok(value(transaction, &space, "k"))
+    });
+    assert_eq!(value.unwrap().unwrap(), b"mine");
+}
+
+// Histories.
+
+/// One of several transactions that run beside each other on one thread.
+struct Running {
+    transaction: Transaction,
+    number: u64,
+    began: u64,
+    reads: Vec<(usize, Vec<u64>)>,
+    appends: BTreeSet<usize>,
+}
+
+fn list_key(list: usize) -> Vec<u8> {
+    format!("list {list:02}").into_bytes()
+}
+
+fn numbers(value: Option<&[u8]>) -> Vec<u64> {
+    let words = value.unwrap_or_default().as_chunks::<8>().0;
+    words.iter().map(|word| u64::from_le_bytes(*word)).collect()
+}
+
+fn bytes(numbers: &[u64]) -> Vec<u8> {
+    numbers.iter().flat_map(|number| number.to_le_bytes()).collect()
+}
+
+impl Running {
+    /// What it sees of a list: others' appends, and its own at the end.
+    fn saw(&mut self, list: usize, mut found: Vec<u64>) -> Vec<u64> {
+        let all = found.clone();
+        if self.appends.contains(&list) {
+            assert_eq!(found.pop(), Some(self.number), "its own append is not there");
+        }
+        self.reads.push((list, found));
+        all
+    }
+
+    fn read(&mut self, space: &Keyspace, list: usize) -> Vec<u64> {
+        let found = numbers(self.transaction.get(space, list_key(list)).unwrap().as_deref());
+        self.saw(list, found)
+    }
+
+    fn append(&mut self, space: &Keyspace, list: usize) {
+        let mut content = self.read(space, list);
+        if self.appends.insert(list) {
+            content.push(self.number);
+            self.transaction.put(space, list_key(list), bytes(&content)).unwrap();
+        }
+    }
+
+    fn scan(&mut self, space: &Keyspace, lists: std::ops::Range<usize>, is_reverse: bool, stop: usize) {
+        let range = list_key(lists.start)..list_key(lists.end);
+        let scan = self.transaction.scan(space, range);
+        let mut scan = if is_reverse { scan.reverse() } else { scan };
+        let mut found: BTreeMap<usize, Vec<u64>> = BTreeMap::new();
+        let (mut last, mut is_over) = (None, false);
+        for _ in 0..=stop {
+            let Some(entry) = scan.next() else {
+                is_over = true;
+                break;
+            };
+            let (key, value) = entry.unwrap();
+            let list: usize = std::str::from_utf8(&key[5..]).unwrap().parse().unwrap();
+            found.insert(list, numbers(Some(&value)));
+            last = Some(list);
+        }
+        drop(scan);
+        // Lists between those that it has shown are empty.
+        let shown = match (last, is_over) {
+            (_, true) => lists,
+            (Some(last), false) if is_reverse => last..lists.end,
+            (Some(last), false) => lists.start..last + 1,
+            (None, false) => 0..0,
+        };
+        for list in shown {
+            self.saw(list, found.remove(&list).unwrap_or_default());
+        }
+        assert!(found.is_empty());
+    }
+}
+
+/// Runs random transactions beside each other, with flushes, merges and crashes between, and judges what has come of it.
+fn history(seed: u64, isolation: Isolation, dress: Dress) -> u64 {
+    const LISTS: usize = 8;
+    let mut random = fastrand::Rng::with_seed(seed);
+    let mut world = World::new(seed);
+    let mut db = crash::open(&world, dress).unwrap();
+    let mut space = db.keyspace("lists").unwrap();
+    let (mut running, mut committed): (Vec<Running>, Vec<Committed>) = Default::default();
+    let (mut moment, mut last, mut conflicts) = (0, 0, 0);
+    for _ in 0..600 {
+        moment += 1;
+        match random.u32(..100) {
+            0..15 if running.len() < 5 => {
+                last += 1;
+                let (transaction, appends) = (begin(&db, isolation), BTreeSet::new());
+                running.push(Running {
+                    transaction,
+                    number: last,
+                    began: moment,
+                    reads: Vec::new(),
+                    appends,
+                });
+            }
+            0..60 if !running.is_empty() => {
+                let at = random.usize(..running.len());
+                let one = &mut running[at];
+                match random.u8(..10) {
+                    0..3 => _ = one.read(&space, random.usize(..LISTS)),
+                    3..7 => one.append(&space, random.usize(..LISTS)),
+                    7 => {
+                        let savepoint = one.transaction.savepoint();
+                        one.transaction.put(&space, list_key(random.usize(..LISTS)), b"taken back").unwrap();
+                        one.transaction.rollback_to(&savepoint).unwrap();
+                    }
+                    8 => {
+                        let list = random.usize(..LISTS);
+                        match one.transaction.get_for_update(&space, list_key(list)) {
+                            Ok(found) => _ = one.saw(list, numbers(found.as_deref())),
+                            Err(error) => assert!(error.is_retry(), "{error}"),
+                        }
+                    }
+                    _ => {
+                        let start = random.usize(..LISTS);
+                        let end = random.usize(start..=LISTS);
+                        one.scan(&space, start..end, random.bool(), random.usize(..LISTS));
+                    }
+                }
+            }
+            60..80 if !running.is_empty() => {
+                let Running { transaction, number, began, reads, appends } =
+                    running.swap_remove(random.usize(..running.len()));
+                let appends: Vec<usize> = appends.into_iter().collect();
+                if is_conflict(transaction.commit()) {
+                    conflicts += 1;
+                } else {
+                    committed.push(Committed { number, time: (began, moment), reads, appends });
+                }
+            }
+            80..83 if !running.is_empty() => drop(running.swap_remove(random.usize(..running.len()))),
+            83..88 => {
+                // A write that is no transaction.
+                last += 1;
+                let list = random.usize(..LISTS);
+                let seen = space.update(list_key(list), |old| {
+                    let seen = numbers(old.map(|entry| &*entry.value));
+                    Ok((Change::put(bytes(&[&seen[..], &[last]].concat())), seen))
+                });
+                let reads = vec![(list, seen.unwrap())];
+                committed.push(Committed {
+                    number: last,
+                    time: (moment, moment),
+                    reads,
+                    appends: vec![list],
+                });
+            }
+            88..92 => db.flush().unwrap(),
+            92..95 => space.compact_range(..).unwrap(),
+            95..98 => world.run_until_idle(),
+            98 => {
+                // All that has committed was synced.
+                running.clear();
+                let next = if random.bool() { world.power_cut() } else { world.kill() };
+                drop((space, db));
+                world = next;
+                db = crash::open(&world, dress).unwrap();
+                space = db.keyspace("lists").unwrap();
+            }
+            _ => world.advance(Duration::from_millis(random.u64(..2000))),
+        }
+    }
+    drop(running);
+    let lists =
+        (0..LISTS).map(|list| (list, numbers(space.get(list_key(list)).unwrap().as_deref()))).collect();
+    let level = match isolation {
+        Isolation::Serializable => Level::Serializable,
+        Isolation::Snapshot => Level::Snapshot,
+    };
+    if let Err(anomaly) = serializability::check(level, &committed, &lists) {
+        panic!("{isolation:?}: {anomaly:?}");
+    }
+    assert!(committed.len() > 30, "hardly anything was committed");
+    conflicts
+}
+
+#[test]
+fn random_histories_could_have_run_one_after_the_other() {
+    let conflicts = AtomicU64::new(0);
+    check(TARGET, "random_histories_could_have_run_one_after_the_other", 0..60, |seed| {
+        let dress = if seed % 4 == 0 { Dress::Sealed } else { Dress::Plain };
+        conflicts.fetch_add(history(seed, Isolation::Serializable, dress), Ordering::Relaxed);
+    });
+    assert!(conflicts.into_inner() > 0, "they never met");
+}
+
+#[test]
+fn random_histories_of_snapshots_lose_nothing_and_tear_nothing() {
+    check(TARGET, "random_histories_of_snapshots_lose_nothing_and_tear_nothing", 100..130, |seed| {
+        history(seed, Isolation::Snapshot, Dress::Plain);
+    });
+}
+
+/// The same on real threads: their time is the order in which they count.
+#[test]
+fn histories_of_threads_could_have_run_one_after_the_other() {
+    const LISTS: usize = 6;
+    for isolation in LEVELS {
+        let dir = tempfile::tempdir().unwrap();
+        let builder = Database::builder().memtable_bytes(64 << 10).durability(pugdb::Durability::Os);
+        let db = builder.open(dir.path().join("data")).unwrap();
+        let space = db.keyspace("lists").unwrap();
+        let (clock, last) = (AtomicU64::new(0), AtomicU64::new(0));
+        let run = |seed| {
+            let mut random = fastrand::Rng::with_seed(seed);
+            let mut committed = Vec::new();
+            for _ in 0..60 {
+                let began = clock.fetch_add(1, Ordering::SeqCst);
+                let number = last.fetch_add(1, Ordering::SeqCst);
+                let transaction = begin(&db, isolation);
+                let mut one =
+                    Running { transaction, number, began, reads: Vec::new(), appends: BTreeSet::new() };
+                for _ in 0..random.usize(1..5) {
+                    match random.u8(..4) {
+                        0 => _ = one.read(&space, random.usize(..LISTS)),
+                        1 => one.scan(&space, 0..LISTS, random.bool(), random.usize(..LISTS)),
+                        _ => one.append(&space, random.usize(..LISTS)),
+                    }
+                }
+                let Running { transaction, reads, appends, .. } = one;
+                if !is_conflict(transaction.commit()) {
+                    let time = (began, clock.fetch_add(1, Ordering::SeqCst));
+                    committed.push(Committed { number, time, reads, appends: appends.into_iter().collect() });
+                }
+            }
+            committed
+        };
+        let committed: Vec<Committed> = std::thread::scope(|scope| {
+            let run = &run;
+            let threads: Vec<_> = (0..6).map(|seed| scope.spawn(move || run(seed))).collect();
+            let flushes = scope.spawn(|| (0..20).for_each(|_| db.flush().unwrap()));
+            flushes.join().unwrap();
+            threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
+        });
+        let lists =
+            (0..LISTS).map(|list| (list, numbers(space.get(list_key(list)).unwrap().as_deref()))).collect();
+        let level = match isolation {
+            Isolation::Serializable => Level::Serializable,
+            Isolation::Snapshot => Level::Snapshot,
+        };
+        if let Err(anomaly) = serializability::check(level, &committed, &lists) {
+            panic!("{isolation:?}: {anomaly:?}");
+        }
+        assert!(committed.len() > 60, "{}", committed.len());
+    }
+}
+
+// Two phases.
+
+#[test]
+fn a_prepared_transaction_holds_on_to_what_it_is_about() {
+    each_engine(|db, space| {
+        for name in ["read", "written", "beside"] {
+            space.put(name, "old").unwrap();
+        }
+        let mut one = db.begin().unwrap();
+        one.get(space, "read").unwrap();
+        one.scan(space, b"s"..b"t").for_each(drop);
+        one.put(space, "written", "new").unwrap();
+        one.delete_range(space, b"d"..b"e").unwrap();
+        let prepared = one.prepare("one").unwrap();
+        assert_eq!(value(&db.begin().unwrap(), space, "written").unwrap(), b"old");
+        let refused = |result: pugdb::Result<()>| assert!(is_conflict(result), "a write came through");
+        for key in ["read", "written", "sam", "dan"] {
+            refused(space.put(key, "x"));
+            refused(space.delete(key));
+            refused(space.update(key, |_| Ok((Change::put("x"), ()))));
+            let mut other = db.begin().unwrap();
+            other.put(space, key, "x").unwrap();
+            refused(other.commit());
+            let mut other = db.begin().unwrap();
+            other.put(space, key, "x").unwrap();
+            refused(other.prepare("two").map(drop));
+        }
+        refused(space.delete_range(b"r"..b"s"));
+        refused(space.delete_range("a".."dd"));
+        let mut batch = db.batch();
+        batch.truncate(space);
+        refused(batch.commit());
+        assert_eq!(db.drop_keyspace(&space.name()).unwrap_err().kind(), ErrorKind::Conflict);
+        // Beside it all goes on, and its name is taken.
+        space.put("beside", "x").unwrap();
+        space.delete_range(b"t"..b"u").unwrap();
+        let mut other = db.begin().unwrap();
+        other.put(space, "other", "x").unwrap();
+        assert_eq!(other.prepare("one").unwrap_err().kind(), ErrorKind::Conflict);
+        // A reader of what it will write comes before it.
+        let mut reader = db.begin().unwrap();
+        reader.get(space, "written").unwrap();
+        reader.put(space, "reader", "x").unwrap();
+        reader.commit().unwrap();
+
+        assert_eq!(db.prepared_transactions().unwrap(), ["one"]);
+        prepared.commit().unwrap();
+        assert_eq!(space.get("written").unwrap().unwrap(), b"new");
+        space.put("written", "later").unwrap();
+        space.put("sam", "x").unwrap();
+        assert!(db.prepared_transactions().unwrap().is_empty());
+        assert!(db.prepared_transaction("one").unwrap().is_none());
+    });
+}
+
+#[test]
+fn a_preparation_that_is_not_right_lets_everything_go() {
+    each_engine(|db, space| {
+        space.put("read", "1").unwrap();
+        for by_range in [false, true] {
+            let mut one = db.begin().unwrap();
+            if by_range {
+                one.scan(space, ..).for_each(drop);
+            } else {
+                one.get(space, "read").unwrap();
+            }
+            one.put(space, "written", "1").unwrap();
+            space.put("read", "2").unwrap();
+            assert!(is_conflict(one.prepare("one").map(drop)));
+            space.put("written", "free").unwrap();
+            assert!(db.prepared_transactions().unwrap().is_empty());
+        }
+        let one = db.begin().unwrap();
+        assert_eq!(one.prepare("").unwrap_err().kind(), ErrorKind::Invalid);
+        let one = db.begin().unwrap();
+        assert_eq!(one.prepare(&"x".repeat(256)).unwrap_err().kind(), ErrorKind::Invalid);
+    });
+}
+
+#[test]
+fn two_prepared_transactions_do_not_read_what_the_other_one_writes() {
+    let (db, space) = memory();
+    let mut one = db.begin().unwrap();
+    one.get(&space, "x").unwrap();
+    one.put(&space, "y", "1").unwrap();
+    let mut other = db.begin().unwrap();
+    other.get(&space, "y").unwrap();
+    other.put(&space, "x", "1").unwrap();
+    let prepared = one.prepare("one").unwrap();
+    assert!(is_conflict(other.prepare("other").map(drop)));
+    prepared.rollback().unwrap();
+    space.put("x", "2").unwrap();
+}
+
+#[test]
+fn a_database_on_disk_prepares_nothing_that_is_only_in_memory() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = Database::open(dir.path().join("data")).unwrap();
+    let options = KeyspaceOptions { engine: Some(EngineKind::Btree), ..Default::default() };
+    let volatile = db.keyspace_with("volatile", options).unwrap();
+    let mut one = db.begin().unwrap();
+    one.put(&volatile, "k", "v").unwrap();
+    assert_eq!(one.prepare("one").unwrap_err().kind(), ErrorKind::Invalid);
+    volatile.put("k", "free").unwrap();
+}
+
+#[test]
+fn the_databases_own_keyspaces_are_nobody_elses() {
+    let (db, space) = memory();
+    let mut one = db.begin().unwrap();
+    one.put(&space, "k", "v").unwrap();
+    let prepared = one.prepare("one").unwrap();
+    assert_eq!(db.keyspaces().unwrap(), ["users"]);
+    assert!(db.existing_keyspace("pugdb.prepared").unwrap().is_none());
+    assert!(!db.drop_keyspace("pugdb.prepared").unwrap());
+    assert_eq!(db.keyspace("pugdb.prepared").unwrap_err().kind(), ErrorKind::Invalid);
+    assert_eq!(db.swap_keyspaces("users", "pugdb.prepared").unwrap_err().kind(), ErrorKind::NotFound);
+    prepared.rollback().unwrap();
+}
+
+/// Two transactions are prepared, one is committed and one rolled back, and the power is cut at each call to the disk. Each of them
+/// is then as it was before a step, or as after it, and never half.
+#[test]
+fn a_crash_at_any_call_leaves_a_prepared_transaction_whole() {
+    check(TARGET, "a_crash_at_any_call_leaves_a_prepared_transaction_whole", 0..4, |seed| {
+        let dress = if seed % 2 == 0 { Dress::Plain } else { Dress::Sealed };
+        // How far it had come when a step returned.
+        let run = |world: &World, done: &mut u32| -> pugdb::Result<()> {
+            let db = crash::open(world, dress)?;
+            let (users, names) = (db.keyspace("users")?, db.keyspace("names")?);
+            users.put("old", "1")?;
+            *done = 1;
+            let mut keep = db.begin()?;
+            keep.get(&users, "read")?;
+            keep.put(&users, "kept", "1")?;
+            keep.put(&names, "kept", "1")?;
+            keep.delete(&users, "old")?;
+            let mut give_up = db.begin()?;
+            give_up.put(&users, "given up", "1")?;
+            let keep = keep.prepare("keep")?;
+            *done = 2;
+            let give_up = give_up.prepare("give up")?;
+            *done = 3;
+            if seed >= 2 {
+                db.flush()?;
+            }
+            keep.commit()?;
+            *done = 4;
+            give_up.rollback()?;
+            *done = 5;
+            db.close()
+        };
+        let world = World::new(seed);
+        let mut done = 0;
+        run(&world, &mut done).unwrap();
+        let calls = world.calls();
+        let mut seen = BTreeSet::new();
+        for call in 0..calls {
+            let world = World::new(seed);
+            world.stop_at(call);
+            let mut done = 0;
+            let _ = run(&world, &mut done);
+            let after = if call % 3 == 0 { world.kill() } else { world.power_cut() };
+            let db = crash::open(&after, dress).unwrap();
+            let prepared = db.prepared_transactions().unwrap();
+            let is_prepared = |name: &str| prepared.iter().any(|other| other == name);
+            let (users, names) = (db.keyspace("users").unwrap(), db.keyspace("names").unwrap());
+            let is_kept = users.exists("kept").unwrap();
+            assert_eq!(names.exists("kept").unwrap(), is_kept);
+            assert_eq!(
+                users.exists("old").unwrap(),
+                done >= 1 && !is_kept || users.exists("old").unwrap() && !is_kept
+            );
+            assert!(!users.exists("given up").unwrap());
+            assert!(!(is_prepared("keep") && is_kept));
+            match done {
+                2 => assert!(is_prepared("keep") && !is_kept, "call {call}"),
+                3 => assert!(is_prepared("give up") && (is_prepared("keep") || is_kept), "call {call}"),
+                4 => assert!(is_kept, "call {call}"),
+                5 => assert!(is_kept && prepared.is_empty(), "call {call}"),
+                _ => {}
+            }
+            seen.insert((done, prepared.clone(), is_kept));
+            // What is still prepared holds on, and can be decided.
+            if is_prepared("keep") {
+                assert!(is_conflict(users.put("read", "1")) && is_conflict(names.put("kept", "2")));
+                db.prepared_transaction("keep").unwrap().unwrap().commit().unwrap();
+                assert!(users.exists("kept").unwrap() && names.exists("kept").unwrap());
+                assert!(!users.exists("old").unwrap());
+            }
+            if is_prepared("give up") {
+                db.prepared_transaction("give up").unwrap().unwrap().rollback().unwrap();
+            }
+            users.put("read", "1").unwrap();
+            users.put("given up", "2").unwrap();
+            drop((users, names, db));
+            let db = crash::open(&after.power_cut(), dress).unwrap();
+            assert!(db.prepared_transactions().unwrap().is_empty());
+        }
+        assert!(seen.len() >= 6, "hardly any place was met: {seen:?}");
+    });
+}
