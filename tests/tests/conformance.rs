@@ -74,6 +74,7 @@ const COARSE: TreeOptions = TreeOptions {
     separate_values: None,
     logging: Logging::Logged,
     operator: None,
+    default_expiry_ms: None,
 };
 const FINE: TreeOptions = TreeOptions {
     upper: Compression::Snappy,
@@ -84,6 +85,7 @@ const FINE: TreeOptions = TreeOptions {
     separate_values: Some(100),
     logging: Logging::Logged,
     operator: None,
+    default_expiry_ms: None,
 };
 const FINEST: TreeOptions = TreeOptions {
     upper: Compression::Zstd { level: 3 },
@@ -94,6 +96,7 @@ const FINEST: TreeOptions = TreeOptions {
     separate_values: Some(8),
     logging: Logging::Unlogged,
     operator: None,
+    default_expiry_ms: None,
 };
 
 /// What a tree wears.

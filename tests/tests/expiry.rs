@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use pugdb::{
-    Builder, Compression, Database, Durability, EngineKind, EntryOptions, KeyCounts, Keyspace,
-    KeyspaceOptions, Timestamp,
+    Builder, Change, Compression, Database, Durability, EngineKind, EntryOptions, KeyCounts, Keyspace,
+    KeyspaceOptions, TimeToLive, Timestamp,
 };
 use pugdb_sim::World;
 use pugdb_tests::model_setup::{DIRECTORY, table_file_bytes};
@@ -422,5 +422,139 @@ fn an_approximate_count_is_right_when_each_key_stands_in_one_place() {
         // The housekeeper looks once a minute at the least.
         pass(&world, Duration::from_secs(61));
         assert_eq!(approximate().keys, u64::from(KEYS) - 10, "{engine:?}: after deletes");
+    }
+}
+
+// Defaults, and changes of one key's expiry.
+
+fn with_default(engine: Option<EngineKind>, expiry: Duration) -> KeyspaceOptions {
+    KeyspaceOptions { engine, default_expiry: Some(expiry), ..KeyspaceOptions::default() }
+}
+
+#[test]
+fn what_is_written_without_an_expiry_lives_as_long_as_the_keyspaces_default() {
+    for engine in [None, Some(EngineKind::Btree), Some(EngineKind::Hash)] {
+        let world = World::new(71);
+        let db = open(&world);
+        let space = db.keyspace_with("sessions", with_default(engine, HOUR)).unwrap();
+        assert_eq!(space.options().default_expiry, Some(HOUR));
+        space.put(b"put", b"1").unwrap();
+        let mut batch = db.batch();
+        batch.put(&space, b"batch", b"1");
+        batch.commit().unwrap();
+        let mut transaction = db.begin().unwrap();
+        transaction.put(&space, b"transaction", b"1").unwrap();
+        transaction.commit().unwrap();
+        space.update(b"update", |_| Ok((Change::put(b"1"), ()))).unwrap();
+        let never = EntryOptions { expires_at: Some(Timestamp::NEVER), meta: 0 };
+        space.put_with(b"never", b"1", never).unwrap();
+        let short = EntryOptions { expires_at: Some(db.now().plus_ms(1000)), meta: 0 };
+        space.put_with(b"short", b"1", short).unwrap();
+        let mut expected = 6;
+        if engine.is_none() {
+            let mut writer = space.sorted_writer().unwrap();
+            writer.put(b"sorted", b"1").unwrap();
+            space.ingest([writer.finish().unwrap()]).unwrap();
+            expected += 1;
+        }
+        assert_eq!(space.count().unwrap(), expected);
+        assert_eq!(space.ttl(b"never").unwrap(), TimeToLive::Forever);
+        assert_eq!(space.ttl(b"put").unwrap(), TimeToLive::Left(HOUR));
+        world.advance(Duration::from_secs(1));
+        assert_eq!(space.count().unwrap(), expected - 1);
+        // To the millisecond.
+        world.advance(HOUR - Duration::from_millis(1001));
+        assert_eq!(space.ttl(b"put").unwrap(), TimeToLive::Left(Duration::from_millis(1)));
+        assert_eq!(space.count().unwrap(), expected - 1);
+        world.advance(Duration::from_millis(1));
+        assert_eq!(space.count().unwrap(), 1);
+        assert_eq!(space.ttl(b"put").unwrap(), TimeToLive::Absent);
+        assert!(space.exists(b"never").unwrap());
+    }
+}
+
+#[test]
+fn a_default_expiry_is_kept_over_crashes_and_can_change_for_what_comes() {
+    let world = World::new(72);
+    let db = open(&world);
+    let space = db.keyspace_with("sessions", with_default(None, HOUR)).unwrap();
+    space.put(b"before", b"1").unwrap();
+    space.alter(with_default(None, DAY)).unwrap();
+    space.put(b"day", b"1").unwrap();
+    space.durability(Durability::Sync).put(b"last", b"1").unwrap();
+    db.flush().unwrap();
+    let world = world.power_cut();
+    drop((space, db));
+    let db = open(&world);
+    let space = db.keyspace("sessions").unwrap();
+    assert_eq!(space.options().default_expiry, Some(DAY));
+    assert!(db.keyspace_with("sessions", with_default(None, HOUR)).is_err());
+    let TimeToLive::Left(left) = space.ttl(b"before").unwrap() else { panic!("it has an expiry") };
+    assert!(left <= HOUR);
+    space.put(b"after", b"1").unwrap();
+    assert_eq!(space.ttl(b"after").unwrap(), TimeToLive::Left(DAY));
+    space.alter(with_default(None, Duration::ZERO)).unwrap();
+    assert_eq!(space.options().default_expiry, None);
+    space.put(b"for ever", b"1").unwrap();
+    assert_eq!(space.ttl(b"for ever").unwrap(), TimeToLive::Forever);
+    assert!(space.alter(with_default(None, Duration::from_micros(1))).is_err());
+    // What does not expire does not begin to when its value changes.
+    space.alter(with_default(None, HOUR)).unwrap();
+    space.fetch_update(b"for ever", |_| Some(b"2".to_vec())).unwrap();
+    assert_eq!(space.ttl(b"for ever").unwrap(), TimeToLive::Forever);
+    db.close().unwrap();
+    let db = open(&world);
+    assert_eq!(db.keyspace("sessions").unwrap().options().default_expiry, Some(HOUR));
+}
+
+#[test]
+fn a_key_is_made_to_expire_and_to_stay_and_keeps_its_value_and_its_meta_byte() {
+    for engine in [None, Some(EngineKind::Btree), Some(EngineKind::Hash)] {
+        let world = World::new(73);
+        let db = open(&world);
+        let space = db.keyspace_with("space", KeyspaceOptions { engine, ..Default::default() }).unwrap();
+        let at = db.now().plus_ms(5000);
+        assert!(!space.expire(b"k", at).unwrap() && !space.persist(b"k").unwrap());
+        space.put_with(b"k", b"v", EntryOptions { expires_at: None, meta: 7 }).unwrap();
+        assert!(space.expire(b"k", at).unwrap());
+        let entry = space.get_entry(b"k").unwrap().unwrap();
+        assert_eq!((&*entry.value, entry.meta, entry.expires_at), (&b"v"[..], 7, Some(at)));
+        assert!(space.persist(b"k").unwrap() && !space.persist(b"k").unwrap());
+        let entry = space.get_entry(b"k").unwrap().unwrap();
+        assert_eq!((&*entry.value, entry.meta, entry.expires_at), (&b"v"[..], 7, None));
+        space.expire(b"k", at).unwrap();
+        world.advance(Duration::from_secs(5));
+        assert!(!space.persist(b"k").unwrap(), "it came back");
+        assert!(!space.exists(b"k").unwrap());
+    }
+}
+
+/// A year forward, a year back: what has expired stays gone, a snapshot keeps what it saw, and a default counts from the time that
+/// everybody is given.
+#[test]
+fn defaults_and_snapshots_stand_a_calendar_that_jumps_a_year_both_ways() {
+    for engine in [None, Some(EngineKind::Btree), Some(EngineKind::Hash)] {
+        let world = World::new(74);
+        let db = open(&world);
+        let space = db.keyspace_with("sessions", with_default(engine, HOUR)).unwrap();
+        space.put(b"old", b"1").unwrap();
+        let before = db.snapshot().unwrap();
+        let transaction = db.begin().unwrap();
+        world.jump_calendar(YEAR_MS);
+        assert!(!space.exists(b"old").unwrap());
+        assert!(before.exists(&space, b"old").unwrap() && transaction.exists(&space, b"old").unwrap());
+        space.put(b"future", b"1").unwrap();
+        world.jump_calendar(-2 * YEAR_MS);
+        // Time does not go back, so nothing comes back, and nothing lives longer than it should.
+        assert!(!space.exists(b"old").unwrap() && space.exists(b"future").unwrap());
+        assert!(before.exists(&space, b"old").unwrap() && transaction.exists(&space, b"old").unwrap());
+        space.put(b"past", b"1").unwrap();
+        assert_eq!(space.ttl(b"past").unwrap(), TimeToLive::Left(HOUR));
+        world.jump_calendar(YEAR_MS);
+        assert!(space.exists(b"past").unwrap() && space.exists(b"future").unwrap());
+        world.jump_calendar(YEAR_MS);
+        world.advance(HOUR);
+        assert!(!space.exists(b"past").unwrap() && !space.exists(b"future").unwrap());
+        assert!(before.exists(&space, b"old").unwrap());
     }
 }

@@ -1,5 +1,7 @@
 //! `keyspace list`, `keyspace create`, `keyspace alter`: how keyspaces are made.
 
+use std::time::Duration;
+
 use clap::{Args, Subcommand};
 use pugdb::{Compression, EngineKind, KeyspaceOptions, Logging, PrefixExtractor};
 use serde_json::json;
@@ -24,7 +26,8 @@ Examples:
   pugdb keyspace create scratch --unlogged
   pugdb keyspace alter db0 --compression zstd --upper-compression lz4
   pugdb keyspace create images --separate-values 4KiB
-  pugdb keyspace create events --prefix up-to:/")]
+  pugdb keyspace create events --prefix up-to:/
+  pugdb keyspace create sessions --default-expiry 3600")]
 pub(crate) struct KeyspaceArguments {
     #[command(subcommand)]
     action: Action,
@@ -86,6 +89,9 @@ pub(crate) struct TableArguments {
     /// Keep values of so many bytes and more in files of their own, which merges leave alone; 0: none [default: 0]
     #[arg(long, value_name = "BYTES", value_parser = parse_size)]
     separate_values: Option<usize>,
+    /// Entries that are written without an expiry of their own live so many seconds; 0: for ever [default: 0]
+    #[arg(long, value_name = "SECONDS")]
+    default_expiry: Option<u64>,
 }
 
 impl TableArguments {
@@ -100,6 +106,7 @@ impl TableArguments {
             prefix: self.prefix,
             separate_values: self.separate_values,
             logging: None,
+            default_expiry: self.default_expiry.map(Duration::from_secs),
         }
     }
 }
@@ -156,6 +163,7 @@ fn list(local: &Local, format: Format) -> Result<(), Failure> {
             "filter bits",
             "prefix",
             "values apart",
+            "expiry",
         ]
         .map(str::to_owned),
     ];
@@ -179,6 +187,7 @@ fn list(local: &Local, format: Format) -> Result<(), Failure> {
                 "filter_bits": options.filter_bits,
                 "prefix": options.prefix.map(|prefix| prefix.to_string()),
                 "separate_values": options.separate_values,
+                "default_expiry_seconds": options.default_expiry.map(|expiry| expiry.as_secs_f64()),
             }))?;
             continue;
         }
@@ -195,6 +204,7 @@ fn list(local: &Local, format: Format) -> Result<(), Failure> {
             or_dash(options.filter_bits.map(|bits| bits.to_string())),
             or_dash(options.prefix.map(|prefix| prefix.to_string())),
             or_dash(options.separate_values.filter(|bytes| *bytes > 0).map(|bytes| bytes.to_string())),
+            or_dash(options.default_expiry.map(|expiry| format!("{expiry:?}"))),
         ]);
     }
     if format == Format::Text {

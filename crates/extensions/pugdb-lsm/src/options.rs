@@ -35,6 +35,9 @@ pub struct TreeOptions {
     pub logging: Logging,
     /// Whose operands it may hold. It comes with the first of them, and never changes.
     pub operator: Option<OperatorName>,
+    /// After how many milliseconds an entry expires that was written without an expiry; `None`: it does not. Whoever writes
+    /// looks at it, of engines in memory too.
+    pub default_expiry_ms: Option<u64>,
 }
 
 /// The name of a merge operator.
@@ -114,6 +117,7 @@ const SEPARATE_VALUES: u64 = 5;
 const UNLOGGED: u64 = 6;
 const OPERATOR: u64 = 7;
 const PREFIX: u64 = 8;
+const DEFAULT_EXPIRY: u64 = 9;
 
 /// What can be asked for.
 const SEPARATE_RANGE: RangeInclusive<usize> = limits::SEPARATE_BYTES_MIN..=limits::VALUE_BYTES_MAX;
@@ -130,6 +134,7 @@ impl Default for TreeOptions {
             separate_values: None,
             logging: Logging::default(),
             operator: None,
+            default_expiry_ms: None,
         }
     }
 }
@@ -160,6 +165,11 @@ impl TreeOptions {
                 limits::BLOCK_BYTES_MIN,
                 limits::BLOCK_BYTES_MAX
             )));
+        }
+        if self.default_expiry_ms == Some(0) {
+            return Err(Error::invalid(
+                "a default expiry of nothing would forget all that is written; leave it out",
+            ));
         }
         if self.filter_bits > limits::FILTER_BITS_MAX {
             return Err(Error::invalid(format!(
@@ -209,6 +219,12 @@ impl TreeOptions {
             put_varint(&mut fields, PREFIX);
             put_bytes(&mut fields, &self.prefix.to_bytes());
         }
+        if let Some(milliseconds) = self.default_expiry_ms {
+            let mut bytes = Vec::with_capacity(10);
+            put_varint(&mut bytes, milliseconds);
+            put_varint(&mut fields, DEFAULT_EXPIRY);
+            put_bytes(&mut fields, &bytes);
+        }
         put_bytes(out, &fields);
     }
 
@@ -247,6 +263,7 @@ impl TreeOptions {
                     continue;
                 }
                 PREFIX => options.prefix = PrefixExtractor::from_bytes(value.array()?)?,
+                DEFAULT_EXPIRY => options.default_expiry_ms = Some(value.varint()?),
                 _ => {
                     return Err(Error::corrupt(format!(
                         "a keyspace has the option {id}, which this version does not know; open it with a newer one"
@@ -285,6 +302,7 @@ mod tests {
         separate_values: Some(300),
         logging: Logging::Unlogged,
         operator: None,
+        default_expiry_ms: Some(86_400_000),
     };
 
     #[test]
@@ -302,8 +320,10 @@ mod tests {
 
     #[test]
     fn options_that_are_unknown_repeated_too_long_or_out_of_range_are_corrupt() {
-        let wrong: [&[u8]; 14] = [
+        let wrong: [&[u8]; 16] = [
             &[3, 9, 1, 0],
+            &[4, 9, 2, 1, 1],
+            &[3, 10, 1, 0],
             &[4, 8, 2, 1, 0],
             &[5, 8, 3, 1, 4, 0],
             &[4, 6, 2, 1, 1],

@@ -146,6 +146,7 @@ impl WriteBatch {
     ) {
         let (key, value) = (key.as_ref(), value.as_ref());
         let EntryOptions { expires_at, meta } = options;
+        let expires_at = keyspace.space.expiry(expires_at, || self.inner.now());
         match write::check_value(&self.inner, value) {
             Ok(()) => {
                 let kind = EntryKind::Put;

@@ -484,14 +484,22 @@ impl<'a> Replay<'a> {
                 (&keyspace.name, keyspace.named),
                 keyspace.engine,
                 store.tree(id).map(Keeper::Lsm),
+                &keyspace.options,
             );
         }
         replay
     }
 
-    fn add(&mut self, id: KeyspaceId, name: (&str, Seqno), engine: EngineKind, keeper: Option<Keeper>) {
+    fn add(
+        &mut self,
+        id: KeyspaceId,
+        name: (&str, Seqno),
+        engine: EngineKind,
+        keeper: Option<Keeper>,
+        options: &TreeOptions,
+    ) {
         let keeper = keeper.unwrap_or_else(|| (self.volatile)(engine));
-        self.keyspaces.insert(id, Space::new(id, name, engine, keeper));
+        self.keyspaces.insert(id, Space::new(id, name, engine, keeper, options.default_expiry_ms));
     }
 
     /// Refuses operators that are not those of the keyspaces, by the names that they have in the end.
@@ -530,15 +538,18 @@ impl<'a> Replay<'a> {
         }
         let Creation { engine, options, name } = Creation::decode(&record.section(0)?)?;
         let tree = self.store.create(id, &name, engine, options, at);
-        self.add(id, (&name, at), engine, tree.map(Keeper::Lsm));
+        self.add(id, (&name, at), engine, tree.map(Keeper::Lsm), &options);
         self.next_keyspace = id.0 + 1;
         Ok(())
     }
 
     fn alter(&mut self, record: &mut ScannedRecord<'_>) -> Result<()> {
         // One that is gone was dropped later. What the manifest knows already ends as it knows it: later changes follow.
-        if let Some(Keeper::Lsm(tree)) = self.keyspaces.get(&record.head.subject).map(|space| &space.keeper) {
+        if let Some(space) = self.keyspaces.get(&record.head.subject)
+            && let Keeper::Lsm(tree) = &space.keeper
+        {
             let options = TreeOptions::decode(&mut Reader::new(&record.section(0)?))?;
+            space.set_default_expiry(options.default_expiry_ms);
             self.store.alter(tree, options, record.head.first);
         }
         Ok(())

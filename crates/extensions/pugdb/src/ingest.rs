@@ -118,6 +118,7 @@ impl SortedWriter {
         write::check_value(&self.inner, value)?;
         self.inner.check_open()?;
         let EntryOptions { expires_at, meta } = options;
+        let expires_at = self.space.expiry(expires_at, || self.inner.now());
         let kind = EntryKind::Put;
         self.tables.add(&RawOp { key, kind, meta, expires_at, seal: None, stamp: None, value })
     }

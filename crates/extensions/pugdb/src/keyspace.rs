@@ -10,7 +10,7 @@ use pugdb_core::env::Env;
 use pugdb_core::memory::{Btree, Hash, Housekeeper};
 use pugdb_core::seam::{AtHand, Wait};
 use pugdb_core::snapshots::Snapshots;
-use pugdb_core::{Entry, EntryOptions, Error, KeyspaceId, Result, Seqno, Value};
+use pugdb_core::{Entry, EntryOptions, Error, KeyspaceId, Result, Seqno, Timestamp, Value};
 use pugdb_lsm::{Approximate, OperatorName, Tree};
 
 use crate::count::{self, KeyCounts, LastCount};
@@ -32,6 +32,8 @@ pub(crate) struct Space {
     pub(crate) last_count: LastCount,
     /// The seqno of the drop; `u64::MAX` while it exists.
     dropped: AtomicU64,
+    /// How many milliseconds an entry lives that says nothing else; 0 for ever.
+    default_expiry: AtomicU64,
 }
 
 /// The engine behind a keyspace.
@@ -65,9 +67,33 @@ impl Space {
         (name, since): (&str, Seqno),
         kind: EngineKind,
         keeper: Keeper,
+        default_expiry_ms: Option<u64>,
     ) -> Arc<Self> {
         let (name, last_count) = (RwLock::new((Arc::from(name), since)), LastCount::default());
-        Arc::new(Self { id, kind, keeper, name, last_count, dropped: AtomicU64::new(u64::MAX) })
+        let (dropped, default_expiry) = (AtomicU64::new(u64::MAX), AtomicU64::default());
+        let space = Self { id, kind, keeper, name, last_count, dropped, default_expiry };
+        space.set_default_expiry(default_expiry_ms);
+        Arc::new(space)
+    }
+
+    pub(crate) fn set_default_expiry(&self, milliseconds: Option<u64>) {
+        self.default_expiry.store(milliseconds.unwrap_or(0), Ordering::Release);
+    }
+
+    fn default_expiry_ms(&self) -> Option<u64> {
+        Some(self.default_expiry.load(Ordering::Acquire)).filter(|milliseconds| *milliseconds > 0)
+    }
+
+    /// When an entry expires for which this is asked, written at `now`. Write path, step 1.
+    pub(crate) fn expiry(
+        &self,
+        asked: Option<Timestamp>,
+        now: impl FnOnce() -> Timestamp,
+    ) -> Option<Timestamp> {
+        match asked {
+            None => self.default_expiry_ms().map(|milliseconds| now().plus_ms(milliseconds)),
+            asked => asked.filter(|at| *at != Timestamp::NEVER),
+        }
     }
 
     pub(crate) fn name(&self) -> Arc<str> {
@@ -98,7 +124,7 @@ impl Space {
             Keeper::Lsm(tree) => Some(tree.options()),
             Keeper::Btree(_) | Keeper::Hash(_) => None,
         };
-        KeyspaceOptions::of(self.kind, tables)
+        KeyspaceOptions::of(self.kind, tables, self.default_expiry_ms())
     }
 
     /// Whether its changes are in the log of a database that has one.

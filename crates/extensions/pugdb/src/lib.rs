@@ -65,7 +65,7 @@ pub use ticket::CommitTicket;
 pub use transaction::{
     Isolation, PreparedTransaction, Savepoint, Transaction, TransactionOptions, TransactionScan,
 };
-pub use update::Change;
+pub use update::{Change, TimeToLive};
 pub use watch::Watch;
 
 pub use pugdb_core::engine::{EngineKind, KeyRange};

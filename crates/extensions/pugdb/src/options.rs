@@ -1,5 +1,7 @@
 //! How keyspaces are made, and what of it can change.
 
+use std::time::Duration;
+
 use pugdb_core::engine::EngineKind;
 use pugdb_core::{Error, Result};
 use pugdb_lsm::table::{Compression, PrefixExtractor};
@@ -55,6 +57,9 @@ pub struct KeyspaceOptions {
     /// durable what was written until then, and so does a close. It never changes. A batch changes such a keyspace
     /// alone or not at all, for after a crash it could be half there.
     pub logging: Option<Logging>,
+    /// How long an entry lives that was written without an expiry of its own: for ever; [`Duration::ZERO`] takes a default
+    /// back. It counts from the write, to the millisecond, and what was written before it was set keeps what it has.
+    pub default_expiry: Option<Duration>,
 }
 
 impl KeyspaceOptions {
@@ -69,12 +74,14 @@ impl KeyspaceOptions {
             prefix: self.prefix.or(others.prefix),
             separate_values: self.separate_values.or(others.separate_values),
             logging: self.logging.or(others.logging),
+            default_expiry: self.default_expiry.or(others.default_expiry),
         }
     }
 
     /// All that a keyspace is made of.
-    pub(crate) fn of(engine: EngineKind, tables: Option<TreeOptions>) -> Self {
+    pub(crate) fn of(engine: EngineKind, tables: Option<TreeOptions>, default_expiry: Option<u64>) -> Self {
         Self {
+            default_expiry: default_expiry.map(Duration::from_millis),
             engine: Some(engine),
             upper_compression: tables.map(|tables| tables.upper),
             bottom_compression: tables.map(|tables| tables.bottom),
@@ -103,6 +110,10 @@ impl KeyspaceOptions {
             },
             logging: self.logging.unwrap_or(tables.logging),
             operator: tables.operator,
+            default_expiry_ms: match self.default_expiry {
+                Some(expiry) => expiry_ms(expiry)?,
+                None => tables.default_expiry_ms,
+            },
         };
         options.check()?;
         Ok(options)
@@ -110,12 +121,15 @@ impl KeyspaceOptions {
 
     /// True when a keyspace with the options `all` is what is asked for here.
     pub(crate) fn agree_with(self, all: Self) -> bool {
-        self.or(all) == all
+        // Of a default that was taken back nothing is left.
+        let default_expiry =
+            self.default_expiry.filter(|expiry| !(expiry.is_zero() && all.default_expiry.is_none()));
+        Self { default_expiry, ..self }.or(all) == all
     }
 
     /// Refuses what says how tables are made, for an engine that has none.
     pub(crate) fn check_for(self, engine: EngineKind) -> Result<()> {
-        let of_tables = Self { engine: None, ..self };
+        let of_tables = Self { engine: None, default_expiry: None, ..self };
         if engine == EngineKind::Lsm || of_tables == Self::default() {
             return Ok(());
         }
@@ -124,6 +138,20 @@ impl KeyspaceOptions {
              engine",
         ))
     }
+}
+
+/// The default as it is written down.
+///
+/// # Errors
+/// `Invalid` when it is shorter than a millisecond, and not nothing.
+pub(crate) fn expiry_ms(expiry: Duration) -> Result<Option<u64>> {
+    let milliseconds = u64::try_from(expiry.as_millis()).unwrap_or(u64::MAX);
+    if milliseconds == 0 && !expiry.is_zero() {
+        return Err(Error::invalid(
+            "a default expiry is counted in milliseconds; this one is shorter than the first",
+        ));
+    }
+    Ok((milliseconds > 0).then_some(milliseconds))
 }
 
 #[cfg(test)]
@@ -139,6 +167,7 @@ mod tests {
         prefix: Some(PrefixExtractor::Length(2)),
         separate_values: Some(100),
         logging: None,
+        default_expiry: Some(Duration::from_secs(60)),
     };
 
     #[test]
@@ -149,17 +178,29 @@ mod tests {
             filter_bits: 0,
             prefix: PrefixExtractor::Length(2),
             separate_values: Some(100),
+            default_expiry_ms: Some(60_000),
             ..TreeOptions::default()
         };
         let none = KeyspaceOptions { separate_values: Some(0), ..KeyspaceOptions::default() };
         assert_eq!(none.tables(expected).unwrap().separate_values, None);
         assert_eq!(tables, expected);
-        let all = KeyspaceOptions::of(EngineKind::Lsm, Some(tables));
+        let all = KeyspaceOptions::of(EngineKind::Lsm, Some(tables), Some(60_000));
         assert_eq!(SOME.or(all), all);
         assert!(SOME.agree_with(all) && KeyspaceOptions::default().agree_with(all));
         assert!(!KeyspaceOptions { filter_bits: Some(1), ..SOME }.agree_with(all));
         assert!(!KeyspaceOptions { prefix: Some(PrefixExtractor::None), ..SOME }.agree_with(all));
-        assert!(!SOME.agree_with(KeyspaceOptions::of(EngineKind::Btree, None)));
+        assert!(!SOME.agree_with(KeyspaceOptions::of(EngineKind::Btree, None, None)));
+    }
+
+    #[test]
+    fn a_default_expiry_is_milliseconds_or_nothing() {
+        let with = |expiry| KeyspaceOptions { default_expiry: Some(expiry), ..Default::default() };
+        let minute = with(Duration::from_secs(60)).tables(TreeOptions::default()).unwrap();
+        assert_eq!(minute.default_expiry_ms, Some(60_000));
+        assert_eq!(with(Duration::ZERO).tables(minute).unwrap().default_expiry_ms, None);
+        assert!(with(Duration::from_micros(999)).tables(minute).is_err());
+        let none = KeyspaceOptions::of(EngineKind::Lsm, Some(TreeOptions::default()), None);
+        assert!(with(Duration::ZERO).agree_with(none) && !with(Duration::from_secs(1)).agree_with(none));
     }
 
     #[test]

@@ -191,7 +191,7 @@ impl Overlay {
         value: &[u8],
         options: EntryOptions,
     ) -> Result<()> {
-        let entry = write::put_entry(&self.inner, value, options)?;
+        let entry = write::put_entry(&self.inner, &keyspace.space, value, options)?;
         self.set(keyspace, key, entry)
     }
 

@@ -1,6 +1,8 @@
 //! Reads, decides and writes one key as one step, under the key's lock: what needs no transaction.
 
-use pugdb_core::{Entry, EntryOptions, Result, Value};
+use std::time::Duration;
+
+use pugdb_core::{Entry, EntryOptions, Result, Timestamp, Value};
 
 use crate::keyspace::Keyspace;
 use crate::{CommitTicket, write};
@@ -161,9 +163,7 @@ impl Keyspace {
     ) -> Result<Option<Value>> {
         self.update(key, |old| {
             let change = match (next(old.map(|entry| &*entry.value)), old) {
-                (Some(value), Some(Entry { expires_at, meta, .. })) => {
-                    Change::Put(value, EntryOptions { expires_at: *expires_at, meta: *meta })
-                }
+                (Some(value), Some(old)) => Change::Put(value, EntryOptions::of(old)),
                 (Some(value), None) => Change::put(value),
                 (None, Some(_)) => Change::Delete,
                 (None, None) => Change::Keep,
@@ -171,4 +171,106 @@ impl Keyspace {
             Ok((change, old.map(|entry| entry.value.clone())))
         })
     }
+
+    /// Lets a key expire at a moment, whatever its keyspace's default. False when the key is not there.
+    ///
+    /// ```
+    /// let db = pugdb::Database::in_memory()?;
+    /// let sessions = db.keyspace("sessions")?;
+    /// sessions.put(b"token", b"ada")?;
+    /// assert!(sessions.expire(b"token", db.now().plus_ms(60_000))?);
+    /// assert!(sessions.expire(b"token", pugdb::Timestamp(1))?); // long ago: it is gone now
+    /// assert!(!sessions.expire(b"token", db.now().plus_ms(60_000))?);
+    /// # Ok::<(), pugdb::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`put`](Self::put) and [`get`](Self::get).
+    pub fn expire(&self, key: impl AsRef<[u8]>, at: Timestamp) -> Result<bool> {
+        self.set_expiry(key.as_ref(), at).map(|before| before.is_some())
+    }
+
+    /// Takes a key's expiry away, whatever its keyspace's default. False when the key is not there, or has none.
+    ///
+    /// ```
+    /// use pugdb::EntryOptions;
+    ///
+    /// let db = pugdb::Database::in_memory()?;
+    /// let sessions = db.keyspace("sessions")?;
+    /// let in_a_minute = Some(db.now().plus_ms(60_000));
+    /// sessions.put_with(b"token", b"ada", EntryOptions { expires_at: in_a_minute, ..Default::default() })?;
+    /// assert!(sessions.persist(b"token")? && !sessions.persist(b"token")?);
+    /// assert_eq!(sessions.get_entry(b"token")?.unwrap().expires_at, None);
+    /// # Ok::<(), pugdb::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`put`](Self::put) and [`get`](Self::get).
+    pub fn persist(&self, key: impl AsRef<[u8]>) -> Result<bool> {
+        self.set_expiry(key.as_ref(), Timestamp::NEVER).map(|before| before.flatten().is_some())
+    }
+
+    /// How long a key still lives.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use pugdb::{Database, KeyspaceOptions, TimeToLive};
+    ///
+    /// let db = Database::in_memory()?;
+    /// let minute = Some(Duration::from_secs(60));
+    /// let sessions = db.keyspace_with("sessions", KeyspaceOptions { default_expiry: minute, ..Default::default() })?;
+    /// sessions.put(b"token", b"ada")?;
+    /// assert!(matches!(sessions.ttl(b"token")?, TimeToLive::Left(left) if left <= Duration::from_secs(60)));
+    /// sessions.persist(b"token")?;
+    /// assert_eq!(sessions.ttl(b"token")?, TimeToLive::Forever);
+    /// assert_eq!(sessions.ttl(b"other")?, TimeToLive::Absent);
+    /// # Ok::<(), pugdb::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub fn ttl(&self, key: impl AsRef<[u8]>) -> Result<TimeToLive> {
+        // Before the read: what was alive in it has something left.
+        let now = self.inner.now();
+        Ok(match self.get_entry(key)?.map(|entry| entry.expires_at) {
+            None => TimeToLive::Absent,
+            Some(None) => TimeToLive::Forever,
+            Some(Some(at)) => TimeToLive::Left(Duration::from_millis(at.0.saturating_sub(now.0))),
+        })
+    }
+
+    /// Sets the expiry of a key that is there, and returns the one from before.
+    fn set_expiry(&self, key: &[u8], at: Timestamp) -> Result<Option<Option<Timestamp>>> {
+        self.update(key, |old| {
+            let Some(entry) = old else { return Ok((Change::Keep, None)) };
+            let before = Some(entry.expires_at);
+            let options = EntryOptions { expires_at: Some(at), meta: entry.meta };
+            let change = if EntryOptions::of(entry) == options {
+                Change::Keep
+            } else {
+                Change::Put(entry.value.to_vec(), options)
+            };
+            Ok((change, before))
+        })
+    }
+}
+
+/// How long a key still lives: what [`Keyspace::ttl`] says.
+///
+/// ```
+/// use pugdb::TimeToLive;
+///
+/// let db = pugdb::Database::in_memory()?;
+/// assert_eq!(db.keyspace("users")?.ttl(b"ada")?, TimeToLive::Absent);
+/// # Ok::<(), pugdb::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TimeToLive {
+    /// The key is not there.
+    Absent,
+    /// It does not expire.
+    Forever,
+    /// So long, to the millisecond.
+    Left(Duration),
 }

@@ -20,6 +20,9 @@ use crate::span::RawSpan;
 pub struct Timestamp(pub u64);
 
 impl Timestamp {
+    /// Later than any moment: what expires then does not expire.
+    pub const NEVER: Self = Self(u64::MAX);
+
     /// The time `milliseconds` later; the end of time when it does not fit.
     #[must_use]
     pub fn plus_ms(self, milliseconds: u64) -> Self {
@@ -196,10 +199,26 @@ pub enum EntryKind {
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct EntryOptions {
-    /// From this moment on the entry is gone, and so are the versions beneath it.
+    /// From this moment on the entry is gone, and so are the versions beneath it. `None` is what the keyspace has as its default,
+    /// which is never if nothing else was said; [`Timestamp::NEVER`] is never in any case.
     pub expires_at: Option<Timestamp>,
     /// One byte of the user's own; the server keeps the RESP type here (strings are 0).
     pub meta: u8,
+}
+
+impl EntryOptions {
+    /// What an entry has, said so that whoever writes with it keeps it: an entry that does not expire is never to expire, whatever
+    /// the keyspace's default.
+    ///
+    /// ```
+    /// use pugdb_core::{Entry, EntryOptions, Timestamp, Value};
+    ///
+    /// let kept = EntryOptions::of(&Entry::put(Value::default()));
+    /// assert_eq!(kept.expires_at, Some(Timestamp::NEVER));
+    /// ```
+    pub fn of(entry: &Entry) -> Self {
+        Self { expires_at: Some(entry.expires_at.unwrap_or(Timestamp::NEVER)), meta: entry.meta }
+    }
 }
 
 /// One version of a key, without key and seqno.

@@ -515,7 +515,7 @@ fn ttl(session: &mut Session, words: &Words) -> Result<(), Failure> {
 fn set_expiry(session: &Session, key: &[u8], in_ms: Option<u64>) -> Result<(), Failure> {
     let Some(local) = session.local() else { return Ok(()) };
     let keyspace = local.db.existing_keyspace(&local.keyspace)?.ok_or_else(no_such_key)?;
-    let expires_at = in_ms.map(|ms| local.db.now().plus_ms(ms));
+    let expires_at = Some(in_ms.map_or(Timestamp::NEVER, |ms| local.db.now().plus_ms(ms)));
     let existed = keyspace.update(key, |old| {
         let change = old.map_or(Change::Keep, |entry| {
             Change::Put(entry.value.to_vec(), EntryOptions { expires_at, meta: entry.meta })

@@ -187,6 +187,7 @@ impl Import<'_> {
             let name = format!("{}{}", self.arguments.keyspace_prefix, self.database);
             self.keyspace.insert(self.local.for_writing_to(&name)?)
         };
+        let expires_at = expires_at.or(Some(Timestamp::NEVER));
         self.loader.put(keyspace, key, value, EntryOptions { expires_at, meta: 0 })?;
         self.progress.add(key.len() + value.len());
         Ok(())

@@ -278,7 +278,9 @@ impl Import<'_> {
             let place = self.input.place();
             self.loader.commit_with(|batch| self.journal.note(place, batch))?;
         }
-        let options = EntryOptions { expires_at: row.expires_at_ms.map(Timestamp), meta: row.meta };
+        // As it was, whatever the keyspace's default.
+        let expires_at = Some(row.expires_at_ms.map_or(Timestamp::NEVER, Timestamp));
+        let options = EntryOptions { expires_at, meta: row.meta };
         self.loader.put(&self.keyspace, &row.key, &row.value, options)?;
         self.progress.add(row.key.len() + row.value.len());
         Ok(())

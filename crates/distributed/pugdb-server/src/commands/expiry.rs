@@ -108,19 +108,19 @@ fn expire_from(
         if !when.allows(old.expires_at, expires_at) {
             return Change::Keep;
         }
-        if expires_at <= now { Change::Delete } else { with_expiry(old, Some(expires_at)) }
+        if expires_at <= now { Change::Delete } else { with_expiry(old, expires_at) }
     })
 }
 
 /// `PERSIST key`
 pub(super) fn persist(call: &mut Call<'_>, arguments: &[Bytes]) -> Result<Reply, Failure> {
     change_expiry(call, at(arguments, 1)?, |old| {
-        if old.expires_at.is_some() { with_expiry(old, None) } else { Change::Keep }
+        if old.expires_at.is_some() { with_expiry(old, Timestamp::NEVER) } else { Change::Keep }
     })
 }
 
-fn with_expiry(old: &Entry, expires_at: Option<Timestamp>) -> Change {
-    Change::Put(old.value.to_vec(), EntryOptions { expires_at, meta: old.meta })
+fn with_expiry(old: &Entry, expires_at: Timestamp) -> Change {
+    Change::Put(old.value.to_vec(), EntryOptions { expires_at: Some(expires_at), meta: old.meta })
 }
 
 /// Changes a key that exists; 1 if it did, 0 if nothing was to be done.

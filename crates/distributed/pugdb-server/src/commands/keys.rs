@@ -255,8 +255,7 @@ fn transfer(
         if how.taken == Taken::Stays && locked.get_entry(target, to_key)?.is_some() {
             return Ok(Some(false));
         }
-        let options = EntryOptions { expires_at: entry.expires_at, meta: entry.meta };
-        locked.put_with(target, to_key, &entry.value, options)?;
+        locked.put_with(target, to_key, &entry.value, EntryOptions::of(&entry))?;
         if how.is_move {
             locked.delete(source, from_key)?;
         }

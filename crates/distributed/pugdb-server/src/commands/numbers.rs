@@ -39,13 +39,13 @@ pub(super) fn decrby(call: &mut Call<'_>, arguments: &[Bytes]) -> Result<Reply, 
 fn add(call: &mut Call<'_>, key: &Bytes, increment: i64) -> Result<Reply, Failure> {
     let keyspace = call.keyspace_to_write()?;
     let sum = call.update(&keyspace, key, |old| {
-        let (number, expires_at) = match old {
+        let (number, options) = match old {
             Some(old) if old.meta != STRING => return Err(Failure::WRONG_TYPE),
-            Some(old) => (integer(&old.value).ok_or(Failure::NOT_AN_INTEGER)?, old.expires_at),
-            None => (0, None),
+            Some(old) => (integer(&old.value).ok_or(Failure::NOT_AN_INTEGER)?, EntryOptions::of(old)),
+            None => (0, EntryOptions { expires_at: None, meta: STRING }),
         };
         let sum = number.checked_add(increment).ok_or(Failure::OVERFLOW)?;
-        Ok((Change::Put(sum.to_string().into_bytes(), EntryOptions { expires_at, meta: STRING }), sum))
+        Ok((Change::Put(sum.to_string().into_bytes(), options), sum))
     })?;
     Ok(Reply::Integer(sum))
 }

@@ -89,7 +89,10 @@ pub(super) fn restore(call: &mut Call<'_>, arguments: &[Bytes]) -> Result<Reply,
             // Restored and expired at once: whatever was there is replaced by nothing.
             (Some(_), Some(at)) if at <= now => Change::Delete,
             (None, Some(at)) if at <= now => Change::Keep,
-            _ => Change::Put(string, EntryOptions { expires_at, meta: STRING }),
+            _ => {
+                let expires_at = expires_at.or(Some(pugdb::Timestamp::NEVER));
+                Change::Put(string, EntryOptions { expires_at, meta: STRING })
+            }
         };
         Ok((change, Reply::OK))
     })

@@ -181,7 +181,8 @@ pub(super) fn set(call: &mut Call<'_>, arguments: &[Bytes]) -> Result<Reply, Fai
         if refused {
             return Ok((Change::Keep, (false, returned)));
         }
-        let kept = old.and_then(|old| old.expires_at).filter(|_| options.expiry == Expiry::Keep);
+        let kept = old.filter(|_| options.expiry == Expiry::Keep);
+        let kept = kept.and_then(|old| EntryOptions::of(old).expires_at);
         let entry = EntryOptions { expires_at: expires_at.or(kept), meta: STRING };
         Ok((Change::Put(value.to_vec(), entry), (true, returned)))
     })?;
@@ -262,6 +263,7 @@ pub(super) fn getex(call: &mut Call<'_>, arguments: &[Bytes]) -> Result<Reply, F
         } else if expires_at == old.expires_at {
             Change::Keep
         } else {
+            let expires_at = expires_at.or(Some(Timestamp::NEVER));
             Change::Put(old.value.to_vec(), EntryOptions { expires_at, meta: STRING })
         };
         Ok((change, reply))
@@ -390,7 +392,7 @@ pub(super) fn places(start: i64, end: i64, length: usize) -> Option<(usize, usiz
 pub(super) fn old_string(old: Option<&Entry>) -> Result<(&[u8], EntryOptions), Failure> {
     match old {
         Some(old) if old.meta != STRING => Err(Failure::WRONG_TYPE),
-        Some(old) => Ok((&old.value, EntryOptions { expires_at: old.expires_at, meta: STRING })),
+        Some(old) => Ok((&old.value, EntryOptions::of(old))),
         None => Ok((&[], EntryOptions { expires_at: None, meta: STRING })),
     }
 }

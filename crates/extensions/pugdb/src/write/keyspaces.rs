@@ -14,6 +14,7 @@ use super::{log, publish, ticket};
 use crate::database::{Inner, Names, Writer};
 use crate::durable::Durable;
 use crate::keyspace::{Keeper, Space};
+use crate::options::expiry_ms;
 use crate::{CommitTicket, KeyspaceOptions};
 
 /// The keyspace of this name, made if it does not exist.
@@ -42,7 +43,7 @@ pub(crate) fn create_keyspace(
     };
     let volatile = || Keeper::volatile(engine, &inner.options.env, &inner.snapshots, &inner.housekeeper);
     let keeper = tree.map_or_else(volatile, Keeper::Lsm);
-    let space = Space::new(id, (name, seqno), engine, keeper);
+    let space = Space::new(id, (name, seqno), engine, keeper, options.default_expiry_ms);
     inner.names.write().insert(name.to_owned(), Arc::clone(&space));
     publish(inner, seqno, end, inner.options.durability);
     drop(writer);
@@ -61,6 +62,15 @@ pub(crate) fn alter_keyspace(inner: &Inner, space: &Space, options: KeyspaceOpti
     inner.check_open()?;
     space.check_writable()?;
     let (Some(durable), Keeper::Lsm(tree)) = (&inner.durable, &space.keeper) else {
+        if let Some(expiry) = options.default_expiry {
+            // It is empty when it is opened again, and was made with the options of its creation.
+            if inner.durable.is_some() {
+                return Err(Error::invalid(
+                    "the default expiry of a keyspace in memory is set when it is made; make another one",
+                ));
+            }
+            space.set_default_expiry(expiry_ms(expiry)?);
+        }
         return Ok(CommitTicket::done());
     };
     if options.logging.is_some_and(|logging| logging != tree.options().logging) {
@@ -78,6 +88,7 @@ pub(crate) fn alter_keyspace(inner: &Inner, space: &Space, options: KeyspaceOpti
     let section = Section { keyspace: space.id, bytes: &bytes };
     let end = log_change(inner, &mut writer, RecordKind::AlterKeyspace, seqno, space.id, &[section])?;
     durable.store.alter(tree, tables, seqno);
+    space.set_default_expiry(tables.default_expiry_ms);
     publish(inner, seqno, end, inner.options.durability);
     drop(writer);
     Ok(ticket(inner, end, inner.options.durability))

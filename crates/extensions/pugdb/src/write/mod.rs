@@ -122,7 +122,7 @@ pub(crate) fn update<R>(
     let entry = match change {
         Change::Keep => return Ok((result, inner.shown_ticket())),
         Change::Delete => Entry::delete(),
-        Change::Put(value, options) => put_entry(inner, value, options)?,
+        Change::Put(value, options) => put_entry(inner, space, value, options)?,
     };
     let mut ops = Ops::default();
     ops.push(&entry.raw(key))?;
@@ -161,12 +161,14 @@ pub(crate) fn update_locked<R>(
 /// An entry with a value that was held against the limits.
 pub(crate) fn put_entry(
     inner: &Inner,
+    space: &Space,
     value: impl AsRef<[u8]> + Into<Vec<u8>>,
     options: EntryOptions,
 ) -> Result<Entry> {
     // Looked at before it is copied: a refused value costs nothing.
     check_value(inner, value.as_ref())?;
-    Ok(Entry::put_with(Value::new(value.into())?, options))
+    let expires_at = space.expiry(options.expires_at, || inner.now());
+    Ok(Entry::put_with(Value::new(value.into())?, EntryOptions { expires_at, ..options }))
 }
 
 /// Holds a value against the limits of this database.
