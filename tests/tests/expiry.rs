@@ -481,8 +481,8 @@ fn a_default_expiry_is_kept_over_crashes_and_can_change_for_what_comes() {
     space.put(b"before", b"1").unwrap();
     space.alter(with_default(None, DAY)).unwrap();
     space.put(b"day", b"1").unwrap();
+    // The change is in the log, and the manifest does not know it.
     space.durability(Durability::Sync).put(b"last", b"1").unwrap();
-    db.flush().unwrap();
     let world = world.power_cut();
     drop((space, db));
     let db = open(&world);

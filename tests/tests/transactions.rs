@@ -4,12 +4,17 @@
 #![expect(clippy::unwrap_used, reason = "a test's helper fails as its test does")]
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
+use parking_lot::Mutex;
+use pugdb::env::{Env, Event};
+use pugdb::seam::{RangeRequest, TableStore, Wait};
 use pugdb::{
-    Change, Database, EngineKind, EntryOptions, ErrorKind, Isolation, Keyspace, KeyspaceOptions, LockScope,
-    Savepoint, Timestamp, Transaction, TransactionOptions,
+    Change, Database, EngineKind, EntryOptions, ErrorKind, FileId, Isolation, Keyspace, KeyspaceOptions,
+    LocalTables, LockScope, Savepoint, Timestamp, Transaction, TransactionOptions,
 };
 use pugdb_sim::{World, check};
 use pugdb_tests::crash::{self, Dress};
@@ -265,6 +270,20 @@ fn a_truncation_and_sorted_files_are_changes_too() {
 }
 
 #[test]
+fn a_range_of_which_keys_were_deleted_has_changed() {
+    each_engine(|db, space| {
+        for (deleted, is_conflicting) in [("b".."d", true), ("e".."z", false), ("a".."b", false)] {
+            space.put("bob", "1").unwrap();
+            let mut one = db.begin().unwrap();
+            assert_eq!(one.scan(space, b"b"..b"e").count(), 1);
+            one.put(space, "seen", "1").unwrap();
+            space.delete_range(deleted).unwrap();
+            assert_eq!(is_conflict(one.commit()), is_conflicting);
+        }
+    });
+}
+
+#[test]
 fn what_was_flushed_and_merged_meanwhile_is_still_seen() {
     let dir = tempfile::tempdir().unwrap();
     let db = Database::builder().memtable_bytes(64 << 10).open(dir.path().join("data")).unwrap();
@@ -375,8 +394,7 @@ fn a_transaction_reads_its_own_writes_in_every_way() {
 #[test]
 fn merges_within_a_transaction_are_folded_for_it_and_blind_for_others() {
     let dir = tempfile::tempdir().unwrap();
-    let builder =
-        Database::builder().merge_operator("log", std::sync::Arc::new(pugdb::operators::Append::new(",")));
+    let builder = Database::builder().merge_operator("log", Arc::new(pugdb::operators::Append::new(",")));
     let db = builder.open(dir.path().join("data")).unwrap();
     let log = db.keyspace("log").unwrap();
     log.put("a", "1").unwrap();
@@ -914,6 +932,95 @@ fn histories_of_threads_could_have_run_one_after_the_other() {
             panic!("{isolation:?}: {anomaly:?}");
         }
         assert!(committed.len() > 60, "{}", committed.len());
+    }
+}
+
+// Between the question and the commit.
+
+/// Runs something once, in the middle of the first read of a table after it was armed.
+struct Meanwhile {
+    inner: LocalTables,
+    work: Mutex<Option<Box<dyn FnOnce() + Send>>>,
+}
+
+impl TableStore for Meanwhile {
+    fn read_ranges(&self, requests: &[RangeRequest], wait: Wait) -> pugdb::Result<Option<Vec<Bytes>>> {
+        let work = self.work.lock().take();
+        if let Some(work) = work {
+            work();
+        }
+        self.inner.read_ranges(requests, wait)
+    }
+
+    fn forget(&self, file: FileId) {
+        self.inner.forget(file);
+    }
+}
+
+/// A commit has to read a table to know whether something has changed. While it does, others write: a key that it has read, which they
+/// cannot, and into a range that it has scanned, which it has to notice.
+#[test]
+fn nobody_comes_between_the_question_and_the_commit() {
+    for (is_range, theirs) in [(false, "k"), (true, "k"), (true, "new"), (true, "beside it")] {
+        let dir = tempfile::tempdir().unwrap();
+        let env = Env::os();
+        let path = dir.path().join("data");
+        let store = Arc::new(Meanwhile {
+            inner: LocalTables::new(&env, path.join("tables")),
+            work: Mutex::default(),
+        });
+        let builder =
+            Database::builder().cache_bytes(0).table_store(Arc::clone(&store) as Arc<dyn TableStore>);
+        let db = builder.durability(pugdb::Durability::Os).open(&path).unwrap();
+        let space = db.keyspace("users").unwrap();
+        space.put("k", "1").unwrap();
+        db.flush().unwrap();
+        let mut one = db.begin().unwrap();
+        if is_range {
+            assert_eq!(one.scan(&space, b"k"..b"p").count(), 1);
+        } else {
+            assert!(one.get(&space, "k").unwrap().is_some());
+        }
+        one.put(&space, "result", "1").unwrap();
+        // One table holds what the transaction has read, and something newer beside it.
+        space.put("a", "1").unwrap();
+        space.put("z", "1").unwrap();
+        db.flush().unwrap();
+        space.compact_range(..).unwrap();
+        let (done, event) = (Arc::new(AtomicU64::new(0)), Arc::new(Event::default()));
+        let thread = Arc::new(Mutex::new(None));
+        let work = {
+            let (space, done, event, thread) =
+                (space.clone(), Arc::clone(&done), Arc::clone(&event), Arc::clone(&thread));
+            let env = env.clone();
+            move || {
+                let theirs_done = Arc::clone(&done);
+                let theirs_event = Arc::clone(&event);
+                *thread.lock() = Some(std::thread::spawn(move || {
+                    space.put(theirs, "2").unwrap();
+                    theirs_done.store(1, Ordering::SeqCst);
+                    theirs_event.notify();
+                }));
+                // Long enough for a put that nobody holds up.
+                let until = env.clock.monotonic() + Duration::from_millis(300);
+                let mut is_done = || done.load(Ordering::SeqCst) == 1;
+                env.executor.block_until(&event, Some(until), &mut is_done);
+            }
+        };
+        *store.work.lock() = Some(Box::new(work));
+        let came_between = {
+            let result = one.commit();
+            assert!(store.work.lock().is_none(), "the commit has not read a table: the test tests nothing");
+            (is_conflict(result), done.load(Ordering::SeqCst) == 1)
+        };
+        thread.lock().take().unwrap().join().unwrap();
+        match (is_range, theirs) {
+            // The key is locked: the put comes behind the commit.
+            (false, _) => assert_eq!(came_between, (false, false)),
+            // The range is not, and the commit is told.
+            (true, "beside it") => assert_eq!(came_between, (false, true)),
+            (true, _) => assert_eq!(came_between, (true, true), "{theirs}"),
+        }
     }
 }
 

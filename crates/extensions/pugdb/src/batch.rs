@@ -300,6 +300,11 @@ impl WriteBatch {
         self.error.get_or_insert(error);
     }
 
+    /// True when no change of it breaks a rule.
+    pub(crate) fn is_sound(&self) -> bool {
+        self.error.is_none()
+    }
+
     /// How many changes it holds.
     ///
     /// ```

@@ -45,6 +45,21 @@ impl KeyLocks {
     }
 }
 
+impl KeyLocks {
+    /// Locks stripes if nobody has one of them. Not for all of them.
+    pub(crate) fn try_stripes(&self, stripes: &Stripes) -> Result<Option<Held<'_>>> {
+        refuse_inside_update()?;
+        Ok(match stripes {
+            Stripes::One(number) => self.stripes[*number].try_lock().map(|guard| Held::One { _guard: guard }),
+            Stripes::Some(numbers) => {
+                let guards = numbers.iter().map(|&number| self.stripes[number].try_lock());
+                guards.collect::<Option<Vec<_>>>().map(|guards| Held::Many { _guards: guards })
+            }
+            Stripes::All => None,
+        })
+    }
+}
+
 /// Stripes that are locked until it is dropped.
 pub(crate) enum Held<'a> {
     One { _guard: MutexGuard<'a, ()> },

@@ -504,6 +504,23 @@ impl Keyspace {
         Ok(read::value(read::look(&self.inner, &self.space, key.as_ref(), None, Wait::Never)?))
     }
 
+    /// The entry of a key, if it is in memory: as [`try_get`](Self::try_get).
+    ///
+    /// ```
+    /// use pugdb::AtHand;
+    ///
+    /// let db = pugdb::Database::in_memory()?;
+    /// let users = db.keyspace("users")?;
+    /// assert_eq!(users.try_get_entry(b"ada")?, AtHand::Yes(None));
+    /// # Ok::<(), pugdb::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub fn try_get_entry(&self, key: impl AsRef<[u8]>) -> Result<AtHand<Option<Entry>>> {
+        read::look(&self.inner, &self.space, key.as_ref(), None, Wait::Never)
+    }
+
     /// Gives the value to a closure, without a copy.
     ///
     /// ```

@@ -23,6 +23,7 @@
 
 #![warn(clippy::missing_errors_doc)]
 
+mod asynchronous;
 mod batch;
 mod builder;
 mod checkpoint;
@@ -48,6 +49,7 @@ mod update;
 mod watch;
 mod write;
 
+pub use asynchronous::{AsyncDatabase, AsyncKeyspace, AsyncScan, AsyncTransaction};
 pub use batch::WriteBatch;
 pub use builder::Builder;
 pub use count::KeyCounts;

@@ -62,6 +62,8 @@ enum State {
         given: usize,
         /// How many the next batch has.
         entries: usize,
+        /// The last batch that was asked for was empty.
+        is_over: bool,
         /// Keeps the versions that the cursor reads.
         _pinned: Pinned,
     },
@@ -197,8 +199,18 @@ impl Scan {
         Ok(Some((batch, *given - 1)))
     }
 
+    /// True when the next entry, or the end, is known without a wait.
+    pub(crate) fn is_at_hand(&self) -> bool {
+        self.left == 0
+            || match &self.state {
+                State::Fresh => false,
+                State::Running { batch, given, is_over, .. } => *given < batch.len() || *is_over,
+                State::Over => true,
+            }
+    }
+
     /// Makes sure that there is an entry to give out, unless the scan is over.
-    fn bring(&mut self) -> Result<()> {
+    pub(crate) fn bring(&mut self) -> Result<()> {
         if let State::Fresh = self.state {
             let pinned = pin(&self.inner, &self.space, self.snapshot.as_ref())?;
             let view = self.snapshot.as_ref().and_then(|snapshot| snapshot.view(self.space.id));
@@ -210,14 +222,17 @@ impl Scan {
             let entries = if self.left <= FIRST_ENTRIES_LIMITED { self.left } else { FIRST_ENTRIES };
             let mut batch = Entries::of(self.parts);
             batch.reserve(entries, ENTRY_BYTES);
-            self.state = State::Running { cursor, batch, given: 0, entries, _pinned: pinned };
+            self.state = State::Running { cursor, batch, given: 0, entries, is_over: false, _pinned: pinned };
         }
-        let State::Running { cursor, batch, given, entries, .. } = &mut self.state else { return Ok(()) };
-        if *given == batch.len() {
+        let State::Running { cursor, batch, given, entries, is_over, .. } = &mut self.state else {
+            return Ok(());
+        };
+        if *given == batch.len() && !*is_over {
             self.inner.check_open()?;
             batch.clear();
             *given = 0;
             cursor.fill(BatchSize { entries: (*entries).min(self.left), bytes: BATCH_BYTES }, batch)?;
+            *is_over = batch.is_empty();
             *entries = (*entries * 4).min(ENTRIES_MAX);
         }
         Ok(())

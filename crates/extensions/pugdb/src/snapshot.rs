@@ -89,6 +89,23 @@ impl Snapshot {
         Ok(read::value(looked?))
     }
 
+    /// The entry of a key, if it is in memory: as [`Keyspace::try_get_entry`].
+    ///
+    /// ```
+    /// use pugdb::AtHand;
+    ///
+    /// let db = pugdb::Database::in_memory()?;
+    /// let users = db.keyspace("users")?;
+    /// assert_eq!(db.snapshot()?.try_get_entry(&users, b"ada")?, AtHand::Yes(None));
+    /// # Ok::<(), pugdb::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub fn try_get_entry(&self, keyspace: &Keyspace, key: impl AsRef<[u8]>) -> Result<AtHand<Option<Entry>>> {
+        read::look(&keyspace.inner, &keyspace.space, key.as_ref(), Some(self), Wait::Never)
+    }
+
     /// The whole entry of a key.
     ///
     /// ```

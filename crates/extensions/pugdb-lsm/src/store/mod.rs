@@ -494,18 +494,17 @@ impl Store {
         }
     }
 
+    /// Whether [`admit`](Self::admit) would make its caller wait now.
+    pub fn would_wait(&self, bytes: usize) -> bool {
+        let taken = self.reserved.load(Ordering::Relaxed) + self.unflushed.load(Ordering::Relaxed);
+        let is_full = taken > 0 && taken + bytes > self.options.unflushed_bytes_max;
+        is_full || self.has_too_many_runs() || self.behind().price(bytes as u64) > 0
+    }
+
     /// Waits a little when flushes or compactions are behind, the longer the more they are: who is slowed down in time
     /// is not stopped.
     fn pay(&self, bytes: usize) {
-        let taken = self.reserved.load(Ordering::Relaxed) + self.unflushed.load(Ordering::Relaxed);
-        let behind = Behind {
-            unflushed: taken as u64,
-            unflushed_max: self.options.unflushed_bytes_max as u64,
-            runs: self.runs_max.load(Ordering::Relaxed) as u64,
-            runs_many: runs_behind(self.options.policy) as u64,
-            runs_max: RUNS_MAX as u64,
-        };
-        let price = behind.price(bytes as u64);
+        let price = self.behind().price(bytes as u64);
         if price == 0 {
             return self.account.forgive();
         }
@@ -513,6 +512,18 @@ impl Store {
             let begun = self.context.env.clock.monotonic();
             self.context.env.executor.block_until(&self.pause, Some(begun + pause), &mut || false);
             self.count_stall(begun);
+        }
+    }
+
+    /// How far flushes and compactions are behind.
+    fn behind(&self) -> Behind {
+        let taken = self.reserved.load(Ordering::Relaxed) + self.unflushed.load(Ordering::Relaxed);
+        Behind {
+            unflushed: taken as u64,
+            unflushed_max: self.options.unflushed_bytes_max as u64,
+            runs: self.runs_max.load(Ordering::Relaxed) as u64,
+            runs_many: runs_behind(self.options.policy) as u64,
+            runs_max: RUNS_MAX as u64,
         }
     }
 

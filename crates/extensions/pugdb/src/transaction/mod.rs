@@ -29,6 +29,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use pugdb_core::engine::{Direction, KeyRange};
+use pugdb_core::seam::AtHand;
 use pugdb_core::{Entry, EntryOptions, Error, Key, Result, Timestamp, Value};
 
 pub(crate) use commit::Watching;
@@ -174,6 +175,34 @@ impl Transaction {
     /// As [`Keyspace::get`]; `Invalid` when the keyspace belongs to another database.
     pub fn get(&self, keyspace: &Keyspace, key: impl AsRef<[u8]>) -> Result<Option<Value>> {
         Ok(self.get_entry(keyspace, key)?.map(|entry| entry.value))
+    }
+
+    /// The value of a key, if it is in memory: as [`Keyspace::try_get`].
+    ///
+    /// ```
+    /// let db = pugdb::Database::in_memory()?;
+    /// let users = db.keyspace("users")?;
+    /// assert_eq!(db.begin()?.try_get(&users, b"ada")?, pugdb::AtHand::Yes(None));
+    /// # Ok::<(), pugdb::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub fn try_get(&self, keyspace: &Keyspace, key: impl AsRef<[u8]>) -> Result<AtHand<Option<Value>>> {
+        let (key, overlay) = (key.as_ref(), &self.overlay);
+        overlay.check_owner(keyspace)?;
+        let seen = overlay.see(&keyspace.space, key);
+        let beneath = match seen {
+            Seen::Own(entry) => return Ok(AtHand::Yes(entry.map(|entry| entry.value))),
+            Seen::Beneath | Seen::Merged(_) => overlay.snapshot.try_get_entry(keyspace, key)?,
+        };
+        let AtHand::Yes(beneath) = beneath else { return Ok(AtHand::WouldBlock) };
+        self.note_key(keyspace, key)?;
+        let entry = match seen {
+            Seen::Merged(operands) => Some(fold(&keyspace.space, key, beneath, &operands)?),
+            Seen::Own(_) | Seen::Beneath => beneath,
+        };
+        Ok(AtHand::Yes(entry.map(|entry| entry.value)))
     }
 
     /// The entry of a key, with expiry and meta byte.

@@ -30,6 +30,7 @@ pub(crate) use keyspaces::{alter_keyspace, create_keyspace, drop_keyspace, take_
 
 use crate::batch::{Changes, Part, WriteBatch};
 use crate::database::{Inner, Names, Writer};
+use crate::durable::Durable;
 use crate::key_locks::Stripes;
 use crate::keyspace::{Keeper, Space};
 use crate::locked_keys::{LockScope, LockedKeys};
@@ -45,17 +46,56 @@ pub(crate) fn commit(batch: WriteBatch) -> Result<CommitTicket> {
     }
     let _timed = inner.recorders.commit.begin(&*inner.options.env.clock);
     let _room = admit::admit(&inner, &changes)?;
-    let stripes =
-        if changes.truncated.is_empty() && !changes.has_ranges() {
-            Stripes::of(changes.parts.iter().flat_map(|part| {
-                part.ops.iter().filter_map(|op| op.entry()).map(|op| (part.space.id, op.key))
-            }))
-        } else {
-            // Whoever has read a key and is about to write it is through first.
-            Stripes::All
-        };
+    let stripes = batch_stripes(&changes);
     let _locks = inner.locks.stripes(&stripes)?;
     commit_locked(&inner, &changes, durability, &Own::Nothing)
+}
+
+/// What came of a commit that must not wait.
+pub(crate) enum Tried {
+    Done(Result<CommitTicket>),
+    /// For room, or for a key that somebody has locked.
+    WouldWait(WriteBatch),
+}
+
+/// Commits a batch, if nothing has to be waited for.
+pub(crate) fn try_commit(batch: WriteBatch) -> Tried {
+    let inner = Arc::clone(&batch.inner);
+    if !batch.is_sound() || batch.changes.is_empty() {
+        return Tried::Done(batch.commit_ticket());
+    }
+    let waits = |durable: &Durable| durable.store.would_wait(batch.changes.bytes);
+    let stripes = batch_stripes(&batch.changes);
+    if inner.durable.as_ref().is_some_and(waits) {
+        return Tried::WouldWait(batch);
+    }
+    let _timed = inner.recorders.commit.begin(&*inner.options.env.clock);
+    let locked = inner.locks.try_stripes(&stripes).and_then(|locks| {
+        let Some(locks) = locks else { return Ok(None) };
+        let _room = admit::admit(&inner, &batch.changes)?;
+        let ticket = commit_locked(&inner, &batch.changes, batch.durability, &Own::Nothing);
+        drop(locks);
+        ticket.map(Some)
+    });
+    match locked {
+        Ok(Some(ticket)) => Tried::Done(Ok(ticket)),
+        Ok(None) => Tried::WouldWait(batch),
+        Err(error) => Tried::Done(Err(error)),
+    }
+}
+
+/// The stripes of all keys that a batch changes.
+fn batch_stripes(changes: &Changes) -> Stripes {
+    if !changes.truncated.is_empty() || changes.has_ranges() {
+        // Whoever has read a key and is about to write it is through first.
+        return Stripes::All;
+    }
+    Stripes::of(
+        changes
+            .parts
+            .iter()
+            .flat_map(|part| part.ops.iter().filter_map(|op| op.entry()).map(|op| (part.space.id, op.key))),
+    )
 }
 
 /// Commits changes that `check` finds right, which asks with all stripes locked. It may leave a watch over ranges, which nobody must
