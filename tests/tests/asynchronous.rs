@@ -3,8 +3,8 @@
 
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Barrier};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -110,29 +110,29 @@ fn what_is_in_memory_is_answered_in_the_first_poll_and_what_is_not_elsewhere() {
 
 #[test]
 fn a_put_to_a_key_that_somebody_holds_waits_elsewhere() {
-    on_one_thread(async {
-        let db = AsyncDatabase::in_memory().unwrap();
-        let users = db.keyspace("users").await.unwrap();
-        let (holds, waits) = (Arc::new(std::sync::Barrier::new(2)), Arc::new(std::sync::Barrier::new(2)));
-        let theirs = (users.clone(), Arc::clone(&holds), Arc::clone(&waits));
-        let holder = std::thread::spawn(move || {
-            let (users, holds, waits) = theirs;
+    let db = AsyncDatabase::in_memory().unwrap();
+    let users = on_one_thread(db.keyspace("users")).unwrap();
+    let (holds, lets_go) = (Barrier::new(2), Barrier::new(2));
+    std::thread::scope(|scope| {
+        let holder = scope.spawn(|| {
             users.blocking().update(b"k", |_| {
                 holds.wait();
-                waits.wait();
+                lets_go.wait();
                 Ok((Change::put(b"first"), ()))
             })
         });
         holds.wait();
-        let mut put = Box::pin(users.put(b"k", b"second"));
-        assert!(poll_once(put.as_mut()).is_pending());
-        // Others go on.
-        users.put(b"other", b"1").await.unwrap();
-        waits.wait();
-        put.await.unwrap();
+        on_one_thread(async {
+            let mut put = Box::pin(users.put(b"k", b"second"));
+            assert!(poll_once(put.as_mut()).is_pending());
+            // Others go on.
+            users.put(b"other", b"1").await.unwrap();
+            lets_go.wait();
+            put.await.unwrap();
+        });
         holder.join().unwrap().unwrap();
-        assert_eq!(users.get(b"k").await.unwrap().unwrap(), b"second");
     });
+    assert_eq!(users.blocking().get(b"k").unwrap().unwrap(), b"second");
 }
 
 #[test]

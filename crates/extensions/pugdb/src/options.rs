@@ -167,7 +167,7 @@ mod tests {
         prefix: Some(PrefixExtractor::Length(2)),
         separate_values: Some(100),
         logging: None,
-        default_expiry: Some(Duration::from_secs(60)),
+        default_expiry: Some(Duration::from_mins(1)),
     };
 
     #[test]
@@ -195,7 +195,7 @@ mod tests {
     #[test]
     fn a_default_expiry_is_milliseconds_or_nothing() {
         let with = |expiry| KeyspaceOptions { default_expiry: Some(expiry), ..Default::default() };
-        let minute = with(Duration::from_secs(60)).tables(TreeOptions::default()).unwrap();
+        let minute = with(Duration::from_mins(1)).tables(TreeOptions::default()).unwrap();
         assert_eq!(minute.default_expiry_ms, Some(60_000));
         assert_eq!(with(Duration::ZERO).tables(minute).unwrap().default_expiry_ms, None);
         assert!(with(Duration::from_micros(999)).tables(minute).is_err());

@@ -318,7 +318,9 @@ impl Overlay {
                 changes.truncated.push(Arc::clone(&space));
             }
             let mut ops = Ops::default();
-            deleted.iter().for_each(|span| ops.push_range(span));
+            for span in &deleted {
+                ops.push_range(span);
+            }
             for (key, own) in entries {
                 match own {
                     Own::Set(entry) => ops.push(&entry.raw(&key))?,

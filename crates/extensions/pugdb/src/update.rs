@@ -187,7 +187,7 @@ impl Keyspace {
     /// # Errors
     /// As [`put`](Self::put) and [`get`](Self::get).
     pub fn expire(&self, key: impl AsRef<[u8]>, at: Timestamp) -> Result<bool> {
-        self.set_expiry(key.as_ref(), at).map(|before| before.is_some())
+        Ok(self.set_expiry(key.as_ref(), at)?.is_some())
     }
 
     /// Takes a key's expiry away, whatever its keyspace's default. False when the key is not there, or has none.
@@ -207,7 +207,7 @@ impl Keyspace {
     /// # Errors
     /// As [`put`](Self::put) and [`get`](Self::get).
     pub fn persist(&self, key: impl AsRef<[u8]>) -> Result<bool> {
-        self.set_expiry(key.as_ref(), Timestamp::NEVER).map(|before| before.flatten().is_some())
+        Ok(self.set_expiry(key.as_ref(), Timestamp::NEVER)?.is_some_and(|before| before != Timestamp::NEVER))
     }
 
     /// How long a key still lives.
@@ -241,10 +241,10 @@ impl Keyspace {
     }
 
     /// Sets the expiry of a key that is there, and returns the one from before.
-    fn set_expiry(&self, key: &[u8], at: Timestamp) -> Result<Option<Option<Timestamp>>> {
+    fn set_expiry(&self, key: &[u8], at: Timestamp) -> Result<Option<Timestamp>> {
         self.update(key, |old| {
             let Some(entry) = old else { return Ok((Change::Keep, None)) };
-            let before = Some(entry.expires_at);
+            let before = EntryOptions::of(entry).expires_at;
             let options = EntryOptions { expires_at: Some(at), meta: entry.meta };
             let change = if EntryOptions::of(entry) == options {
                 Change::Keep

@@ -48,6 +48,7 @@ impl AsyncKeyspace {
     /// # runtime.block_on(async {
     /// let users = pugdb::AsyncDatabase::in_memory()?.keyspace("users").await?;
     /// users.blocking().put(b"ada", b"1815")?;
+    /// assert!(users.exists(b"ada").await?);
     /// # Ok::<(), pugdb::Error>(())
     /// # }).unwrap();
     /// ```

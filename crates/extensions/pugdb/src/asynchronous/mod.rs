@@ -71,6 +71,7 @@ impl AsyncDatabase {
     /// # runtime.block_on(async {
     /// let db = pugdb::AsyncDatabase::open(&path).await?;
     /// db.keyspace("users").await?.put(b"ada", b"1815").await?;
+    /// assert_eq!(db.stats()?.keyspaces, 1);
     /// db.close().await?;
     /// # Ok::<(), pugdb::Error>(())
     /// # }).unwrap();

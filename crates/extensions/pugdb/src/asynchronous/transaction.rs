@@ -151,6 +151,7 @@ impl AsyncTransaction {
     /// let mut transaction = db.begin()?;
     /// transaction.put(&users, b"ada", b"1815")?;
     /// transaction.commit().await?;
+    /// assert!(users.exists(b"ada").await?);
     /// # Ok::<(), pugdb::Error>(())
     /// # }).unwrap();
     /// ```

@@ -7,6 +7,26 @@ use std::time::Duration;
 /// Both read from one view of the whole database, taken when the transaction begins, with the own changes on top: no dirty
 /// reads, no read skew, no phantoms in what is read. They differ in what makes a commit fail with
 /// [`Conflict`](crate::ErrorKind::Conflict).
+///
+/// ```
+/// use pugdb::{Isolation, TransactionOptions};
+///
+/// let db = pugdb::Database::in_memory()?;
+/// let on_call = db.keyspace("on call")?;
+/// for (isolation, fails) in [(Isolation::Snapshot, false), (Isolation::Serializable, true)] {
+///     on_call.put(b"ada", b"")?;
+///     on_call.put(b"bob", b"")?;
+///     let options = TransactionOptions { isolation, ..Default::default() };
+///     let (mut one, mut other) = (db.begin_with(options)?, db.begin_with(options)?);
+///     // Each sees that there is another one, and leaves.
+///     assert!(one.scan(&on_call, ..).count() == 2 && other.scan(&on_call, ..).count() == 2);
+///     one.delete(&on_call, b"ada")?;
+///     other.delete(&on_call, b"bob")?;
+///     one.commit()?;
+///     assert_eq!(other.commit().is_err(), fails);
+/// }
+/// # Ok::<(), pugdb::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Isolation {
     /// Somebody has committed a change of a key that this transaction changes too (first committer wins, snapshot isolation):

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 use pugdb_core::coding::{Reader, put_bytes, put_varint};
-use pugdb_core::engine::KeyRange;
+use pugdb_core::engine::{EngineKind, KeyRange};
 use pugdb_core::{Entry, Error, Key, KeyspaceId, Operation, Ops, Result};
 use pugdb_lsm::TreeOptions;
 
@@ -101,7 +101,7 @@ pub(super) fn prepare(
     let guard = Guard::holding(written, record.reads);
     let state = Arc::new(State { guard: Arc::clone(&guard), is_busy: AtomicBool::new(true) });
     inner.prepared.add(name, &state)?;
-    let undecided = Undecided { inner, name, guard: &guard };
+    let mut undecided = Undecided { inner, name, guard: Some(&guard) };
     {
         // Sorted files come in under this lock, and under no other one that could be held here.
         let _changing = inner.changing.lock();
@@ -110,7 +110,8 @@ pub(super) fn prepare(
         commit::check(&changes, reads, snapshot.point().seqno, isolation)?;
     }
     system.put(name, bytes)?;
-    std::mem::forget(undecided);
+    undecided.guard = None;
+    drop(undecided);
     state.is_busy.store(false, Ordering::Release);
     Ok(PreparedTransaction { inner: Arc::clone(inner), name: name.to_owned(), state })
 }
@@ -119,13 +120,16 @@ pub(super) fn prepare(
 struct Undecided<'a> {
     inner: &'a Inner,
     name: &'a str,
-    guard: &'a Arc<Guard>,
+    /// `None` when it has come to something.
+    guard: Option<&'a Arc<Guard>>,
 }
 
 impl Drop for Undecided<'_> {
     fn drop(&mut self) {
-        self.inner.writer.lock().guards.remove(self.guard);
-        self.inner.prepared.remove(self.name);
+        if let Some(guard) = self.guard {
+            self.inner.writer.lock().guards.remove(guard);
+            self.inner.prepared.remove(self.name);
+        }
     }
 }
 
@@ -146,17 +150,10 @@ pub(crate) fn recover(inner: &Arc<Inner>) -> Result<()> {
 
 fn system_keyspace(inner: &Arc<Inner>) -> Result<Keyspace> {
     let found = inner.names.read().get(KEYSPACE).cloned();
-    let space = match found {
-        Some(space) => space,
-        None => {
-            let kind = if inner.durable.is_some() {
-                pugdb_core::engine::EngineKind::Lsm
-            } else {
-                pugdb_core::engine::EngineKind::Btree
-            };
-            write::create_keyspace(inner, KEYSPACE, kind, TreeOptions::default())?.0
-        }
-    };
+    let kind = if inner.durable.is_some() { EngineKind::Lsm } else { EngineKind::Btree };
+    let create =
+        || write::create_keyspace(inner, KEYSPACE, kind, TreeOptions::default()).map(|(space, _)| space);
+    let space = found.map_or_else(create, Ok)?;
     Ok(Keyspace::new(inner, space).durability(Durability::Sync))
 }
 

@@ -60,7 +60,9 @@ impl KeyList {
         keys.sort_unstable();
         keys.dedup();
         let mut compact = Self::default();
-        keys.iter().for_each(|key| compact.push(key));
+        for key in keys {
+            compact.push(key);
+        }
         *self = compact;
     }
 }

@@ -53,8 +53,8 @@ fn pause(env: &Env, losses: u32) {
     let longest = PAUSE_MIN.saturating_mul(1 << pauses.min(10)).min(PAUSE_MAX);
     let mut random = [0; 4];
     env.random.fill(&mut random);
-    let part =
-        u64::from(u32::from_le_bytes(random)) * u64::try_from(longest.as_nanos()).unwrap_or(u64::MAX) >> 32;
+    let longest_ns = u64::try_from(longest.as_nanos()).unwrap_or(u64::MAX);
+    let part = (u64::from(u32::from_le_bytes(random)) * longest_ns) >> 32;
     let until = env.clock.monotonic() + Duration::from_nanos(part);
     env.executor.block_until(&Event::default(), Some(until), &mut || false);
 }

@@ -36,13 +36,15 @@ pub struct TransactionScan<'a> {
 
 enum State<'a> {
     Fresh,
-    Running {
-        scan: OverlayScan<'a>,
-        /// As a whole, until it is known that less was read.
-        noted: Noted,
-        last: Option<Key>,
-    },
+    Running(Box<Running<'a>>),
     Over,
+}
+
+struct Running<'a> {
+    scan: OverlayScan<'a>,
+    /// As a whole, until it is known that less was read.
+    noted: Noted,
+    last: Option<Key>,
 }
 
 impl<'a> TransactionScan<'a> {
@@ -114,12 +116,12 @@ impl<'a> TransactionScan<'a> {
             transaction.overlay.check_owner(&self.keyspace)?;
             let scan = transaction.overlay.scan(&self.keyspace, &self.range, self.direction);
             let noted = transaction.note_range(&self.keyspace, &self.range);
-            self.state = State::Running { scan, noted, last: None };
+            self.state = State::Running(Box::new(Running { scan, noted, last: None }));
         }
-        let State::Running { scan, last, .. } = &mut self.state else { return Ok(None) };
-        match scan.advance() {
+        let State::Running(running) = &mut self.state else { return Ok(None) };
+        match running.scan.advance() {
             Ok(Some((key, entry))) => {
-                *last = Some(key.clone());
+                running.last = Some(key.clone());
                 self.left -= 1;
                 Ok(Some((key, entry)))
             }
@@ -133,7 +135,8 @@ impl<'a> TransactionScan<'a> {
 
     /// Only what was shown was read.
     fn finish(&mut self) {
-        let State::Running { noted, last: Some(last), .. } = &self.state else { return };
+        let State::Running(running) = &self.state else { return };
+        let Running { noted, last: Some(last), .. } = &**running else { return };
         // Without order what was shown lies anywhere.
         if self.keyspace.space.engine().capabilities().scans == pugdb_core::engine::Scans::Ordered {
             self.transaction.narrow(noted, &self.range, last, self.direction);
