@@ -418,6 +418,13 @@ fn merges_within_a_transaction_are_folded_for_it_and_blind_for_others() {
         log.scan(..).map(|entry| String::from_utf8(entry.unwrap().1.to_vec()).unwrap()).collect();
     assert_eq!(found, ["1,between,3,4", "y", "put,on it", "anew"]);
 
+    // Nor under snapshot isolation, though both write the key.
+    let mut blind = begin(&db, Isolation::Snapshot);
+    blind.merge(&log, "c", "z").unwrap();
+    log.merge("c", "meanwhile").unwrap();
+    blind.commit().unwrap();
+    assert_eq!(log.get("c").unwrap().unwrap(), b"y,meanwhile,z");
+
     let mut two = db.begin().unwrap();
     two.merge(&log, "a", "5").unwrap();
     assert_eq!(value(&two, &log, "a").unwrap(), b"1,between,3,4,5");

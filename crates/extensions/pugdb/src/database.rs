@@ -815,7 +815,9 @@ impl Inner {
 
     fn stats(&self) -> Stats {
         let mut stats = self.durable.as_ref().map(Durable::stats).unwrap_or_default();
-        stats.keyspaces = self.names.read().len();
+        let names = self.names.read();
+        stats.keyspaces = names.keys().filter(|name| !name.starts_with(SYSTEM_PREFIX)).count();
+        drop(names);
         stats.snapshots = self.snapshots.live();
         for space in self.names.read().values() {
             stats.memtable_bytes += space.volatile_bytes();

@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use pugdb_core::{Error, Operation, Result, Seqno};
+use pugdb_core::{EntryKind, Error, Operation, Result, Seqno};
 
 use super::Isolation;
 use super::guards::{Guard, Guarded};
@@ -78,6 +78,8 @@ fn written_since(changes: &Changes, since: Seqno) -> Result<bool> {
         let engine = part.space.engine();
         for op in part.ops.iter() {
             let changed = match op {
+                // It loses nobody's update: it comes on top.
+                Operation::Entry(op) if op.kind == EntryKind::Operand => Ok(false),
                 Operation::Entry(op) => engine.changed_since(op.key, since),
                 Operation::DeleteRange(span) => engine.range_changed_since(&span.range(), since),
             };

@@ -144,7 +144,8 @@ impl Transaction {
         self
     }
 
-    /// The time by which expiry is judged: when the transaction began.
+    /// The time by which expiry is judged: when the transaction began, or when [`get_for_update`](Self::get_for_update) has
+    /// moved on.
     ///
     /// ```
     /// let db = pugdb::Database::in_memory()?;

@@ -30,7 +30,7 @@ use std::time::Duration;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Isolation {
     /// Somebody has committed a change of a key that this transaction changes too (first committer wins, snapshot isolation):
-    /// no update is lost. Two transactions that read what the other one changes may both commit: write skew.
+    /// no update is lost. Operands of a merge conflict with nobody. Two transactions that read what the other one changes may both commit: write skew.
     Snapshot,
     /// Somebody has committed a change of a key that this transaction has read, or of any key of a range that it has
     /// scanned, keys that were not there included: what commits could have run one after the other, in the order of the
