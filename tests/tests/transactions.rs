@@ -901,10 +901,10 @@ fn the_databases_own_keyspaces_are_nobody_elses() {
     one.put(&space, "k", "v").unwrap();
     let prepared = one.prepare("one").unwrap();
     assert_eq!(db.keyspaces().unwrap(), ["users"]);
-    assert!(db.existing_keyspace("pugdb.prepared").unwrap().is_none());
-    assert!(!db.drop_keyspace("pugdb.prepared").unwrap());
-    assert_eq!(db.keyspace("pugdb.prepared").unwrap_err().kind(), ErrorKind::Invalid);
-    assert_eq!(db.swap_keyspaces("users", "pugdb.prepared").unwrap_err().kind(), ErrorKind::NotFound);
+    assert!(db.existing_keyspace("pugdb.system.prepared").unwrap().is_none());
+    assert!(!db.drop_keyspace("pugdb.system.prepared").unwrap());
+    assert_eq!(db.keyspace("pugdb.system.prepared").unwrap_err().kind(), ErrorKind::Invalid);
+    assert_eq!(db.swap_keyspaces("users", "pugdb.system.prepared").unwrap_err().kind(), ErrorKind::NotFound);
     prepared.rollback().unwrap();
 }
 

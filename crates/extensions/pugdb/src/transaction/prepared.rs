@@ -29,9 +29,9 @@ use crate::overlay::Overlay;
 use crate::{Durability, write};
 
 /// Names of keyspaces that begin so are the database's own.
-pub(crate) const SYSTEM_PREFIX: &str = "pugdb.";
+pub(crate) const SYSTEM_PREFIX: &str = "pugdb.system.";
 /// Where prepared transactions are kept.
-const KEYSPACE: &str = "pugdb.prepared";
+const KEYSPACE: &str = "pugdb.system.prepared";
 /// The layout of an entry there: `docs/format/prepared.md`.
 const LAYOUT: u8 = 1;
 const NAME_BYTES_MAX: usize = 255;
