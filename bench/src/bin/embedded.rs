@@ -354,7 +354,8 @@ fn same_answers(lines: &[Line]) -> Result<(), Failure> {
             _ => None,
         })
     };
-    for row in rows() {
+    // Of several clients the one may insert a record before the other's scan comes to the end, or behind it.
+    for row in rows().filter(|row| row.threads == 1) {
         let differs = |other: &&Row| {
             (&other.workload, &other.durability, other.threads)
                 == (&row.workload, &row.durability, row.threads)

@@ -122,22 +122,28 @@ fn print(arguments: &Arguments, rows: &[Row]) {
     println!("{}\n", stores::versions());
     let columns = STORES.iter().map(|store| format!(" {store} |")).collect::<String>();
     println!("| |{columns}\n|---|{}", "---:|".repeat(STORES.len()));
-    let figures: [(&str, fn(&Row) -> f64); 3] =
-        [("CPU us", |row| row.cpu_us), ("a second", |row| row.per_second), ("begun again", |row| row.conflicts)];
+    let figures: [(&str, fn(&Row) -> f64); 3] = [
+        ("CPU us", |row| row.cpu_us),
+        ("a second", |row| row.per_second),
+        ("begun again", |row| row.conflicts),
+    ];
     for keys in [arguments.records, arguments.hot] {
         for threads in THREADS {
             for (name, figure) in figures {
                 let medians = STORES.iter().map(|store| {
-                    let is_it = |row: &&Row| row.store == *store && (row.keys, row.threads) == (keys, threads);
+                    let is_it =
+                        |row: &&Row| row.store == *store && (row.keys, row.threads) == (keys, threads);
                     let mut all: Vec<f64> = rows.iter().filter(is_it).map(figure).collect();
                     all.sort_by(f64::total_cmp);
                     all.get(all.len() / 2).copied().unwrap_or(f64::NAN)
                 });
                 let medians: Vec<f64> = medians.collect();
                 let cells = medians.iter().enumerate().map(|(at, median)| {
-                    let shown = if *median >= 1000.0 { format!("{median:.0}") } else { format!("{median:.2}") };
+                    let shown =
+                        if *median >= 1000.0 { format!("{median:.0}") } else { format!("{median:.2}") };
                     let is_compared = at > 0 && name != "begun again";
-                    let ratio = if is_compared { format!(" ({:.2}x)", median / medians[0]) } else { String::new() };
+                    let ratio =
+                        if is_compared { format!(" ({:.2}x)", median / medians[0]) } else { String::new() };
                     format!(" {shown}{ratio} |")
                 });
                 println!("| {keys} keys, {threads} threads, {name} |{}", cells.collect::<String>());
@@ -161,7 +167,12 @@ fn child(arguments: &Arguments, store: &str) -> Result<(), Failure> {
     Ok(())
 }
 
-fn measure(arguments: &Arguments, store: &dyn Transactional, keys: u64, threads: u64) -> Result<Row, Failure> {
+fn measure(
+    arguments: &Arguments,
+    store: &dyn Transactional,
+    keys: u64,
+    threads: u64,
+) -> Result<Row, Failure> {
     let stopwatch = Stopwatch::new();
     let (conflicts, begin) = (AtomicU64::new(0), Usage::now(&stopwatch));
     let each = arguments.transactions / threads;
