@@ -14,6 +14,7 @@ use parking_lot::Mutex;
 use pugdb_core::engine::{Capabilities, Counts, Cursor, Direction, Engine, EngineKind, KeyRange, ReadPoint};
 use pugdb_core::env::Clock;
 use pugdb_core::memory::{Btree, Hash};
+use pugdb_core::observer::Observers;
 use pugdb_core::seam::{Cipher, Plain, TableStore};
 use pugdb_core::snapshots::Snapshots;
 use pugdb_core::{DatabaseId, Found, KeyspaceId, Ops, Result, Seqno, Timestamp};
@@ -200,6 +201,7 @@ impl Life {
             database: DatabaseId([0; 16]),
             cipher: cipher.clone().map_or_else(|| Arc::new(Plain) as Arc<dyn Cipher>, |it| Arc::new(it)),
             tables: slow.clone().map_or(local, |slow| slow as Arc<dyn TableStore>),
+            observers: Observers::default(),
         };
         let (state, number) = if manifest::exists(&*context.env.fs, directory)? {
             let recovered = manifest::recover(&context)?;

@@ -4,7 +4,9 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use pugdb::{Database, Durability, EntryOptions, ErrorKind, Keyspace, KeyspaceOptions, Logging, Result};
+use pugdb::{
+    Database, Durability, EngineKind, EntryOptions, ErrorKind, Keyspace, KeyspaceOptions, Logging, Result,
+};
 use pugdb_sim::World;
 use pugdb_tests::model_setup::{DIRECTORY, policy, table_file_bytes};
 
@@ -312,4 +314,44 @@ fn beside_writers_and_snapshots_files_are_there_whole_or_not_at_all() {
     let db = Database::open(dir.path()).unwrap();
     assert_eq!(db.keyspace("users").unwrap().get(key(0)).unwrap().unwrap(), [59; 10]);
     assert!(db.verify().unwrap().problems.is_empty());
+}
+
+#[test]
+fn a_bulk_load_in_any_order_is_as_so_many_puts_and_keeps_to_its_memory() {
+    for engine in [EngineKind::Lsm, EngineKind::Btree, EngineKind::Hash] {
+        let world = World::new(31);
+        let builder = Database::builder().env(world.env()).memory_bytes(8 << 20);
+        let db = builder.open("bulk").expect("the disk is whole");
+        let options = KeyspaceOptions { engine: Some(engine), ..KeyspaceOptions::default() };
+        let space = db.keyspace_with("space", options).expect("it is open");
+        space.put(b"before", b"1").expect("it is open");
+        space.put(5_u32.to_be_bytes(), b"older").expect("it is open");
+        let mut random = fastrand::Rng::with_seed(7);
+        let (mut load, mut expected) = (space.bulk_load().expect("it is open"), BTreeMap::new());
+        for number in 0..30_000_u32 {
+            let (key, value) = (random.u32(..20_000).to_be_bytes(), [number.to_be_bytes(); 20].concat());
+            load.put(key, &value).expect("the disk is whole");
+            expected.insert(key.to_vec(), value);
+        }
+        // What is wrong is left out, and nothing else.
+        assert_eq!(load.put(vec![0; 70_000], b"").map_err(|error| error.kind()), Err(ErrorKind::Invalid));
+        assert_eq!(load.put(b"k", vec![0; 3 << 20]).map_err(|error| error.kind()), Err(ErrorKind::Invalid));
+        let before = load.progress();
+        assert!(before.portions > 3 && before.waiting > 0, "{before:?}");
+        let done = load.finish().expect("the disk is whole");
+        assert!(done.waiting == 0 && done.portions == before.portions + 1 && done.entries <= 30_000);
+        expected.insert(b"before".to_vec(), b"1".to_vec());
+        let found: BTreeMap<Vec<u8>, Vec<u8>> = space
+            .scan(..)
+            .map(|entry| entry.expect("the disk is whole"))
+            .map(|(key, value)| (key.to_vec(), value.to_vec()))
+            .collect();
+        expected.entry(5_u32.to_be_bytes().to_vec()).or_insert_with(|| b"older".to_vec());
+        assert!(found == expected, "{engine:?}: {} entries, {} expected", found.len(), expected.len());
+        // Given up: what was taken in stays, the rest was never there.
+        let mut load = space.bulk_load().expect("it is open");
+        load.put(b"never", b"1").expect("it is open");
+        drop(load);
+        assert!(!space.exists(b"never").expect("it is open"));
+    }
 }

@@ -12,6 +12,7 @@ use pugdb::{
     KeyRange, Keyspace, KeyspaceOptions, Stats,
 };
 use pugdb_core::engine::{BatchSize, Direction, Engine, Entries, ReadPoint};
+use pugdb_core::observer::Observers;
 use pugdb_core::seam::Plain;
 use pugdb_core::snapshots::Snapshots;
 use pugdb_core::{DatabaseId, KeyspaceId, Ops, RawOp, Seqno, Timestamp};
@@ -295,7 +296,7 @@ fn lone_tree(world: &World) -> (Arc<Store>, Arc<Tree>) {
     env.fs.create_dir_all(&dir.join("tables")).unwrap();
     let tables = Arc::new(LocalTables::new(&env, dir.join("tables")));
     let (database, cipher) = (DatabaseId([7; 16]), Arc::new(Plain));
-    let context = Context { env, dir, database, cipher, tables };
+    let context = Context { env, dir, database, cipher, tables, observers: Observers::default() };
     let manifest = Manifest::begin(context.clone(), State::new(database), 1).unwrap();
     let options = StoreOptions {
         memtable_bytes: 64 << 10,

@@ -265,6 +265,7 @@ fn database(shared: &Shared, page: &mut Page<'_>) -> fmt::Result {
         stats.scrubbed_tables,
     )?;
     page.counter_of_bytes("scrubbed", "Bytes of them, and of their values", stats.scrubbed_bytes)?;
+    page.counter("observer_panics", "Panics of observers, which went no further", stats.observer_panics)?;
     page.counter("scrub_failures", "Sorted files that could not be read again yet", stats.scrub_failures)?;
     page.counter("write_stalls", "Waits of writers for flushes and merges", stats.stalls)?;
     page.counter_of_time("write_stall", "How long writers waited", Duration::from_micros(stats.stall_us))?;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use pugdb_core::coding::{Reader, index};
 use pugdb_core::env::{Env, File};
+use pugdb_core::observer::Observers;
 use pugdb_core::seam::{Cipher, FileCipher, FileContext, FileKind, TableStore};
 use pugdb_core::{DatabaseId, Error, FileId, KeyspaceId, Result};
 
@@ -38,6 +39,8 @@ pub struct Context {
     pub cipher: Arc<dyn Cipher>,
     /// Where table bytes come from.
     pub tables: Arc<dyn TableStore>,
+    /// Who is told what happens.
+    pub observers: Observers,
 }
 
 impl Context {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use pugdb_core::engine::EngineKind;
 use pugdb_core::env::Env;
+use pugdb_core::observer::Observer;
 use pugdb_core::seam::{Cipher, CompactionFilter, MergeOperator, Plain, TableStore};
 use pugdb_core::{Error, Result, limits};
 use pugdb_lsm::{Filters, Operators, TreeOptions};
@@ -56,6 +57,7 @@ pub struct Builder {
     pub(crate) env: Env,
     pub(crate) cipher: Arc<dyn Cipher>,
     pub(crate) table_store: Option<Arc<dyn TableStore>>,
+    pub(crate) observers: Vec<Arc<dyn Observer>>,
 }
 
 impl Default for Builder {
@@ -79,6 +81,7 @@ impl Default for Builder {
             env: Env::os(),
             cipher: Arc::new(Plain),
             table_store: None,
+            observers: Vec::new(),
         }
     }
 }
@@ -531,6 +534,41 @@ impl Builder {
     #[must_use]
     pub fn table_store(mut self, store: Arc<dyn TableStore>) -> Self {
         self.table_store = Some(store);
+        self
+    }
+
+    /// Is told what happens: opens, flushes, merges, stalls, syncs, failures and the close. Several may be given.
+    ///
+    /// ```
+    /// use std::sync::{Arc, Mutex};
+    ///
+    /// use pugdb::{Database, DatabaseEvent, Observer};
+    ///
+    /// #[derive(Default)]
+    /// struct Notes(Mutex<Vec<DatabaseEvent>>);
+    ///
+    /// impl Observer for Notes {
+    ///     fn on_event(&self, event: &DatabaseEvent) {
+    ///         self.0.lock().unwrap().push(event.clone());
+    ///     }
+    /// }
+    ///
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let path = dir.path().join("data");
+    /// let notes = Arc::new(Notes::default());
+    /// let db = Database::builder().observer(notes.clone()).open(&path)?;
+    /// db.keyspace("users")?.put(b"ada", b"1815")?;
+    /// db.flush()?;
+    /// db.close()?;
+    /// let notes = notes.0.lock().unwrap();
+    /// assert!(matches!(notes[0], DatabaseEvent::Opened { .. }));
+    /// assert!(notes.iter().any(|event| matches!(event, DatabaseEvent::Flushed { memtables: 1, .. })));
+    /// assert!(matches!(notes.last(), Some(DatabaseEvent::Closed { .. })));
+    /// # Ok::<(), pugdb::Error>(())
+    /// ```
+    #[must_use]
+    pub fn observer(mut self, observer: Arc<dyn Observer>) -> Self {
+        self.observers.push(observer);
         self
     }
 

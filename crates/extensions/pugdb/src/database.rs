@@ -10,6 +10,7 @@ use std::time::Duration;
 use parking_lot::{Mutex, RwLock};
 use pugdb_core::engine::EngineKind;
 use pugdb_core::memory::Housekeeper;
+use pugdb_core::observer::DatabaseEvent;
 use pugdb_core::snapshots::Snapshots;
 use pugdb_core::{Error, KeyspaceId, Lsn, Result, Seqno, Timestamp, limits};
 use pugdb_lsm::{Sequencer, TreeOptions};
@@ -144,8 +145,11 @@ impl Database {
     }
 
     pub(crate) fn open_with(options: Builder, dir: &Path) -> Result<Self> {
+        let clock = Arc::clone(&options.env.clock);
+        let begun = clock.monotonic();
         let inner = durable::open(options, dir)?;
         recover(&inner)?;
+        inner.tell(|| DatabaseEvent::Opened { took: clock.monotonic().saturating_sub(begun) });
         Ok(Self { inner })
     }
 
@@ -747,7 +751,13 @@ impl Database {
     pub fn close(&self) -> Result<()> {
         // Before anything is changed: a close that would wait for itself must leave the database as it is.
         refuse_inside_update()?;
-        self.inner.close(durable::CloseMode::Flush)
+        let clock = &self.inner.options.env.clock;
+        let (was_open, begun) = (self.inner.check_open().is_ok(), clock.monotonic());
+        let closed = self.inner.close(durable::CloseMode::Flush);
+        if was_open && closed.is_ok() {
+            self.inner.tell(|| DatabaseEvent::Closed { took: clock.monotonic().saturating_sub(begun) });
+        }
+        closed
     }
 }
 
@@ -782,6 +792,14 @@ impl Inner {
             recorders: Recorders::new(),
             changing: Mutex::new(()),
             writer,
+        }
+    }
+
+    /// Tells the observers of a database on disk. For callers that hold no lock.
+    fn tell(&self, event: impl FnOnce() -> DatabaseEvent) {
+        let observers = self.durable.as_ref().map(|durable| &durable.context.observers);
+        if let Some(observers) = observers.filter(|observers| !observers.is_empty()) {
+            observers.tell(&event());
         }
     }
 

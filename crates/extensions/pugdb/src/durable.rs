@@ -10,6 +10,7 @@ use pugdb_core::coding::Reader;
 use pugdb_core::engine::{Engine, EngineKind, KeyRange};
 use pugdb_core::env::{Env, FileLock, FileSystem};
 use pugdb_core::memory::Housekeeper;
+use pugdb_core::observer::Observers;
 use pugdb_core::snapshots::Snapshots;
 use pugdb_core::{Error, KeyspaceId, Lsn, Ops, Result, Seqno, Timestamp};
 use pugdb_lsm::file::Context;
@@ -119,6 +120,7 @@ impl Durable {
             scrub_failures: store.scrub_failures,
             scrub_pass_at: store.scrub_pass_at,
             quarantined: store.quarantined,
+            observer_panics: self.context.observers.panics(),
         }
     }
 
@@ -398,6 +400,7 @@ impl Opening {
             database: pugdb_core::DatabaseId([0; 16]),
             cipher: Arc::clone(&self.options.cipher),
             tables,
+            observers: Observers::new(self.options.observers.clone()),
         }
     }
 

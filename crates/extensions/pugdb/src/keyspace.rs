@@ -18,8 +18,8 @@ use crate::database::Inner;
 use crate::scan::Scan;
 use crate::snapshot::Snapshot;
 use crate::{
-    CommitTicket, Durability, KeyspaceOptions, SortedFile, SortedWriter, Watch, WriteBatch, ingest, read,
-    write,
+    BulkLoad, CommitTicket, Durability, KeyspaceOptions, SortedFile, SortedWriter, Watch, WriteBatch, ingest,
+    read, write,
 };
 
 /// A keyspace as all its handles share it.
@@ -688,6 +688,26 @@ impl Keyspace {
     /// `Invalid` for a keyspace in memory, `NotFound` when it was dropped, `Closed`.
     pub fn sorted_writer(&self) -> Result<SortedWriter> {
         SortedWriter::new(&self.inner, &self.space)
+    }
+
+    /// Loads much, in any order of keys: collected, sorted and taken in a portion at a time. See [`BulkLoad`].
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let path = dir.path().join("data");
+    /// let db = pugdb::Database::open(&path)?;
+    /// let users = db.keyspace("users")?;
+    /// let mut load = users.bulk_load()?;
+    /// load.put(b"grace", b"1906")?;
+    /// load.put(b"ada", b"1815")?;
+    /// assert_eq!(load.finish()?.entries, 2);
+    /// # Ok::<(), pugdb::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// `NotFound` when the keyspace was dropped, `Closed`.
+    pub fn bulk_load(&self) -> Result<BulkLoad> {
+        BulkLoad::new(self)
     }
 
     /// Takes in sorted files, all of them or none, as one commit: past log and memtable, every byte written once. Their

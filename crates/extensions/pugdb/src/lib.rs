@@ -26,6 +26,7 @@
 mod asynchronous;
 mod batch;
 mod builder;
+mod bulk;
 mod checkpoint;
 mod count;
 mod database;
@@ -52,6 +53,7 @@ mod write;
 pub use asynchronous::{AsyncDatabase, AsyncKeyspace, AsyncScan, AsyncTransaction};
 pub use batch::WriteBatch;
 pub use builder::Builder;
+pub use bulk::{BulkLoad, BulkProgress};
 pub use count::KeyCounts;
 pub use database::Database;
 pub use durability::Durability;
@@ -71,6 +73,7 @@ pub use update::{Change, TimeToLive};
 pub use watch::Watch;
 
 pub use pugdb_core::engine::{EngineKind, KeyRange};
+pub use pugdb_core::observer::{DatabaseEvent, Observer};
 pub use pugdb_core::seam::AtHand;
 pub use pugdb_core::{DatabaseId, FileId, KeyspaceId};
 pub use pugdb_core::{Entry, EntryKind, EntryOptions, Error, ErrorKind, Key, Result, Timestamp, Value};

@@ -109,7 +109,9 @@ impl Overlay {
         self.snapshot.point().now
     }
 
+    /// Refuses a keyspace of another database, and everything once the database is closed.
     pub(crate) fn check_owner(&self, keyspace: &Keyspace) -> Result<()> {
+        self.inner.check_open()?;
         if Arc::ptr_eq(&self.inner, &keyspace.inner) {
             return Ok(());
         }

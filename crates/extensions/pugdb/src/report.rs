@@ -190,6 +190,8 @@ pub struct Stats {
     pub scrub_pass_at: Option<Timestamp>,
     /// Tables that were found to have damaged parts, or to be gone: readable where they are whole.
     pub quarantined: usize,
+    /// How often an observer has panicked.
+    pub observer_panics: u64,
 }
 
 impl Stats {

@@ -11,6 +11,7 @@
 //! | [`snapshots`] | what is visible, and the oldest version anybody still needs |
 //! | [`memory`] | the versioned map, the engines btree and hash, their housekeeper |
 //! | [`seam`] | [`Cipher`](seam::Cipher) and [`TableStore`](seam::TableStore): what others plug in |
+//! | [`observer`] | [`Observer`](observer::Observer): who is told what happens |
 //! | [`operators`] | ready-made merge operators |
 //! | [`mod@env`] | files, clock, randomness, background jobs and every blocking wait |
 //! | [`limits`] | every limit, with its reason |
@@ -30,6 +31,7 @@ pub mod error;
 pub mod ids;
 pub mod limits;
 pub mod memory;
+pub mod observer;
 pub mod operators;
 mod ops;
 pub mod seam;

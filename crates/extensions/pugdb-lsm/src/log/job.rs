@@ -7,10 +7,11 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use pugdb_core::env::{Job, Next};
+use pugdb_core::observer::DatabaseEvent;
 use pugdb_core::{Error, Result};
 
 use super::segment::Prepared;
-use super::{Handover, Log, MARK_DELAY, NOT_DUE, RecordHead, STREAM, micros};
+use super::{Handover, Log, MARK_DELAY, NOT_DUE, RecordHead, STREAM, Untold, micros};
 
 /// What the job has to do now. Decided here without I/O.
 #[derive(Debug, PartialEq, Eq)]
@@ -24,12 +25,17 @@ enum Task {
 
 struct LogJob {
     log: Arc<Log>,
+    has_told_failure: bool,
 }
 
 impl Log {
     /// Starts the job.
     pub fn start(self: &Arc<Self>) {
-        let job = self.context.env.executor.spawn("log", Box::new(LogJob { log: Arc::clone(self) }));
+        let job = self
+            .context
+            .env
+            .executor
+            .spawn("log", Box::new(LogJob { log: Arc::clone(self), has_told_failure: false }));
         *self.job.lock() = Some(job);
     }
 
@@ -123,7 +129,24 @@ impl Job for LogJob {
 }
 
 impl LogJob {
+    /// Tells the observers what has happened since it did last. It holds no lock, which those who sync may.
+    fn tell(&mut self) {
+        let Log { context, .. } = &*self.log;
+        if context.observers.is_empty() {
+            return;
+        }
+        let Untold { syncs, bytes, took, slowest } = std::mem::take(&mut self.log.sync.lock().untold);
+        if syncs > 0 {
+            context.observers.tell(&DatabaseEvent::Synced { syncs, bytes, took, slowest });
+        }
+        if let Some(error) = self.log.failure().filter(|_| !self.has_told_failure) {
+            self.has_told_failure = true;
+            context.observers.tell(&DatabaseEvent::Failed { error });
+        }
+    }
+
     fn slice(&mut self) -> Next {
+        self.tell();
         let outcome: Result<(), Error> = match self.log.task() {
             Task::Rest(next) => {
                 let soon = self.log.context.env.clock.monotonic() + MARK_DELAY;

@@ -147,7 +147,27 @@ struct SyncState {
     stated: Lsn,
     /// The end of the newest record, marks not counted, that a sync has covered.
     records_end: Lsn,
+    /// Syncs of which the observers were not told.
+    untold: Untold,
     closing: bool,
+}
+
+/// Syncs, all together.
+#[derive(Clone, Copy, Debug, Default)]
+struct Untold {
+    syncs: u64,
+    bytes: u64,
+    took: Duration,
+    slowest: Duration,
+}
+
+impl Untold {
+    fn add(&mut self, bytes: u64, took: Duration) {
+        self.syncs += 1;
+        self.bytes += bytes;
+        self.took += took;
+        self.slowest = self.slowest.max(took);
+    }
 }
 
 impl Log {
@@ -360,7 +380,9 @@ impl Log {
             (tail.end, tail.newest, tail.records_end, tail.dirty.clone(), tail.names_dirty)
         };
         self.sync.lock().target = Some(target);
+        let begun = self.context.env.clock.monotonic();
         let outcome = self.sync_files(&files, names_dirty);
+        let ended = self.context.env.clock.monotonic();
         if outcome.is_ok() {
             let mut tail = self.tail.lock();
             // Of the files that were synced only the last can still grow.
@@ -369,16 +391,18 @@ impl Log {
                 tail.names_dirty = false;
             }
         }
+        let mut bytes = 0;
         if let Err(error) = &outcome {
             let _ = self.fail(error);
         } else {
-            self.durable.fetch_max(target.0, Ordering::AcqRel);
+            bytes = target.0.saturating_sub(self.durable.fetch_max(target.0, Ordering::AcqRel));
         }
         let mut sync = self.sync.lock();
         sync.in_flight = false;
         let round = sync.round;
         if outcome.is_ok() {
-            sync.last_sync = self.context.env.clock.monotonic();
+            sync.last_sync = ended;
+            sync.untold.add(bytes, ended.saturating_sub(begun));
             sync.stated = sync.stated.max(newest.1);
             sync.records_end = sync.records_end.max(records_end);
         }
@@ -436,6 +460,8 @@ impl Log {
         ));
         let failure = self.sync.lock().failure.get_or_insert(told).clone();
         self.has_failed.store(true, Ordering::Release);
+        // It tells the observers: whoever has failed may hold a lock.
+        self.wake_job();
         failure
     }
 

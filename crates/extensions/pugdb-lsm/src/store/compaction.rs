@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use pugdb_core::env::{Job, Next};
+use pugdb_core::observer::DatabaseEvent;
 use pugdb_core::{ErrorKind, Key, KeyspaceId, Result, Seqno, Timestamp};
 
 use super::manual::{Manual, Rules};
@@ -47,6 +48,7 @@ struct Task {
     tables: TableChange,
     /// The number of the run that takes in what is written.
     target: u64,
+    begun: Duration,
 }
 
 /// A crew, until its piece is recorded or given up.
@@ -179,7 +181,8 @@ impl CompactionJob {
                 Some(Work::Remove(places)) => {
                     self.rounds.insert(tree.id(), rounds);
                     let removed = places.into_iter().map(|place| live(place, &version)).collect();
-                    self.commit(&tree, &TableChange { removed, added: Vec::new() }, Vec::new())?;
+                    let begun = self.store.context.env.clock.monotonic();
+                    self.commit(&tree, &TableChange { removed, added: Vec::new() }, Vec::new(), begun)?;
                     return Ok(Err(Next::Again));
                 }
                 None => {}
@@ -286,7 +289,8 @@ impl CompactionJob {
         if is_large {
             store.call_hands(&crew);
         }
-        Ok(Some(Box::new(Task { crew: Led(crew), part: None, filter, tables, target })))
+        let begun = self.store.context.env.clock.monotonic();
+        Ok(Some(Box::new(Task { crew: Led(crew), part: None, filter, tables, target, begun })))
     }
 
     /// The keys at which a piece is cut, so that all hands have something to do.
@@ -329,7 +333,7 @@ impl CompactionJob {
     }
 
     fn record(&self, task: Task, outputs: Vec<Outputs>) -> Result<()> {
-        let Task { crew, mut tables, target, .. } = task;
+        let Task { crew, mut tables, target, begun, .. } = task;
         sync_names(&self.store.shelf)?;
         let panicked =
             outputs.iter().filter_map(Outputs::filtering).filter(|filtering| filtering.has_panicked);
@@ -338,10 +342,16 @@ impl CompactionJob {
             self.store.count_operator_failures(outputs);
         }
         tables.added.extend(outputs.iter().flat_map(|outputs| outputs.tables(target)));
-        self.commit(&crew.0.tree, &tables, outputs)
+        self.commit(&crew.0.tree, &tables, outputs, begun)
     }
 
-    fn commit(&self, tree: &Arc<Tree>, tables: &TableChange, outputs: Vec<Outputs>) -> Result<()> {
+    fn commit(
+        &self,
+        tree: &Arc<Tree>,
+        tables: &TableChange,
+        outputs: Vec<Outputs>,
+        begun: Duration,
+    ) -> Result<()> {
         let filtering = outputs.iter().filter_map(Outputs::filtering);
         let filtered = filtering.map(|filtering| filtering.forgotten).sum();
         let folded = outputs.iter().filter_map(Outputs::folding).map(|folding| folding.folded).sum();
@@ -362,6 +372,13 @@ impl CompactionJob {
             counters.filtered.fetch_add(filtered, Ordering::Relaxed);
             counters.folded.fetch_add(folded, Ordering::Relaxed);
             self.store.count_runs();
+            self.store.tell(|| DatabaseEvent::Compacted {
+                tables_in: tables.removed.len() as u64,
+                tables_out: tables.added.len() as u64,
+                bytes: written,
+                took: self.store.context.env.clock.monotonic().saturating_sub(begun),
+            });
+            self.store.tell_stalls();
         }
         Ok(())
     }

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use pugdb_core::RawOp;
 use pugdb_core::env::{Job, Next};
+use pugdb_core::observer::DatabaseEvent;
 use pugdb_core::{Error, Result, Timestamp};
 
 use super::rest::{self, Rest};
@@ -42,6 +43,7 @@ pub(super) struct FlushJob {
 struct Group {
     parts: Vec<Part>,
     stage: Stage,
+    begun: Duration,
 }
 
 /// A memtable on its way into tables.
@@ -99,7 +101,8 @@ impl FlushJob {
         let together = sealed.into_iter().take_while(fits);
         let expired = store.expired();
         let parts: Vec<Part> = together.map(|(tree, memtable)| self.part(tree, memtable, expired)).collect();
-        (!parts.is_empty()).then_some(Group { parts, stage: Stage::Write { part: 0, after: None } })
+        let begun = store.context.env.clock.monotonic();
+        (!parts.is_empty()).then_some(Group { parts, stage: Stage::Write { part: 0, after: None }, begun })
     }
 
     fn part(&self, tree: &Arc<Tree>, memtable: Arc<Memtable>, expired: Timestamp) -> Part {
@@ -135,6 +138,7 @@ impl FlushJob {
 
     fn record(&mut self, group: Group) -> Result<()> {
         let (store, mut parts, mut outputs) = (&self.store, Vec::new(), Vec::new());
+        let begun = group.begun;
         for part in group.parts.into_iter().filter(|part| !part.tree.is_dropped()) {
             let added = part.outputs.tables(part.tree.take_run_number());
             parts.push((part.tree, part.memtable, TableChange { removed: Vec::new(), added }));
@@ -147,11 +151,13 @@ impl FlushJob {
         let outputs = outputs.into_iter().map(|outputs| vec![outputs]).collect();
         let recorded = store.commit_tables(&changes, outputs)?;
         drop(changes);
+        let (mut memtables, mut bytes) = (0, 0);
         let sizes = written.into_iter().zip(folded);
         for (((_, memtable, _), (written, folded)), _) in
             parts.iter().zip(sizes).zip(recorded).filter(|(_, is)| *is)
         {
             store.forget_bytes(memtable.forget());
+            (memtables, bytes) = (memtables + 1, bytes + written);
             store.counters.flushes.fetch_add(1, Ordering::Relaxed);
             store.counters.flushed_bytes.fetch_add(written, Ordering::Relaxed);
             store.counters.folded.fetch_add(folded, Ordering::Relaxed);
@@ -168,6 +174,8 @@ impl FlushJob {
         for (_, memtable, _) in parts {
             store.shelf.graveyard.bury_memtable(memtable);
         }
+        store.tell(|| DatabaseEvent::Flushed { memtables, bytes, took: now.saturating_sub(begun) });
+        store.tell_stalls();
         Ok(())
     }
 

@@ -35,6 +35,7 @@ use std::time::Duration;
 use parking_lot::{Mutex, RwLock};
 use pugdb_core::engine::{Engine, EngineKind};
 use pugdb_core::env::{Event, JobHandle, Next};
+use pugdb_core::observer::DatabaseEvent;
 use pugdb_core::snapshots::Snapshots;
 use pugdb_core::{Error, FileId, Key, KeyspaceId, Result, Seqno, Timestamp};
 
@@ -153,6 +154,8 @@ pub struct Store {
     /// A flush, or a piece of a merge, is under way.
     is_flushing: AtomicBool,
     is_merging: AtomicBool,
+    /// Guards how many stalls the observers were told of, and their time.
+    told_stalls: Mutex<(u64, u64)>,
     counters: Counters,
     /// The piece of a merge that was cut last, for those who have time.
     called: Mutex<Weak<Crew>>,
@@ -304,6 +307,7 @@ impl Store {
             throttle: Throttle::new(options.background_bytes_per_second),
             is_flushing: AtomicBool::new(false),
             is_merging: AtomicBool::new(false),
+            told_stalls: Mutex::default(),
             counters: Counters::default(),
             called: Mutex::default(),
             requests: Mutex::default(),
@@ -532,6 +536,28 @@ impl Store {
         let us = u64::try_from(stalled.as_micros()).unwrap_or(u64::MAX);
         self.counters.stalls.fetch_add(1, Ordering::Relaxed);
         self.counters.stall_us.fetch_add(us, Ordering::Relaxed);
+    }
+
+    /// Tells the observers, if there are any. For jobs that hold no lock.
+    fn tell(&self, event: impl FnOnce() -> DatabaseEvent) {
+        if !self.context.observers.is_empty() {
+            self.context.observers.tell(&event());
+        }
+    }
+
+    /// Tells of the writers that have waited since this was told last: they themselves may hold locks.
+    fn tell_stalls(&self) {
+        let counters = &self.counters;
+        let (stalls, us) =
+            (counters.stalls.load(Ordering::Relaxed), counters.stall_us.load(Ordering::Relaxed));
+        let (told, told_us) = {
+            let mut told = self.told_stalls.lock();
+            std::mem::replace(&mut *told, (stalls, us))
+        };
+        if stalls > told {
+            let took = Duration::from_micros(us.saturating_sub(told_us));
+            self.tell(|| DatabaseEvent::Stalled { writes: stalls - told, took });
+        }
     }
 
     fn try_reserve(&self, bytes: usize) -> bool {

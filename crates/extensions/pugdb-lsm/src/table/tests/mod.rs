@@ -50,7 +50,14 @@ impl Kit {
         });
         let tables: Arc<dyn TableStore> = store.clone();
         let database = DatabaseId([7; 16]);
-        let context = Context { env, dir: dir.path().to_path_buf(), database, cipher, tables };
+        let context = Context {
+            env,
+            dir: dir.path().to_path_buf(),
+            database,
+            cipher,
+            tables,
+            observers: Default::default(),
+        };
         Self { context, store, _dir: dir }
     }
 
