@@ -53,8 +53,14 @@ impl Kit {
         let env = Env { executor: Arc::new(Waits), ..world.env() };
         let tables = Arc::new(LocalTables::new(&env, PathBuf::from("tables")));
         let (dir, database) = (PathBuf::from("db"), DatabaseId([7; 16]));
-        let context =
-            Context { env, dir, database, cipher: Arc::new(Plain), tables, observers: Default::default() };
+        let context = Context {
+            env,
+            dir,
+            database,
+            cipher: Arc::new(Plain),
+            tables,
+            observers: pugdb_core::observer::Observers::default(),
+        };
         context.env.fs.create_dir_all(&context.log_dir()).unwrap();
         let scan = scan(&context, &LogState::default()).unwrap();
         let log = Log::new(context, LogOptions { segment_bytes: 4096 }, &scan);

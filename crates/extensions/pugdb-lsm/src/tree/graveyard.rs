@@ -96,8 +96,14 @@ mod tests {
         let env = Env::os();
         let tables = Arc::new(LocalTables::new(&env, dir.path().join("tables")));
         let (dir, database, cipher) = (dir.path().to_path_buf(), DatabaseId([7; 16]), Arc::new(Plain));
-        let graveyard =
-            Graveyard::new(&Context { env, dir, database, cipher, tables, observers: Default::default() });
+        let graveyard = Graveyard::new(&Context {
+            env,
+            dir,
+            database,
+            cipher,
+            tables,
+            observers: pugdb_core::observer::Observers::default(),
+        });
         graveyard.employ(JobHandle::new(Arc::new(JobControl::default())));
 
         let reader = Arc::new(Memtable::new(1));

@@ -131,7 +131,14 @@ mod tests {
         env.fs.create_dir_all(&tables).unwrap();
         let local = Arc::new(LocalTables::new(&env, tables));
         let (dir, database, cipher) = (dir.path().to_path_buf(), DatabaseId([7; 16]), Arc::new(Plain));
-        let context = Context { env, dir, database, cipher, tables: local, observers: Default::default() };
+        let context = Context {
+            env,
+            dir,
+            database,
+            cipher,
+            tables: local,
+            observers: pugdb_core::observer::Observers::default(),
+        };
         let mut writer = ValueWriter::create(&context, KEYSPACE, Compression::None).unwrap();
         let (_, bytes) = writer.add(b"ada", b"1815").unwrap();
         let meta = WrittenValues::sync(vec![writer.finish().unwrap()]).unwrap()[0];

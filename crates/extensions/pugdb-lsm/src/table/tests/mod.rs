@@ -56,7 +56,7 @@ impl Kit {
             database,
             cipher,
             tables,
-            observers: Default::default(),
+            observers: pugdb_core::observer::Observers::default(),
         };
         Self { context, store, _dir: dir }
     }

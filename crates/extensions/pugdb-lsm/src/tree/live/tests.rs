@@ -44,7 +44,7 @@ fn closed() -> (Arc<LiveTable>, Arc<Gated>, tempfile::TempDir) {
         database: DatabaseId([1; 16]),
         cipher: Arc::new(Plain),
         tables: Arc::clone(&store) as Arc<dyn TableStore>,
-        observers: Default::default(),
+        observers: pugdb_core::observer::Observers::default(),
     };
     let mut writer = TableWriter::create(&context, KeyspaceId(1), TableOptions::default()).unwrap();
     let entry = Entry::put(Value::new(b"1815".to_vec()).unwrap());
