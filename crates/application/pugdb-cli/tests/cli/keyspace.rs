@@ -15,15 +15,16 @@ fn keyspaces_are_made_listed_and_altered() {
     let pugdb = |arguments: &[&str]| pugdb(dir.path(), arguments);
     pugdb(&["keyspace", "list"]).fails(1, &["there is no database"]);
     pugdb(&["keyspace", "create", "archive", "--compression", "zstd:3", "--filter-bits", "4"]).gives(0, "");
+    pugdb(&["keyspace", "alter", "archive", "--default-expiry", "3600"]).gives(0, "");
     pugdb(&["put", "ada", "1815"]).gives(0, "");
     pugdb(&["keyspace", "create", "scratch", "--unlogged"]).gives(0, "");
     let listed = lines(&pugdb(&["keyspace", "list", "--json"]));
     let about = format!("{} B", listed[1]["bytes_estimate"]);
     let expected = format!(
-        "keyspace  engine  log  about  entries  compression  of young tables  blocks  filter bits  prefix  values apart\n\
-                    archive   lsm     yes  0 B    0        zstd:3       none             8192    4            none    -\n\
-                    db0       lsm     yes  {about:<5}  1        lz4          none             8192    10           none    -\n\
-                    scratch   lsm     no   0 B    0        lz4          none             8192    10           none    -\n"
+        "keyspace  engine  log  about  entries  compression  of young tables  blocks  filter bits  prefix  values apart  expiry\n\
+                    archive   lsm     yes  0 B    0        zstd:3       none             8192    4            none    -             3600s\n\
+                    db0       lsm     yes  {about:<5}  1        lz4          none             8192    10           none    -             -\n\
+                    scratch   lsm     no   0 B    0        lz4          none             8192    10           none    -             -\n"
     );
     pugdb(&["keyspace", "list"]).gives(0, &expected);
 
@@ -49,9 +50,12 @@ fn keyspaces_are_made_listed_and_altered() {
     let db0 = json!({
         "keyspace": "db0", "engine": "lsm", "logged": true, "compression": "gzip:6", "upper_compression": "snappy",
         "block_bytes": 16384, "filter_bits": 10, "prefix": "up-to:/", "separate_values": 4096, "bytes_estimate": bytes,
-        "entries_estimate": 1,
+        "entries_estimate": 1, "default_expiry_seconds": null,
     });
     assert_eq!(listed[1], db0);
+    assert_eq!(listed[0]["default_expiry_seconds"], json!(3600.0));
+    pugdb(&["keyspace", "alter", "archive", "--default-expiry", "0"]).gives(0, "");
+    assert_eq!(lines(&pugdb(&["keyspace", "list", "--json"]))[0]["default_expiry_seconds"], json!(null));
     pugdb(&["get", "ada"]).gives(0, "1815");
 }
 

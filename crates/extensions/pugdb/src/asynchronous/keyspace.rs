@@ -66,6 +66,7 @@ impl AsyncKeyspace {
     /// let db = pugdb::AsyncDatabase::open(&path).await?;
     /// let clicks = db.keyspace("clicks").await?.durability(pugdb::Durability::Os);
     /// clicks.put(b"ada", b"1").await?;
+    /// assert!(clicks.exists(b"ada").await?);
     /// # Ok::<(), pugdb::Error>(())
     /// # }).unwrap();
     /// ```
@@ -246,6 +247,7 @@ impl AsyncKeyspace {
     /// # runtime.block_on(async {
     /// let users = pugdb::AsyncDatabase::in_memory()?.keyspace("users").await?;
     /// users.put(b"ada", b"1815").await?;
+    /// assert_eq!(users.get(b"ada").await?.unwrap(), b"1815");
     /// # Ok::<(), pugdb::Error>(())
     /// # }).unwrap();
     /// ```
@@ -285,7 +287,9 @@ impl AsyncKeyspace {
     /// # let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     /// # runtime.block_on(async {
     /// let users = pugdb::AsyncDatabase::in_memory()?.keyspace("users").await?;
+    /// users.put(b"ada", b"1815").await?;
     /// users.delete(b"ada").await?;
+    /// assert!(!users.exists(b"ada").await?);
     /// # Ok::<(), pugdb::Error>(())
     /// # }).unwrap();
     /// ```

@@ -175,7 +175,9 @@ impl AsyncTransaction {
     /// let db = pugdb::AsyncDatabase::in_memory()?;
     /// let users = db.keyspace("users").await?;
     /// let mut transaction = db.begin()?;
-    /// transaction.put_with(&users, b"ada", b"1815", pugdb::EntryOptions::default())?;
+    /// transaction.put_with(&users, b"ada", b"1815", pugdb::EntryOptions { meta: 7, ..Default::default() })?;
+    /// transaction.commit().await?;
+    /// assert_eq!(users.get_entry(b"ada").await?.unwrap().meta, 7);
     /// # Ok::<(), pugdb::Error>(())
     /// # }).unwrap();
     /// ```
@@ -199,7 +201,11 @@ impl AsyncTransaction {
     /// # runtime.block_on(async {
     /// let db = pugdb::AsyncDatabase::in_memory()?;
     /// let users = db.keyspace("users").await?;
-    /// db.begin()?.delete(&users, b"ada")?;
+    /// users.put(b"ada", b"1815").await?;
+    /// let mut transaction = db.begin()?;
+    /// transaction.delete(&users, b"ada")?;
+    /// transaction.commit().await?;
+    /// assert!(!users.exists(b"ada").await?);
     /// # Ok::<(), pugdb::Error>(())
     /// # }).unwrap();
     /// ```
@@ -217,7 +223,11 @@ impl AsyncTransaction {
     /// # runtime.block_on(async {
     /// let db = pugdb::AsyncDatabase::in_memory()?;
     /// let users = db.keyspace("users").await?;
-    /// db.begin()?.delete_range(&users, ..)?;
+    /// users.put(b"ada", b"1815").await?;
+    /// let mut transaction = db.begin()?;
+    /// transaction.delete_range(&users, ..)?;
+    /// transaction.commit().await?;
+    /// assert_eq!(users.count().await?, 0);
     /// # Ok::<(), pugdb::Error>(())
     /// # }).unwrap();
     /// ```
@@ -257,7 +267,7 @@ impl AsyncTransaction {
     /// # runtime.block_on(async {
     /// let mut transaction = pugdb::AsyncDatabase::in_memory()?.begin()?;
     /// let savepoint = transaction.savepoint()?;
-    /// transaction.rollback_to(&savepoint)?;
+    /// assert!(transaction.rollback_to(&savepoint).is_ok());
     /// # Ok::<(), pugdb::Error>(())
     /// # }).unwrap();
     /// ```
@@ -273,7 +283,8 @@ impl AsyncTransaction {
     /// ```
     /// # let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     /// # runtime.block_on(async {
-    /// pugdb::AsyncDatabase::in_memory()?.begin()?.commit().await?;
+    /// let transaction = pugdb::AsyncDatabase::in_memory()?.begin()?;
+    /// assert!(transaction.commit().await.is_ok());
     /// # Ok::<(), pugdb::Error>(())
     /// # }).unwrap();
     /// ```
@@ -295,7 +306,9 @@ impl AsyncTransaction {
     /// let users = db.keyspace("users").await?;
     /// let mut transaction = db.begin()?;
     /// transaction.put(&users, b"ada", b"1815")?;
-    /// transaction.prepare("order 17").await?.rollback()?;
+    /// let prepared = transaction.prepare("order 17").await?;
+    /// assert_eq!(prepared.name(), "order 17");
+    /// prepared.rollback()?;
     /// # Ok::<(), pugdb::Error>(())
     /// # }).unwrap();
     /// ```
