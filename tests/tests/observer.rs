@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use pugdb::{Builder, Database, DatabaseEvent, Durability, ErrorKind, Observer};
+use pugdb::{Builder, Change, Database, DatabaseEvent, Durability, ErrorKind, Observer};
 use pugdb_sim::World;
 
 #[derive(Default)]
@@ -13,19 +13,37 @@ struct Notes {
     events: Mutex<Vec<DatabaseEvent>>,
     /// What it works on while it is told.
     db: OnceLock<Database>,
+    /// What could have waited for the thread that tells it, and was not refused.
+    wrong: Mutex<Vec<(usize, Option<ErrorKind>)>>,
 }
 
 impl Observer for Notes {
     fn on_event(&self, event: &DatabaseEvent) {
         self.events.lock().push(event.clone());
-        if let (Some(db), DatabaseEvent::Flushed { .. } | DatabaseEvent::Compacted { .. }) =
-            (self.db.get(), event)
-            && let Ok(notes) = db.keyspace("notes")
-        {
-            // With a lock held it would wait for itself.
-            let _ = notes.put(b"last", format!("{event:?}"));
-            let _ = notes.get(b"last");
-            let _ = db.stats();
+        let Some(db) = self.db.get().filter(|_| !matches!(event, DatabaseEvent::Closed { .. })) else {
+            return;
+        };
+        // With a lock held it would wait for itself.
+        let Some(users) = db.existing_keyspace("users").expect("it is open") else { return };
+        users.get(b"k").expect("reads are allowed");
+        db.stats().expect("so is this");
+        let mut transaction = db.begin().expect("nothing is written yet");
+        transaction.put(&users, b"k", b"1").expect("nothing is written yet");
+        let refused = [
+            users.put(b"k", b"1").err(),
+            users.update(b"k", |_| Ok((Change::Keep, ()))).err(),
+            users.compact_range(..).err(),
+            transaction.commit().err(),
+            db.keyspace("another").err(),
+            db.drop_keyspace("users").err(),
+            db.flush().err(),
+            db.close().err(),
+        ];
+        for (number, error) in refused.into_iter().enumerate() {
+            let kind = error.map(|error| error.kind());
+            if kind != Some(ErrorKind::Invalid) {
+                self.wrong.lock().push((number, kind));
+            }
         }
     }
 }
@@ -58,6 +76,8 @@ fn what_happens_is_told_from_the_open_to_the_close() {
     world.advance(Duration::from_secs(1));
     let stats = db.stats().expect("it is open");
     db.close().expect("the disk is whole");
+    assert_eq!(*notes.wrong.lock(), []);
+    assert_eq!(stats.observer_panics, 0);
     let events = notes.events.lock().clone();
     assert!(matches!(events[0], DatabaseEvent::Opened { .. }), "{events:?}");
     assert!(matches!(events.last(), Some(DatabaseEvent::Closed { .. })), "{events:?}");

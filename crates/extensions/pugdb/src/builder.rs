@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use pugdb_core::engine::EngineKind;
 use pugdb_core::env::Env;
-use pugdb_core::observer::Observer;
+use pugdb_core::observer::{DatabaseEvent, Observer};
 use pugdb_core::seam::{Cipher, CompactionFilter, MergeOperator, Plain, TableStore};
 use pugdb_core::{Error, Result, limits};
 use pugdb_lsm::{Filters, Operators, TreeOptions};
 
 use pugdb_lsm::store::CompactionPolicy;
 
-use crate::{Database, Durability, KeyspaceOptions};
+use crate::{Database, Durability, KeyspaceOptions, key_locks};
 
 /// A thread each, and room on disk for two or three tables.
 const COMPACTION_JOBS_MAX: usize = 64;
@@ -58,6 +58,15 @@ pub struct Builder {
     pub(crate) cipher: Arc<dyn Cipher>,
     pub(crate) table_store: Option<Arc<dyn TableStore>>,
     pub(crate) observers: Vec<Arc<dyn Observer>>,
+}
+
+/// An observer that cannot wait for its own thread.
+struct Reading(Arc<dyn Observer>);
+
+impl Observer for Reading {
+    fn on_event(&self, event: &DatabaseEvent) {
+        key_locks::inside_observer(|| self.0.on_event(event));
+    }
 }
 
 impl Default for Builder {
@@ -537,7 +546,9 @@ impl Builder {
         self
     }
 
-    /// Is told what happens: opens, flushes, merges, stalls, syncs, failures and the close. Several may be given.
+    /// Is told what happens: opens, flushes, merges, stalls, syncs, failures and the close. Several may be given. It may read the
+    /// database; what could wait for the thread that tells it, such as a write or a flush, is `Invalid` inside. One that holds the
+    /// database keeps it open until it is closed.
     ///
     /// ```
     /// use std::sync::{Arc, Mutex};
@@ -568,7 +579,7 @@ impl Builder {
     /// ```
     #[must_use]
     pub fn observer(mut self, observer: Arc<dyn Observer>) -> Self {
-        self.observers.push(observer);
+        self.observers.push(Arc::new(Reading(observer)));
         self
     }
 

@@ -16,7 +16,7 @@ use pugdb_core::{Error, KeyspaceId, Lsn, Result, Seqno, Timestamp, limits};
 use pugdb_lsm::{Sequencer, TreeOptions};
 
 use crate::durable::Durable;
-use crate::key_locks::{KeyLocks, refuse_inside_update};
+use crate::key_locks::{KeyLocks, refuse_inside_observer, refuse_inside_update};
 use crate::keyspace::{Keyspace, Space};
 use crate::latency::{Latencies, Recorders};
 use crate::options::KeyspaceOptions;
@@ -623,6 +623,7 @@ impl Database {
     /// `Closed`; `Unavailable` when the disk is full or failed.
     pub fn flush(&self) -> Result<()> {
         self.inner.check_open()?;
+        refuse_inside_observer()?;
         self.inner.durable.as_ref().map_or(Ok(()), Durable::flush)
     }
 

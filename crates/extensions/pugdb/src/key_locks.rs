@@ -2,6 +2,7 @@
 //! a sync only while sorted files are taken in (`ingest.rs`).
 
 use std::cell::Cell;
+use std::thread::LocalKey;
 
 use parking_lot::{Mutex, MutexGuard};
 use pugdb_core::{Error, KeyspaceId, Result};
@@ -18,6 +19,8 @@ pub(crate) struct KeyLocks {
 thread_local! {
     /// True while this thread runs a caller's closure under a key lock.
     static IN_UPDATE: Cell<bool> = const { Cell::new(false) };
+    /// True while this thread tells an observer something: it may be the one that makes room for writers.
+    static IN_OBSERVER: Cell<bool> = const { Cell::new(false) };
 }
 
 impl KeyLocks {
@@ -121,6 +124,7 @@ impl Stripes {
 
 /// Refuses what could wait for the key lock that this thread holds.
 pub(crate) fn refuse_inside_update() -> Result<()> {
+    refuse_inside_observer()?;
     if IN_UPDATE.get() {
         return Err(Error::invalid(
             "a write inside an `update` closure would wait for itself; return the change from the closure instead",
@@ -131,15 +135,35 @@ pub(crate) fn refuse_inside_update() -> Result<()> {
 
 /// Runs a caller's closure under a key lock. Writes from inside are refused; they could wait for themselves.
 pub(crate) fn inside_update<R>(run: impl FnOnce() -> R) -> R {
-    struct Leave;
+    inside(&IN_UPDATE, run)
+}
+
+/// Refuses what could wait for the job that tells an observer something on this thread.
+pub(crate) fn refuse_inside_observer() -> Result<()> {
+    if IN_OBSERVER.get() {
+        return Err(Error::invalid(
+            "an observer only reads: a write, a flush, a compaction or a close could wait for the thread that told it; leave that \
+             to another thread",
+        ));
+    }
+    Ok(())
+}
+
+/// Tells an observer something. What could wait for this thread is refused inside.
+pub(crate) fn inside_observer(tell: impl FnOnce()) {
+    inside(&IN_OBSERVER, tell);
+}
+
+fn inside<R>(place: &'static LocalKey<Cell<bool>>, run: impl FnOnce() -> R) -> R {
+    struct Leave(&'static LocalKey<Cell<bool>>);
 
     impl Drop for Leave {
         fn drop(&mut self) {
-            IN_UPDATE.set(false);
+            self.0.set(false);
         }
     }
 
-    IN_UPDATE.set(true);
-    let _leave = Leave;
+    place.set(true);
+    let _leave = Leave(place);
     run()
 }

@@ -15,6 +15,7 @@ use pugdb_lsm::{Approximate, OperatorName, Tree};
 
 use crate::count::{self, KeyCounts, LastCount};
 use crate::database::Inner;
+use crate::key_locks::refuse_inside_observer;
 use crate::scan::Scan;
 use crate::snapshot::Snapshot;
 use crate::{
@@ -666,6 +667,7 @@ impl Keyspace {
     /// `Unavailable` when the disk is full or failed, `Closed`.
     pub fn compact_range(&self, range: impl Into<KeyRange>) -> Result<()> {
         self.inner.check_open()?;
+        refuse_inside_observer()?;
         match &self.inner.durable {
             Some(durable) => durable.compact_range(self.id(), range.into()),
             None => Ok(()),

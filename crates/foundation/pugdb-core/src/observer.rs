@@ -70,8 +70,8 @@ pub enum DatabaseEvent {
 /// Is told of events.
 ///
 /// It is called by the database's own threads, by the one that opens and the one that closes, without a lock of the database, one
-/// event at a time for each thread. It should be quick: a flush waits for it. It may read and write the database, but must not close
-/// it. A panic is counted and goes no further.
+/// event at a time for each thread. It should be quick: a flush waits for it. It may read the database, and nothing else: a write could
+/// wait for the very thread that tells it. A panic is counted and goes no further.
 ///
 /// ```
 /// use std::sync::atomic::{AtomicU64, Ordering};

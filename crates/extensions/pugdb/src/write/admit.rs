@@ -6,10 +6,13 @@ use pugdb_lsm::store::Admission;
 
 use crate::batch::Changes;
 use crate::database::Inner;
+use crate::key_locks::refuse_inside_update;
 
 /// Refuses what breaks a rule, then waits for room in memory, which is kept until the guard is dropped.
 pub(super) fn admit<'a>(inner: &'a Inner, changes: &Changes) -> Result<Option<Admission<'a>>> {
     inner.check_open()?;
+    // Before the wait: the thread may be the one that would make room.
+    refuse_inside_update()?;
     match &inner.durable {
         Some(durable) if !changes.parts.is_empty() => durable.store.admit(changes.bytes).map(Some),
         // What only removes needs no room, and may be what makes some.

@@ -13,6 +13,7 @@ use pugdb_lsm::log::{Creation, RecordHead, RecordKind};
 use super::{log, publish, ticket};
 use crate::database::{Inner, Names, Writer};
 use crate::durable::Durable;
+use crate::key_locks::refuse_inside_observer;
 use crate::keyspace::{Keeper, Space};
 use crate::options::expiry_ms;
 use crate::{CommitTicket, KeyspaceOptions};
@@ -182,6 +183,7 @@ pub(super) fn swap_names(inner: &Inner, names: &mut Names, pair: &(Arc<Space>, A
 /// A change takes no room in memory, but after a failure nothing is written any more.
 fn refuse_after_failure(inner: &Inner) -> Result<()> {
     inner.check_open()?;
+    refuse_inside_observer()?;
     inner.durable.as_ref().and_then(Durable::failure).map_or(Ok(()), Err)
 }
 
