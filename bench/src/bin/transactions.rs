@@ -274,31 +274,18 @@ mod peers {
     use std::path::Path;
 
     use fjall::{KeyspaceCreateOptions, OptimisticTxDatabase, OptimisticTxKeyspace, PersistMode, Readable};
-    use pugdb_bench::stores::CACHE_BYTES;
+    use pugdb_bench::stores::{self, CACHE_BYTES};
     use pugdb_ycsb::Key;
-    use rocksdb::{BlockBasedOptions, Cache, DBCompressionType, ErrorKind, OptimisticTransactionDB, Options};
+    use rocksdb::{ErrorKind, OptimisticTransactionDB};
 
     use super::{Failure, READS, Transactional};
 
-    /// As `stores/rocksdb.rs` has it.
+    /// With the settings of the other benchmarks.
     pub(super) struct RocksDb(OptimisticTransactionDB);
 
     impl RocksDb {
         pub(super) fn open(dir: &Path) -> Result<Self, Failure> {
-            let mut table = BlockBasedOptions::default();
-            table.set_block_cache(&Cache::new_hyper_clock_cache(CACHE_BYTES, 0));
-            table.set_bloom_filter(10.0, false);
-            table.set_cache_index_and_filter_blocks(true);
-            table.set_pin_l0_filter_and_index_blocks_in_cache(true);
-            table.set_block_size(16 << 10);
-            let mut options = Options::default();
-            options.create_if_missing(true);
-            options.set_block_based_table_factory(&table);
-            let cores = std::thread::available_parallelism().map_or(2, usize::from);
-            options.increase_parallelism(i32::try_from(cores)?);
-            options.set_bytes_per_sync(1 << 20);
-            options.set_compression_type(DBCompressionType::Lz4);
-            Ok(Self(OptimisticTransactionDB::open(&options, dir.join("data"))?))
+            Ok(Self(OptimisticTransactionDB::open(&stores::rocksdb::options(), dir.join("data"))?))
         }
     }
 

@@ -13,7 +13,7 @@ mod pugdb_lsm;
 #[cfg(feature = "peers")]
 mod redb;
 #[cfg(feature = "peers")]
-mod rocksdb;
+pub mod rocksdb;
 #[cfg(feature = "peers")]
 mod sqlite;
 

@@ -13,7 +13,9 @@ struct RocksDb {
     class: Class,
 }
 
-pub(super) fn open(setup: &Setup<'_>) -> Result<Box<dyn Store>> {
+/// The settings, for transactions too.
+#[must_use]
+pub fn options() -> Options {
     let mut table = BlockBasedOptions::default();
     // HyperClockCache is the default and the recommended cache since 10.7 (HISTORY.md); 0 lets it size its own table.
     table.set_block_cache(&Cache::new_hyper_clock_cache(CACHE_BYTES, 0));
@@ -35,7 +37,11 @@ pub(super) fn open(setup: &Setup<'_>) -> Result<Box<dyn Store>> {
     options.set_bytes_per_sync(1 << 20);
     // "Basic Tuning" and the default since 11.5: LZ4 where it is linked in.
     options.set_compression_type(DBCompressionType::Lz4);
-    let db = DB::open(&options, setup.dir.join("data")).map_err(failed)?;
+    options
+}
+
+pub(super) fn open(setup: &Setup<'_>) -> Result<Box<dyn Store>> {
+    let db = DB::open(&options(), setup.dir.join("data")).map_err(failed)?;
     Ok(Box::new(RocksDb { db, class: setup.class }))
 }
 
