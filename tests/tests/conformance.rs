@@ -1,4 +1,4 @@
-//! The conformance suite of the simulator on every engine: the btree, the hash, and the lsm tree in five dresses.
+//! The conformance suite of the simulator on every engine: the btree, the hash, the lsm tree in five dresses, and partitions.
 //!
 //! The tree stands here alone, without a log: seqnos come from the suite, and after every reopen the suite applies
 //! again all that it ever applied.
@@ -22,7 +22,7 @@ use pugdb_lsm::file::Context;
 use pugdb_lsm::manifest::{self, Manifest, State};
 use pugdb_lsm::store::{CompactionPolicy, Store, StoreOptions};
 use pugdb_lsm::table::{Compression, LocalTables, PrefixExtractor};
-use pugdb_lsm::{Filters, Logging, OperatorName, Operators, Tree, TreeOptions};
+use pugdb_lsm::{Filters, Logging, OperatorName, Operators, PartitionBy, PartitionMap, TreeOptions, Trees};
 use pugdb_sim::conformance::{self, Subject};
 use pugdb_sim::{Concatenate, SlowStore, TestCipher, World};
 
@@ -107,6 +107,31 @@ struct Dress {
     tables: TreeOptions,
     sealing: Sealing,
     speed: Speed,
+    parts: Parts,
+}
+
+/// How many trees share the keys.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Parts {
+    One,
+    Hash(usize),
+    /// Cut where the suite has keys.
+    Ranges,
+}
+
+impl Parts {
+    fn map(self) -> Option<PartitionMap> {
+        let first = KeyspaceId(2);
+        match self {
+            Self::One => None,
+            Self::Hash(count) => Some(PartitionMap::by_hash(count, first).expect("there are few")),
+            Self::Ranges => {
+                let starts: [&[u8]; 6] = [&[], &[0, 1], b"a", b"aab", &[0xfe], &[0xff, 0xff]];
+                let starts = starts.iter().zip(2..).map(|(start, id)| (start.to_vec(), KeyspaceId(id)));
+                Some(PartitionMap::new(PartitionBy::Range, starts.collect()).expect("they ascend"))
+            }
+        }
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -123,7 +148,13 @@ enum Speed {
     Slow,
 }
 
-const PLAIN: Dress = Dress { options: ROOMY, tables: COARSE, sealing: Sealing::Plain, speed: Speed::NoTime };
+const PLAIN: Dress = Dress {
+    options: ROOMY,
+    tables: COARSE,
+    sealing: Sealing::Plain,
+    speed: Speed::NoTime,
+    parts: Parts::One,
+};
 
 /// What all subjects of a run did: a suite that never reached a table would prove nothing.
 #[derive(Debug, Default)]
@@ -173,10 +204,10 @@ struct Life {
     slow: Option<Arc<SlowStore>>,
 }
 
-/// The tree as a database writes to it: room is waited for, and the store hears of what was applied.
+/// The trees as a database writes to them: room is waited for, and the store hears of what was applied.
 struct Writer {
     store: Arc<Store>,
-    tree: Arc<Tree>,
+    trees: Trees,
     /// Replayed operations take no room a second time.
     counted: AtomicU64,
 }
@@ -218,21 +249,17 @@ impl Life {
         let code = (Filters::default(), operators);
         let store = Store::open(context, dress.options, code, Arc::clone(&snapshots), manifest);
         store.remove_leftovers();
-        let tree = match store.tree(KEYSPACE) {
-            Some(tree) => tree,
-            None => store
-                .create(
-                    KEYSPACE,
-                    "engine",
-                    EngineKind::Lsm,
-                    TreeOptions { operator, ..dress.tables },
-                    CREATION,
-                )
-                .expect("an lsm keyspace has a tree"),
-        };
-        let counted = AtomicU64::new(tree.flushed().0);
+        let map = dress.parts.map();
+        let kind = if map.is_some() { EngineKind::Partitioned } else { EngineKind::Lsm };
+        let options = TreeOptions { operator, ..dress.tables };
+        let trees = store.trees_of(KEYSPACE).unwrap_or_else(|| {
+            let created = store.create(KEYSPACE, "engine", (kind, map.as_ref()), options, CREATION);
+            created.expect("a keyspace on disk has a tree")
+        });
+        assert_eq!(trees.several().map(|partitions| partitions.map()), map);
+        let counted = AtomicU64::new(trees.flushed().0);
         store.start(None);
-        Ok(Self { snapshots, writer: Writer { store, tree, counted }, cipher, slow })
+        Ok(Self { snapshots, writer: Writer { store, trees, counted }, cipher, slow })
     }
 
     fn add_to(&self, totals: &mut Totals) {
@@ -319,7 +346,7 @@ impl Drop for Alone {
 
 impl Engine for Writer {
     fn capabilities(&self) -> Capabilities {
-        self.tree.capabilities()
+        self.trees.engine().capabilities()
     }
 
     fn apply(&self, first: Seqno, ops: &Ops) -> Result<()> {
@@ -327,39 +354,44 @@ impl Engine for Writer {
         let new = ops.behind(Seqno(counted), first);
         let bytes = new.map(|(_, op)| op.cost_bytes()).sum();
         let _room = self.store.admit(bytes)?;
-        self.tree.apply(first, ops)?;
+        if let Some(tree) = self.trees.one() {
+            tree.apply(first, ops)?;
+            self.store.applied(tree, bytes);
+        } else {
+            // It counts what each tree has not had yet.
+            self.store.apply(&self.trees, first, ops)?;
+        }
         self.counted.fetch_max(ops.last(first).0, Ordering::Relaxed);
-        self.store.applied(&self.tree, bytes);
         Ok(())
     }
 
     fn truncate(&self, at: Seqno) -> Result<()> {
         self.counted.fetch_max(at.0, Ordering::Relaxed);
-        self.store.truncate(&self.tree, at)
+        self.store.truncate(&self.trees, at)
     }
 
     fn get(&self, key: &[u8], point: ReadPoint) -> Result<Option<Found>> {
-        self.tree.get(key, point)
+        self.trees.engine().get(key, point)
     }
 
     fn multi_get(&self, keys: &[&[u8]], point: ReadPoint) -> Result<Vec<Option<Found>>> {
-        self.tree.multi_get(keys, point)
+        self.trees.engine().multi_get(keys, point)
     }
 
     fn changed_since(&self, key: &[u8], since: Seqno) -> Result<bool> {
-        self.tree.changed_since(key, since)
+        self.trees.engine().changed_since(key, since)
     }
 
     fn range_changed_since(&self, range: &KeyRange, since: Seqno) -> Result<bool> {
-        self.tree.range_changed_since(range, since)
+        self.trees.engine().range_changed_since(range, since)
     }
 
     fn scan(&self, range: KeyRange, direction: Direction, point: ReadPoint) -> Result<Box<dyn Cursor>> {
-        self.tree.scan(range, direction, point)
+        self.trees.engine().scan(range, direction, point)
     }
 
     fn count(&self, range: KeyRange, point: ReadPoint) -> Result<Counts> {
-        self.tree.count(range, point)
+        self.trees.engine().count(range, point)
     }
 }
 
@@ -437,7 +469,7 @@ fn a_tree_on_a_slow_store_conforms() {
 fn a_tree_under_a_cipher_on_a_slow_store_conforms() {
     pugdb_sim::check(TARGET, "a_tree_under_a_cipher_on_a_slow_store_conforms", 31..=34, |seed| {
         let totals = run(
-            Dress { options: SMALL, tables: FINE, sealing: Sealing::TestCipher, speed: Speed::Slow },
+            Dress { options: SMALL, tables: FINE, sealing: Sealing::TestCipher, speed: Speed::Slow, ..PLAIN },
             seed,
         );
         assert!(totals.seals > 10_000 && totals.opens > 10_000, "{totals:?}");
@@ -455,4 +487,32 @@ fn a_tree_of_tiny_memtables_and_blocks_without_a_cache_conforms() {
             run(Dress { options: TINY, tables: FINEST, ..PLAIN }, seed);
         },
     );
+}
+
+#[test]
+fn partitions_by_hash_conform() {
+    pugdb_sim::check(TARGET, "partitions_by_hash_conform", 51..=53, |seed| {
+        run(Dress { parts: Parts::Hash(5), ..PLAIN }, seed);
+    });
+}
+
+#[test]
+fn partitions_by_range_conform() {
+    pugdb_sim::check(TARGET, "partitions_by_range_conform", 61..=63, |seed| {
+        run(Dress { options: SMALL, tables: FINE, parts: Parts::Ranges, ..PLAIN }, seed);
+    });
+}
+
+#[test]
+fn partitions_of_tiny_memtables_without_a_log_conform() {
+    pugdb_sim::check(TARGET, "partitions_of_tiny_memtables_without_a_log_conform", 71..=72, |seed| {
+        run(Dress { options: TINY, tables: FINEST, parts: Parts::Hash(3), ..PLAIN }, seed);
+    });
+}
+
+#[test]
+fn a_single_partition_conforms() {
+    pugdb_sim::check(TARGET, "a_single_partition_conforms", 81..=81, |seed| {
+        run(Dress { parts: Parts::Hash(1), ..PLAIN }, seed);
+    });
 }

@@ -311,7 +311,8 @@ fn lone_tree(world: &World) -> (Arc<Store>, Arc<Tree>) {
     };
     let store = Store::open(context, options, Default::default(), Snapshots::new(Seqno(1)), manifest);
     let apart = TreeOptions { separate_values: Some(100), ..TreeOptions::default() };
-    let tree = store.create(KeyspaceId(1), "users", EngineKind::Lsm, apart, Seqno(1)).unwrap();
+    let trees = store.create(KeyspaceId(1), "users", (EngineKind::Lsm, None), apart, Seqno(1)).unwrap();
+    let tree = Arc::clone(trees.one().unwrap());
     store.start(None);
     (store, tree)
 }

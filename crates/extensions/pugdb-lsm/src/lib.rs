@@ -6,6 +6,7 @@
 //! | [`Sequencer`] | gives every operation its seqno |
 //! | [`TreeOptions`] | how a keyspace's tables are made |
 //! | [`Tree`] | one keyspace: memtables and sorted runs |
+//! | [`partition`] | one keyspace over several trees |
 //! | [`store`] | all trees, their manifest, flush and compaction |
 //! | `tombstones` | what range deletes hide |
 //! | [`table`] | sorted tables: blocks, index, filter |
@@ -24,6 +25,7 @@ pub mod log;
 pub mod manifest;
 mod memtable;
 mod options;
+pub mod partition;
 mod prefetch;
 mod sequencer;
 pub mod store;
@@ -34,7 +36,8 @@ pub mod values;
 mod written;
 
 pub use options::{Level, Logging, OperatorName, TreeOptions};
+pub use partition::{KeyspaceView, PartitionBy, PartitionMap, Partitions, Trees};
 pub use sequencer::Sequencer;
 pub use tombstones::RangeTombstone;
-pub use tree::{Approximate, Filters, Operators, Tree, TreeView};
+pub use tree::{Approximate, Filters, Operators, Tree, TreeSizes, TreeView};
 pub use written::Written;

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pugdb_core::engine::EngineKind;
+use pugdb_core::engine::{EngineKind, Persistence};
 use pugdb_core::env::Env;
 use pugdb_core::observer::{DatabaseEvent, Observer};
 use pugdb_core::seam::{Cipher, CompactionFilter, MergeOperator, Plain, TableStore};
@@ -620,7 +620,8 @@ impl Builder {
     /// `Invalid` when a setting is out of range.
     pub fn in_memory(self) -> Result<Database> {
         self.check()?;
-        if self.default_options.engine == Some(EngineKind::Lsm) {
+        let engine = self.default_options.engine;
+        if engine.is_some_and(|engine| engine.persistence() == Persistence::Durable) {
             return Err(Error::invalid(
                 "a database in memory has no tables on disk; choose the btree or the hash engine as default",
             ));

@@ -86,8 +86,8 @@ pub(crate) fn exact(inner: &Arc<Inner>, space: &Space) -> Result<KeyCounts> {
 /// About how much a range of keys holds.
 pub(crate) fn range(inner: &Arc<Inner>, space: &Space, range: KeyRange) -> Result<Approximate> {
     let pinned = pin(inner, space, None)?;
-    if let Keeper::Lsm(tree) = &space.keeper {
-        return tree.approximate(&range);
+    if let Keeper::Lsm(trees) = &space.keeper {
+        return trees.approximate(&range);
     }
     let keys = space.engine().count(range, pinned.point)?.keys;
     let (bytes, all) = (space.volatile_bytes() as u128, space.approximate_counts().keys.max(keys).max(1));

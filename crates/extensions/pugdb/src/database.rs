@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
-use pugdb_core::engine::EngineKind;
+use pugdb_core::engine::{EngineKind, Persistence};
 use pugdb_core::memory::Housekeeper;
 use pugdb_core::observer::DatabaseEvent;
 use pugdb_core::snapshots::Snapshots;
@@ -20,6 +20,7 @@ use crate::key_locks::{KeyLocks, refuse_inside_observer, refuse_inside_update};
 use crate::keyspace::{Keyspace, Space};
 use crate::latency::{Latencies, Recorders};
 use crate::options::KeyspaceOptions;
+use crate::partition::Partitioning;
 use crate::report::{RecoveryReport, Stats, VerifyReport};
 use crate::snapshot::Snapshot;
 use crate::transaction::{
@@ -204,17 +205,70 @@ impl Database {
     /// As [`keyspace`](Self::keyspace); `Conflict` when it exists with other options than these;
     /// `Invalid` when an option is out of range, or of tables and the engine has none.
     pub fn keyspace_with(&self, name: &str, options: KeyspaceOptions) -> Result<Keyspace> {
+        let engine = options.engine.unwrap_or(self.inner.default_engine());
+        let partitioning = (engine == EngineKind::Partitioned).then(Partitioning::default);
+        self.make_keyspace(name, engine, partitioning.as_ref(), options)
+    }
+
+    /// A keyspace whose keys are distributed over several trees, made so if it does not exist. One that does keeps the
+    /// partitions that it has. `docs/guide/partitions.md`.
+    ///
+    /// ```
+    /// use pugdb::{Database, KeyspaceOptions, Partitioning};
+    ///
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let path = dir.path().join("data");
+    /// let db = Database::open(&path)?;
+    /// let by_hash = Partitioning::Hash { partitions: 4 };
+    /// let events = db.partitioned_keyspace("events", &by_hash, KeyspaceOptions::default())?;
+    /// events.put(b"b", b"2")?;
+    /// events.put(b"a", b"1")?;
+    /// let keys: Vec<_> = events.scan(..).map(|entry| entry.unwrap().0).collect();
+    /// assert_eq!(keys, [b"a", b"b"]); // in order, whichever tree they lie in
+    /// assert_eq!(events.partitions()?.len(), 4);
+    /// # Ok::<(), pugdb::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`keyspace_with`](Self::keyspace_with); `Invalid` when there are no partitions or more than 256, their first keys do not
+    /// ascend, or the options name another engine; `Conflict` when it exists and is not partitioned, or by something else.
+    pub fn partitioned_keyspace(
+        &self,
+        name: &str,
+        partitioning: &Partitioning,
+        options: KeyspaceOptions,
+    ) -> Result<Keyspace> {
+        partitioning.check()?;
+        if options.engine.is_some_and(|engine| engine != EngineKind::Partitioned) {
+            return Err(Error::invalid("only the partitioned engine has partitions; leave the engine out"));
+        }
+        let options = KeyspaceOptions { engine: Some(EngineKind::Partitioned), ..options };
+        let keyspace = self.make_keyspace(name, EngineKind::Partitioned, Some(partitioning), options)?;
+        if !partitioning.is_kind_of(&keyspace.space) {
+            return Err(Error::conflict(
+                "the keyspace exists and is partitioned by something else; drop it or choose another name",
+            ));
+        }
+        Ok(keyspace)
+    }
+
+    fn make_keyspace(
+        &self,
+        name: &str,
+        engine: EngineKind,
+        partitioning: Option<&Partitioning>,
+        options: KeyspaceOptions,
+    ) -> Result<Keyspace> {
         self.inner.check_open()?;
         check_name(name)?;
-        let engine = options.engine.unwrap_or(self.inner.default_engine());
         options.check_for(engine)?;
         let tables = options.or(self.inner.options.default_options).tables(TreeOptions::default())?;
-        if engine == EngineKind::Lsm && self.inner.durable.is_none() {
+        if engine.persistence() == Persistence::Durable && self.inner.durable.is_none() {
             return Err(Error::invalid(
                 "a database in memory has no tables on disk; choose the btree or the hash engine",
             ));
         }
-        let (space, ticket) = write::create_keyspace(&self.inner, name, engine, tables)?;
+        let (space, ticket) = write::create_keyspace(&self.inner, name, engine, partitioning, tables)?;
         ticket.wait()?;
         let exists = space.options();
         if options.engine.is_some_and(|engine| exists.engine != Some(engine)) {
@@ -884,9 +938,14 @@ fn check_name(name: &str) -> Result<()> {
 /// The number of the keyspace that a new name gets.
 impl Writer {
     pub(crate) fn take_keyspace_id(&mut self) -> Result<KeyspaceId> {
+        self.take_keyspace_ids(1)
+    }
+
+    /// The first of so many numbers, one behind the other.
+    pub(crate) fn take_keyspace_ids(&mut self, count: usize) -> Result<KeyspaceId> {
         let id = KeyspaceId(self.next_keyspace);
-        self.next_keyspace =
-            id.0.checked_add(1).ok_or_else(|| Error::invalid("2^32 keyspaces were created"))?;
+        let next = u32::try_from(count).ok().and_then(|count| id.0.checked_add(count));
+        self.next_keyspace = next.ok_or_else(|| Error::invalid("2^32 keyspaces were created"))?;
         Ok(id)
     }
 }

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use pugdb_core::coding::Reader;
-use pugdb_core::engine::{Engine, EngineKind, KeyRange};
+use pugdb_core::engine::{EngineKind, KeyRange};
 use pugdb_core::env::{Env, FileLock, FileSystem};
 use pugdb_core::memory::Housekeeper;
 use pugdb_core::observer::Observers;
@@ -18,7 +18,7 @@ use pugdb_lsm::log::{Creation, Log, LogOptions, LogState, RecordKind, ScannedRec
 use pugdb_lsm::manifest::{self, Manifest, State};
 use pugdb_lsm::store::{Gate, Store, StoreOptions};
 use pugdb_lsm::table::LocalTables;
-use pugdb_lsm::{Operators, Sequencer, TreeOptions};
+use pugdb_lsm::{Operators, PartitionMap, Sequencer, TreeOptions, Trees};
 
 use crate::Builder;
 use crate::database::{Inner, Writer};
@@ -333,6 +333,7 @@ impl Opening {
         let mut replay = Replay::new(&store, &snapshots, &volatile, &state);
         scan.replay(|record| replay.record(record))?;
         replay.check_operators(&self.options.operators)?;
+        store.drop_orphans(snapshots.visible());
         store.flush_here()?;
         scan.remove_obsolete(&context);
         scan.trim_tails();
@@ -481,12 +482,12 @@ impl<'a> Replay<'a> {
             time: state.time,
             operations: 0,
         };
-        for (&id, keyspace) in &state.keyspaces {
+        for (&id, keyspace) in state.keyspaces.iter().filter(|(_, keyspace)| !keyspace.is_partition()) {
             replay.add(
                 id,
                 (&keyspace.name, keyspace.named),
                 keyspace.engine,
-                store.tree(id).map(Keeper::Lsm),
+                store.trees_of(id).map(Keeper::Lsm),
                 &keyspace.options,
             );
         }
@@ -518,6 +519,7 @@ impl<'a> Replay<'a> {
             RecordKind::Batch => self.batch(record)?,
             RecordKind::CreateKeyspace => self.create(record)?,
             RecordKind::AlterKeyspace => self.alter(record)?,
+            RecordKind::PartitionKeyspace => self.partition(record)?,
             RecordKind::DropKeyspace => {
                 if self.keyspaces.remove(&head.subject).is_some() {
                     self.store.drop_keyspace(head.subject, head.first);
@@ -539,21 +541,35 @@ impl<'a> Replay<'a> {
         if id.0 < self.next_keyspace {
             return Ok(());
         }
-        let Creation { engine, options, name } = Creation::decode(&record.section(0)?)?;
-        let tree = self.store.create(id, &name, engine, options, at);
-        self.add(id, (&name, at), engine, tree.map(Keeper::Lsm), &options);
-        self.next_keyspace = id.0 + 1;
+        let Creation { engine, options, partitions, name } = Creation::decode(&record.section(0)?)?;
+        let trees = self.store.create(id, &name, (engine, partitions.as_ref()), options, at);
+        self.add(id, (&name, at), engine, trees.map(Keeper::Lsm), &options);
+        let parts = partitions.iter().flat_map(|map| map.ids());
+        self.next_keyspace = parts.copied().fold(id, KeyspaceId::max).0 + 1;
         Ok(())
     }
 
     fn alter(&mut self, record: &mut ScannedRecord<'_>) -> Result<()> {
         // One that is gone was dropped later. What the manifest knows already ends as it knows it: later changes follow.
         if let Some(space) = self.keyspaces.get(&record.head.subject)
-            && let Keeper::Lsm(tree) = &space.keeper
+            && matches!(space.keeper, Keeper::Lsm(_))
         {
             let options = TreeOptions::decode(&mut Reader::new(&record.section(0)?))?;
             space.set_default_expiry(options.default_expiry_ms);
-            self.store.alter(tree, options, record.head.first);
+            self.store.alter(space.id, options, record.head.first);
+        }
+        Ok(())
+    }
+
+    fn partition(&mut self, record: &mut ScannedRecord<'_>) -> Result<()> {
+        let map = PartitionMap::decode_whole(&mut Reader::new(&record.section(0)?))?;
+        let next = map.ids().iter().map(|id| id.0).max().unwrap_or(0).saturating_add(1);
+        self.next_keyspace = self.next_keyspace.max(next);
+        // One that is gone was dropped later.
+        if let Some(space) = self.keyspaces.get(&record.head.subject)
+            && let Keeper::Lsm(Trees::Several(partitions)) = &space.keeper
+        {
+            self.store.change_partitions(partitions, &map, record.head.first)?;
         }
         Ok(())
     }
@@ -561,8 +577,8 @@ impl<'a> Replay<'a> {
     fn batch(&mut self, record: &mut ScannedRecord<'_>) -> Result<()> {
         let mut next = record.head.first;
         for id in &record.head.truncated {
-            if let Some(Keeper::Lsm(tree)) = self.keyspaces.get(id).map(|space| &space.keeper) {
-                self.store.truncate(tree, next)?;
+            if let Some(Keeper::Lsm(trees)) = self.keyspaces.get(id).map(|space| &space.keeper) {
+                self.store.truncate(trees, next)?;
             }
             next = next.plus(1);
         }
@@ -581,10 +597,9 @@ impl<'a> Replay<'a> {
             let count = record.head.counts[index];
             let next = first.plus(count);
             match self.keyspaces.get(&id).map(|space| &space.keeper) {
-                Some(Keeper::Lsm(tree)) if tree.flushed().plus(1) < next => {
+                Some(Keeper::Lsm(trees)) if trees.flushed().plus(1) < next => {
                     let ops = Ops::decode(record.section(index)?, count)?;
-                    tree.apply(first, &ops)?;
-                    self.store.applied(tree, ops.cost_bytes());
+                    self.store.apply(trees, first, &ops)?;
                     self.operations += count;
                 }
                 Some(_) => {}

@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use pugdb_core::{EntryKind, EntryOptions, Error, Key, RawOp, Result};
-use pugdb_lsm::Tree;
+use pugdb_lsm::Trees;
 use pugdb_lsm::store::{SortedTables, Store};
 
 use crate::database::Inner;
@@ -63,9 +63,9 @@ impl SortedWriter {
     pub(crate) fn new(inner: &Arc<Inner>, space: &Arc<Space>) -> Result<Self> {
         inner.check_open()?;
         space.check_writable()?;
-        let (durable, tree) = on_disk(inner, space)?;
+        let (durable, trees) = on_disk(inner, space)?;
         durable.failure().map_or(Ok(()), Err)?;
-        let tables = durable.store.sorted_tables(tree);
+        let tables = durable.store.sorted_tables(space.id, trees);
         Ok(Self { inner: Arc::clone(inner), space: Arc::clone(space), tables })
     }
 
@@ -163,7 +163,7 @@ impl SortedFile {
 /// Takes in files as one commit, durable when this returns.
 pub(crate) fn ingest(inner: &Arc<Inner>, space: &Arc<Space>, files: Vec<SortedFile>) -> Result<()> {
     refuse_inside_update()?;
-    let (durable, tree) = on_disk(inner, space)?;
+    let (durable, trees) = on_disk(inner, space)?;
     if files.iter().any(|file| !Arc::ptr_eq(&file.inner, inner)) {
         return Err(Error::invalid("a sorted file belongs to the database whose writer made it"));
     }
@@ -175,8 +175,8 @@ pub(crate) fn ingest(inner: &Arc<Inner>, space: &Arc<Space>, files: Vec<SortedFi
     let store = &durable.store;
     let _room = store.admit(0)?;
     // Most of it before anybody has to wait.
-    store.make_way(tree, &files)?;
-    commit(inner, space, store, tree, files)
+    store.make_way(space.id, trees, &files)?;
+    commit(inner, space, (store, trees), files)
 }
 
 /// Nobody else commits from the flush of what lies beneath until the files are in the manifest and seen: so they come between
@@ -184,29 +184,28 @@ pub(crate) fn ingest(inner: &Arc<Inner>, space: &Arc<Space>, files: Vec<SortedFi
 fn commit(
     inner: &Arc<Inner>,
     space: &Arc<Space>,
-    store: &Store,
-    tree: &Arc<Tree>,
+    (store, trees): (&Store, &Trees),
     files: Vec<SortedTables>,
 ) -> Result<()> {
     let _keys = inner.locks.stripes(&Stripes::All)?;
     let _keyspaces = inner.changing.lock();
     inner.check_open()?;
     space.check_writable()?;
-    let ranges = store.make_way(tree, &files)?;
+    let ranges = store.make_way(space.id, trees, &files)?;
     let mut writer = inner.writer.lock();
     writer.guards.meet_ranges(space.id, &ranges)?;
     let at = writer.sequencer.reserve(1);
     drop(writer);
-    store.ingest(tree, files, at)?;
+    store.ingest(files, at)?;
     inner.watches.note_ranges(space.id, &ranges);
     inner.snapshots.publish(at);
     Ok(())
 }
 
-/// Its tree, and what it is a part of.
-fn on_disk<'a>(inner: &'a Inner, space: &'a Space) -> Result<(&'a Durable, &'a Arc<Tree>)> {
+/// Its trees, and what they are a part of.
+fn on_disk<'a>(inner: &'a Inner, space: &'a Space) -> Result<(&'a Durable, &'a Trees)> {
     match (&inner.durable, &space.keeper) {
-        (Some(durable), Keeper::Lsm(tree)) => Ok((durable, tree)),
+        (Some(durable), Keeper::Lsm(trees)) => Ok((durable, trees)),
         _ => Err(Error::invalid("a keyspace in memory takes no sorted files; write to it in batches")),
     }
 }

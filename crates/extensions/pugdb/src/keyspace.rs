@@ -11,16 +11,17 @@ use pugdb_core::memory::{Btree, Hash, Housekeeper};
 use pugdb_core::seam::{AtHand, Wait};
 use pugdb_core::snapshots::Snapshots;
 use pugdb_core::{Entry, EntryOptions, Error, KeyspaceId, Result, Seqno, Timestamp, Value};
-use pugdb_lsm::{Approximate, OperatorName, Tree};
+use pugdb_lsm::{Approximate, OperatorName, Trees};
 
 use crate::count::{self, KeyCounts, LastCount};
 use crate::database::Inner;
 use crate::key_locks::refuse_inside_observer;
+use crate::partition::Plan;
 use crate::scan::Scan;
 use crate::snapshot::Snapshot;
 use crate::{
-    BulkLoad, CommitTicket, Durability, KeyspaceOptions, SortedFile, SortedWriter, Watch, WriteBatch, ingest,
-    read, write,
+    BulkLoad, CommitTicket, Durability, KeyspaceOptions, Partition, SortedFile, SortedWriter, Watch,
+    WriteBatch, ingest, partition, read, write,
 };
 
 /// A keyspace as all its handles share it.
@@ -41,7 +42,7 @@ pub(crate) struct Space {
 pub(crate) enum Keeper {
     Btree(Arc<Btree>),
     Hash(Arc<Hash>),
-    Lsm(Arc<Tree>),
+    Lsm(Trees),
 }
 
 impl Keeper {
@@ -116,13 +117,13 @@ impl Space {
         match &self.keeper {
             Keeper::Btree(engine) => &**engine,
             Keeper::Hash(engine) => &**engine,
-            Keeper::Lsm(tree) => &**tree,
+            Keeper::Lsm(trees) => trees.engine(),
         }
     }
 
     pub(crate) fn options(&self) -> KeyspaceOptions {
         let tables = match &self.keeper {
-            Keeper::Lsm(tree) => Some(tree.options()),
+            Keeper::Lsm(trees) => Some(trees.options()),
             Keeper::Btree(_) | Keeper::Hash(_) => None,
         };
         KeyspaceOptions::of(self.kind, tables, self.default_expiry_ms())
@@ -132,7 +133,7 @@ impl Space {
     pub(crate) fn is_logged(&self) -> bool {
         match &self.keeper {
             Keeper::Btree(_) | Keeper::Hash(_) => false,
-            Keeper::Lsm(tree) => tree.is_logged(),
+            Keeper::Lsm(trees) => trees.is_logged(),
         }
     }
 
@@ -140,7 +141,7 @@ impl Space {
     pub(crate) fn operator(&self) -> Option<OperatorName> {
         match &self.keeper {
             Keeper::Btree(_) | Keeper::Hash(_) => None,
-            Keeper::Lsm(tree) => tree.options().operator,
+            Keeper::Lsm(trees) => trees.options().operator,
         }
     }
 
@@ -157,7 +158,7 @@ impl Space {
         match &self.keeper {
             Keeper::Btree(engine) => engine.applied(),
             Keeper::Hash(engine) => engine.applied(),
-            Keeper::Lsm(tree) => tree.applied(),
+            Keeper::Lsm(trees) => trees.applied(),
         }
     }
 
@@ -165,7 +166,7 @@ impl Space {
     pub(crate) fn filtered(&self) -> u64 {
         match &self.keeper {
             Keeper::Btree(_) | Keeper::Hash(_) => 0,
-            Keeper::Lsm(tree) => tree.filtered(),
+            Keeper::Lsm(trees) => trees.filtered(),
         }
     }
 
@@ -173,7 +174,7 @@ impl Space {
         match &self.keeper {
             Keeper::Btree(engine) => engine.approximate_counts(),
             Keeper::Hash(engine) => engine.approximate_counts(),
-            Keeper::Lsm(tree) => tree.approximate_counts(),
+            Keeper::Lsm(trees) => trees.approximate_counts(),
         }
     }
 
@@ -867,6 +868,97 @@ impl Keyspace {
     /// `Unavailable` when such a table cannot be read now. A damaged one counts whole.
     pub fn approximate(&self, range: impl Into<KeyRange>) -> Result<Approximate> {
         count::range(&self.inner, &self.space, range.into())
+    }
+
+    /// Its partitions: which keys each of them holds, how large it is, how much it is asked for.
+    ///
+    /// ```
+    /// use pugdb::{Database, EngineKind, KeyspaceOptions, PartitionKeys};
+    ///
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let path = dir.path().join("data");
+    /// let db = Database::open(&path)?;
+    /// let partitioned = KeyspaceOptions { engine: Some(EngineKind::Partitioned), ..Default::default() };
+    /// let events = db.keyspace_with("events", partitioned)?;
+    /// for number in 0..1000_u32 {
+    ///     events.put(number.to_be_bytes(), b"")?;
+    /// }
+    /// let partitions = events.partitions()?;
+    /// assert_eq!((partitions.len(), &partitions[7].keys), (8, &PartitionKeys::Slots(57_344..65_536)));
+    /// assert_eq!(partitions.iter().map(|one| one.writes).sum::<u64>(), 1000);
+    /// assert!(partitions.iter().all(|one| one.writes > 80 && !one.is_hot));
+    /// # Ok::<(), pugdb::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// `Invalid` when it has none, `NotFound` when the keyspace was dropped, `Closed`.
+    pub fn partitions(&self) -> Result<Vec<Partition>> {
+        partition::partitions(&self.inner, &self.space)
+    }
+
+    /// Makes two partitions of the partition `number`, with half of its slots each; of ranges, at the key `at`, or in the middle of
+    /// its keys. `progress` is told how many entries were copied.
+    ///
+    /// It is for quiet times: all that the partition holds is written anew, and until that is done, and durable, writers of the
+    /// whole database wait. Reads go on, and snapshots see what they saw. A crash leaves the partitions as they were, or as
+    /// they are to be.
+    ///
+    /// ```
+    /// use pugdb::{Database, KeyspaceOptions, Partitioning};
+    ///
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let path = dir.path().join("data");
+    /// let db = Database::open(&path)?;
+    /// let ranges = Partitioning::Ranges { starts: vec![b"m".to_vec()] };
+    /// let users = db.partitioned_keyspace("users", &ranges, KeyspaceOptions::default())?;
+    /// for name in ["ada", "bob", "cat", "dan"] {
+    ///     users.put(name, b"1")?;
+    /// }
+    /// users.split_partition(0, None, &mut |_| ())?;
+    /// let keys: Vec<u64> = users.partitions()?.iter().map(|one| one.approximate_keys).collect();
+    /// assert_eq!(keys, [2, 2, 0]);
+    /// users.merge_partitions(1, &mut |_| ())?;
+    /// assert_eq!((users.partitions()?.len(), users.count()?), (2, 4));
+    /// # Ok::<(), pugdb::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// `Invalid` when it has no such partition, or `at` is not inside it, or it would be one too many, or it is called from a closure
+    /// of `update` or an observer; `NotFound` when the keyspace was dropped; `Closed`, also when it is closed meanwhile;
+    /// `Unavailable` when the disk is full or failed; `Corrupt` when what is to be copied is damaged. Nothing has changed then, but
+    /// for a failure of log or manifest, behind which that is not known until it is opened again.
+    pub fn split_partition(
+        &self,
+        number: usize,
+        at: Option<&[u8]>,
+        progress: &mut dyn FnMut(u64),
+    ) -> Result<()> {
+        partition::change(&self.inner, &self.space, &Plan::Split { number, at }, progress)
+    }
+
+    /// Makes one partition of the partition `number` and the one behind it, as [`split_partition`](Self::split_partition) makes two
+    /// of one.
+    ///
+    /// ```
+    /// use pugdb::{Database, KeyspaceOptions, PartitionKeys, Partitioning};
+    ///
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let path = dir.path().join("data");
+    /// let db = Database::open(&path)?;
+    /// let events =
+    ///     db.partitioned_keyspace("events", &Partitioning::Hash { partitions: 4 }, KeyspaceOptions::default())?;
+    /// events.put(b"a", b"1")?;
+    /// events.merge_partitions(1, &mut |_| ())?;
+    /// let partitions = events.partitions()?;
+    /// assert_eq!(partitions[1].keys, PartitionKeys::Slots(16_384..49_152));
+    /// assert_eq!(events.get(b"a")?.unwrap(), b"1");
+    /// # Ok::<(), pugdb::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`split_partition`](Self::split_partition).
+    pub fn merge_partitions(&self, number: usize, progress: &mut dyn FnMut(u64)) -> Result<()> {
+        partition::change(&self.inner, &self.space, &Plan::Merge { number }, progress)
     }
 
     /// A snapshot of the whole database.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use pugdb_core::engine::EngineKind;
+use pugdb_core::engine::{EngineKind, Persistence};
 use pugdb_core::{Error, Result};
 use pugdb_lsm::table::{Compression, PrefixExtractor};
 use pugdb_lsm::{Logging, TreeOptions};
@@ -130,7 +130,7 @@ impl KeyspaceOptions {
     /// Refuses what says how tables are made, for an engine that has none.
     pub(crate) fn check_for(self, engine: EngineKind) -> Result<()> {
         let of_tables = Self { engine: None, default_expiry: None, ..self };
-        if engine == EngineKind::Lsm || of_tables == Self::default() {
+        if engine.persistence() == Persistence::Durable || of_tables == Self::default() {
             return Ok(());
         }
         Err(Error::invalid(

@@ -345,11 +345,11 @@ fn changed_mut<'a>(changed: &'a mut BTreeMap<KeyspaceId, Changed>, space: &Arc<S
 
 /// What comes of operands on what was there before.
 pub(crate) fn fold(space: &Space, key: &[u8], beneath: Option<Entry>, operands: &[Value]) -> Result<Entry> {
-    let Keeper::Lsm(tree) = &space.keeper else {
+    let Keeper::Lsm(trees) = &space.keeper else {
         return Err(Error::internal("an engine that folds nothing was given operands; please report it"));
     };
     let operands: Vec<&[u8]> = operands.iter().map(|operand| &**operand).collect();
-    let value = tree.merge(key, beneath.as_ref().map(|entry| &*entry.value), &operands)?;
+    let value = trees.merge(key, beneath.as_ref().map(|entry| &*entry.value), &operands)?;
     Ok(Entry { value, ..beneath.unwrap_or_else(|| Entry::put(Value::default())) })
 }
 

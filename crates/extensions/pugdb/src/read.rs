@@ -54,10 +54,10 @@ pub(crate) fn look(
     wait: Wait,
 ) -> Result<AtHand<Option<Entry>>> {
     let _timed = inner.recorders.get.begin(&*inner.options.env.clock);
-    let looked = if let (Keeper::Lsm(tree), None) = (&space.keeper, snapshot) {
+    let looked = if let (Keeper::Lsm(trees), None) = (&space.keeper, snapshot) {
         // Nothing is pinned, so that readers write nothing that others read.
         inner.check_open()?;
-        tree.get_unpinned(key, wait, || glance(inner, space))
+        trees.get_unpinned(key, wait, || glance(inner, space))
     } else {
         let pinned = pin(inner, space, snapshot)?;
         match (snapshot.and_then(|snapshot| snapshot.view(space.id)), wait) {
@@ -83,9 +83,9 @@ pub(crate) fn exists(
     key: &[u8],
     snapshot: Option<&Snapshot>,
 ) -> Result<bool> {
-    if let (Keeper::Lsm(tree), None) = (&space.keeper, snapshot) {
+    if let (Keeper::Lsm(trees), None) = (&space.keeper, snapshot) {
         inner.check_open()?;
-        return tree.exists_unpinned(key, || glance(inner, space));
+        return trees.exists_unpinned(key, || glance(inner, space));
     }
     let pinned = pin(inner, space, snapshot)?;
     match snapshot.and_then(|snapshot| snapshot.view(space.id)) {

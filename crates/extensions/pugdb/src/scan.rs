@@ -216,7 +216,7 @@ impl Scan {
             let view = self.snapshot.as_ref().and_then(|snapshot| snapshot.view(self.space.id));
             let (range, direction) = (self.range.clone(), self.direction);
             let cursor = match view {
-                Some(view) => view.scan(range, direction, pinned.point),
+                Some(view) => view.scan(range, direction, pinned.point)?,
                 None => self.space.engine().scan(range, direction, pinned.point)?,
             };
             let entries = if self.left <= FIRST_ENTRIES_LIMITED { self.left } else { FIRST_ENTRIES };

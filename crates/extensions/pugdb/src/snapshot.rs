@@ -7,7 +7,7 @@ use pugdb_core::engine::{KeyRange, ReadPoint};
 use pugdb_core::seam::{AtHand, Wait};
 use pugdb_core::snapshots::SnapshotGuard;
 use pugdb_core::{Entry, KeyspaceId, Result, Value};
-use pugdb_lsm::TreeView;
+use pugdb_lsm::KeyspaceView;
 
 use crate::database::Inner;
 use crate::keyspace::Keyspace;
@@ -31,7 +31,7 @@ pub struct Snapshot {
     pub(crate) inner: Arc<Inner>,
     guard: SnapshotGuard,
     /// Of keyspaces whose entries can go without a commit: what this reads instead.
-    views: Arc<[(KeyspaceId, TreeView)]>,
+    views: Arc<[(KeyspaceId, KeyspaceView)]>,
 }
 
 impl Snapshot {
@@ -43,7 +43,7 @@ impl Snapshot {
     }
 
     /// What it reads of a keyspace, if that is not what is there now.
-    pub(crate) fn view(&self, keyspace: KeyspaceId) -> Option<&TreeView> {
+    pub(crate) fn view(&self, keyspace: KeyspaceId) -> Option<&KeyspaceView> {
         self.views.iter().find(|(id, _)| *id == keyspace).map(|(_, view)| view)
     }
 

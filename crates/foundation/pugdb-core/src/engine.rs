@@ -29,18 +29,20 @@ pub enum EngineKind {
     Btree = 2,
     /// A hash table in memory: volatile, for points, without order.
     Hash = 3,
+    /// Several trees of sorted tables, each for some of the keys: durable, ordered.
+    Partitioned = 4,
 }
 
 impl EngineKind {
     /// Reads the number on disk.
     pub fn from_number(number: u8) -> Option<Self> {
-        [Self::Lsm, Self::Btree, Self::Hash].into_iter().find(|kind| *kind as u8 == number)
+        [Self::Lsm, Self::Btree, Self::Hash, Self::Partitioned].into_iter().find(|kind| *kind as u8 == number)
     }
 
     /// Where this engine's entries live.
     pub fn persistence(self) -> Persistence {
         match self {
-            Self::Lsm => Persistence::Durable,
+            Self::Lsm | Self::Partitioned => Persistence::Durable,
             Self::Btree | Self::Hash => Persistence::Volatile,
         }
     }
@@ -285,6 +287,16 @@ impl Counts {
         if let Some(at) = expires_at {
             self.expiring += 1;
             self.next_expiry = Some(self.next_expiry.map_or(at, |next| next.min(at)));
+        }
+    }
+
+    /// Counts entries that were counted elsewhere.
+    #[must_use]
+    pub fn with(self, other: Self) -> Self {
+        Self {
+            keys: self.keys.saturating_add(other.keys),
+            expiring: self.expiring.saturating_add(other.expiring),
+            next_expiry: self.next_expiry.into_iter().chain(other.next_expiry).min(),
         }
     }
 }

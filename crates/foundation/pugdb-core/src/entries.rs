@@ -147,6 +147,13 @@ impl Entries {
         }
     }
 
+    /// Appends the entry number `number` of another batch, if it has one.
+    pub fn push_from(&mut self, other: &Self, number: usize) {
+        let Some((seqno, op)) = other.get(number) else { return };
+        let lent = other.lent.get(other.rows[number].lent as usize);
+        self.push(seqno, &op, || lent.cloned().unwrap_or_else(|| Bytes::copy_from_slice(op.value)));
+    }
+
     /// Appends a plain put, whose key may lie in two parts.
     #[inline]
     pub fn push_put(&mut self, seqno: Seqno, key: [&[u8]; 2], value: &[u8], share: impl FnOnce() -> Bytes) {
@@ -294,6 +301,21 @@ mod tests {
             entries.clear();
             assert_eq!(taken, expected, "what was taken stays as it was");
         }
+    }
+
+    #[test]
+    fn entries_of_another_batch_are_the_same_here() {
+        let mut rng = fastrand::Rng::with_seed(2);
+        let (mut from, mut to, mut expected) = (Entries::default(), Entries::default(), Vec::new());
+        for number in 0..100 {
+            let (key, found) = some(&mut rng, number);
+            from.push_found(&key, &found);
+            expected.push((key, found));
+        }
+        from.set_value(7, Bytes::from_static(b"fetched"));
+        expected[7].1.entry.value = Value::new(&b"fetched"[..]).unwrap();
+        (0..=100).for_each(|number| to.push_from(&from, number));
+        assert!(to.into_found().eq(expected));
     }
 
     #[test]

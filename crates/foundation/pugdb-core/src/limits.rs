@@ -26,6 +26,8 @@ pub const FILTER_BITS_MAX: u8 = 20;
 pub const OPERATOR_NAME_BYTES_MAX: usize = 63;
 /// Smallest value that can be asked to be kept apart from its table: a shorter one is shorter than what points to it.
 pub const SEPARATE_BYTES_MIN: usize = 8;
+/// The most partitions that a keyspace has: each has a memtable of its own, and a scan by hash merges all of them.
+pub const PARTITIONS_MAX: usize = 256;
 
 const _: () = assert!(OPERATOR_NAME_BYTES_MAX < KEYSPACE_NAME_BYTES_MAX);
 const _: () = assert!(SEPARATE_BYTES_MIN < VALUE_BYTES_MAX);

@@ -1,10 +1,10 @@
-//! The section of a keyspace's creation: engine, how tables are made, name.
+//! The section of a keyspace's creation: engine, how tables are made, partitions, name.
 
 use pugdb_core::coding::Reader;
 use pugdb_core::engine::EngineKind;
 use pugdb_core::{Error, Result};
 
-use crate::TreeOptions;
+use crate::{PartitionMap, TreeOptions};
 
 /// A keyspace comes into being.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,6 +13,8 @@ pub struct Creation {
     pub engine: EngineKind,
     /// How its tables are made.
     pub options: TreeOptions,
+    /// Which trees hold which keys, if it has several.
+    pub partitions: Option<PartitionMap>,
     /// Its name.
     pub name: String,
 }
@@ -22,6 +24,9 @@ impl Creation {
     pub fn encode(&self) -> Vec<u8> {
         let mut out = vec![self.engine as u8];
         self.options.encode(&mut out);
+        if let Some(map) = &self.partitions {
+            map.encode_whole(&mut out);
+        }
         out.extend_from_slice(self.name.as_bytes());
         out
     }
@@ -36,25 +41,32 @@ impl Creation {
         let engine =
             engine.ok_or_else(|| Error::corrupt("a keyspace has an engine this version does not know"))?;
         let options = TreeOptions::decode(&mut reader)?;
+        let is_partitioned = engine == EngineKind::Partitioned;
+        let partitions = is_partitioned.then(|| PartitionMap::decode_whole(&mut reader)).transpose()?;
         let name = String::from_utf8(reader.rest().to_vec());
         let name = name.map_err(|_| Error::corrupt("a keyspace's name is not UTF-8"))?;
-        Ok(Self { engine, options, name })
+        Ok(Self { engine, options, partitions, name })
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use pugdb_core::KeyspaceId;
+
     use super::*;
 
     #[test]
     fn creations_round_trip_and_what_is_cut_before_the_name_is_corrupt() {
         let options = TreeOptions { filter_bits: 3, ..TreeOptions::default() };
-        let creation = Creation { engine: EngineKind::Lsm, options, name: "users".to_owned() };
-        let bytes = creation.encode();
-        assert_eq!(Creation::decode(&bytes).unwrap(), creation);
-        for end in 0..bytes.len() - creation.name.len() {
-            assert!(Creation::decode(&bytes[..end]).is_err());
+        let map = PartitionMap::by_hash(3, KeyspaceId(8)).unwrap();
+        for (engine, partitions) in [(EngineKind::Lsm, None), (EngineKind::Partitioned, Some(map))] {
+            let creation = Creation { engine, options, partitions, name: "users".to_owned() };
+            let bytes = creation.encode();
+            assert_eq!(Creation::decode(&bytes).unwrap(), creation);
+            for end in 0..bytes.len() - creation.name.len() {
+                assert!(Creation::decode(&bytes[..end]).is_err());
+            }
+            assert!(Creation::decode(&[&bytes[..], &[255]].concat()).is_err(), "a name that is no UTF-8");
         }
-        assert!(Creation::decode(&[&bytes[..], &[255]].concat()).is_err(), "a name that is no UTF-8");
     }
 }

@@ -10,12 +10,12 @@ use pugdb_core::seam::FileKind;
 use pugdb_core::{Found, Lsn, Result, Seqno};
 
 use super::{Creation, RecordHead, RecordKind, SegmentPlace};
-use crate::TreeOptions;
 use crate::file::OpenedHeader;
 use crate::frame::{Frame, FrameReader, Step, first_offset};
 use crate::inspect::{
     Detail, Field, Inspected, Part, Visit, damage, entry, header, option_fields, range_delete,
 };
+use crate::{PartitionMap, TreeOptions};
 
 /// Shows each part of a segment.
 pub(crate) fn inspect(
@@ -65,6 +65,7 @@ fn record(frame: &Frame, head: &RecordHead, lsn: Lsn) -> Part {
         RecordKind::CreateKeyspace => "create keyspace",
         RecordKind::DropKeyspace => "drop keyspace",
         RecordKind::AlterKeyspace => "alter keyspace",
+        RecordKind::PartitionKeyspace => "partition keyspace",
         RecordKind::Mark => "mark",
     };
     let mut fields: Vec<(&'static str, Field)> =
@@ -118,6 +119,10 @@ fn show_sections(
                 let section = reader.open_section(frame, index)?;
                 visit(keyspace(&section, offset, altered))
             }
+            RecordKind::PartitionKeyspace => {
+                let section = reader.open_section(frame, index)?;
+                visit(keyspace(&section, offset, partitioned))
+            }
             _ => Ok(()),
         };
         shown?;
@@ -153,8 +158,9 @@ fn keyspace(section: &[u8], offset: u64, decode: impl FnOnce(&[u8]) -> Result<Fi
 }
 
 fn created(section: &[u8]) -> Result<Fields> {
-    let Creation { engine, options, name } = Creation::decode(section)?;
+    let Creation { engine, options, partitions, name } = Creation::decode(section)?;
     let mut fields: Fields = vec![("engine", format!("{engine:?}").to_lowercase().into())];
+    fields.extend(partitions.map(|map| ("partitions", (map.len() as u64).into())));
     fields.extend(option_fields(&options));
     fields.push(("name", Field::User(name.into_bytes().into())));
     Ok(fields)
@@ -162,4 +168,9 @@ fn created(section: &[u8]) -> Result<Fields> {
 
 fn altered(section: &[u8]) -> Result<Fields> {
     TreeOptions::decode(&mut Reader::new(section)).map(|options| option_fields(&options))
+}
+
+fn partitioned(section: &[u8]) -> Result<Fields> {
+    let map = PartitionMap::decode_whole(&mut Reader::new(section))?;
+    Ok(vec![("partitions", (map.len() as u64).into())])
 }

@@ -14,6 +14,8 @@ pub enum RecordKind {
     DropKeyspace = 3,
     /// A keyspace's new tables are made otherwise; its section holds how.
     AlterKeyspace = 5,
+    /// A keyspace's entries are in other trees from here on; its section holds which.
+    PartitionKeyspace = 6,
     /// Nothing but the durable position in the frame's header, and the time.
     Mark = 4,
 }
@@ -102,10 +104,10 @@ impl RecordHead {
     /// # Errors
     /// `Corrupt` when they are no head.
     pub fn decode(bytes: &[u8]) -> Result<Self> {
-        use RecordKind::{AlterKeyspace, Batch, CreateKeyspace, DropKeyspace, Mark};
+        use RecordKind::{AlterKeyspace, Batch, CreateKeyspace, DropKeyspace, Mark, PartitionKeyspace};
         let mut reader = Reader::new(bytes);
         let number = reader.u8()?;
-        let kind = [Batch, CreateKeyspace, DropKeyspace, Mark, AlterKeyspace]
+        let kind = [Batch, CreateKeyspace, DropKeyspace, Mark, AlterKeyspace, PartitionKeyspace]
             .into_iter()
             .find(|kind| *kind as u8 == number)
             .ok_or_else(|| Error::corrupt("a log record has a kind this version does not know"))?;

@@ -11,6 +11,7 @@ use pugdb_core::{Error, FileId, Key, KeySpan, KeyspaceId, Lsn, Result, Seqno, Ti
 use crate::TreeOptions;
 use crate::frame::Section;
 use crate::log::LogState;
+use crate::partition::PartitionMap;
 use crate::table::{Expiries, TableMeta, decode_values, encode_values};
 use crate::tombstones::RangeTombstone;
 
@@ -68,6 +69,15 @@ pub enum Edit {
         keyspace: KeyspaceId,
         /// Its new name.
         name: String,
+        /// When.
+        at: Seqno,
+    },
+    /// The trees that hold a keyspace's entries from `at` on: those of keyspaces without a name.
+    Partitions {
+        /// Its number.
+        keyspace: KeyspaceId,
+        /// Which tree holds which keys.
+        map: PartitionMap,
         /// When.
         at: Seqno,
     },
@@ -130,6 +140,7 @@ impl Edit {
             Self::Create { keyspace, .. }
             | Self::Options { keyspace, .. }
             | Self::Rename { keyspace, .. }
+            | Self::Partitions { keyspace, .. }
             | Self::Drop { keyspace }
             | Self::Truncate { keyspace, .. }
             | Self::Flushed { keyspace, .. }
@@ -155,6 +166,7 @@ const NEXT_KEYSPACE: u8 = 11;
 const RENAME: u8 = 12;
 const OPTIONS: u8 = 13;
 const RANGE_TOMBSTONES: u8 = 14;
+const PARTITIONS: u8 = 15;
 
 const HAS_GLOBAL_SEQNO: u8 = 1;
 const IS_QUARANTINED: u8 = 2;
@@ -210,6 +222,10 @@ fn encode_one(edit: &Edit, head: &mut Vec<u8>, sections: &mut BTreeMap<KeyspaceI
         Edit::Rename { keyspace, name, at } => {
             numbers(RENAME, &[u64::from(keyspace.0), at.0]);
             put_bytes(sections.entry(*keyspace).or_default(), name.as_bytes());
+        }
+        Edit::Partitions { keyspace, map, at } => {
+            numbers(PARTITIONS, &[u64::from(keyspace.0), at.0]);
+            map.encode(head, sections.entry(*keyspace).or_default());
         }
         Edit::Drop { keyspace } => numbers(DROP, &[u64::from(keyspace.0)]),
         Edit::Truncate { keyspace, at } => numbers(TRUNCATE, &[u64::from(keyspace.0), at.0]),
@@ -308,6 +324,11 @@ fn decode_one(head: &mut Reader<'_>, sections: &mut BTreeMap<KeyspaceId, Reader<
         RENAME => {
             let (keyspace, at) = (KeyspaceId(head.varint_u32()?), Seqno(head.varint()?));
             Edit::Rename { keyspace, name: name(sections, keyspace)?, at }
+        }
+        PARTITIONS => {
+            let (keyspace, at) = (KeyspaceId(head.varint_u32()?), Seqno(head.varint()?));
+            let map = PartitionMap::decode_head(head)?;
+            Edit::Partitions { keyspace, map: PartitionMap::decode(map, section(sections, keyspace)?)?, at }
         }
         DROP => Edit::Drop { keyspace: KeyspaceId(head.varint_u32()?) },
         TRUNCATE => Edit::Truncate { keyspace: KeyspaceId(head.varint_u32()?), at: Seqno(head.varint()?) },
@@ -412,12 +433,18 @@ mod tests {
         RangeTombstone { span: KeySpan::of(&range.into()).unwrap(), seqno: Seqno(seqno) }
     }
 
+    fn map() -> PartitionMap {
+        let partitions = [(&b""[..], 4), (b"m", 5)].map(|(start, id)| (start.to_vec(), KeyspaceId(id)));
+        PartitionMap::new(crate::PartitionBy::Range, partitions.to_vec()).unwrap()
+    }
+
     fn edits() -> Vec<Edit> {
         let left = vec![tombstone(b"a"..b"b", 7), tombstone(b"b".as_slice().., 300), tombstone(.., 8)];
         let (after, through) = (Seqno(6), Seqno(300));
         vec![
             Edit::RangeTombstones { keyspace: KEYSPACE, after, through, left },
             Edit::RangeTombstones { keyspace: KEYSPACE, after: Seqno(0), through, left: Vec::new() },
+            Edit::Partitions { keyspace: KEYSPACE, map: map(), at: Seqno(7) },
         ]
     }
 
@@ -427,7 +454,7 @@ mod tests {
     }
 
     #[test]
-    fn range_tombstones_are_read_again_and_every_cut_of_them_is_an_error() {
+    fn range_tombstones_and_partitions_are_read_again_and_every_cut_of_them_is_an_error() {
         let (head, sections) = encoded(&edits());
         assert_eq!(decode(&head, &sections).unwrap(), edits());
         for end in 0..head.len() {
@@ -439,7 +466,7 @@ mod tests {
     }
 
     #[test]
-    fn every_other_byte_gives_other_tombstones_or_an_error_and_never_a_panic() {
+    fn every_other_byte_gives_other_edits_or_an_error_and_never_a_panic() {
         let (head, sections) = encoded(&edits());
         for at in 0..head.len() {
             for byte in 0..=u8::MAX {

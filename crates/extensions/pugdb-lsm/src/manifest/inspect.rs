@@ -8,6 +8,7 @@ use pugdb_core::seam::FileKind;
 use pugdb_core::{Key, Result};
 
 use super::edit::{self, Edit, TableEntry};
+use crate::PartitionBy;
 use crate::file::OpenedHeader;
 use crate::frame::{FrameReader, Step, first_offset};
 use crate::inspect::{Field, Inspected, Part, Visit, damage, header, option_fields};
@@ -95,6 +96,20 @@ fn fields_of(edit: &Edit) -> Fields {
                 ("name", Field::User(name.clone().into_bytes().into())),
             ],
         ),
+        Edit::Partitions { keyspace: id, map, at } => {
+            let ids: Vec<String> = map.ids().iter().map(ToString::to_string).collect();
+            let by = match map.by() {
+                PartitionBy::Hash => "hash",
+                PartitionBy::Range => "range",
+            };
+            let told = vec![
+                keyspace(*id),
+                ("seqno", at.0.into()),
+                ("by", by.into()),
+                ("trees", ids.join(",").into()),
+            ];
+            ("partition keyspace", told)
+        }
         Edit::Drop { keyspace: id } => ("drop keyspace", vec![keyspace(*id)]),
         Edit::Truncate { keyspace: id, at } => {
             ("truncate keyspace", vec![keyspace(*id), ("seqno", at.0.into())])

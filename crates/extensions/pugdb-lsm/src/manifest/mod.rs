@@ -199,6 +199,7 @@ fn read(context: &Context, pointer: &Pointer, name: &str) -> Result<Recovered> {
             "damaged at byte {offset}: {reason}; edits behind it were durable; restore it from a backup"
         )));
     }
+    state.check_partitions()?;
     Ok(Recovered { state, number: pointer.number, cut_bytes: remains.used_until - offset })
 }
 

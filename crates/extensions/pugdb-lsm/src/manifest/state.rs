@@ -9,6 +9,7 @@ use pugdb_core::{DatabaseId, Error, FileId, KeyspaceId, Result, Seqno, Timestamp
 use super::edit::{Edit, TableEntry};
 use crate::TreeOptions;
 use crate::log::LogState;
+use crate::partition::PartitionMap;
 use crate::tombstones::RangeTombstone;
 
 /// What the manifest knows of a keyspace.
@@ -32,6 +33,8 @@ pub struct KeyspaceState {
     pub tombstones: Vec<RangeTombstone>,
     /// Its tables, in the order they were added.
     pub tables: Vec<TableEntry>,
+    /// Which other trees hold its entries, and since when, if it is partitioned.
+    pub partitions: Option<(PartitionMap, Seqno)>,
 }
 
 impl KeyspaceState {
@@ -47,7 +50,13 @@ impl KeyspaceState {
             floors: Floors::default(),
             tombstones: Vec::new(),
             tables: Vec::new(),
+            partitions: None,
         }
+    }
+
+    /// True for the tree of a partition, which nobody finds by a name.
+    pub fn is_partition(&self) -> bool {
+        self.name.is_empty()
     }
 }
 
@@ -112,6 +121,9 @@ impl State {
             Edit::Rename { keyspace, name, at } => {
                 let state = self.keyspace(*keyspace)?;
                 (state.name, state.named) = (name.clone(), *at);
+            }
+            Edit::Partitions { keyspace, map, at } => {
+                self.keyspace(*keyspace)?.partitions = Some((map.clone(), *at));
             }
             Edit::Drop { keyspace } => {
                 self.keyspaces.remove(keyspace);
@@ -188,6 +200,22 @@ impl State {
         (self.next_keyspace, self.log, self.last_seqno, self.time) = (next_keyspace, log, last_seqno, time);
     }
 
+    /// Holds what it says of partitions against what there is.
+    ///
+    /// # Errors
+    /// `Corrupt` when one is missing.
+    pub(super) fn check_partitions(&self) -> Result<()> {
+        for (id, state) in self.keyspaces.iter().filter(|(_, state)| state.engine == EngineKind::Partitioned)
+        {
+            let is_tree =
+                |part: &KeyspaceId| self.keyspaces.get(part).is_some_and(KeyspaceState::is_partition);
+            if state.partitions.as_ref().is_none_or(|(map, _)| !map.ids().iter().all(is_tree)) {
+                return Err(Error::corrupt(format!("the manifest lacks a partition of keyspace {id}")));
+            }
+        }
+        Ok(())
+    }
+
     fn keyspace(&mut self, id: KeyspaceId) -> Result<&mut KeyspaceState> {
         let unknown =
             || Error::corrupt(format!("the manifest speaks of keyspace {id}, which it never created"));
@@ -208,6 +236,9 @@ impl State {
             edits.push(Edit::Create { keyspace, name: name.clone(), engine, at, options: state.options });
             if state.named > at {
                 edits.push(Edit::Rename { keyspace, name, at: state.named });
+            }
+            if let Some((map, at)) = &state.partitions {
+                edits.push(Edit::Partitions { keyspace, map: map.clone(), at: *at });
             }
             edits.extend(state.floors.cuts().iter().map(|&at| Edit::Truncate { keyspace, at }));
             edits.push(Edit::Flushed { keyspace, seqno: state.flushed });

@@ -8,21 +8,32 @@ use pugdb_core::engine::KeyRange;
 use pugdb_core::{Error, Key, KeyspaceId, RawOp, Result, Seqno};
 
 use super::{Change, Store};
-use crate::Level;
+use crate::manifest::Edit;
 use crate::table::Access;
 use crate::tree::{EntryRules, Outputs, Retention, Shelf, TableChange, Tree, sync_contents, sync_names};
+use crate::{Level, PartitionMap, Trees};
 
 /// What every entry of such a table carries. Readers see the seqno that the manifest has for the table.
 const STORED_SEQNO: Seqno = Seqno(1);
 
-/// Tables with one entry a key, which no manifest names. They are removed with this value, if they are not taken in.
+/// Tables with one entry a key for the trees of a keyspace, which no manifest names. They are removed with this value, if they are
+/// not taken in.
 pub struct SortedTables {
     shelf: Arc<Shelf>,
     keyspace: KeyspaceId,
-    outputs: Outputs,
+    /// Which of them gets a key, if there are several.
+    map: Option<PartitionMap>,
+    /// For each tree.
+    parts: Vec<PartTables>,
     first: Option<Key>,
     last: Option<Key>,
     entries: u64,
+}
+
+/// What one tree is to get.
+struct PartTables {
+    tree: Arc<Tree>,
+    outputs: Outputs,
 }
 
 impl SortedTables {
@@ -36,7 +47,8 @@ impl SortedTables {
             return Err(Error::invalid("the keys of a sorted file ascend, each once"));
         }
         let key = Key::copy(op.key)?;
-        self.outputs.add(STORED_SEQNO, op, None)?;
+        let part = self.map.as_ref().map_or(0, |map| map.route(op.key));
+        self.parts[part].outputs.add(STORED_SEQNO, op, None)?;
         self.entries += 1;
         self.first.get_or_insert_with(|| key.clone());
         self.last = Some(key);
@@ -53,19 +65,24 @@ impl SortedTables {
     /// # Errors
     /// What the disk says; `Corrupt` when it does not hold what was written.
     pub fn finish(&mut self) -> Result<()> {
-        self.outputs.finish()?;
-        sync_contents([&mut self.outputs].into_iter())?;
-        if self.outputs.bytes() > 0 {
+        self.parts.iter_mut().try_for_each(|part| part.outputs.finish())?;
+        sync_contents(self.parts.iter_mut().map(|part| &mut part.outputs))?;
+        if self.parts.iter().any(|part| part.outputs.bytes() > 0) {
             sync_names(&self.shelf)?;
         }
         // Nobody has read it yet: what is kept of it is the first to go.
-        self.outputs.check(|_| Access::Scan)
+        self.parts.iter_mut().try_for_each(|part| part.outputs.check(|_| Access::Scan))
     }
 
     /// All their keys; `None` without entries.
     fn range(&self) -> Option<KeyRange> {
         let (first, last) = self.first.as_ref().zip(self.last.as_ref())?;
         Some(KeyRange::from(&**first..=&**last))
+    }
+
+    fn is_for(&self, keyspace: KeyspaceId, trees: &[Arc<Tree>]) -> bool {
+        let is_there = |part: &PartTables| trees.iter().any(|tree| Arc::ptr_eq(tree, &part.tree));
+        self.keyspace == keyspace && self.parts.iter().all(is_there)
     }
 }
 
@@ -84,53 +101,103 @@ pub(super) fn ranges(files: &[SortedTables]) -> Result<Vec<KeyRange>> {
 }
 
 impl Store {
-    /// Tables to be filled beside a tree.
-    pub fn sorted_tables(&self, tree: &Tree) -> SortedTables {
-        // Most of the data, and not soon to be merged.
-        let separation = self.separation(tree, BTreeSet::new());
-        let rules = EntryRules { retention: Retention::all(), filtering: None, folding: None, separation };
-        let outputs = self.outputs(tree, Level::Bottom, rules, Vec::new());
-        let shelf = Arc::clone(&self.shelf);
-        SortedTables { shelf, keyspace: tree.id(), outputs, first: None, last: None, entries: 0 }
+    /// Tables to be filled beside the trees of a keyspace.
+    pub fn sorted_tables(&self, keyspace: KeyspaceId, trees: &Trees) -> SortedTables {
+        let map = trees.several().map(|partitions| partitions.map());
+        self.tables_beside(keyspace, map, trees.all())
+    }
+
+    pub(super) fn tables_beside(
+        &self,
+        keyspace: KeyspaceId,
+        map: Option<PartitionMap>,
+        trees: Vec<Arc<Tree>>,
+    ) -> SortedTables {
+        let part = |tree: Arc<Tree>| {
+            // Most of the data, and not soon to be merged.
+            let separation = self.separation(&tree, BTreeSet::new());
+            let rules =
+                EntryRules { retention: Retention::all(), filtering: None, folding: None, separation };
+            let outputs = self.outputs(&tree, Level::Bottom, rules, Vec::new());
+            PartTables { tree, outputs }
+        };
+        let (shelf, parts) = (Arc::clone(&self.shelf), trees.into_iter().map(part).collect());
+        SortedTables { shelf, keyspace, map, parts, first: None, last: None, entries: 0 }
     }
 
     /// Writes to tables what has to lie beneath `files`. Without a log it is everything: what is older than what is taken in
     /// must not be lost without it.
     ///
     /// # Errors
-    /// `Invalid` when the files overlap or are another keyspace's; as [`flush`](Self::flush).
-    pub fn make_way(&self, tree: &Arc<Tree>, files: &[SortedTables]) -> Result<Vec<KeyRange>> {
-        if files.iter().any(|file| file.keyspace != tree.id()) {
-            return Err(Error::invalid("a sorted file belongs to the keyspace whose writer made it"));
+    /// `Invalid` when the files overlap or are another keyspace's, or its partitions are others now; as [`flush`](Self::flush).
+    pub fn make_way(
+        &self,
+        keyspace: KeyspaceId,
+        trees: &Trees,
+        files: &[SortedTables],
+    ) -> Result<Vec<KeyRange>> {
+        let trees = trees.all();
+        if files.iter().any(|file| !file.is_for(keyspace, &trees)) {
+            return Err(Error::invalid(
+                "a sorted file belongs to the keyspace whose writer made it, with the partitions that it had then; write it anew",
+            ));
         }
         let ranges = ranges(files)?;
-        if !tree.is_logged() || tree.holds_in_memory(&ranges) {
-            self.flush_trees(vec![Arc::clone(tree)])?;
+        let is_in_the_way = |tree: &Arc<Tree>| !tree.is_logged() || tree.holds_in_memory(&ranges);
+        let in_the_way: Vec<Arc<Tree>> = trees.into_iter().filter(is_in_the_way).collect();
+        if !in_the_way.is_empty() {
+            self.flush_trees(in_the_way)?;
         }
         Ok(ranges)
     }
 
-    /// Takes in files as the newest run, every entry with the seqno `at`. Nobody may write to the tree, or be given a read
+    /// Takes in files as the newest runs, every entry with the seqno `at`. Nobody may write to the trees, or be given a read
     /// point at or behind `at`, from [`make_way`](Self::make_way) on until this returns.
     ///
     /// # Errors
     /// `NotFound` when the keyspace was dropped; `Unavailable` when the disk is full or failed. Nothing is taken in then, but
     /// for a failure of the manifest, behind which that is not known.
-    pub fn ingest(&self, tree: &Arc<Tree>, files: Vec<SortedTables>, at: Seqno) -> Result<()> {
-        let run = tree.take_run_number();
-        let added = files.iter().flat_map(|file| file.outputs.tables_at(run, at)).collect();
-        let tables = TableChange { removed: Vec::new(), added };
-        let install = || tree.install_ingested(&tables, at);
-        let edits = tables.edits(tree.id());
-        let change = Change { tree, about: None, edits, flushed: None, install: Box::new(install) };
-        let outcome = self.commit(&[change]);
-        let is_named = outcome.as_ref().map_or_else(|_| self.failure().is_some(), |is| *is == [true]);
+    pub fn ingest(&self, files: Vec<SortedTables>, at: Seqno) -> Result<()> {
+        self.take_in(files, at, |_| Vec::new(), |tree, tables| tree.install_ingested(tables, at))
+    }
+
+    /// Takes in files in one edit of the manifest, behind other edits for each tree that gets some, or could have.
+    pub(super) fn take_in(
+        &self,
+        files: Vec<SortedTables>,
+        at: Seqno,
+        before: impl Fn(&Arc<Tree>) -> Vec<Edit>,
+        install: impl Fn(&Tree, &TableChange),
+    ) -> Result<()> {
+        let mut taken: Vec<(Arc<Tree>, TableChange)> = Vec::new();
+        for part in files.iter().flat_map(|file| &file.parts) {
+            let known = taken.iter().position(|(tree, _)| Arc::ptr_eq(tree, &part.tree));
+            let place = known.unwrap_or_else(|| {
+                taken.push((Arc::clone(&part.tree), TableChange::default()));
+                taken.len() - 1
+            });
+            taken[place].1.added.extend(part.outputs.tables_at(0, at));
+        }
+        for (tree, tables) in &mut taken {
+            let run = tree.take_run_number();
+            tables.added.iter_mut().for_each(|(number, _)| *number = run);
+        }
+        let change = |(tree, tables)| {
+            let (tree, tables): (&Arc<Tree>, &TableChange) = (tree, tables);
+            let edits = before(tree).into_iter().chain(tables.edits(tree.id())).collect();
+            let install = || install(tree, tables);
+            Change { tree, about: None, edits, flushed: None, install: Box::new(install) }
+        };
+        let changes: Vec<Change<'_>> = taken.iter().map(|(tree, tables)| change((tree, tables))).collect();
+        let outcome = self.commit(&changes);
+        let all = |is: &Vec<bool>| is.iter().all(|is| *is);
+        let is_named = outcome.as_ref().map_or_else(|_| self.failure().is_some(), all);
         if is_named {
-            for file in files {
-                file.outputs.release();
+            for part in files.into_iter().flat_map(|file| file.parts) {
+                part.outputs.release();
             }
         }
-        if outcome? != [true] {
+        if !all(&outcome?) {
             return Err(Error::not_found("the keyspace was dropped; get a new handle by its name"));
         }
         self.count_runs();

@@ -13,6 +13,7 @@ mod compaction;
 mod flush;
 mod grace;
 mod ingest;
+mod keyspaces;
 mod manual;
 mod merge;
 mod order;
@@ -20,6 +21,7 @@ mod pace;
 mod part;
 mod pick;
 mod quiet;
+mod repartition;
 mod rest;
 mod scrub;
 mod throttle;
@@ -33,7 +35,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
-use pugdb_core::engine::{Engine, EngineKind};
+use pugdb_core::engine::EngineKind;
 use pugdb_core::env::{Event, JobHandle, Next};
 use pugdb_core::observer::DatabaseEvent;
 use pugdb_core::snapshots::Snapshots;
@@ -42,6 +44,7 @@ use pugdb_core::{Error, FileId, Key, KeyspaceId, Result, Seqno, Timestamp};
 pub use checkpoint::PinnedStore;
 pub use ingest::SortedTables;
 pub use pick::CompactionPolicy;
+pub use repartition::Repartition;
 pub use verify::StoreVerify;
 
 use self::grace::Grace;
@@ -55,10 +58,11 @@ use crate::file::Context;
 use crate::log::LogState;
 use crate::manifest::{Edit, KeyspaceState, Manifest, State};
 use crate::memtable::Memtable;
+use crate::partition::{PartitionMap, Partitions};
 use crate::table::{self, BlockCache};
 use crate::tree::{EntryRules, Graveyard, LiveTable, Outputs, Run, Shelf, Tree, ValueFiles};
 use crate::values::{self, Separation};
-use crate::{Filters, Level, Operators, TreeOptions, TreeView};
+use crate::{Filters, Level, Operators};
 
 /// Sizes of a store.
 #[derive(Clone, Copy, Debug)]
@@ -118,6 +122,8 @@ pub struct Store {
     /// The log; absent while it is replayed, and in a store without one.
     gate: RwLock<Option<Arc<dyn Gate>>>,
     trees: RwLock<BTreeMap<KeyspaceId, Arc<Tree>>>,
+    /// Keyspaces that have several of them.
+    partitioned: RwLock<BTreeMap<KeyspaceId, Arc<Partitions>>>,
     /// Changes of keyspaces that the manifest does not know yet, by seqno. They go with its next edit.
     pending: Mutex<Vec<(Seqno, Edit)>>,
     /// Guards the order of edits, across the write and sync of each. Readers and writers of entries never take it.
@@ -267,15 +273,28 @@ impl Store {
             graveyard: Graveyard::new(&context),
             value_files: ValueFiles::default(),
         });
-        let on_disk = manifest.state().keyspaces.iter().filter(|(_, state)| state.engine == EngineKind::Lsm);
+        let keyspaces = &manifest.state().keyspaces;
+        let partitioned =
+            || keyspaces.iter().filter_map(|(&id, state)| Some((id, state, state.partitions.as_ref()?)));
+        // A partition is called like what it is a part of.
+        let names: BTreeMap<KeyspaceId, &str> = partitioned()
+            .flat_map(|(_, state, (map, _))| map.ids().iter().map(|&part| (part, &*state.name)))
+            .collect();
         let open = |(&id, state): (&KeyspaceId, &KeyspaceState)| {
             let tree = Tree::new(&shelf, &snapshots, id, state);
             // No snapshot is older than the process.
-            tree.set_filter(filters.of(&state.name, Seqno::ZERO));
+            tree.set_filter(filters.of(names.get(&id).unwrap_or(&&*state.name), Seqno::ZERO));
             tree.set_options(state.options, &operators);
             (id, tree)
         };
+        let on_disk = keyspaces.iter().filter(|(_, state)| state.engine == EngineKind::Lsm);
         let trees: BTreeMap<KeyspaceId, Arc<Tree>> = on_disk.map(open).collect();
+        let several = |(id, _, (map, since)): (KeyspaceId, _, &(PartitionMap, Seqno))| {
+            // All are there: that was checked when the manifest was read.
+            let parts = map.ids().iter().filter_map(|part| trees.get(part).cloned()).collect();
+            (id, Partitions::new(id, map.clone(), *since, parts))
+        };
+        let partitioned = partitioned().map(several).collect();
         let runs_max = trees.values().map(|tree| tree.version().mergeable_runs()).max().unwrap_or(0);
         Arc::new(Self {
             context,
@@ -286,6 +305,7 @@ impl Store {
             shelf,
             gate: RwLock::new(None),
             trees: RwLock::new(trees),
+            partitioned: RwLock::new(partitioned),
             pending: Mutex::default(),
             manifest: Mutex::new(manifest),
             dropped: Mutex::default(),
@@ -363,105 +383,15 @@ impl Store {
         self.quiet.lock().since()
     }
 
-    /// The tree of a keyspace.
-    pub fn tree(&self, keyspace: KeyspaceId) -> Option<Arc<Tree>> {
-        self.trees.read().get(&keyspace).cloned()
-    }
-
-    /// Of each tree whose entries can go without a commit, what a snapshot has to keep. Ask behind the taking of its seqno.
-    pub fn filtered_views(&self) -> Vec<(KeyspaceId, TreeView)> {
-        if self.filters.is_empty() {
-            return Vec::new();
-        }
-        let trees = self.trees.read();
-        trees.iter().filter_map(|(&id, tree)| Some((id, tree.filtered_view()?))).collect()
-    }
-
     /// What the manifest says.
     pub fn state(&self) -> State {
         self.manifest.lock().state().clone()
-    }
-
-    /// A keyspace comes into being. A replayed creation changes nothing.
-    pub fn create(
-        &self,
-        id: KeyspaceId,
-        name: &str,
-        engine: EngineKind,
-        options: TreeOptions,
-        at: Seqno,
-    ) -> Option<Arc<Tree>> {
-        let edit = Edit::Create { keyspace: id, name: name.to_owned(), engine, at, options };
-        let tree = match engine {
-            EngineKind::Lsm => {
-                let state = KeyspaceState::empty(name, engine, at, options);
-                let tree = Tree::new(&self.shelf, &self.snapshots, id, &state);
-                tree.set_filter(self.filters.of(name, at));
-                tree.set_options(options, &self.operators);
-                self.trees.write().insert(id, Arc::clone(&tree));
-                Some(tree)
-            }
-            EngineKind::Btree | EngineKind::Hash => None,
-        };
-        self.pending.lock().push((at, edit));
-        self.wake();
-        tree
-    }
-
-    /// A keyspace ends. Readers with older snapshots keep its tree.
-    pub fn drop_keyspace(&self, id: KeyspaceId, at: Seqno) {
-        if let Some(tree) = self.tree(id) {
-            // First: who looks for all trees finds it in one place or the other.
-            self.dropped.lock().insert(id, Arc::clone(&tree));
-            self.trees.write().remove(&id);
-            tree.mark_dropped();
-            for memtable in &tree.version().memtables {
-                self.forget_bytes(memtable.forget());
-            }
-            self.count_runs();
-        }
-        self.pending.lock().push((at, Edit::Drop { keyspace: id }));
-        self.wake();
-    }
-
-    /// Two keyspaces have exchanged their names: here are the new ones.
-    pub fn swap_names(&self, names: [(KeyspaceId, &str); 2], at: Seqno) {
-        for (keyspace, name) in names {
-            if let Some(tree) = self.tree(keyspace) {
-                tree.set_filter(self.filters.of(name, at));
-            }
-        }
-        let rename =
-            |(keyspace, name): (KeyspaceId, &str)| (at, Edit::Rename { keyspace, name: name.to_owned(), at });
-        self.pending.lock().extend(names.map(rename));
-        self.wake();
     }
 
     /// What came of the merge operator, as far as it is no value.
     fn count_operator_failures(&self, outputs: &Outputs) {
         let failures = outputs.folding().map_or(0, |folding| folding.failures);
         self.counters.operator_failures.fetch_add(failures, Ordering::Relaxed);
-    }
-
-    /// A keyspace's tables are made like this from now on.
-    pub fn alter(&self, tree: &Arc<Tree>, options: TreeOptions, at: Seqno) {
-        tree.set_options(options, &self.operators);
-        self.pending.lock().push((at, Edit::Options { keyspace: tree.id(), options }));
-        self.wake();
-    }
-
-    /// A keyspace forgets everything before `at`.
-    ///
-    /// # Errors
-    /// As [`Engine::truncate`].
-    pub fn truncate(&self, tree: &Arc<Tree>, at: Seqno) -> Result<()> {
-        // First: a flush that leaves away what is truncated records the truncation with it. There may be no log to tell.
-        self.pending.lock().push((at, Edit::Truncate { keyspace: tree.id(), at }));
-        tree.truncate(at)?;
-        tree.settle_floors(self.snapshots.horizon());
-        // Tables that hold nothing newer can go.
-        self.wake();
-        Ok(())
     }
 
     /// Waits until there is room for `bytes` more in memory, and keeps it for the caller until the guard is dropped.
@@ -1041,3 +971,6 @@ struct Change<'a> {
 fn closing() -> Error {
     Error::closed("the database is being closed")
 }
+
+#[cfg(test)]
+mod tests;

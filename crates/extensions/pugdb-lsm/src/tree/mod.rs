@@ -82,6 +82,17 @@ pub struct Tree {
     applied: Mutex<Seqno>,
 }
 
+/// What a tree takes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TreeSizes {
+    /// Bytes of its tables.
+    pub table_bytes: u64,
+    /// Bytes of entries in its memtables.
+    pub memtable_bytes: usize,
+    /// Its sorted runs.
+    pub runs: usize,
+}
+
 /// What a reader looks at.
 pub(crate) struct Version {
     /// Newest first; the first one is being written.
@@ -275,6 +286,17 @@ impl Tree {
         Counts { keys, expiring: expiring.min(keys), next_expiry: None }
     }
 
+    /// What it takes.
+    pub fn sizes(&self) -> TreeSizes {
+        let version = self.version();
+        let tables = version.runs.iter().flat_map(|run| &run.tables);
+        TreeSizes {
+            table_bytes: tables.map(|live| live.meta().bytes).sum(),
+            memtable_bytes: version.memtables.iter().map(|memtable| memtable.bytes()).sum(),
+            runs: version.runs.len(),
+        }
+    }
+
     /// Everything up to here is in its tables.
     pub fn flushed(&self) -> Seqno {
         self.glance().flushed
@@ -357,6 +379,28 @@ impl Tree {
             floors.settle(horizon);
             Version { floors, ..version.clone() }
         });
+    }
+
+    /// [`apply`](Engine::apply) for operations of which others go elsewhere: their seqnos ascend. Returns what they count in the
+    /// budget of memory.
+    pub(crate) fn apply_some(&self, ops: &[(Seqno, Operation<'_>)]) -> usize {
+        let mut applied = self.applied.lock();
+        let newest = *applied;
+        let new = &ops[ops.partition_point(|(seqno, _)| *seqno <= newest)..];
+        self.insert(new.iter().copied());
+        if new.iter().any(|(_, op)| matches!(op, Operation::DeleteRange(_))) {
+            self.delete_ranges(new.iter().copied());
+        }
+        *applied = new.last().map_or(newest, |(last, _)| *last);
+        new.iter().map(|(_, op)| op.cost_bytes()).sum()
+    }
+
+    /// Operations behind all others, with the order of writes held.
+    fn insert<'o>(&self, ops: impl Iterator<Item = (Seqno, Operation<'o>)>) {
+        let active = Arc::clone(&self.glance().memtables[0]);
+        if active.insert(ops) {
+            self.wants_merge.store(true, Ordering::Release);
+        }
     }
 
     /// Range deletes hide from here on what their keys had before, as soon as they are visible.
@@ -487,6 +531,17 @@ impl Tree {
         *applied = applied.max(at);
     }
 
+    /// Tables whose entries all came at `at` are all that there is up to there.
+    pub(crate) fn install_copied(&self, change: &TableChange, at: Seqno) {
+        let mut applied = self.applied.lock();
+        self.install(|version| Version {
+            runs: Arc::new(change.applied_to(&version.runs)),
+            flushed: version.flushed.max(at),
+            ..version.clone()
+        });
+        *applied = applied.max(at);
+    }
+
     /// These tables take the place of those now. Files that no table shows any more go with their last reader.
     pub(crate) fn install_tables(&self, change: &TableChange) {
         self.install(|version| Version {
@@ -567,10 +622,7 @@ impl Engine for Tree {
     fn apply(&self, first: Seqno, ops: &Ops) -> Result<()> {
         let mut applied = self.applied.lock();
         let newest = *applied;
-        let active = Arc::clone(&self.glance().memtables[0]);
-        if active.insert(ops.behind(newest, first)) {
-            self.wants_merge.store(true, Ordering::Release);
-        }
+        self.insert(ops.behind(newest, first));
         if ops.has_ranges() {
             self.delete_ranges(ops.behind(newest, first));
         }

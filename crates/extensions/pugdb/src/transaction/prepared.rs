@@ -151,8 +151,9 @@ pub(crate) fn recover(inner: &Arc<Inner>) -> Result<()> {
 fn system_keyspace(inner: &Arc<Inner>) -> Result<Keyspace> {
     let found = inner.names.read().get(KEYSPACE).cloned();
     let kind = if inner.durable.is_some() { EngineKind::Lsm } else { EngineKind::Btree };
-    let create =
-        || write::create_keyspace(inner, KEYSPACE, kind, TreeOptions::default()).map(|(space, _)| space);
+    let create = || {
+        write::create_keyspace(inner, KEYSPACE, kind, None, TreeOptions::default()).map(|(space, _)| space)
+    };
     let space = found.map_or_else(create, Ok)?;
     Ok(Keyspace::new(inner, space).durability(Durability::Sync))
 }

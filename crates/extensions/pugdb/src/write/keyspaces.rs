@@ -16,6 +16,7 @@ use crate::durable::Durable;
 use crate::key_locks::refuse_inside_observer;
 use crate::keyspace::{Keeper, Space};
 use crate::options::expiry_ms;
+use crate::partition::Partitioning;
 use crate::{CommitTicket, KeyspaceOptions};
 
 /// The keyspace of this name, made if it does not exist.
@@ -23,6 +24,7 @@ pub(crate) fn create_keyspace(
     inner: &Inner,
     name: &str,
     engine: EngineKind,
+    partitioning: Option<&Partitioning>,
     options: TreeOptions,
 ) -> Result<(Arc<Space>, CommitTicket)> {
     refuse_after_failure(inner)?;
@@ -34,16 +36,18 @@ pub(crate) fn create_keyspace(
         return Ok((Arc::clone(space), inner.shown_ticket()));
     }
     let id = writer.take_keyspace_id()?;
+    let partitions = partitioning.map(|partitioning| partitioning.map(&mut writer)).transpose()?;
     let seqno = writer.sequencer.reserve(1);
-    let creation = Creation { engine, options, name: name.to_owned() };
+    let creation = Creation { engine, options, partitions, name: name.to_owned() };
     let section = Section { keyspace: id, bytes: &creation.encode() };
     let end = log_change(inner, &mut writer, RecordKind::CreateKeyspace, seqno, id, &[section])?;
-    let tree = match &inner.durable {
-        Some(durable) => durable.store.create(id, name, engine, options, seqno),
+    let kind = (engine, creation.partitions.as_ref());
+    let trees = match &inner.durable {
+        Some(durable) => durable.store.create(id, name, kind, options, seqno),
         None => None,
     };
     let volatile = || Keeper::volatile(engine, &inner.options.env, &inner.snapshots, &inner.housekeeper);
-    let keeper = tree.map_or_else(volatile, Keeper::Lsm);
+    let keeper = trees.map_or_else(volatile, Keeper::Lsm);
     let space = Space::new(id, (name, seqno), engine, keeper, options.default_expiry_ms);
     inner.names.write().insert(name.to_owned(), Arc::clone(&space));
     publish(inner, seqno, end, inner.options.durability);
@@ -62,7 +66,7 @@ pub(crate) fn alter_keyspace(inner: &Inner, space: &Space, options: KeyspaceOpti
     let mut writer = inner.writer.lock();
     inner.check_open()?;
     space.check_writable()?;
-    let (Some(durable), Keeper::Lsm(tree)) = (&inner.durable, &space.keeper) else {
+    let (Some(durable), Keeper::Lsm(trees)) = (&inner.durable, &space.keeper) else {
         if let Some(expiry) = options.default_expiry {
             // It is empty when it is opened again, and was made with the options of its creation.
             if inner.durable.is_some() {
@@ -74,13 +78,13 @@ pub(crate) fn alter_keyspace(inner: &Inner, space: &Space, options: KeyspaceOpti
         }
         return Ok(CommitTicket::done());
     };
-    if options.logging.is_some_and(|logging| logging != tree.options().logging) {
+    if options.logging.is_some_and(|logging| logging != trees.options().logging) {
         return Err(Error::invalid(
             "whether a keyspace is logged does not change; make another one and copy it",
         ));
     }
-    let tables = options.tables(tree.options())?;
-    if tables == tree.options() {
+    let tables = options.tables(trees.options())?;
+    if tables == trees.options() {
         return Ok(inner.shown_ticket());
     }
     let mut bytes = Vec::new();
@@ -88,7 +92,7 @@ pub(crate) fn alter_keyspace(inner: &Inner, space: &Space, options: KeyspaceOpti
     let seqno = writer.sequencer.reserve(1);
     let section = Section { keyspace: space.id, bytes: &bytes };
     let end = log_change(inner, &mut writer, RecordKind::AlterKeyspace, seqno, space.id, &[section])?;
-    durable.store.alter(tree, tables, seqno);
+    durable.store.alter(space.id, tables, seqno);
     space.set_default_expiry(tables.default_expiry_ms);
     publish(inner, seqno, end, inner.options.durability);
     drop(writer);
@@ -97,38 +101,38 @@ pub(crate) fn alter_keyspace(inner: &Inner, space: &Space, options: KeyspaceOpti
 
 /// Makes sure that operands of a keyspace mean something: the first merge writes down the name of the operator that it was given.
 pub(crate) fn take_operator(inner: &Inner, space: &Space) -> Result<()> {
-    let (Some(durable), Keeper::Lsm(tree)) = (&inner.durable, &space.keeper) else {
+    let (Some(durable), Keeper::Lsm(trees)) = (&inner.durable, &space.keeper) else {
         return Err(Error::invalid(
             "a keyspace in memory merges nothing; only the lsm engine does: choose it, or update the key",
         ));
     };
-    if tree.options().operator.is_some() {
-        return tree.check_operator();
+    if trees.options().operator.is_some() {
+        return trees.check_operator();
     }
     refuse_after_failure(inner)?;
     let _order = inner.changing.lock();
     let mut writer = inner.writer.lock();
     inner.check_open()?;
     space.check_writable()?;
-    if tree.options().operator.is_none() {
+    if trees.options().operator.is_none() {
         let missing = || {
             Error::invalid(
                 "the keyspace has no merge operator; give one to the builder when the database is opened",
             )
         };
         let operator = Some(inner.options.operators.given_to(&space.name()).ok_or_else(missing)?);
-        let options = TreeOptions { operator, ..tree.options() };
+        let options = TreeOptions { operator, ..trees.options() };
         let mut bytes = Vec::new();
         options.encode(&mut bytes);
         let seqno = writer.sequencer.reserve(1);
         let section = Section { keyspace: space.id, bytes: &bytes };
         // Nobody waits for it: the operands follow it in the log.
         let end = log_change(inner, &mut writer, RecordKind::AlterKeyspace, seqno, space.id, &[section])?;
-        durable.store.alter(tree, options, seqno);
+        durable.store.alter(space.id, options, seqno);
         publish(inner, seqno, end, inner.options.durability);
     }
     drop(writer);
-    tree.check_operator()
+    trees.check_operator()
 }
 
 /// Refuses names with which the database would not open again: a keyspace would be given another merge operator than its own.
@@ -187,7 +191,7 @@ fn refuse_after_failure(inner: &Inner) -> Result<()> {
     inner.durable.as_ref().and_then(Durable::failure).map_or(Ok(()), Err)
 }
 
-fn log_change(
+pub(crate) fn log_change(
     inner: &Inner,
     writer: &mut Writer,
     kind: RecordKind,

@@ -26,7 +26,7 @@ use pugdb_lsm::frame::Section;
 use pugdb_lsm::log::{Handover, RecordHead, SYNC_DELAY_MAX};
 
 pub(crate) use admit::{batch_bytes_max, batch_too_large, is_logged};
-pub(crate) use keyspaces::{alter_keyspace, create_keyspace, drop_keyspace, take_operator};
+pub(crate) use keyspaces::{alter_keyspace, create_keyspace, drop_keyspace, log_change, take_operator};
 
 use crate::batch::{Changes, Part, WriteBatch};
 use crate::database::{Inner, Names, Writer};
@@ -293,7 +293,7 @@ fn apply(inner: &Inner, first: Seqno, changes: &Changes, names: Option<&mut Name
     let mut next = first;
     for space in &changes.truncated {
         match (&inner.durable, &space.keeper) {
-            (Some(durable), Keeper::Lsm(tree)) => durable.store.truncate(tree, next)?,
+            (Some(durable), Keeper::Lsm(trees)) => durable.store.truncate(trees, next)?,
             _ => space.engine().truncate(next)?,
         }
         next = next.plus(1);
@@ -305,17 +305,17 @@ fn apply(inner: &Inner, first: Seqno, changes: &Changes, names: Option<&mut Name
         }
     }
     for part in &changes.parts {
-        part.space.engine().apply(next, &part.ops)?;
-        next = next.plus(part.ops.len() as u64);
-        if let (Some(durable), Keeper::Lsm(tree)) = (&inner.durable, &part.space.keeper) {
-            durable.store.applied(tree, part.ops.cost_bytes());
+        match (&inner.durable, &part.space.keeper) {
+            (Some(durable), Keeper::Lsm(trees)) => durable.store.apply(trees, next, &part.ops)?,
+            _ => part.space.engine().apply(next, &part.ops)?,
         }
+        next = next.plus(part.ops.len() as u64);
     }
     Ok(())
 }
 
 /// Step 6: all of it becomes visible at once.
-fn publish(inner: &Inner, last: Seqno, end: Lsn, durability: Durability) {
+pub(crate) fn publish(inner: &Inner, last: Seqno, end: Lsn, durability: Durability) {
     // First: who sees the commit must find it among those a reply has to wait for.
     if durability.is_synced() {
         inner.synced_commits_end.fetch_max(end.0, Ordering::AcqRel);
