@@ -5,6 +5,9 @@
 //!
 //! ```text
 //! create users              make a keyspace
+//! hash users 3              make one of three partitions by hash
+//! ranges users c f          make one of three partitions, which begin at nothing, c and f
+//! split users 1 d / merge users 0        change its partitions: at d, or in the middle if nothing is said
 //! put users a 1             a durable put; `a=1*300` style repeats are written 1*300
 //! os users b 2              a put that only the operating system has
 //! delete users a            a durable delete
@@ -29,8 +32,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pugdb::{
-    Builder, CommitTicket, Compression, Database, Durability, Error, ErrorKind, Keyspace, KeyspaceOptions,
-    Logging, PrefixExtractor, Result,
+    Builder, CommitTicket, Compression, Database, Durability, EngineKind, Error, ErrorKind, Keyspace,
+    KeyspaceOptions, Logging, Partitioning, PrefixExtractor, Result,
 };
 use pugdb_core::coding::index;
 use pugdb_core::engine::KeyRange;
@@ -102,6 +105,8 @@ pub struct Run {
     /// A commit whose log record could not be written: whether it is there shows after the next open.
     unknown: Option<Vec<ModelOp>>,
     scratch: Scratch,
+    /// The keyspace whose partitions were changed last, and how many it may have.
+    partitions: Option<(String, Vec<usize>)>,
 }
 
 /// The keyspace without a log, which the model has as an empty one.
@@ -131,6 +136,7 @@ impl Run {
             errors: Vec::new(),
             unknown: None,
             scratch: Scratch { history: vec![Entries::new()], flushed: 0 },
+            partitions: None,
         }
     }
 
@@ -192,13 +198,17 @@ impl Run {
             "create" => {
                 self.change(&[ModelOp::CreateKeyspace(rest.to_owned())], |db| db.keyspace(rest).map(drop))
             }
+            "hash" | "ranges" => self.partitioned(word, rest),
+            "split" | "merge" => self.repartition(word, rest),
             "drop" => {
+                self.partitions = None;
                 self.change(&[ModelOp::DropKeyspace(rest.to_owned())], |db| db.drop_keyspace(rest).map(drop))
             }
             "truncate" => {
                 self.change(&[ModelOp::Truncate(rest.to_owned())], |db| existing(db, rest)?.truncate())
             }
             "swap" => {
+                self.partitions = None;
                 let (one, other) = rest.split_once(' ').expect("two names");
                 self.change(&[ModelOp::Swap(one.to_owned(), other.to_owned())], |db| {
                     db.swap_keyspaces(one, other)
@@ -246,6 +256,52 @@ impl Run {
             }
             _ => panic!("no such step: {line}"),
         }
+    }
+
+    fn partitioned(&mut self, word: &str, text: &str) -> Result<()> {
+        let (name, how) = text.split_once(' ').expect("a name, and how it is partitioned");
+        if self.db()?.existing_keyspace(name)?.is_some() {
+            return Ok(());
+        }
+        let partitioning = if word == "hash" {
+            Partitioning::Hash { partitions: how.parse().expect("a count") }
+        } else {
+            Partitioning::Ranges { starts: how.split(' ').map(|start| start.as_bytes().to_vec()).collect() }
+        };
+        self.change(&[ModelOp::CreateKeyspace(name.to_owned())], |db| {
+            db.partitioned_keyspace(name, &partitioning, KeyspaceOptions::default()).map(drop)
+        })
+    }
+
+    /// Changes no entry, and waits until all is durable.
+    fn repartition(&mut self, word: &str, text: &str) -> Result<()> {
+        let db = self.db()?;
+        let mut words = text.split(' ');
+        let (name, number) = words.next().zip(words.next()).expect("a name and a number");
+        let (keyspace, number) = (existing(&db, name)?, number.parse().expect("a number"));
+        let at = words.next().map(str::as_bytes);
+        if keyspace.engine() != EngineKind::Partitioned {
+            // Nor what is partitioned.
+            return Ok(());
+        }
+        let before = keyspace.partitions()?.len();
+        let (outcome, after) = if word == "split" {
+            (keyspace.split_partition(number, at, &mut |_| ()), before + 1)
+        } else {
+            (keyspace.merge_partitions(number, &mut |_| ()), before.saturating_sub(1))
+        };
+        let is_done = outcome.is_ok();
+        if outcome.as_ref().is_err_and(|error| error.kind() == ErrorKind::Invalid) {
+            // A random script does not know which there are.
+            return Ok(());
+        }
+        let counts = if is_done { vec![after] } else { vec![before, after] };
+        self.partitions = Some((name.to_owned(), counts));
+        if is_done {
+            self.written = self.model.commits();
+            self.synced = self.written;
+        }
+        outcome
     }
 
     /// A commit that waits for its durability.
@@ -424,6 +480,11 @@ impl Run {
         let db =
             open(world, self.dress).unwrap_or_else(|error| panic!("{}: does not open: {error:?}", place()));
         let commit = self.check_state(&db, from, &place());
+        if let Some((name, counts)) = &self.partitions {
+            let keyspace = existing(&db, name).expect("it was there when its partitions were changed");
+            let count = keyspace.partitions().expect("it has some").len();
+            assert!(counts.contains(&count), "{}: {count} partitions, which is none of {counts:?}", place());
+        }
         let scratch = self.scratch.found(&db, &place()).expect("it reads");
         let report = db.verify().expect("verify reads the disk");
         assert_eq!(report.problems, Vec::<String>::new(), "{}", place());

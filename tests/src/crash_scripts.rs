@@ -314,6 +314,51 @@ pub const UNLOGGED: &str = "
     put users g 8
 ";
 
+/// Partitions by hash and by range are split and merged, with and without entries in memory, tables and value files, and with a
+/// drop, a truncation and a swap of names around it.
+pub const PARTITIONS: &str = "
+    hash users 2
+    ranges names c m
+    os users a 1*300
+    os users b 2*3000
+    os names x 3*300
+    batch users c 4*300; names d 4*300; users d 4; names n 4
+    split users 0
+    os users a 5*300
+    flush
+    delete users b
+    os names +d 6*100
+    split names 1 e
+    step
+    batch users e 7*1000; names e 7*1000; names f 7; range names n z
+    jobs
+    merge users 1
+    os users f 8*4000
+    os names g 8*4000
+    step
+    reopen
+    os users g 9
+    merge names 0
+    os names a 1*2000
+    step
+    truncate users
+    os users h 2*2000
+    split users 1
+    close
+    os users k 3*4000
+    swap users names
+    split users 0 d
+    jobs
+    os users +x 4*3000
+    flush
+    drop names
+    hash names 3
+    os names a 5*3000
+    merge names 1
+    jobs
+    put names b 6
+";
+
 /// How many calls to the disk the script makes when nothing goes wrong.
 pub fn calls(seed: u64, script: &str, dress: Dress) -> u64 {
     let mut run = Run::new(World::new(seed), dress);
@@ -403,7 +448,18 @@ pub fn fail_each_call(seed: u64, script: &str, dress: Dress, kind: io::ErrorKind
 /// A script that the seed makes: long, with everything in any order.
 pub fn random_script(seed: u64, lines: usize) -> String {
     let mut rng = fastrand::Rng::with_seed(seed);
-    let mut script = String::from("create users\ncreate names\n");
+    // Some have partitions.
+    let [users, names] = [0, 1].map(|number| match seed % 5 + number {
+        3 => "hash",
+        4 => "ranges",
+        _ => "create",
+    });
+    let make = |keyspace: &str| match if keyspace == "users" { users } else { names } {
+        "hash" => format!("hash {keyspace} 3\n"),
+        "ranges" => format!("ranges {keyspace} k2 k5\n"),
+        _ => format!("create {keyspace}\n"),
+    };
+    let mut script = make("users") + &make("names");
     let keyspaces = ["users", "names"];
     for number in 0..lines {
         let keyspace = keyspaces[rng.usize(..2)];
@@ -432,7 +488,11 @@ pub fn random_script(seed: u64, lines: usize) -> String {
             92 => "swap users names".to_owned(),
             93 if key < 6 => format!("batch names k{key} x; truncate {keyspace}; {keyspace} {put}"),
             93 => format!("truncate {keyspace}"),
-            94 => format!("drop {keyspace}\ncreate {keyspace}"),
+            94 => format!("drop {keyspace}\n{}", make(keyspace).trim_end()),
+            // Where there are none it says so, and changes nothing.
+            95 if key < 4 => format!("split {keyspace} {}", rng.usize(..4)),
+            95 if key < 8 => format!("merge {keyspace} {}", rng.usize(..4)),
+            96 if key < 3 => format!("split {keyspace} {} k{key}5", rng.usize(..4)),
             95..97 => "close".to_owned(),
             _ => "reopen".to_owned(),
         };

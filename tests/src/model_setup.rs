@@ -35,6 +35,17 @@ pub struct Setup {
     pub company: Company,
     /// The engine of keyspaces in memory.
     pub volatile: EngineKind,
+    /// How many trees each keyspace on disk has.
+    pub trees: Trees,
+}
+
+/// How many trees a keyspace on disk has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trees {
+    /// One.
+    One,
+    /// Partitions, which are split and merged on the way.
+    Several,
 }
 
 /// Where the entries live.
@@ -99,7 +110,16 @@ impl Setup {
         sizes: Sizes::Default,
         company: Company::Alike,
         volatile: EngineKind::Btree,
+        trees: Trees::One,
     };
+
+    /// The engine of keyspaces on disk.
+    pub fn durable(self) -> EngineKind {
+        match self.trees {
+            Trees::One => EngineKind::Lsm,
+            Trees::Several => EngineKind::Partitioned,
+        }
+    }
 
     /// Opens what the world's disk holds, or begins.
     ///

@@ -6,8 +6,8 @@ use std::io;
 use pugdb_sim::check;
 use pugdb_tests::crash::Dress;
 use pugdb_tests::crash_scripts::{
-    FLUSH_BEFORE_SYNC, GROUPS, LOG_ONLY, OPERANDS, RANGES, TABLES, UNLOGGED, cut_at_calls, cut_recovery,
-    fail_each_call, random_script,
+    FLUSH_BEFORE_SYNC, GROUPS, LOG_ONLY, OPERANDS, PARTITIONS, RANGES, TABLES, UNLOGGED, cut_at_calls,
+    cut_recovery, fail_each_call, random_script,
 };
 
 const TARGET: &str = "-p pugdb-tests --test crash";
@@ -57,6 +57,18 @@ fn operands_cut_at_every_call_leave_a_prefix_and_count_once() {
         cut_recovery(seed, OPERANDS, Dress::Plain, 43);
         fail_each_call(seed, OPERANDS, Dress::Plain, io::ErrorKind::Other, 3);
         fail_each_call(seed, OPERANDS, Dress::Plain, io::ErrorKind::StorageFull, 3);
+    });
+}
+
+#[test]
+fn partitions_cut_at_every_call_of_a_split_or_merge_are_as_before_or_as_after() {
+    let name = "partitions_cut_at_every_call_of_a_split_or_merge_are_as_before_or_as_after";
+    check(TARGET, name, 80..83, |seed| {
+        let dress = if seed == 80 { Dress::Sealed } else { Dress::Plain };
+        cut_at_calls(seed, PARTITIONS, dress, 1, &|_| {});
+        cut_recovery(seed, PARTITIONS, Dress::Plain, 43);
+        fail_each_call(seed, PARTITIONS, Dress::Plain, io::ErrorKind::Other, 3);
+        fail_each_call(seed, PARTITIONS, Dress::Plain, io::ErrorKind::StorageFull, 3);
     });
 }
 

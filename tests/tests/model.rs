@@ -10,7 +10,7 @@ use pugdb::{
     KeyspaceOptions,
 };
 use pugdb_sim::World;
-use pugdb_tests::model_setup::{Company, Place, Reads, Sealing, Setup, Sizes, table_file_bytes};
+use pugdb_tests::model_setup::{Company, Place, Reads, Sealing, Setup, Sizes, Trees, table_file_bytes};
 use pugdb_tests::model_walk::{Tally, Walk};
 
 const TARGET: &str = "-p pugdb-tests --test model";
@@ -118,10 +118,38 @@ fn a_database_with_everything_at_once_does_as_the_model() {
         sizes: Sizes::Small,
         company: Company::Volatile,
         volatile: EngineKind::Btree,
+        trees: Trees::One,
     };
     walk("a_database_with_everything_at_once_does_as_the_model", setup, 61..66, |tally| {
         never_rested(tally);
         assert!(tally.mixed > 100 && tally.slow_reads > 1000, "{tally:?}");
+        assert_eq!(tally.shown, [false; 3]);
+    });
+}
+
+#[test]
+fn a_database_of_partitions_that_are_split_and_merged_does_as_the_model() {
+    let setup = Setup { trees: Trees::Several, ..Setup::PLAIN };
+    walk("a_database_of_partitions_that_are_split_and_merged_does_as_the_model", setup, 91..95, |tally| {
+        went_to_disk(tally);
+        assert!(tally.repartitions > 50, "{tally:?}");
+    });
+}
+
+#[test]
+fn partitions_with_everything_at_once_do_as_the_model_and_show_nothing() {
+    let setup = Setup {
+        place: Place::Disk,
+        sealing: Sealing::TestCipher,
+        reads: Reads::Slow,
+        sizes: Sizes::Small,
+        company: Company::Volatile,
+        volatile: EngineKind::Hash,
+        trees: Trees::Several,
+    };
+    walk("partitions_with_everything_at_once_do_as_the_model_and_show_nothing", setup, 101..104, |tally| {
+        never_rested(tally);
+        assert!(tally.repartitions > 30 && tally.slow_reads > 1000, "{tally:?}");
         assert_eq!(tally.shown, [false; 3]);
     });
 }

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use pugdb::{
-    Builder, CompactionPolicy, Compression, Database, Durability, KeyspaceOptions, Logging, PrefixExtractor,
-    Result,
+    Builder, CompactionPolicy, Compression, Database, Durability, EngineKind, KeyspaceOptions, Logging,
+    PrefixExtractor, Result,
 };
 use pugdb_sim::{Concatenate, World};
 
@@ -71,6 +71,7 @@ impl Set {
             jobs: 1 + random.usize(..4),
             grace: [Duration::ZERO, Duration::from_hours(1)][random.usize(..2)],
         };
+        let engine = random.bool().then_some(EngineKind::Partitioned);
         let sealing = if random.bool() { Sealing::TestCipher } else { Sealing::Plain };
         let reads = if number.is_multiple_of(3) { Reads::Slow } else { Reads::AtOnce };
         let durabilities = [
@@ -83,7 +84,7 @@ impl Set {
             number,
             world,
             policy: policy(number as u64),
-            options: KeyspaceOptions { logging, ..tables(world, number) },
+            options: KeyspaceOptions { engine, logging, ..tables(world, number) },
             setup: Setup { sealing, reads, ..Setup::PLAIN },
             durability: durabilities[random.usize(..4)],
             sizes: Some(sizes),

@@ -1,6 +1,6 @@
 //! How lives end and begin, and what must be there in the next one.
 
-use pugdb::{Durability, EngineKind, ErrorKind, Timestamp};
+use pugdb::{Durability, ErrorKind, Timestamp};
 use pugdb_sim::ModelOp;
 
 use super::{Handle, NAMES, Tally, Walk};
@@ -104,7 +104,7 @@ impl Walk {
             }
             let keyspace = self.db().existing_keyspace(name).expect("the database is open");
             let keyspace = keyspace.expect("a keyspace survives");
-            let engine = if self.is_volatile(name) { self.setup.volatile } else { EngineKind::Lsm };
+            let engine = if self.is_volatile(name) { self.setup.volatile } else { self.setup.durable() };
             assert_eq!((&*keyspace.name(), keyspace.engine()), (name, engine));
             self.handles.insert(name, Handle { number: self.model.commits(), keyspace });
         }

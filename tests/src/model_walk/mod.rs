@@ -19,13 +19,13 @@ mod writes;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use pugdb::{Database, Keyspace, KeyspaceOptions, Timestamp};
+use pugdb::{Database, Keyspace, KeyspaceOptions, Partitioning, Timestamp};
 use pugdb_sim::{Model, ModelOp, World};
 
 pub use tally::Tally;
 
 use crate::chance::Chance;
-use crate::model_setup::{Company, Opened, Setup};
+use crate::model_setup::{Company, Opened, Setup, Trees};
 use reads::{HeldScan, View};
 
 /// The last one is the volatile one, where there is one.
@@ -126,6 +126,7 @@ impl Walk {
             865..900 => self.continue_scan(),
             900..940 => self.pass_time(),
             940..950 => self.db().flush().expect("the disk is whole"),
+            950..960 if self.setup.trees == Trees::Several => self.repartition(),
             950..970 => self.world.run_until_idle(),
             970..973 => self.verify(),
             973..985 => self.reopen(),
@@ -179,6 +180,9 @@ impl Walk {
         let keyspace = if self.is_volatile(name) {
             let options = KeyspaceOptions { engine: Some(self.setup.volatile), ..Default::default() };
             self.db().keyspace_with(name, options)
+        } else if self.setup.trees == Trees::Several {
+            let partitioning = self.partitioning();
+            self.db().partitioned_keyspace(name, &partitioning, KeyspaceOptions::default())
         } else {
             self.db().keyspace(name)
         };
@@ -187,6 +191,18 @@ impl Walk {
         let handle = Handle { number: self.model.commits(), keyspace };
         self.handles.insert(name, handle.clone());
         handle.keyspace
+    }
+
+    fn partitioning(&mut self) -> Partitioning {
+        if self.chance.random.bool() {
+            return Partitioning::Hash { partitions: self.chance.random.usize(1..6) };
+        }
+        let mut starts: Vec<Vec<u8>> =
+            (0..self.chance.random.usize(..5)).map(|_| self.chance.key()).collect();
+        starts.sort_unstable();
+        starts.dedup();
+        starts.retain(|start| !start.is_empty());
+        Partitioning::Ranges { starts }
     }
 
     fn is_volatile(&self, name: &str) -> bool {

@@ -23,6 +23,8 @@ pub struct Tally {
     pub flushes: u64,
     /// Compactions.
     pub compactions: u64,
+    /// Partitions that were split or merged.
+    pub repartitions: usize,
     /// Reads that took their time.
     pub slow_reads: u64,
     /// Batches refused because they mixed what is on disk with what is in memory.

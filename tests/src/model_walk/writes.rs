@@ -20,6 +20,34 @@ impl Walk {
         ModelEntry { value, expires_at, meta: self.chance.meta() }
     }
 
+    /// Splits a partition or merges two: nothing that anybody reads changes by it.
+    pub(super) fn repartition(&mut self) {
+        let (_, keyspace) = self.handle();
+        if keyspace.engine() != EngineKind::Partitioned {
+            return assert!(
+                is_refused(&keyspace.partitions(), ErrorKind::Invalid),
+                "one tree has no partitions"
+            );
+        }
+        let partitions = keyspace.partitions().expect("it is open");
+        let number = self.chance.random.usize(..partitions.len());
+        let key = self.chance.random.bool().then(|| self.chance.key());
+        let is_split = partitions.len() < 3 || partitions.len() < 9 && self.chance.random.bool();
+        let outcome = if is_split {
+            keyspace.split_partition(number, key.as_deref(), &mut |_| ())
+        } else {
+            keyspace.merge_partitions(number, &mut |_| ())
+        };
+        let now = keyspace.partitions().expect("it is open");
+        if let Err(error) = outcome {
+            // A key that is not inside, or a slot that cannot be split, or no partition behind it.
+            assert_eq!((error.kind(), now.len()), (ErrorKind::Invalid, partitions.len()), "{error}");
+            return;
+        }
+        assert_eq!(now.len(), if is_split { partitions.len() + 1 } else { partitions.len() - 1 });
+        self.tally.repartitions += 1;
+    }
+
     pub(super) fn put(&mut self) {
         let ((name, keyspace), key) = (self.handle(), self.chance.key());
         let before = self.now();
@@ -38,7 +66,7 @@ impl Walk {
         let before = self.now();
         let operand = self.chance.operand();
         let outcome = keyspace.merge(&key, &operand);
-        if keyspace.engine() != EngineKind::Lsm {
+        if keyspace.engine() != self.setup.durable() {
             return assert!(is_refused(&outcome, ErrorKind::Invalid), "memory merges nothing");
         }
         outcome.expect("the disk is whole");
@@ -83,7 +111,7 @@ impl Walk {
                     ops.push(ModelOp::DeleteRange { keyspace: (*name).into(), range: range.clone() });
                 }
                 batch.delete_range(keyspace, range);
-            } else if self.chance.random.u8(..4) == 0 && keyspace.engine() == EngineKind::Lsm {
+            } else if self.chance.random.u8(..4) == 0 && keyspace.engine() == self.setup.durable() {
                 let operand = self.chance.operand();
                 batch.merge(keyspace, &key, &operand);
                 ops.push(merge(name, key, operand));

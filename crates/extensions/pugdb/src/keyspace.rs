@@ -897,7 +897,7 @@ impl Keyspace {
     }
 
     /// Makes two partitions of the partition `number`, with half of its slots each; of ranges, at the key `at`, or in the middle of
-    /// its keys. `progress` is told how many entries were copied.
+    /// its keys. `progress` is told how many versions of entries were read.
     ///
     /// It is for quiet times: all that the partition holds is written anew, and until that is done, and durable, writers of the
     /// whole database wait. Reads go on, and snapshots see what they saw. A crash leaves the partitions as they were, or as

@@ -133,20 +133,6 @@ impl Partitions {
         }
     }
 
-    /// The entries of some of the partitions of now, in order, that a reader at `point` sees.
-    pub(crate) fn scan_some(
-        &self,
-        is_wanted: impl Fn(KeyspaceId) -> bool,
-        point: ReadPoint,
-    ) -> Result<Box<dyn Cursor>> {
-        let layout = self.layout.load_full();
-        let wanted = layout.parts.iter().filter(|part| is_wanted(part.tree.id()));
-        let cursors: Vec<Box<dyn Cursor>> = wanted
-            .map(|part| part.tree.scan(KeyRange::all(), Direction::Forward, point))
-            .collect::<Result<_>>()?;
-        Ok(Box::new(Merged::new(cursors, Direction::Forward)))
-    }
-
     /// [`get`](Engine::get) at the read point that `point` gives when this has got hold of what it looks at.
     #[inline]
     pub fn get_unpinned(

@@ -31,9 +31,20 @@ pub struct SortedTables {
 }
 
 /// What one tree is to get.
-struct PartTables {
-    tree: Arc<Tree>,
-    outputs: Outputs,
+pub(super) struct PartTables {
+    pub(super) tree: Arc<Tree>,
+    pub(super) outputs: Outputs,
+}
+
+/// Makes tables durable and reads them again from disk.
+pub(super) fn finish(shelf: &Shelf, parts: &mut [PartTables]) -> Result<()> {
+    parts.iter_mut().try_for_each(|part| part.outputs.finish())?;
+    sync_contents(parts.iter_mut().map(|part| &mut part.outputs))?;
+    if parts.iter().any(|part| part.outputs.bytes() > 0) {
+        sync_names(shelf)?;
+    }
+    // Nobody has read it yet: what is kept of it is the first to go.
+    parts.iter_mut().try_for_each(|part| part.outputs.check(|_| Access::Scan))
 }
 
 impl SortedTables {
@@ -65,13 +76,7 @@ impl SortedTables {
     /// # Errors
     /// What the disk says; `Corrupt` when it does not hold what was written.
     pub fn finish(&mut self) -> Result<()> {
-        self.parts.iter_mut().try_for_each(|part| part.outputs.finish())?;
-        sync_contents(self.parts.iter_mut().map(|part| &mut part.outputs))?;
-        if self.parts.iter().any(|part| part.outputs.bytes() > 0) {
-            sync_names(&self.shelf)?;
-        }
-        // Nobody has read it yet: what is kept of it is the first to go.
-        self.parts.iter_mut().try_for_each(|part| part.outputs.check(|_| Access::Scan))
+        finish(&self.shelf, &mut self.parts)
     }
 
     /// All their keys; `None` without entries.
@@ -104,15 +109,6 @@ impl Store {
     /// Tables to be filled beside the trees of a keyspace.
     pub fn sorted_tables(&self, keyspace: KeyspaceId, trees: &Trees) -> SortedTables {
         let map = trees.several().map(|partitions| partitions.map());
-        self.tables_beside(keyspace, map, trees.all())
-    }
-
-    pub(super) fn tables_beside(
-        &self,
-        keyspace: KeyspaceId,
-        map: Option<PartitionMap>,
-        trees: Vec<Arc<Tree>>,
-    ) -> SortedTables {
         let part = |tree: Arc<Tree>| {
             // Most of the data, and not soon to be merged.
             let separation = self.separation(&tree, BTreeSet::new());
@@ -121,7 +117,7 @@ impl Store {
             let outputs = self.outputs(&tree, Level::Bottom, rules, Vec::new());
             PartTables { tree, outputs }
         };
-        let (shelf, parts) = (Arc::clone(&self.shelf), trees.into_iter().map(part).collect());
+        let (shelf, parts) = (Arc::clone(&self.shelf), trees.all().into_iter().map(part).collect());
         SortedTables { shelf, keyspace, map, parts, first: None, last: None, entries: 0 }
     }
 
@@ -158,25 +154,28 @@ impl Store {
     /// `NotFound` when the keyspace was dropped; `Unavailable` when the disk is full or failed. Nothing is taken in then, but
     /// for a failure of the manifest, behind which that is not known.
     pub fn ingest(&self, files: Vec<SortedTables>, at: Seqno) -> Result<()> {
-        self.take_in(files, at, |_| Vec::new(), |tree, tables| tree.install_ingested(tables, at))
+        let parts = files.into_iter().flat_map(|file| file.parts).collect();
+        self.take_in(parts, Some(at), |_| Vec::new(), |tree, tables| tree.install_ingested(tables, at))
     }
 
-    /// Takes in files in one edit of the manifest, behind other edits for each tree that gets some, or could have.
+    /// Takes in tables in one edit of the manifest, behind other edits for each tree that gets some, or could have. Their entries
+    /// have the seqno `at`, or their own.
     pub(super) fn take_in(
         &self,
-        files: Vec<SortedTables>,
-        at: Seqno,
+        parts: Vec<PartTables>,
+        at: Option<Seqno>,
         before: impl Fn(&Arc<Tree>) -> Vec<Edit>,
         install: impl Fn(&Tree, &TableChange),
     ) -> Result<()> {
         let mut taken: Vec<(Arc<Tree>, TableChange)> = Vec::new();
-        for part in files.iter().flat_map(|file| &file.parts) {
+        for part in &parts {
             let known = taken.iter().position(|(tree, _)| Arc::ptr_eq(tree, &part.tree));
             let place = known.unwrap_or_else(|| {
                 taken.push((Arc::clone(&part.tree), TableChange::default()));
                 taken.len() - 1
             });
-            taken[place].1.added.extend(part.outputs.tables_at(0, at));
+            let tables = at.map_or_else(|| part.outputs.tables(0), |at| part.outputs.tables_at(0, at));
+            taken[place].1.added.extend(tables);
         }
         for (tree, tables) in &mut taken {
             let run = tree.take_run_number();
@@ -193,9 +192,7 @@ impl Store {
         let all = |is: &Vec<bool>| is.iter().all(|is| *is);
         let is_named = outcome.as_ref().map_or_else(|_| self.failure().is_some(), all);
         if is_named {
-            for part in files.into_iter().flat_map(|file| file.parts) {
-                part.outputs.release();
-            }
+            parts.into_iter().for_each(|part| part.outputs.release());
         }
         if !all(&outcome?) {
             return Err(Error::not_found("the keyspace was dropped; get a new handle by its name"));

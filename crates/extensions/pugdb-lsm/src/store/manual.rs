@@ -90,6 +90,11 @@ impl Store {
     /// `Unavailable` when the disk is full or failed, `Closed` when the database is closed meanwhile.
     pub fn compact_range(&self, keyspace: KeyspaceId, range: KeyRange) -> Result<()> {
         self.flush()?;
+        let trees = self.trees_of(keyspace).map_or_else(Vec::new, |trees| trees.all());
+        trees.iter().try_for_each(|tree| self.compact_tree(tree.id(), range.clone()))
+    }
+
+    fn compact_tree(&self, keyspace: KeyspaceId, range: KeyRange) -> Result<()> {
         let request = Arc::new(Request { keyspace, range, is_done: AtomicBool::new(false) });
         self.requests.lock().push_back(Arc::clone(&request));
         *self.compaction_trouble.lock() = None;

@@ -3,38 +3,50 @@
 //!
 //! | step | what | what a crash leaves |
 //! |---|---|---|
-//! | 1 copy | the entries that are seen now, into tables of the new trees | files that nothing names |
-//! | 2 record | new trees and their tables, in one edit of the manifest | trees that no map names: the next open drops them |
-//! | 3 log | the new map, under a seqno | before: the old map; behind: the new one |
-//! | 4 change | readers of that seqno and later see the new trees, the others the old ones | |
-//! | 5 forget | the old trees, with the next edit of the manifest | the log says it again |
+//! | 1 flush | the partitions that are to go, so that all is in tables | |
+//! | 2 copy | what is newest in them, into tables of the new trees, as a merge does it | files that nothing names |
+//! | 3 record | new trees and their tables, in one edit of the manifest | trees that no map names: the next open drops them |
+//! | 4 log | the new map, under a seqno | before: the old map; behind: the new one |
+//! | 5 change | readers of that seqno and later see the new trees, the others the old ones | |
+//! | 6 forget | the old trees, with the next edit of the manifest | the log says it again |
 //!
 //! Nobody commits meanwhile.
 
 use std::sync::Arc;
 
-use pugdb_core::engine::{BatchSize, Cursor, EngineKind, Entries, ReadPoint};
+use pugdb_core::engine::EngineKind;
 use pugdb_core::{Error, KeyspaceId, Result, Seqno};
 
-use super::{SortedTables, Store};
+use super::Store;
+use super::compaction::views;
+use super::ingest::{PartTables, finish};
+use super::merge::Merge;
+use super::pick::files_of;
+use crate::Level;
 use crate::manifest::Edit;
 use crate::partition::{PartitionMap, Partitions};
-use crate::tree::Tree;
+use crate::table::Peek;
+use crate::tombstones::Tombstones;
+use crate::tree::{Cover, EntryRules, Retention, Tree, Version};
+use crate::values::Separation;
 
-/// What is copied between two looks at whether it is still wanted.
-const STEP: BatchSize = BatchSize { entries: 1024, bytes: 1 << 20 };
+/// How many versions are copied between two looks at whether it is still wanted.
+const STEP_ENTRIES: usize = 1024;
 
 /// New trees that are being filled. Dropped before it is recorded, it leaves nothing.
 pub struct Repartition<'a> {
     store: &'a Store,
     map: PartitionMap,
+    merge: Merge,
+    /// Keep the files that are read.
+    _versions: Vec<Arc<Version>>,
+    /// What the map says of the new trees alone.
+    beside: PartitionMap,
+    /// What the new trees get; empty when it was taken in, or given up.
+    parts: Vec<PartTables>,
     /// Those that the map before did not have.
-    new: Vec<Arc<Tree>>,
-    from: Box<dyn Cursor>,
-    batch: Entries,
-    /// `None` when they were taken in, or given up.
-    tables: Option<SortedTables>,
-    copied: u64,
+    new: Vec<KeyspaceId>,
+    read: u64,
     is_recorded: bool,
 }
 
@@ -44,20 +56,20 @@ impl Repartition<'_> {
     /// # Errors
     /// What the disk says; `Corrupt` when what is to be copied is damaged.
     pub fn step(&mut self) -> Result<bool> {
-        self.batch.clear();
-        self.from.fill(STEP, &mut self.batch)?;
-        let Some(tables) = &mut self.tables else { return Ok(false) };
-        for number in 0..self.batch.len() {
-            let Some((_, op)) = self.batch.get(number) else { break };
-            tables.add(&op)?;
+        for _ in 0..STEP_ENTRIES {
+            let Some(Peek { seqno, op, apart }) = self.merge.next().map_err(|damage| damage.error)? else {
+                return Ok(false);
+            };
+            let part = self.beside.route(op.key);
+            self.parts[part].outputs.add(seqno, &op, apart)?;
+            self.read += 1;
         }
-        self.copied += self.batch.len() as u64;
-        Ok(!self.batch.is_empty())
+        Ok(true)
     }
 
-    /// How many entries were copied.
-    pub fn copied(&self) -> u64 {
-        self.copied
+    /// How many versions of entries were read.
+    pub fn read(&self) -> u64 {
+        self.read
     }
 
     /// The map that there will be.
@@ -65,19 +77,19 @@ impl Repartition<'_> {
         &self.map
     }
 
-    /// Makes the tables durable and records them, every entry with the seqno `at`.
+    /// Makes the tables durable and records them: nothing up to `at` is to come to the new trees any more.
     ///
     /// # Errors
     /// As [`Store::ingest`].
     pub fn record(&mut self, at: Seqno) -> Result<()> {
-        let Some(mut tables) = self.tables.take() else { return Ok(()) };
-        tables.finish()?;
+        let mut parts = std::mem::take(&mut self.parts);
+        finish(&self.store.shelf, &mut parts)?;
         let edits = |tree: &Arc<Tree>| {
             let (keyspace, options) = (tree.id(), tree.options());
             let create = Edit::Create { keyspace, name: String::new(), engine: EngineKind::Lsm, at, options };
             vec![create, Edit::Flushed { keyspace, seqno: at }]
         };
-        self.store.take_in(vec![tables], at, edits, |tree, tables| tree.install_copied(tables, at))?;
+        self.store.take_in(parts, None, edits, |tree, tables| tree.install_copied(tables, at))?;
         self.is_recorded = true;
         Ok(())
     }
@@ -86,38 +98,76 @@ impl Repartition<'_> {
 impl Drop for Repartition<'_> {
     fn drop(&mut self) {
         if !self.is_recorded {
-            self.new.iter().for_each(|tree| self.store.uproot(tree.id()));
+            self.new.iter().for_each(|&id| self.store.uproot(id));
         }
     }
 }
 
 impl Store {
-    /// Begins to write the partitions anew that `map` does not have: `partitions` are those of the keyspace of this name, and what is
-    /// copied is what a reader at `point` sees.
+    /// Begins to write the partitions anew that `map` does not have: `partitions` are those of the keyspace of this name. Nobody may
+    /// write to them from here on until the map has changed.
     ///
     /// # Errors
-    /// Those of the scan.
+    /// As [`flush`](Self::flush); `Corrupt` when a table is damaged.
     pub fn repartition<'a>(
         &'a self,
         partitions: &Partitions,
         name: &str,
         map: PartitionMap,
-        point: ReadPoint,
     ) -> Result<Repartition<'a>> {
-        let old = partitions.map();
+        let old: Vec<Arc<Tree>> =
+            partitions.trees().into_iter().filter(|tree| !map.ids().contains(&tree.id())).collect();
+        self.flush_trees(old.clone())?;
+        let versions: Vec<Arc<Version>> = old.iter().map(|tree| tree.version()).collect();
+        let known = partitions.map();
+        let new: Vec<KeyspaceId> = map.ids().iter().copied().filter(|id| !known.ids().contains(id)).collect();
+        let beside = map.only(&new)?;
+
+        // No value stays in a file of a tree that goes.
+        let collected =
+            versions.iter().flat_map(|version| files_of(&views(version, Seqno::ZERO, Seqno::ZERO)));
         let options = partitions.any().options();
-        let is_new = |id: &KeyspaceId| !old.ids().contains(id);
-        let from = partitions.scan_some(|id| !map.ids().contains(&id), point)?;
-        let new: Vec<Arc<Tree>> = map
-            .ids()
-            .iter()
-            .filter(|id| is_new(id))
-            .map(|&id| self.plant(id, name, options, Seqno::ZERO))
-            .collect();
-        let beside = map.only(&new.iter().map(|tree| tree.id()).collect::<Vec<_>>())?;
-        let tables = self.tables_beside(partitions.id(), Some(beside), new.clone());
-        let (batch, tables) = (Entries::default(), Some(tables));
-        Ok(Repartition { store: self, map, new, from, batch, tables, copied: 0, is_recorded: false })
+        let separation = Arc::new(Separation {
+            bytes_min: options.separate_values,
+            compression: options.bottom,
+            file_bytes: self.options.table_bytes,
+            collected: collected.map(|(file, _)| file).collect(),
+        });
+        let inputs = versions.iter().flat_map(|version| version.runs.iter().map(|run| run.tables.clone()));
+        let merge = Merge::new(&inputs.collect::<Vec<_>>(), None, &separation)?;
+        let rules = || EntryRules {
+            retention: self.newest_of(&versions),
+            filtering: None,
+            folding: old.first().and_then(|tree| tree.folding()),
+            separation: Arc::clone(&separation),
+        };
+        let part = |&id: &KeyspaceId| {
+            let tree = self.plant(id, name, options, Seqno::ZERO);
+            let outputs = self.outputs(&tree, Level::Bottom, rules(), Vec::new());
+            PartTables { tree, outputs }
+        };
+        let parts = new.iter().map(part).collect();
+        Ok(Repartition {
+            store: self,
+            map,
+            merge,
+            _versions: versions,
+            beside,
+            parts,
+            new,
+            read: 0,
+            is_recorded: false,
+        })
+    }
+
+    /// What is newest of each key stays, as if nobody read what was before: those who do read the old trees. What truncations and range
+    /// deletes hide in one of them they hide in all.
+    fn newest_of(&self, versions: &[Arc<Version>]) -> Retention {
+        let floor = versions.iter().map(|version| version.floors.at(Seqno::MAX)).max().unwrap_or_default();
+        let newest = self.snapshots.visible();
+        let tombstones = versions.iter().flat_map(|version| version.tombstones.iter());
+        let cover = Cover::new(Tombstones::of(tombstones, &[]), newest, newest);
+        Retention::new((newest, floor), cover, self.expired(), true)
     }
 
     /// The map of a keyspace is this one from `at` on: the log says so. A replayed change changes nothing.
@@ -126,10 +176,10 @@ impl Store {
     /// `Corrupt` when one of its trees is missing.
     pub fn change_partitions(&self, partitions: &Partitions, map: &PartitionMap, at: Seqno) -> Result<()> {
         let keyspace = partitions.id();
-        let trees: Option<Vec<Arc<Tree>>> = map.ids().iter().map(|&id| self.tree(id)).collect();
         if partitions.is_known(at) {
             return Ok(());
         }
+        let trees: Option<Vec<Arc<Tree>>> = map.ids().iter().map(|&id| self.tree(id)).collect();
         let missing = || {
             Error::corrupt(format!("the log speaks of a partition of keyspace {keyspace} that is missing"))
         };
@@ -147,15 +197,17 @@ impl Store {
     /// Drops trees that belong to no keyspace: a change of partitions that a crash has cut before the log knew of it. For the time
     /// behind a replay.
     pub fn drop_orphans(&self, at: Seqno) {
-        let known: Vec<KeyspaceId> =
-            self.partitioned.read().values().flat_map(|partitions| partitions.map().ids().to_vec()).collect();
+        let known: Vec<KeyspaceId> = {
+            let partitioned = self.partitioned.read();
+            partitioned.values().flat_map(|partitions| partitions.map().ids().to_vec()).collect()
+        };
         let nameless: Vec<KeyspaceId> = {
             let manifest = self.manifest.lock();
             let keyspaces = &manifest.state().keyspaces;
             keyspaces.iter().filter(|(_, state)| state.is_partition()).map(|(id, _)| *id).collect()
         };
         for keyspace in nameless.into_iter().filter(|id| !known.contains(id)) {
-            // One whose drop was replayed is felled already, and dropping it twice changes nothing.
+            // One whose drop was replayed is felled already, and to drop it twice changes nothing.
             self.fell(keyspace);
             self.pending.lock().push((at, Edit::Drop { keyspace }));
         }

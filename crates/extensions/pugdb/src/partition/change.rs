@@ -26,7 +26,7 @@ pub(crate) enum Plan<'a> {
     Merge { number: usize },
 }
 
-/// Changes the partitions of a keyspace, durable when this returns. `progress` is told how many entries were copied.
+/// Changes the partitions of a keyspace, durable when this returns. `progress` is told how many versions of entries were read.
 pub(crate) fn change(
     inner: &Arc<Inner>,
     space: &Arc<Space>,
@@ -51,13 +51,11 @@ pub(crate) fn change(
     let place = plan.place(inner, space, &partitions.map())?;
     let map = plan.map(&partitions.map(), &place, &mut inner.writer.lock())?;
 
-    let pinned = pin(inner, space, None)?;
-    let mut copy = durable.store.repartition(partitions, &space.name(), map, pinned.point)?;
+    let mut copy = durable.store.repartition(partitions, &space.name(), map)?;
     while copy.step()? {
         inner.check_open()?;
-        progress(copy.copied());
+        progress(copy.read());
     }
-    drop(pinned);
     let at = inner.writer.lock().sequencer.reserve(1);
     copy.record(at)?;
 
