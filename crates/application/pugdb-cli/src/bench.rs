@@ -5,7 +5,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand, ValueEnum};
-use pugdb::{Database, Durability, EngineKind};
+use pugdb::{Database, Durability, EngineKind, Persistence};
 use pugdb_ycsb::{Bench, Distribution, PugdbStore, Report, Settings, Workload, overhead};
 use serde::Serialize;
 
@@ -90,6 +90,8 @@ struct YcsbArguments {
 enum Engine {
     /// On disk, ordered
     Lsm,
+    /// On disk, ordered: eight trees, each with some of the keys
+    Partitioned,
     /// In memory, in no order: no workload E
     Hash,
     /// In memory, ordered
@@ -108,6 +110,7 @@ impl Engine {
     fn kind(self) -> EngineKind {
         match self {
             Self::Lsm => EngineKind::Lsm,
+            Self::Partitioned => EngineKind::Partitioned,
             Self::Hash => EngineKind::Hash,
             Self::Btree => EngineKind::Btree,
         }
@@ -116,6 +119,7 @@ impl Engine {
     fn name(self) -> &'static str {
         match self {
             Self::Lsm => "lsm",
+            Self::Partitioned => "partitioned",
             Self::Hash => "hash",
             Self::Btree => "btree",
         }
@@ -133,7 +137,7 @@ impl Engine {
     }
 
     fn in_memory(self) -> bool {
-        self != Self::Lsm
+        self.kind().persistence() == Persistence::Volatile
     }
 }
 

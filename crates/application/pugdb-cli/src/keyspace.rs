@@ -1,14 +1,15 @@
-//! `keyspace list`, `keyspace create`, `keyspace alter`: how keyspaces are made.
+//! `keyspace list`, `create` and `alter`: how keyspaces are made. Of their partitions, `partitions.rs`.
 
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
-use pugdb::{Compression, EngineKind, KeyspaceOptions, Logging, PrefixExtractor};
+use pugdb::{Compression, EngineKind, KeyspaceOptions, Logging, Partitioning, PrefixExtractor};
 use serde_json::json;
 
 use crate::arguments::Target;
 use crate::outcome::{Exit, Failure};
 use crate::output::{Answer, Format};
+use crate::partitions::{self, MergeArguments, PartitionsArguments, SplitArguments, StartKey, parse_key};
 use crate::target::{Access, Local};
 use crate::text::{human_bytes, parse_size};
 
@@ -27,7 +28,10 @@ Examples:
   pugdb keyspace alter db0 --compression zstd --upper-compression lz4
   pugdb keyspace create images --separate-values 4KiB
   pugdb keyspace create events --prefix up-to:/
-  pugdb keyspace create sessions --default-expiry 3600")]
+  pugdb keyspace create sessions --default-expiry 3600
+  pugdb keyspace create clicks --partitions 8
+  pugdb keyspace create users --split-at g --split-at n
+  pugdb keyspace split users 1")]
 pub(crate) struct KeyspaceArguments {
     #[command(subcommand)]
     action: Action,
@@ -41,6 +45,12 @@ enum Action {
     Create(CreateArguments),
     /// Change how the tables of a keyspace are made from now on
     Alter(ChangeArguments),
+    /// Print the partitions of a keyspace: which keys each holds, and how much
+    Partitions(PartitionsArguments),
+    /// Make two partitions of one: all that it holds is written anew
+    Split(SplitArguments),
+    /// Make one partition of two that are neighbours: all that they hold is written anew
+    Merge(MergeArguments),
 }
 
 #[derive(Args, Debug)]
@@ -56,6 +66,20 @@ struct CreateArguments {
     /// Write nothing of it to the log: after a crash it holds what it held at one of its flushes
     #[arg(long)]
     unlogged: bool,
+    /// Distribute its keys over so many trees, by their hash; 1 to 256
+    #[arg(long, value_name = "COUNT", conflicts_with = "split_at")]
+    partitions: Option<usize>,
+    /// Distribute its keys over trees by ranges: where the next one begins; can be given several times, \xNN is a byte
+    #[arg(long, value_name = "KEY", value_parser = parse_key)]
+    split_at: Vec<StartKey>,
+}
+
+impl CreateArguments {
+    fn partitioning(&self) -> Option<Partitioning> {
+        let hash = self.partitions.map(|partitions| Partitioning::Hash { partitions });
+        let starts = || self.split_at.iter().map(|start| start.0.clone()).collect();
+        hash.or_else(|| (!self.split_at.is_empty()).then(|| Partitioning::Ranges { starts: starts() }))
+    }
 }
 
 #[derive(Args, Debug)]
@@ -117,6 +141,9 @@ impl KeyspaceArguments {
             Action::List(arguments) => &mut arguments.target,
             Action::Create(arguments) => &mut arguments.change.target,
             Action::Alter(arguments) => &mut arguments.target,
+            Action::Partitions(arguments) => &mut arguments.target,
+            Action::Split(arguments) => &mut arguments.target,
+            Action::Merge(arguments) => &mut arguments.target,
         }
     }
 }
@@ -124,12 +151,28 @@ impl KeyspaceArguments {
 pub(crate) fn keyspace(arguments: &KeyspaceArguments, format: Format) -> Result<Exit, Failure> {
     match &arguments.action {
         Action::List(arguments) => list(&open(&arguments.target, Access::Existing)?, format)?,
-        Action::Create(CreateArguments { change, unlogged }) => {
+        Action::Create(arguments) => {
+            let change = &arguments.change;
             let local = open(&change.target, Access::Create)?;
-            let logging = Some(if *unlogged { Logging::Unlogged } else { Logging::Logged });
-            let options = KeyspaceOptions { logging, ..change.tables.options(EngineKind::Lsm) };
-            local.db.keyspace_with(&change.name, options)?;
+            let logging = Some(if arguments.unlogged { Logging::Unlogged } else { Logging::Logged });
+            let options = |engine| KeyspaceOptions { logging, ..change.tables.options(engine) };
+            match arguments.partitioning() {
+                Some(partitioning) => {
+                    let options = options(EngineKind::Partitioned);
+                    local.db.partitioned_keyspace(&change.name, &partitioning, options)?
+                }
+                None => local.db.keyspace_with(&change.name, options(EngineKind::Lsm))?,
+            };
             local.db.close()?;
+        }
+        Action::Partitions(arguments) => {
+            return partitions::list(&open(&arguments.target, Access::Existing)?, arguments, format);
+        }
+        Action::Split(arguments) => {
+            return partitions::split(&open(&arguments.target, Access::Existing)?, arguments, format);
+        }
+        Action::Merge(arguments) => {
+            return partitions::merge(&open(&arguments.target, Access::Existing)?, arguments, format);
         }
         Action::Alter(arguments) => {
             let local = open(&arguments.target, Access::Existing)?;

@@ -13,6 +13,7 @@ mod keyspace;
 mod manual;
 mod outcome;
 mod output;
+mod partitions;
 mod patient;
 mod remote;
 mod report;

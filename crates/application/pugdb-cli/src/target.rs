@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use pugdb::{Builder, Database, EngineKind, Error, ErrorKind, Keyspace};
+use pugdb::{Builder, Database, Error, ErrorKind, Keyspace, Persistence};
 
 use crate::arguments::Target;
 use crate::outcome::{Exit, Failure};
@@ -133,7 +133,7 @@ impl Local {
             )));
         }
         let keyspace = self.db.keyspace(name)?;
-        if keyspace.engine() != EngineKind::Lsm {
+        if keyspace.engine().persistence() != Persistence::Durable {
             return Err(Failure::usage(
                 "the keyspace is kept in memory only: what this command writes would be gone at its end",
             ));

@@ -74,7 +74,7 @@ pub use transaction::{
 pub use update::{Change, TimeToLive};
 pub use watch::Watch;
 
-pub use pugdb_core::engine::{EngineKind, KeyRange};
+pub use pugdb_core::engine::{EngineKind, KeyRange, Persistence};
 pub use pugdb_core::observer::{DatabaseEvent, Observer};
 pub use pugdb_core::seam::AtHand;
 pub use pugdb_core::{DatabaseId, FileId, KeyspaceId};
