@@ -121,3 +121,59 @@ fn stats_and_inspect_tell_how_much_compression_gains() {
         (&json!("zstd:1"), &json!("lz4"))
     );
 }
+
+#[test]
+fn partitions_are_made_listed_split_and_merged() {
+    let dir = tempfile::tempdir().unwrap();
+    let pugdb = |arguments: &[&str]| pugdb(dir.path(), arguments);
+    pugdb(&["keyspace", "create", "users", "--split-at", "g", "--split-at", "n\\x00"]).gives(0, "");
+    for name in ["ada", "bob", "cat", "dan", "gus", "zoe"] {
+        pugdb(&["put", "--keyspace", "users", name, "1"]).gives(0, "");
+    }
+    let numbers = |keyspace: &str| {
+        let listed = lines(&pugdb(&["keyspace", "partitions", keyspace, "--json"]));
+        listed.iter().map(|line| line["keys_estimate"].as_u64().unwrap()).collect::<Vec<_>>()
+    };
+    assert_eq!(numbers("users"), [4, 1, 1]);
+    pugdb(&["keyspace", "split", "users", "0"]).gives(0, "there were 3 partitions, and are 4\n");
+    pugdb(&["keyspace", "split", "users", "3", "--at", "z", "--json"])
+        .gives(0, "{\"partitions\":5,\"partitions_before\":4}\n");
+    assert_eq!(numbers("users"), [2, 2, 1, 0, 1]);
+    let text = pugdb(&["keyspace", "partitions", "users"]).text().to_owned();
+    let keys: Vec<&str> = text.lines().map(|line| line.split("  ").nth(1).unwrap_or("").trim()).collect();
+    assert_eq!(
+        keys,
+        ["keys", "before cat", "from cat before g", "from g before n\\x00", "from n\\x00 before z", "from z"],
+        "{text}"
+    );
+    pugdb(&["keyspace", "merge", "users", "2"]).gives(0, "there were 5 partitions, and are 4\n");
+    pugdb(&["scan", "--keyspace", "users"]).gives(0, "ada\t1\nbob\t1\ncat\t1\ndan\t1\ngus\t1\nzoe\t1\n");
+    pugdb(&["verify"]).gives_text(0, "no problem");
+
+    pugdb(&["keyspace", "create", "clicks", "--partitions", "4"]).gives(0, "");
+    pugdb(&["keyspace", "create", "clicks", "--partitions", "8"]).gives(0, "");
+    assert_eq!(numbers("clicks"), [0; 4], "it was there");
+    let slots = &lines(&pugdb(&["keyspace", "partitions", "clicks", "--json"]))[1]["keys"];
+    assert_eq!(*slots, json!({ "first_slot": 16384, "last_slot": 32767 }));
+    let engines = lines(&pugdb(&["keyspace", "list", "--json"]));
+    assert!(engines.iter().all(|line| line["engine"] == "partitioned"), "{engines:?}");
+}
+
+#[test]
+fn partitions_that_are_not_there_or_cannot_be_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let pugdb = |arguments: &[&str]| pugdb(dir.path(), arguments);
+    pugdb(&["put", "ada", "1815"]).gives(0, "");
+    pugdb(&["keyspace", "create", "users", "--partitions", "2"]).gives(0, "");
+    pugdb(&["keyspace", "partitions", "db0"]).fails(2, &["has no partitions", "--partitions"]);
+    pugdb(&["keyspace", "split", "nobody", "0"]).fails(1, &["there is no keyspace \"nobody\""]);
+    pugdb(&["keyspace", "split", "users", "2"]).fails(2, &["from 0 to 1"]);
+    pugdb(&["keyspace", "split", "users", "0", "--at", "k"]).fails(2, &["leave the key out"]);
+    pugdb(&["keyspace", "merge", "users", "1"]).fails(2, &["there is none"]);
+    pugdb(&["keyspace", "create", "more", "--partitions", "257"]).fails(2, &["1 to 256"]);
+    pugdb(&["keyspace", "create", "more", "--split-at", "b", "--split-at", "a"]).fails(2, &["ascend"]);
+    pugdb(&["keyspace", "create", "more", "--split-at", "\\q"]).fails(2, &["backslash"]);
+    pugdb(&["keyspace", "create", "more", "--split-at", "b", "--partitions", "2"]).fails(2, &["cannot be used"]);
+    pugdb(&["keyspace", "create", "users", "--split-at", "b"]).fails(4, &["something else"]);
+    pugdb(&["keyspace", "create", "db0", "--partitions", "2"]).fails(4, &["another engine"]);
+}

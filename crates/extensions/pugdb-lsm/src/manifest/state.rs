@@ -123,6 +123,8 @@ impl State {
                 (state.name, state.named) = (name.clone(), *at);
             }
             Edit::Partitions { keyspace, map, at } => {
+                // Nor this one.
+                self.last_seqno = self.last_seqno.max(*at);
                 self.keyspace(*keyspace)?.partitions = Some((map.clone(), *at));
             }
             Edit::Drop { keyspace } => {
@@ -259,6 +261,34 @@ mod tests {
     use super::*;
     use pugdb_core::KeySpan;
     use pugdb_core::engine::KeyRange;
+
+    #[test]
+    fn a_map_whose_tree_is_missing_is_corrupt() {
+        let mut state = State::new(DatabaseId([1; 16]));
+        let options = TreeOptions::default();
+        let create = |id, name: &str, engine| Edit::Create {
+            keyspace: KeyspaceId(id),
+            name: name.to_owned(),
+            engine,
+            at: Seqno(1),
+            options,
+        };
+        let map = PartitionMap::by_hash(2, KeyspaceId(2)).unwrap();
+        state.apply(&create(1, "users", EngineKind::Partitioned)).unwrap();
+        assert!(state.check_partitions().is_err(), "no map");
+        state.apply(&Edit::Partitions { keyspace: KeyspaceId(1), map, at: Seqno(7) }).unwrap();
+        state.apply(&create(2, "", EngineKind::Lsm)).unwrap();
+        assert!(state.check_partitions().is_err(), "the second one is missing");
+        let mut named = state.clone();
+        named.apply(&create(3, "names", EngineKind::Lsm)).unwrap();
+        assert!(named.check_partitions().is_err(), "it is somebody's own");
+        state.apply(&create(3, "", EngineKind::Lsm)).unwrap();
+        state.check_partitions().unwrap();
+        assert_eq!(state.last_seqno, Seqno(7));
+        let mut again = State::new(DatabaseId([1; 16]));
+        state.snapshot().iter().for_each(|edit| again.apply(edit).unwrap());
+        assert_eq!(again, state);
+    }
 
     #[test]
     fn range_tombstones_replace_those_of_their_window_and_are_in_the_snapshot() {

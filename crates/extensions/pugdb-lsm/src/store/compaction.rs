@@ -142,6 +142,7 @@ impl CompactionJob {
             return Ok(Ok(task));
         }
         let store = Arc::clone(&self.store);
+        store.settle_partitions();
         let (expired, quiet_at) = (store.expired(), store.quiet_at());
         let now = store.context.env.clock.monotonic();
         let is_quiet = quiet_at <= now;

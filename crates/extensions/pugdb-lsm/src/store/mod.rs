@@ -506,7 +506,7 @@ impl Store {
     pub fn applied(&self, tree: &Arc<Tree>, bytes: usize) {
         let unflushed = self.unflushed.fetch_add(bytes, Ordering::AcqRel) + bytes;
         let (active, worth) = (tree.active_bytes(), rest::worth_bytes(self.options.memtable_bytes));
-        if active >= self.options.memtable_bytes {
+        if active >= tree.memtable_bytes_max(self.options.memtable_bytes) {
             tree.seal();
             self.wake();
         } else if active >= worth && active - bytes.min(active) < worth {

@@ -19,7 +19,7 @@ mod value_files;
 mod view;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use arc_swap::{ArcSwap, Guard};
 use parking_lot::{Mutex, RwLock};
@@ -53,6 +53,9 @@ use crate::table::{self, Access, BlockRef, KeyHash, Located, load_blocks};
 use crate::tombstones::{RangeTombstone, Tombstones};
 use crate::values::{self, ValueRef, load_values};
 
+/// A memtable of a partition is no smaller than this, if memtables are larger: tables would be many and small.
+const PART_BYTES_MIN: usize = 1 << 20;
+
 /// One keyspace's entries.
 pub struct Tree {
     /// Where somebody can look: of range tombstones, those that nobody can tell apart are one.
@@ -64,6 +67,8 @@ pub struct Tree {
     memtable_seed: u64,
     /// The active memtable has something for the background to merge.
     wants_merge: AtomicBool,
+    /// How many trees its keyspace has.
+    siblings: AtomicUsize,
     /// How its next tables are made.
     options: RwLock<TreeOptions>,
     /// What compaction may forget of it.
@@ -179,6 +184,7 @@ impl Tree {
             dropped: AtomicBool::new(false),
             memtable_seed,
             wants_merge: AtomicBool::new(false),
+            siblings: AtomicUsize::new(1),
             options: RwLock::new(state.options),
             filter: RwLock::default(),
             merging,
@@ -348,6 +354,17 @@ impl Tree {
     pub(crate) fn active_last(&self, bytes_min: usize) -> Option<Seqno> {
         let active = &self.glance().memtables[0];
         (active.bytes() >= bytes_min).then(|| active.last())
+    }
+
+    /// When its memtable is full: all of a keyspace's are as large together as that of one tree. Spread over more memory, each write
+    /// would find less of it in the processor's caches.
+    pub(crate) fn memtable_bytes_max(&self, of_keyspace: usize) -> usize {
+        let part = of_keyspace / self.siblings.load(Ordering::Relaxed).max(1);
+        part.max(PART_BYTES_MIN.min(of_keyspace))
+    }
+
+    pub(crate) fn set_siblings(&self, trees: usize) {
+        self.siblings.store(trees, Ordering::Relaxed);
     }
 
     /// Begins a new memtable, if the active one holds anything. False when it does not.
