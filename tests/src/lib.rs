@@ -4,6 +4,7 @@ pub mod chance;
 pub mod crash;
 pub mod crash_scripts;
 pub mod hostile;
+pub mod killed;
 pub mod metamorphic;
 pub mod model_setup;
 pub mod model_walk;

@@ -83,6 +83,9 @@ fn what_cannot_be_is_refused_and_says_why() {
         db.partitioned_keyspace("hash", &Partitioning::Hash { partitions: 1 }, KeyspaceOptions::default());
     let by_hash = by_hash.unwrap();
     refused(by_hash.split_partition(0, Some(b"c"), none), ErrorKind::Invalid, "leave the key out");
+    (0..16).for_each(|_| by_hash.split_partition(0, None, &mut |_| ()).unwrap());
+    assert_eq!(by_hash.partitions().unwrap()[0].keys, PartitionKeys::Slots(0..1));
+    refused(by_hash.split_partition(0, None, &mut |_| ()), ErrorKind::Invalid, "one slot");
     db.drop_keyspace("users").unwrap();
     refused(users.partitions(), ErrorKind::NotFound, "dropped");
     refused(users.split_partition(0, Some(b"c"), none), ErrorKind::NotFound, "dropped");

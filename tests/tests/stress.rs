@@ -12,18 +12,15 @@ use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 
-use pugdb::env::{Env, Event};
 use pugdb::{Builder, CompactionPolicy, Database, Durability, Keyspace, KeyspaceOptions};
+use pugdb_tests::killed::{run_and_kill, told};
 
 const THREADS: usize = 16;
 const KEYS: usize = 2048;
 const KEYSPACES: [&str; 2] = ["left", "right"];
 const SLOT_BYTES: usize = 24;
-const DIR: &str = "PUGDB_STRESS_DIR";
-const SEED: &str = "PUGDB_STRESS_SEED";
 
 /// What is known of a key: the version acknowledged last, the one under way, and the batch it is part of.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -201,17 +198,11 @@ impl Worker<'_> {
 /// What the killed process does. Without the directory in its environment this is an ordinary run of the tests.
 #[test]
 fn the_process_that_is_killed() {
-    let Ok(dir) = std::env::var(DIR) else { return };
-    // One thread that has found something ends them all: that is how the other process learns of it.
-    std::panic::set_hook(Box::new(|what| {
-        eprintln!("{what}");
-        std::process::abort();
-    }));
-    let seed: u64 = std::env::var(SEED).unwrap().parse().unwrap();
+    let Some((dir, seed)) = told() else { return };
     let mut random = fastrand::Rng::with_seed(seed);
-    let db = options(&mut random).open(Path::new(&dir).join("db")).unwrap();
+    let db = options(&mut random).open(dir.join("db")).unwrap();
     let keyspaces = KEYSPACES.map(|name| db.keyspace(name).unwrap());
-    let expected = Expected::open(Path::new(&dir));
+    let expected = Expected::open(&dir);
     std::thread::scope(|scope| {
         for number in 0..THREADS {
             let random = fastrand::Rng::with_seed(random.u64(..));
@@ -259,20 +250,11 @@ fn a_process_that_is_killed_at_any_moment_loses_nothing_that_it_has_acknowledged
     let rounds: u64 = std::env::var("PUGDB_STRESS_ROUNDS").map_or(6, |rounds| rounds.parse().unwrap());
     let scratch = tempfile::tempdir().unwrap();
     let dir: PathBuf = scratch.path().to_owned();
-    let env = Env::os();
     let mut acknowledged = 0;
     for seed in 0..rounds {
         let mut random = fastrand::Rng::with_seed(seed ^ 0x5eed);
-        let mut child = Command::new(std::env::current_exe().unwrap());
-        child.args(["--exact", "the_process_that_is_killed", "--nocapture"]);
-        child.env(DIR, &dir).env(SEED, seed.to_string());
-        let mut child = child.spawn().unwrap();
-        let until = env.clock.monotonic() + Duration::from_millis(random.u64(50..1500));
-        let mut has_ended = || child.try_wait().unwrap().is_some();
-        let ended = env.executor.block_until(&Event::default(), Some(until), &mut has_ended);
-        assert!(!ended && !has_ended(), "round {seed}: a check of the process has failed; see above");
-        child.kill().unwrap();
-        child.wait().unwrap();
+        let after = Duration::from_millis(random.u64(50..1500));
+        run_and_kill("the_process_that_is_killed", &dir, seed, after);
         let now = check(&dir, options(&mut random));
         assert!(now >= acknowledged);
         acknowledged = now;

@@ -173,7 +173,8 @@ fn partitions_that_are_not_there_or_cannot_be_are_refused() {
     pugdb(&["keyspace", "create", "more", "--partitions", "257"]).fails(2, &["1 to 256"]);
     pugdb(&["keyspace", "create", "more", "--split-at", "b", "--split-at", "a"]).fails(2, &["ascend"]);
     pugdb(&["keyspace", "create", "more", "--split-at", "\\q"]).fails(2, &["backslash"]);
-    pugdb(&["keyspace", "create", "more", "--split-at", "b", "--partitions", "2"]).fails(2, &["cannot be used"]);
+    pugdb(&["keyspace", "create", "more", "--split-at", "b", "--partitions", "2"])
+        .fails(2, &["cannot be used"]);
     pugdb(&["keyspace", "create", "users", "--split-at", "b"]).fails(4, &["something else"]);
     pugdb(&["keyspace", "create", "db0", "--partitions", "2"]).fails(4, &["another engine"]);
 }

@@ -84,6 +84,9 @@ impl Plan<'_> {
             (PartitionBy::Range, None) => middle_key(inner, space, map, *number),
             (PartitionBy::Hash, None) => {
                 let slots = map.slots(*number).unwrap_or(0..SLOTS);
+                if slots.len() < 2 {
+                    return Err(Error::invalid("the partition has one slot only, and is split no further"));
+                }
                 let middle = u16::try_from(slots.start.midpoint(slots.end)).unwrap_or(u16::MAX);
                 Ok(middle.to_be_bytes().to_vec())
             }
