@@ -200,6 +200,8 @@ impl Run {
             }
             "hash" | "ranges" => self.partitioned(word, rest),
             "split" | "merge" => self.repartition(word, rest),
+            // Nor is the end of one that is not.
+            "drop" if self.db()?.existing_keyspace(rest)?.is_none() => Ok(()),
             "drop" => {
                 self.partitions = None;
                 self.change(&[ModelOp::DropKeyspace(rest.to_owned())], |db| db.drop_keyspace(rest).map(drop))

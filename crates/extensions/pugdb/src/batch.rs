@@ -9,6 +9,7 @@ use pugdb_core::{Entry, EntryKind, EntryOptions, Error, KeySpan, Operation, Ops,
 
 use crate::database::Inner;
 use crate::keyspace::{Keyspace, Space};
+use crate::slow::Shape;
 use crate::{CommitTicket, Durability, write};
 
 /// Changes to any keyspaces of one database, committed together. Made by [`Database::batch`](crate::Database::batch).
@@ -72,6 +73,12 @@ impl Changes {
     /// True when keys are deleted that it does not name.
     pub(crate) fn has_ranges(&self) -> bool {
         self.parts.iter().any(|part| part.ops.has_ranges())
+    }
+
+    /// What may be told of it.
+    pub(crate) fn shape(&self) -> Shape {
+        let keyspace = if let [part] = &*self.parts { Some(part.space.id) } else { None };
+        Shape { keyspace, keys: coding::index(self.seqnos()), bytes: self.bytes }
     }
 
     /// How many seqnos it takes.

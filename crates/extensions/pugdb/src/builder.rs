@@ -58,6 +58,8 @@ pub struct Builder {
     pub(crate) cipher: Arc<dyn Cipher>,
     pub(crate) table_store: Option<Arc<dyn TableStore>>,
     pub(crate) observers: Vec<Arc<dyn Observer>>,
+    pub(crate) track_handles: bool,
+    pub(crate) slow_operations: Option<Duration>,
 }
 
 /// An observer that cannot wait for its own thread.
@@ -91,6 +93,8 @@ impl Default for Builder {
             cipher: Arc::new(Plain),
             table_store: None,
             observers: Vec::new(),
+            track_handles: false,
+            slow_operations: None,
         }
     }
 }
@@ -543,6 +547,44 @@ impl Builder {
     #[must_use]
     pub fn table_store(mut self, store: Arc<dyn TableStore>) -> Self {
         self.table_store = Some(store);
+        self
+    }
+
+    /// Keeps the last 256 operations that take as long or longer, for [`Database::slow_operations`]: none, if nothing is said. Each
+    /// operation then reads the clock twice, some 60 ns.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// let db = pugdb::Database::builder().slow_operations(Duration::from_millis(10)).in_memory()?;
+    /// db.keyspace("users")?.put(b"ada", b"1815")?;
+    /// for slow in db.slow_operations() {
+    ///     eprintln!("{:?} of {} keys, {} bytes: {:?}", slow.kind, slow.keys, slow.bytes, slow.took);
+    /// }
+    /// assert!(db.stats()?.slow_operations <= 1);
+    /// # Ok::<(), pugdb::Error>(())
+    /// ```
+    #[must_use]
+    pub fn slow_operations(mut self, threshold: Duration) -> Self {
+        self.slow_operations = Some(threshold);
+        self
+    }
+
+    /// Notes where the program takes snapshots, scans, transactions, sorted files and bulk loads, until they are dropped: not, if nothing
+    /// is said. Then [`open_handles`](Database::open_handles) tells them, and [`close`](Database::close) is an error, after it has closed the database,
+    /// while there are any: for tests of a program, which so learn of what was leaked, and where it was taken. Of asynchronous
+    /// calls the place is in this crate. Each costs a lock and an entry in a map.
+    ///
+    /// ```
+    /// let db = pugdb::Database::builder().track_handles(true).in_memory()?;
+    /// std::mem::forget(db.begin()?);
+    /// let error = db.close().unwrap_err();
+    /// assert!(error.to_string().contains("holds a transaction of "), "{error}");
+    /// # Ok::<(), pugdb::Error>(())
+    /// ```
+    #[must_use]
+    pub fn track_handles(mut self, is_tracked: bool) -> Self {
+        self.track_handles = is_tracked;
         self
     }
 

@@ -4,6 +4,7 @@ use std::fmt;
 
 use pugdb_core::{EntryOptions, Key, Result, Value};
 
+use crate::handles::{HandleKind, Held};
 use crate::keyspace::{Keeper, Keyspace};
 use crate::{WriteBatch, write};
 
@@ -40,6 +41,7 @@ pub struct BulkLoad {
     waiting_bytes: usize,
     portion_bytes: usize,
     done: BulkProgress,
+    _held: Held,
 }
 
 /// How far a load has come.
@@ -65,6 +67,7 @@ pub struct BulkProgress {
 }
 
 impl BulkLoad {
+    #[track_caller]
     pub(crate) fn new(keyspace: &Keyspace) -> Result<Self> {
         let inner = &keyspace.inner;
         inner.check_open()?;
@@ -73,7 +76,8 @@ impl BulkLoad {
         // A portion in memory is a batch, and has its limit.
         let portion_bytes = part.min(PORTION_BYTES_MAX).min(write::batch_bytes_max(inner) / 2);
         let (waiting, done) = Default::default();
-        Ok(Self { keyspace: keyspace.clone(), waiting, waiting_bytes: 0, portion_bytes, done })
+        let held = inner.handles.take(HandleKind::BulkLoad);
+        Ok(Self { keyspace: keyspace.clone(), waiting, waiting_bytes: 0, portion_bytes, done, _held: held })
     }
 
     /// Adds an entry. Takes in a portion when enough are collected.

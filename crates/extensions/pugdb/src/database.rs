@@ -16,12 +16,14 @@ use pugdb_core::{Error, KeyspaceId, Lsn, Result, Seqno, Timestamp, limits};
 use pugdb_lsm::{Sequencer, TreeOptions};
 
 use crate::durable::Durable;
+use crate::handles::{Handles, OpenHandle};
 use crate::key_locks::{KeyLocks, refuse_inside_observer, refuse_inside_update};
 use crate::keyspace::{Keyspace, Space};
-use crate::latency::{Latencies, Recorders};
+use crate::latency::{Latencies, Recorders, Timed};
 use crate::options::KeyspaceOptions;
 use crate::partition::Partitioning;
 use crate::report::{RecoveryReport, Stats, VerifyReport};
+use crate::slow::{OperationKind, Shape, SlowLog, SlowOperation};
 use crate::snapshot::Snapshot;
 use crate::transaction::{
     Guards, Prepared, PreparedTransaction, RowLocks, SYSTEM_PREFIX, Transaction, TransactionOptions, recover,
@@ -73,6 +75,8 @@ pub(crate) struct Inner {
     pub(crate) prepared: Prepared,
     /// How long calls take.
     pub(crate) recorders: Recorders,
+    /// What the program holds.
+    pub(crate) handles: Arc<Handles>,
     /// Guards the order of changes of keyspaces and of the taking in of sorted files, which alone is held across a sync:
     /// it has to be done before the next commit. Taken behind key locks and before the writer.
     pub(crate) changing: Mutex<()>,
@@ -80,6 +84,9 @@ pub(crate) struct Inner {
     /// preallocated log and never across a sync.
     pub(crate) writer: Arc<Mutex<Writer>>,
 }
+
+/// An error names so many things at most that were not given back.
+const LEAKS_TOLD_MAX: usize = 20;
 
 /// Keyspaces by name.
 pub(crate) type Names = BTreeMap<String, Arc<Space>>;
@@ -439,6 +446,7 @@ impl Database {
     ///
     /// # Errors
     /// `Closed`.
+    #[track_caller]
     pub fn begin(&self) -> Result<Transaction> {
         self.begin_with(TransactionOptions::default())
     }
@@ -460,6 +468,7 @@ impl Database {
     ///
     /// # Errors
     /// `Closed`.
+    #[track_caller]
     pub fn begin_with(&self, options: TransactionOptions) -> Result<Transaction> {
         Transaction::new(&self.inner, options)
     }
@@ -483,6 +492,7 @@ impl Database {
     /// # Errors
     /// Those of `work`, which end it unless they say [`is_retry`](crate::Error::is_retry); those of
     /// [`Transaction::commit`], of its conflicts the last one.
+    #[track_caller]
     pub fn transact<R>(&self, work: impl FnMut(&mut Transaction) -> Result<R>) -> Result<R> {
         self.transact_with(TransactionOptions::default(), work)
     }
@@ -506,6 +516,7 @@ impl Database {
     ///
     /// # Errors
     /// As [`transact`](Self::transact).
+    #[track_caller]
     pub fn transact_with<R>(
         &self,
         options: TransactionOptions,
@@ -578,9 +589,10 @@ impl Database {
     ///
     /// # Errors
     /// `Closed`.
+    #[track_caller]
     pub fn snapshot(&self) -> Result<Snapshot> {
         self.inner.check_open()?;
-        Ok(Snapshot::new(&self.inner))
+        Ok(Snapshot::taken(&self.inner))
     }
 
     /// Done when every commit that a read could have shown until now has met its own durability. A server waits for it
@@ -658,6 +670,19 @@ impl Database {
     /// ```
     pub fn latencies(&self) -> Latencies {
         self.inner.recorders.summary()
+    }
+
+    /// The last operations that took longer than [the builder](Builder::slow_operations) was told, 256 at most, the oldest first. Sizes only:
+    /// no key, no value and no name.
+    ///
+    /// ```
+    /// let db = pugdb::Database::in_memory()?;
+    /// db.keyspace("users")?.put(b"ada", b"1815")?;
+    /// assert!(db.slow_operations().is_empty()); // nobody has said what is slow
+    /// # Ok::<(), pugdb::Error>(())
+    /// ```
+    pub fn slow_operations(&self) -> Vec<SlowOperation> {
+        self.inner.recorders.slow().map_or_else(Vec::new, SlowLog::kept)
     }
 
     /// Writes all memtables to tables. It shortens the next open, and makes durable what has been written to
@@ -812,7 +837,39 @@ impl Database {
         if was_open && closed.is_ok() {
             self.inner.tell(|| DatabaseEvent::Closed { took: clock.monotonic().saturating_sub(begun) });
         }
-        closed
+        closed?;
+        self.refuse_leaks()
+    }
+
+    /// What the program holds of this database and has not dropped, the oldest first, if [the
+    /// builder](Builder::track_handles) was asked to note it. [`Stats::handles`] counts it in any case.
+    ///
+    /// ```
+    /// let db = pugdb::Database::builder().track_handles(true).in_memory()?;
+    /// let snapshot = db.snapshot()?;
+    /// let held = db.open_handles();
+    /// assert_eq!((held.len(), held[0].kind), (1, pugdb::HandleKind::Snapshot));
+    /// assert_eq!(held[0].place.line(), line!() - 3);
+    /// drop(snapshot);
+    /// assert!(db.open_handles().is_empty());
+    /// # Ok::<(), pugdb::Error>(())
+    /// ```
+    pub fn open_handles(&self) -> Vec<OpenHandle> {
+        self.inner.handles.open()
+    }
+
+    fn refuse_leaks(&self) -> Result<()> {
+        let held = self.inner.handles.open();
+        if held.is_empty() {
+            return Ok(());
+        }
+        let told: Vec<String> = held.iter().take(LEAKS_TOLD_MAX).map(ToString::to_string).collect();
+        let more = held.len().saturating_sub(LEAKS_TOLD_MAX);
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        Err(Error::invalid(format!(
+            "the database is closed, and the program still holds {}{more}; drop that before the close",
+            told.join(", ")
+        )))
     }
 }
 
@@ -832,6 +889,8 @@ impl Inner {
         names: Names,
         writer: Arc<Mutex<Writer>>,
     ) -> Self {
+        let handles = Handles::new(options.track_handles);
+        let recorders = Recorders::new(options.slow_operations);
         Self {
             options,
             snapshots,
@@ -844,7 +903,8 @@ impl Inner {
             watches: Watches::default(),
             row_locks: Arc::default(),
             prepared: Prepared::default(),
-            recorders: Recorders::new(),
+            recorders,
+            handles,
             changing: Mutex::new(()),
             writer,
         }
@@ -886,12 +946,21 @@ impl Inner {
             .map_or_else(CommitTicket::done, |durable| CommitTicket::at(&durable.log, end, by))
     }
 
+    /// Times a call, if its turn has come.
+    #[inline]
+    pub(crate) fn timed(&self, kind: OperationKind, shape: impl FnOnce() -> Shape) -> Option<Timed<'_>> {
+        self.recorders.begin(kind, &*self.options.env.clock, shape)
+    }
+
     fn stats(&self) -> Stats {
         let mut stats = self.durable.as_ref().map(Durable::stats).unwrap_or_default();
         let names = self.names.read();
         stats.keyspaces = names.keys().filter(|name| !name.starts_with(SYSTEM_PREFIX)).count();
         drop(names);
         stats.snapshots = self.snapshots.live();
+        stats.handles = self.handles.counts();
+        stats.slow_operations = self.recorders.slow().map_or(0, SlowLog::count);
+        stats.prepared_transactions = self.prepared.names().len();
         for space in self.names.read().values() {
             stats.memtable_bytes += space.volatile_bytes();
         }

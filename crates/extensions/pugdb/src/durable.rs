@@ -20,11 +20,11 @@ use pugdb_lsm::store::{Gate, Store, StoreOptions};
 use pugdb_lsm::table::LocalTables;
 use pugdb_lsm::{Operators, PartitionMap, Sequencer, TreeOptions, Trees};
 
-use crate::Builder;
 use crate::database::{Inner, Writer};
 use crate::keyspace::{Keeper, Space};
 use crate::report::{LogCut, RecoveryReport, Stats, VerifyReport};
 use crate::transaction::Guards;
+use crate::{Builder, HandleCounts};
 
 /// A tree whose memtable keeps more log than this alive is flushed: a quiet keyspace must not pin the log.
 const LOG_SEGMENTS_MAX: u64 = 4;
@@ -120,6 +120,9 @@ impl Durable {
             scrub_failures: store.scrub_failures,
             scrub_pass_at: store.scrub_pass_at,
             quarantined: store.quarantined,
+            handles: HandleCounts::default(),
+            prepared_transactions: 0,
+            slow_operations: 0,
             observer_panics: self.context.observers.panics(),
         }
     }

@@ -10,6 +10,7 @@ use pugdb_lsm::store::{SortedTables, Store};
 
 use crate::database::Inner;
 use crate::durable::Durable;
+use crate::handles::{HandleKind, Held};
 use crate::key_locks::{Stripes, refuse_inside_update};
 use crate::keyspace::{Keeper, Space};
 use crate::write;
@@ -36,6 +37,7 @@ pub struct SortedWriter {
     inner: Arc<Inner>,
     space: Arc<Space>,
     tables: SortedTables,
+    held: Held,
 }
 
 /// What a [`SortedWriter`] has written: on disk, read again, and in no keyspace yet. Dropped, it is removed.
@@ -57,16 +59,19 @@ pub struct SortedWriter {
 pub struct SortedFile {
     inner: Arc<Inner>,
     tables: SortedTables,
+    _held: Held,
 }
 
 impl SortedWriter {
+    #[track_caller]
     pub(crate) fn new(inner: &Arc<Inner>, space: &Arc<Space>) -> Result<Self> {
         inner.check_open()?;
         space.check_writable()?;
         let (durable, trees) = on_disk(inner, space)?;
         durable.failure().map_or(Ok(()), Err)?;
         let tables = durable.store.sorted_tables(space.id, trees);
-        Ok(Self { inner: Arc::clone(inner), space: Arc::clone(space), tables })
+        let held = inner.handles.take(HandleKind::SortedFile);
+        Ok(Self { inner: Arc::clone(inner), space: Arc::clone(space), tables, held })
     }
 
     /// Appends an entry.
@@ -139,7 +144,7 @@ impl SortedWriter {
     pub fn finish(mut self) -> Result<SortedFile> {
         self.inner.check_open()?;
         self.tables.finish()?;
-        Ok(SortedFile { inner: self.inner, tables: self.tables })
+        Ok(SortedFile { inner: self.inner, tables: self.tables, _held: self.held })
     }
 }
 

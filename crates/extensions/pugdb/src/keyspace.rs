@@ -689,6 +689,7 @@ impl Keyspace {
     ///
     /// # Errors
     /// `Invalid` for a keyspace in memory, `NotFound` when it was dropped, `Closed`.
+    #[track_caller]
     pub fn sorted_writer(&self) -> Result<SortedWriter> {
         SortedWriter::new(&self.inner, &self.space)
     }
@@ -709,6 +710,7 @@ impl Keyspace {
     ///
     /// # Errors
     /// `NotFound` when the keyspace was dropped, `Closed`.
+    #[track_caller]
     pub fn bulk_load(&self) -> Result<BulkLoad> {
         BulkLoad::new(self)
     }
@@ -758,6 +760,7 @@ impl Keyspace {
     /// assert_eq!(last, b"cat");
     /// # Ok::<(), pugdb::Error>(())
     /// ```
+    #[track_caller]
     pub fn scan(&self, range: impl Into<KeyRange>) -> Scan {
         Scan::new(&self.inner, &self.space, range.into(), None)
     }
@@ -772,6 +775,7 @@ impl Keyspace {
     /// assert_eq!(users.prefix(b"user:").count(), 1);
     /// # Ok::<(), pugdb::Error>(())
     /// ```
+    #[track_caller]
     pub fn prefix(&self, prefix: impl AsRef<[u8]>) -> Scan {
         self.scan(KeyRange::prefix(prefix.as_ref()))
     }
@@ -975,9 +979,10 @@ impl Keyspace {
     ///
     /// # Errors
     /// `Closed`.
+    #[track_caller]
     pub fn snapshot(&self) -> Result<Snapshot> {
         self.inner.check_open()?;
-        Ok(Snapshot::new(&self.inner))
+        Ok(Snapshot::taken(&self.inner))
     }
 }
 

@@ -10,6 +10,8 @@ use std::time::Duration;
 use pugdb_core::coding::index;
 use pugdb_core::env::Clock;
 
+use crate::slow::{OperationKind, Shape, SlowLog};
+
 /// One of so many is timed, in each thread. A prime: no period of the work has it for a divisor.
 const SAMPLE: u32 = 61;
 /// A bucket is this part of the power of two that it lies in.
@@ -59,20 +61,26 @@ pub struct Latencies {
 
 /// Where the times of a database are gathered.
 pub(crate) struct Recorders {
-    pub(crate) get: Recorder,
-    pub(crate) commit: Recorder,
+    get: Recorder,
+    commit: Recorder,
+    /// What took long, if somebody wants to know: then all calls are timed.
+    slow: Option<SlowLog>,
 }
 
 /// The times of one kind of call.
-pub(crate) struct Recorder {
+struct Recorder {
     buckets: [AtomicU64; PARTS * POWERS],
 }
 
 /// A call that is timed. It ends when this is dropped.
 pub(crate) struct Timed<'a> {
-    recorder: &'a Recorder,
+    /// Where its time is gathered, if its turn has come.
+    recorder: Option<&'a Recorder>,
+    slow: Option<&'a SlowLog>,
     clock: &'a dyn Clock,
     began: Duration,
+    kind: OperationKind,
+    shape: Shape,
 }
 
 thread_local! {
@@ -81,8 +89,40 @@ thread_local! {
 }
 
 impl Recorders {
-    pub(crate) fn new() -> Self {
-        Self { get: Recorder::new(), commit: Recorder::new() }
+    pub(crate) fn new(slow: Option<Duration>) -> Self {
+        Self { get: Recorder::new(), commit: Recorder::new(), slow: slow.map(SlowLog::new) }
+    }
+
+    pub(crate) fn slow(&self) -> Option<&SlowLog> {
+        self.slow.as_ref()
+    }
+
+    /// A call begins: it is timed when its turn has come, or all are.
+    #[inline]
+    pub(crate) fn begin<'a>(
+        &'a self,
+        kind: OperationKind,
+        clock: &'a dyn Clock,
+        shape: impl FnOnce() -> Shape,
+    ) -> Option<Timed<'a>> {
+        let recorder = match kind {
+            OperationKind::Get => Some(&self.get),
+            OperationKind::Commit => Some(&self.commit),
+            _ => None,
+        };
+        let recorder = recorder.filter(|_| is_due());
+        (recorder.is_some() || self.slow.is_some()).then(|| self.time(recorder, kind, clock, shape()))
+    }
+
+    #[cold]
+    fn time<'a>(
+        &'a self,
+        recorder: Option<&'a Recorder>,
+        kind: OperationKind,
+        clock: &'a dyn Clock,
+        shape: Shape,
+    ) -> Timed<'a> {
+        Timed { recorder, slow: self.slow.as_ref(), clock, began: clock.monotonic(), kind, shape }
     }
 
     pub(crate) fn summary(&self) -> Latencies {
@@ -93,22 +133,6 @@ impl Recorders {
 impl Recorder {
     fn new() -> Self {
         Self { buckets: [const { AtomicU64::new(0) }; PARTS * POWERS] }
-    }
-
-    /// A call begins: it is timed when its turn has come.
-    #[inline]
-    pub(crate) fn begin<'a>(&'a self, clock: &'a dyn Clock) -> Option<Timed<'a>> {
-        let is_due = UNTIL_NEXT.with(|until_next| {
-            let left = until_next.get();
-            until_next.set(left.checked_sub(1).unwrap_or(SAMPLE - 1));
-            left == 0
-        });
-        if is_due { Some(self.time(clock)) } else { None }
-    }
-
-    #[cold]
-    fn time<'a>(&'a self, clock: &'a dyn Clock) -> Timed<'a> {
-        Timed { recorder: self, clock, began: clock.monotonic() }
     }
 
     fn record(&self, took: Duration) {
@@ -131,10 +155,33 @@ impl Recorder {
     }
 }
 
+/// Whether the turn of this thread's next call has come.
+#[inline]
+fn is_due() -> bool {
+    UNTIL_NEXT.with(|until_next| {
+        let left = until_next.get();
+        until_next.set(left.checked_sub(1).unwrap_or(SAMPLE - 1));
+        left == 0
+    })
+}
+
+impl Timed<'_> {
+    /// What is known of its shape now.
+    pub(crate) fn has_shape(&mut self, shape: Shape) {
+        self.shape = shape;
+    }
+}
+
 impl Drop for Timed<'_> {
     #[cold]
     fn drop(&mut self) {
-        self.recorder.record(self.clock.monotonic().saturating_sub(self.began));
+        let took = self.clock.monotonic().saturating_sub(self.began);
+        if let Some(recorder) = self.recorder {
+            recorder.record(took);
+        }
+        if let Some(slow) = self.slow {
+            slow.note(self.kind, took, self.shape, || self.clock.now());
+        }
     }
 }
 
@@ -202,8 +249,17 @@ mod tests {
                 Duration::from_secs(1)
             }
         }
-        let recorder = Recorder::new();
-        let timed = (0..SAMPLE * 10).filter(|_| recorder.begin(&Still).is_some()).count();
-        assert_eq!((timed, recorder.summary().samples), (10, 10));
+        let recorders = Recorders::new(None);
+        let begin = |kind| recorders.begin(kind, &Still, Shape::default).is_some();
+        let timed = (0..SAMPLE * 10).filter(|_| begin(OperationKind::Get)).count();
+        assert_eq!((timed, recorders.summary().get.samples), (10, 10));
+        assert!((0..SAMPLE * 10).all(|_| !begin(OperationKind::MultiGet)), "it is in no histogram");
+
+        // Slow ones are found wherever they are, and the histograms have as many as before.
+        let recorders = Recorders::new(Some(Duration::ZERO));
+        let begin = |kind| recorders.begin(kind, &Still, Shape::default).is_some();
+        assert!((0..SAMPLE * 10).all(|_| begin(OperationKind::Get) && begin(OperationKind::MultiGet)));
+        assert_eq!(recorders.summary().get.samples, 10);
+        assert_eq!(recorders.slow().map(SlowLog::count), Some(2 * 610));
     }
 }

@@ -9,6 +9,7 @@ use pugdb_core::{Entry, Error, Result, Value};
 
 use crate::database::Inner;
 use crate::keyspace::{Keeper, Space};
+use crate::slow::{OperationKind, Shape};
 use crate::snapshot::Snapshot;
 
 /// A read point, and what keeps its versions alive.
@@ -53,7 +54,7 @@ pub(crate) fn look(
     snapshot: Option<&Snapshot>,
     wait: Wait,
 ) -> Result<AtHand<Option<Entry>>> {
-    let _timed = inner.recorders.get.begin(&*inner.options.env.clock);
+    let _timed = inner.timed(OperationKind::Get, || Shape::of_key(space.id, key));
     let looked = if let (Keeper::Lsm(trees), None) = (&space.keeper, snapshot) {
         // Nothing is pinned, so that readers write nothing that others read.
         inner.check_open()?;
@@ -83,6 +84,7 @@ pub(crate) fn exists(
     key: &[u8],
     snapshot: Option<&Snapshot>,
 ) -> Result<bool> {
+    let _timed = inner.timed(OperationKind::Exists, || Shape::of_key(space.id, key));
     if let (Keeper::Lsm(trees), None) = (&space.keeper, snapshot) {
         inner.check_open()?;
         return trees.exists_unpinned(key, || glance(inner, space));
@@ -101,6 +103,12 @@ pub(crate) fn multi_get(
     keys: &[&[u8]],
     snapshot: Option<&Snapshot>,
 ) -> Result<Vec<Option<Entry>>> {
+    let shape = || Shape {
+        keyspace: Some(space.id),
+        keys: keys.len(),
+        bytes: keys.iter().map(|key| key.len()).sum(),
+    };
+    let _timed = inner.timed(OperationKind::MultiGet, shape);
     let pinned = pin(inner, space, snapshot)?;
     let found = match snapshot.and_then(|snapshot| snapshot.view(space.id)) {
         Some(view) => view.multi_get(keys, pinned.point),

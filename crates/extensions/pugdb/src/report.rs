@@ -4,6 +4,8 @@ use std::fmt;
 
 use pugdb_core::Timestamp;
 
+use crate::HandleCounts;
+
 /// What was cut off the end of the log when the database was opened.
 ///
 /// Only bytes that nothing states to be durable are ever cut: no acknowledged commit is among them, unless it asked for
@@ -192,6 +194,12 @@ pub struct Stats {
     pub quarantined: usize,
     /// How often an observer has panicked.
     pub observer_panics: u64,
+    /// How many operations took longer than [the builder](crate::Builder::slow_operations) was told, since the open.
+    pub slow_operations: u64,
+    /// What the program holds and has not dropped.
+    pub handles: HandleCounts,
+    /// Transactions that are prepared and neither committed nor rolled back.
+    pub prepared_transactions: usize,
 }
 
 impl Stats {

@@ -7,8 +7,10 @@ use pugdb_core::engine::{BatchSize, Cursor, Direction, Entries, KeyRange, Parts}
 use pugdb_core::{Entry, Key, Result, Value};
 
 use crate::database::Inner;
+use crate::handles::{HandleKind, Held};
 use crate::keyspace::Space;
 use crate::read::{Pinned, pin};
+use crate::slow::{OperationKind, Shape};
 use crate::snapshot::Snapshot;
 
 /// The first batch is small, for scans that look at a few entries; later ones grow.
@@ -51,6 +53,7 @@ pub struct Scan {
     parts: Parts,
     snapshot: Option<Snapshot>,
     state: State,
+    _held: Held,
 }
 
 enum State {
@@ -71,6 +74,7 @@ enum State {
 }
 
 impl Scan {
+    #[track_caller]
     pub(crate) fn new(
         inner: &Arc<Inner>,
         space: &Arc<Space>,
@@ -86,6 +90,7 @@ impl Scan {
             parts: Parts::All,
             snapshot,
             state: State::Fresh,
+            _held: inner.handles.take(HandleKind::Scan),
         }
     }
 
@@ -231,7 +236,13 @@ impl Scan {
             self.inner.check_open()?;
             batch.clear();
             *given = 0;
+            let mut timed = self.inner.timed(OperationKind::ScanStep, Shape::default);
             cursor.fill(BatchSize { entries: (*entries).min(self.left), bytes: BATCH_BYTES }, batch)?;
+            if let Some(timed) = &mut timed {
+                let bytes =
+                    (0..batch.len()).filter_map(|at| batch.key_value(at)).map(|(key, _)| key.len()).sum();
+                timed.has_shape(Shape { keyspace: Some(self.space.id), keys: batch.len(), bytes });
+            }
             *is_over = batch.is_empty();
             *entries = (*entries * 4).min(ENTRIES_MAX);
         }

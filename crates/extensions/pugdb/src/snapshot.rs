@@ -10,6 +10,7 @@ use pugdb_core::{Entry, KeyspaceId, Result, Value};
 use pugdb_lsm::KeyspaceView;
 
 use crate::database::Inner;
+use crate::handles::{HandleKind, Held};
 use crate::keyspace::Keyspace;
 use crate::read;
 use crate::scan::Scan;
@@ -32,14 +33,24 @@ pub struct Snapshot {
     guard: SnapshotGuard,
     /// Of keyspaces whose entries can go without a commit: what this reads instead.
     views: Arc<[(KeyspaceId, KeyspaceView)]>,
+    /// Of what the program has taken; clones are one handle.
+    _held: Option<Arc<Held>>,
 }
 
 impl Snapshot {
+    /// For the program itself.
+    #[track_caller]
+    pub(crate) fn taken(inner: &Arc<Inner>) -> Self {
+        let held = Arc::new(inner.handles.take(HandleKind::Snapshot));
+        Self { _held: Some(held), ..Self::new(inner) }
+    }
+
+    /// For what the program has taken and needs one.
     pub(crate) fn new(inner: &Arc<Inner>) -> Self {
         let guard = inner.snapshots.take_at(inner.options.env.clock.now());
         // Behind the seqno: a view has everything up to it.
         let views = inner.durable.as_ref().map_or_else(Vec::new, |durable| durable.store.filtered_views());
-        Self { inner: Arc::clone(inner), guard, views: views.into() }
+        Self { inner: Arc::clone(inner), guard, views: views.into(), _held: None }
     }
 
     /// What it reads of a keyspace, if that is not what is there now.
@@ -204,6 +215,7 @@ impl Snapshot {
     /// assert_eq!(keys, [b"bob"]);
     /// # Ok::<(), pugdb::Error>(())
     /// ```
+    #[track_caller]
     pub fn scan(&self, keyspace: &Keyspace, range: impl Into<KeyRange>) -> Scan {
         Scan::new(&keyspace.inner, &keyspace.space, range.into(), Some(self.clone()))
     }

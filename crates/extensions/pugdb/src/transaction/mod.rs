@@ -42,6 +42,7 @@ pub(crate) use row_locks::RowLocks;
 pub use scan::TransactionScan;
 
 use crate::database::Inner;
+use crate::handles::{HandleKind, Held};
 use crate::key_locks::refuse_inside_update;
 use crate::keyspace::Keyspace;
 use crate::overlay::{Overlay, Seen, fold};
@@ -87,6 +88,7 @@ pub struct Transaction {
     rows: LockedRows,
     /// Guards what is noted by reads, which take the transaction by `&self`.
     reads: Mutex<Reads>,
+    _held: Held,
 }
 
 /// Where to go back to.
@@ -114,6 +116,7 @@ pub struct Savepoint {
 }
 
 impl Transaction {
+    #[track_caller]
     pub(crate) fn new(inner: &Arc<Inner>, options: TransactionOptions) -> Result<Self> {
         inner.check_open()?;
         Ok(Self {
@@ -125,6 +128,7 @@ impl Transaction {
             savepoints: Vec::new(),
             rows: LockedRows::none(&inner.row_locks),
             reads: Mutex::default(),
+            _held: inner.handles.take(HandleKind::Transaction),
         })
     }
 

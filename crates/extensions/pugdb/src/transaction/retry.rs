@@ -17,6 +17,7 @@ const PAUSE_MIN: Duration = Duration::from_micros(50);
 const PAUSE_MAX: Duration = Duration::from_millis(5);
 
 /// Runs `work` in a transaction and commits it, again when it has met others.
+#[track_caller]
 pub(crate) fn transact<R>(
     inner: &Arc<Inner>,
     options: TransactionOptions,

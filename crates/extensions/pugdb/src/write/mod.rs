@@ -35,6 +35,7 @@ use crate::durable::Durable;
 use crate::key_locks::Stripes;
 use crate::keyspace::{Keeper, Space};
 use crate::locked_keys::{LockScope, LockedKeys};
+use crate::slow::OperationKind;
 use crate::transaction::{Guard, Watching};
 use crate::{Change, CommitTicket, Durability, EntryOptions, key_locks, read};
 
@@ -45,7 +46,7 @@ pub(crate) fn commit(batch: WriteBatch) -> Result<CommitTicket> {
         inner.check_open()?;
         return Ok(CommitTicket::done());
     }
-    let _timed = inner.recorders.commit.begin(&*inner.options.env.clock);
+    let _timed = inner.timed(OperationKind::Commit, || changes.shape());
     let _room = admit::admit(&inner, &changes)?;
     let stripes = batch_stripes(&changes);
     let _locks = inner.locks.stripes(&stripes)?;
@@ -70,7 +71,7 @@ pub(crate) fn try_commit(batch: WriteBatch) -> Tried {
     if inner.durable.as_ref().is_some_and(waits) {
         return Tried::WouldWait(batch);
     }
-    let _timed = inner.recorders.commit.begin(&*inner.options.env.clock);
+    let _timed = inner.timed(OperationKind::Commit, || batch.changes.shape());
     let locked = inner.locks.try_stripes(&stripes).and_then(|locks| {
         let Some(locks) = locks else { return Ok(None) };
         let _room = admit::admit(&inner, &batch.changes)?;
@@ -108,7 +109,7 @@ pub(crate) fn commit_checked(
     durability: Durability,
     check: impl FnOnce() -> Result<Option<Watching>>,
 ) -> Result<CommitTicket> {
-    let _timed = inner.recorders.commit.begin(&*inner.options.env.clock);
+    let _timed = inner.timed(OperationKind::Commit, || changes.shape());
     let _room = admit::admit(inner, changes)?;
     let _locks = inner.locks.stripes(stripes)?;
     let own = check()?.map_or(Own::Nothing, Own::Watch);
@@ -122,7 +123,7 @@ pub(crate) fn commit_held(
     stripes: &Stripes,
     held: &Arc<Guard>,
 ) -> Result<CommitTicket> {
-    let _timed = inner.recorders.commit.begin(&*inner.options.env.clock);
+    let _timed = inner.timed(OperationKind::Commit, || changes.shape());
     let _room = admit::admit(inner, changes)?;
     let _locks = inner.locks.stripes(stripes)?;
     commit_locked(inner, changes, Durability::Sync, &Own::Held(held))
@@ -171,7 +172,7 @@ pub(crate) fn update<R>(
     let parts = vec![Part { space: Arc::clone(space), ops }];
     let changes = Changes { parts, bytes, ..Changes::default() };
     // Under the key lock: a flush, which makes room, needs no key lock.
-    let _timed = inner.recorders.commit.begin(&*inner.options.env.clock);
+    let _timed = inner.timed(OperationKind::Commit, || changes.shape());
     let _room = admit::admit(inner, &changes)?;
     Ok((result, commit_locked(inner, &changes, durability, &Own::Nothing)?))
 }
@@ -194,7 +195,7 @@ pub(crate) fn update_locked<R>(
     if changes.is_empty() {
         return Ok((result, inner.shown_ticket()));
     }
-    let _timed = inner.recorders.commit.begin(&*inner.options.env.clock);
+    let _timed = inner.timed(OperationKind::Commit, || changes.shape());
     let _room = admit::admit(inner, &changes)?;
     Ok((result, commit_locked(inner, &changes, inner.options.durability, &Own::Nothing)?))
 }
