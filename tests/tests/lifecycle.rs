@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use pugdb::OperationKind::{Commit, Exists, MultiGet, ScanStep};
 use pugdb::{Database, EngineKind, ErrorKind, KeyspaceOptions};
 use pugdb_sim::World;
 
@@ -140,7 +141,6 @@ fn slow_operations_are_kept_with_their_shapes_and_never_with_what_they_hold() {
     let told = db.slow_operations();
     let shapes: Vec<_> = told.iter().map(|one| (one.kind, one.keyspace, one.keys)).collect();
     let id = Some(space.id());
-    use pugdb::OperationKind::{Commit, Exists, MultiGet, ScanStep};
     assert_eq!(shapes, [(Commit, id, 10), (Exists, id, 1), (MultiGet, id, 2), (ScanStep, id, 4)]);
     assert_eq!((told[1].bytes, told[2].bytes, told[3].bytes), (12, 17, 48));
     assert!(!format!("{told:?}").contains("canary"));

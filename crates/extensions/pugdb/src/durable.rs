@@ -65,7 +65,7 @@ impl Durable {
         self.store.flush()
     }
 
-    pub(crate) fn compact_range(&self, keyspace: KeyspaceId, range: KeyRange) -> Result<()> {
+    pub(crate) fn compact_range(&self, keyspace: KeyspaceId, range: &KeyRange) -> Result<()> {
         self.store.compact_range(keyspace, range)
     }
 
@@ -547,7 +547,7 @@ impl<'a> Replay<'a> {
         let Creation { engine, options, partitions, name } = Creation::decode(&record.section(0)?)?;
         let trees = self.store.create(id, &name, (engine, partitions.as_ref()), options, at);
         self.add(id, (&name, at), engine, trees.map(Keeper::Lsm), &options);
-        let parts = partitions.iter().flat_map(|map| map.ids());
+        let parts = partitions.iter().flat_map(PartitionMap::ids);
         self.next_keyspace = parts.copied().fold(id, KeyspaceId::max).0 + 1;
         Ok(())
     }

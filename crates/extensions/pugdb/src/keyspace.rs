@@ -670,7 +670,7 @@ impl Keyspace {
         self.inner.check_open()?;
         refuse_inside_observer()?;
         match &self.inner.durable {
-            Some(durable) => durable.compact_range(self.id(), range.into()),
+            Some(durable) => durable.compact_range(self.id(), &range.into()),
             None => Ok(()),
         }
     }

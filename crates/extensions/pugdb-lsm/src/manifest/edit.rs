@@ -232,13 +232,7 @@ fn encode_one(edit: &Edit, head: &mut Vec<u8>, sections: &mut BTreeMap<KeyspaceI
         Edit::Flushed { keyspace, seqno } => numbers(FLUSHED, &[u64::from(keyspace.0), seqno.0]),
         Edit::RangeTombstones { keyspace, after, through, left } => {
             numbers(RANGE_TOMBSTONES, &[u64::from(keyspace.0), after.0, through.0, left.len() as u64]);
-            let section = sections.entry(*keyspace).or_default();
-            for RangeTombstone { span, seqno } in left {
-                put_varint(head, seqno.0);
-                head.push(u8::from(span.end.is_some()));
-                put_bytes(section, &span.start);
-                span.end.iter().for_each(|end| put_bytes(section, end));
-            }
+            encode_tombstones(left, head, sections.entry(*keyspace).or_default());
         }
         Edit::AddTable { table } => {
             let meta = &table.meta;
@@ -271,6 +265,15 @@ fn encode_one(edit: &Edit, head: &mut Vec<u8>, sections: &mut BTreeMap<KeyspaceI
             numbers(tag, &[u64::from(keyspace.0)]);
             head.extend_from_slice(&file.0);
         }
+    }
+}
+
+fn encode_tombstones(tombstones: &[RangeTombstone], head: &mut Vec<u8>, section: &mut Vec<u8>) {
+    for RangeTombstone { span, seqno } in tombstones {
+        put_varint(head, seqno.0);
+        head.push(u8::from(span.end.is_some()));
+        put_bytes(section, &span.start);
+        span.end.iter().for_each(|end| put_bytes(section, end));
     }
 }
 

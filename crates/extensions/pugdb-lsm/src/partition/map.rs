@@ -393,7 +393,7 @@ mod tests {
             let partitions = starts.iter().zip(1..).map(|(start, id)| (start.to_vec(), KeyspaceId(id)));
             PartitionMap::new(by, partitions.collect())
         };
-        let (no, a, b, long): (&[u8], &[u8], &[u8], &[u8]) = (b"", b"a", b"b", &[0; KEY_BYTES_MAX + 1]);
+        let (no, a, b, long): (&[u8], &[u8], &[u8], &[u8]) = (b"", b"a", b"b", &vec![0; KEY_BYTES_MAX + 1]);
         for starts in [&[][..], &[a], &[no, no], &[no, b, a], &[no, long]] {
             assert!(of(PartitionBy::Range, starts).is_err());
         }

@@ -216,7 +216,9 @@ impl Partitions {
 impl Layout {
     fn new(map: PartitionMap, since: Seqno, trees: Vec<Arc<Tree>>, older: Option<Arc<Layout>>) -> Self {
         assert_eq!(map.len(), trees.len(), "each partition has a tree");
-        trees.iter().for_each(|tree| tree.set_siblings(trees.len()));
+        for tree in &trees {
+            tree.set_siblings(trees.len());
+        }
         // A tree that stays goes on counting.
         let known = older.as_ref().map_or(&[][..], |older| &older.parts);
         let part = |tree: Arc<Tree>| {

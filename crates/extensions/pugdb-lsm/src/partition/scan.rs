@@ -210,7 +210,9 @@ mod tests {
             }
             if direction == Direction::Reverse {
                 all.reverse();
-                parts.iter_mut().for_each(|part| part.reverse());
+                for part in &mut parts {
+                    part.reverse();
+                }
             }
             let cursors = parts.into_iter().map(|keys| {
                 let (keys, most) = (keys.into_iter(), rng.usize(1..30));

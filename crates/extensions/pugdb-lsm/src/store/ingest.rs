@@ -192,7 +192,9 @@ impl Store {
         let all = |is: &Vec<bool>| is.iter().all(|is| *is);
         let is_named = outcome.as_ref().map_or_else(|_| self.failure().is_some(), all);
         if is_named {
-            parts.into_iter().for_each(|part| part.outputs.release());
+            for part in parts {
+                part.outputs.release();
+            }
         }
         if !all(&outcome?) {
             return Err(Error::not_found("the keyspace was dropped; get a new handle by its name"));

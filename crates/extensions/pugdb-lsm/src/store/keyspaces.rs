@@ -128,7 +128,9 @@ impl Store {
     /// A keyspace's tables are made like this from now on.
     pub fn alter(&self, keyspace: KeyspaceId, options: TreeOptions, at: Seqno) {
         let trees = self.trees_of(keyspace).map_or_else(Vec::new, |trees| trees.all());
-        trees.iter().for_each(|tree| tree.set_options(options, &self.operators));
+        for tree in &trees {
+            tree.set_options(options, &self.operators);
+        }
         let ids = trees.iter().map(|tree| tree.id()).filter(|id| *id != keyspace).chain([keyspace]);
         self.pending.lock().extend(ids.map(|keyspace| (at, Edit::Options { keyspace, options })));
         self.wake();

@@ -88,7 +88,7 @@ impl Store {
     ///
     /// # Errors
     /// `Unavailable` when the disk is full or failed, `Closed` when the database is closed meanwhile.
-    pub fn compact_range(&self, keyspace: KeyspaceId, range: KeyRange) -> Result<()> {
+    pub fn compact_range(&self, keyspace: KeyspaceId, range: &KeyRange) -> Result<()> {
         self.flush()?;
         let trees = self.trees_of(keyspace).map_or_else(Vec::new, |trees| trees.all());
         trees.iter().try_for_each(|tree| self.compact_tree(tree.id(), range.clone()))

@@ -98,7 +98,9 @@ impl Repartition<'_> {
 impl Drop for Repartition<'_> {
     fn drop(&mut self) {
         if !self.is_recorded {
-            self.new.iter().for_each(|&id| self.store.uproot(id));
+            for &id in &self.new {
+                self.store.uproot(id);
+            }
         }
     }
 }
@@ -186,7 +188,9 @@ impl Store {
         let old = partitions.map();
         partitions.change(map.clone(), at, trees.ok_or_else(missing)?);
         let gone: Vec<KeyspaceId> = old.ids().iter().copied().filter(|id| !map.ids().contains(id)).collect();
-        gone.iter().for_each(|&id| self.fell(id));
+        for &id in &gone {
+            self.fell(id);
+        }
         let drops = gone.into_iter().map(|keyspace| Edit::Drop { keyspace });
         let edits = std::iter::once(Edit::Partitions { keyspace, map: map.clone(), at }).chain(drops);
         self.pending.lock().extend(edits.map(|edit| (at, edit)));
