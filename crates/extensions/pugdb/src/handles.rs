@@ -10,6 +10,16 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use parking_lot::Mutex;
 
 /// What can be held.
+///
+/// ```
+/// use pugdb::HandleKind;
+///
+/// let db = pugdb::Database::builder().track_handles(true).in_memory()?;
+/// let scan = db.keyspace("users")?.scan(..);
+/// assert_eq!(db.open_handles()[0].kind, HandleKind::Scan);
+/// # drop(scan);
+/// # Ok::<(), pugdb::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum HandleKind {
@@ -34,6 +44,15 @@ const KINDS: [HandleKind; 5] = [
 ];
 
 /// How many are held of each kind.
+///
+/// ```
+/// let db = pugdb::Database::in_memory()?;
+/// let transaction = db.begin()?;
+/// assert_eq!(db.stats()?.handles.transactions, 1);
+/// drop(transaction);
+/// assert_eq!(db.stats()?.handles, pugdb::HandleCounts::default());
+/// # Ok::<(), pugdb::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HandleCounts {
     /// Snapshots that the program has taken; those that transactions and reads take for themselves are not among them.
@@ -49,6 +68,15 @@ pub struct HandleCounts {
 }
 
 /// Something that is held.
+///
+/// ```
+/// let db = pugdb::Database::builder().track_handles(true).in_memory()?;
+/// let snapshot = db.snapshot()?;
+/// let told = db.open_handles()[0].to_string();
+/// assert!(told.starts_with("a snapshot of ") && told.contains(".rs:"), "{told}"); // file, line and column
+/// # drop(snapshot);
+/// # Ok::<(), pugdb::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OpenHandle {
     /// What it is.

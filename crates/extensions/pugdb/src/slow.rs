@@ -10,6 +10,17 @@ use pugdb_core::{KeyspaceId, Timestamp};
 const KEPT_MAX: usize = 256;
 
 /// What is timed.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use pugdb::OperationKind;
+///
+/// let db = pugdb::Database::builder().slow_operations(Duration::ZERO).in_memory()?;
+/// assert_eq!(db.keyspace("users")?.multi_get(["ada", "bob"])?.len(), 2);
+/// assert_eq!(db.slow_operations()[0].kind, OperationKind::MultiGet);
+/// # Ok::<(), pugdb::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum OperationKind {

@@ -94,6 +94,19 @@ impl Partitioning {
 }
 
 /// Which keys a partition holds.
+///
+/// ```
+/// use pugdb::{Database, KeyspaceOptions, PartitionKeys, Partitioning};
+///
+/// # let dir = tempfile::tempdir().unwrap();
+/// # let path = dir.path().join("data");
+/// let db = Database::open(&path)?;
+/// let halves = Partitioning::Ranges { starts: vec![b"m".to_vec()] };
+/// let users = db.partitioned_keyspace("users", &halves, KeyspaceOptions::default())?;
+/// let second = &users.partitions()?[1];
+/// assert_eq!(second.keys, PartitionKeys::Range { from: Some(b"m".to_vec()), to: None });
+/// # Ok::<(), pugdb::Error>(())
+/// ```
 #[derive(Clone, PartialEq, Eq)]
 pub enum PartitionKeys {
     /// Those whose hash falls into these of the 65,536 slots.
@@ -108,6 +121,21 @@ pub enum PartitionKeys {
 }
 
 /// One partition of a keyspace, as [`Keyspace::partitions`](crate::Keyspace::partitions) shows it.
+///
+/// ```
+/// use pugdb::{Database, EngineKind, KeyspaceOptions};
+///
+/// # let dir = tempfile::tempdir().unwrap();
+/// # let path = dir.path().join("data");
+/// let db = Database::open(&path)?;
+/// let partitioned = KeyspaceOptions { engine: Some(EngineKind::Partitioned), ..Default::default() };
+/// let events = db.keyspace_with("events", partitioned)?;
+/// events.put(b"a", b"1")?;
+/// db.flush()?;
+/// let full: Vec<_> = events.partitions()?.into_iter().filter(|one| one.table_bytes > 0).collect();
+/// assert_eq!((full.len(), full[0].approximate_keys, full[0].runs, full[0].memtable_bytes), (1, 1, 1, 0));
+/// # Ok::<(), pugdb::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Partition {
