@@ -14,8 +14,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use pugdb::{
-    Builder, Database, Durability, Isolation, Keyspace, KeyspaceOptions, Partitioning, Result, Snapshot,
-    Transaction, TransactionOptions,
+    Builder, Database, Durability, Isolation, Keyspace, KeyspaceOptions, Partition, PartitionKeys,
+    Partitioning, Result, Snapshot, Transaction, TransactionOptions,
 };
 use pugdb_tests::killed::{run_and_kill, told};
 
@@ -195,10 +195,16 @@ fn the_bank_that_is_killed() {
             }
         });
         scope.spawn(|| {
-            // The first half of the slots is one partition again, by turns from the left and from the right.
-            for round in 0.. {
-                bank.accounts[1].split_partition(round % 2, None, &mut |_| ()).unwrap();
-                bank.accounts[1].merge_partitions(round % 2, &mut |_| ()).unwrap();
+            // The wider one: what a kill leaves of three is merged from the left, and the others would grow ever narrower.
+            loop {
+                let odd = &bank.accounts[1];
+                let slots = |one: &Partition| match &one.keys {
+                    PartitionKeys::Slots(slots) => slots.len(),
+                    PartitionKeys::Range { .. } => 0,
+                };
+                let widest = odd.partitions().unwrap().into_iter().max_by_key(slots).unwrap().number;
+                odd.split_partition(widest, None, &mut |_| ()).unwrap();
+                odd.merge_partitions(widest, &mut |_| ()).unwrap();
             }
         });
     });
