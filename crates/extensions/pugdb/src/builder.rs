@@ -648,6 +648,38 @@ impl Builder {
         Database::open_with(self, dir.as_ref())
     }
 
+    /// Opens the database in `dir` for reading, while another process may have it open and write. It shows what was committed before
+    /// the call, all of it, and nothing later: open it again for that. Every change is `Denied`.
+    ///
+    /// The reader has a directory of its own in `readers/`, with a second name for each file that it needs, so that the writer can
+    /// remove what it likes; their space comes back when the reader is closed, or at the next open after its death. It has its own
+    /// memory, as this builder says, and no background jobs. What was in memory only is not there: memtables of unlogged keyspaces, and
+    /// keyspaces of the memory engines. What it shows may not be synced yet, so that a power cut can take it from the writer.
+    /// [`Database::checkpoint`] works: a backup that the writer need not make.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let path = dir.path().join("data");
+    /// let db = pugdb::Database::open(&path)?;
+    /// let users = db.keyspace("users")?;
+    /// users.put(b"ada", b"1815")?;
+    ///
+    /// let reader = pugdb::Database::builder().memory_bytes(64 << 20).open_read_only(&path)?;
+    /// users.put(b"ada", b"1852")?;
+    /// let seen = reader.keyspace("users")?;
+    /// assert_eq!(seen.get(b"ada")?.unwrap(), b"1815");
+    /// assert_eq!(seen.put(b"ada", b"1900").unwrap_err().kind(), pugdb::ErrorKind::Denied);
+    /// # Ok::<(), pugdb::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// `NotFound` when there is no database, `Corrupt` when something durable is damaged, `Denied` without the right to make a directory
+    /// there, `Invalid` with a [`table_store`](Self::table_store) of the caller's, as for [`open`](Self::open) otherwise.
+    pub fn open_read_only(self, dir: impl AsRef<Path>) -> Result<Database> {
+        self.check()?;
+        Database::read_with(&self, dir.as_ref())
+    }
+
     /// A database in memory, gone when the last handle is.
     ///
     /// ```

@@ -24,13 +24,15 @@ use pugdb_lsm::{log, table, values};
 
 use crate::durable::{Durable, LOCK, sync_parents};
 
-const FOLDERS: [&str; 2] = ["log", "tables"];
+pub(crate) const FOLDERS: [&str; 2] = ["log", "tables"];
 
 /// Makes a checkpoint in the directory `target`, which must not exist.
 pub(crate) fn checkpoint(durable: &Durable, target: &Path, now: Timestamp) -> Result<()> {
     let env = &durable.context.env;
     refuse_existing(&*env.fs, target)?;
-    durable.store.flush()?;
+    if !durable.is_reader() {
+        durable.store.flush()?;
+    }
     let (tables, log) = durable.store.pin(|start| durable.log.pin(start))?;
     durable.log.sync_to(log.end())?;
 
@@ -108,19 +110,8 @@ impl Unfinished {
         sync_parents(&*self.fs, target)
     }
 
-    /// Removes our files, the one first that makes a database of them.
     fn clear(&self) {
-        let remove = |folder: &Path, is_ours: &dyn Fn(&str) -> bool| {
-            for name in self.fs.list(folder).unwrap_or_default().iter().filter(|name| is_ours(name)) {
-                let _ = self.fs.remove(&folder.join(name));
-            }
-        };
-        let _ = self.fs.remove(&self.dir.join(manifest::CURRENT));
-        remove(&self.dir, &|name| name != LOCK && is_ours(name));
-        remove(&self.dir.join("log"), &|name| log::parse_name(name).is_some());
-        remove(&self.dir.join("tables"), &|name| {
-            table::parse_file_name(name).or_else(|| values::parse_file_name(name)).is_some()
-        });
+        remove_our_files(&*self.fs, &self.dir);
     }
 }
 
@@ -137,6 +128,21 @@ impl Drop for Unfinished {
         let _ = self.fs.remove(&self.dir.join(LOCK));
         let _ = self.fs.remove_dir(&self.dir);
     }
+}
+
+/// Removes the files of a database in `dir`, the one first that makes a database of them, and not its lock.
+pub(crate) fn remove_our_files(fs: &dyn FileSystem, dir: &Path) {
+    let remove = |folder: &Path, is_ours: &dyn Fn(&str) -> bool| {
+        for name in fs.list(folder).unwrap_or_default().iter().filter(|name| is_ours(name)) {
+            let _ = fs.remove(&folder.join(name));
+        }
+    };
+    let _ = fs.remove(&dir.join(manifest::CURRENT));
+    remove(dir, &|name| name != LOCK && is_ours(name));
+    remove(&dir.join("log"), &|name| log::parse_name(name).is_some());
+    remove(&dir.join("tables"), &|name| {
+        table::parse_file_name(name).or_else(|| values::parse_file_name(name)).is_some()
+    });
 }
 
 /// A file of a database's own directory.

@@ -122,6 +122,25 @@ impl Database {
         Self::builder().open(dir)
     }
 
+    /// Opens the database in `dir` for reading, with the defaults, while another process may have it open and write.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let path = dir.path().join("data");
+    /// let db = pugdb::Database::open(&path)?;
+    /// db.keyspace("users")?.put(b"ada", b"1815")?;
+    ///
+    /// let reader = pugdb::Database::open_read_only(&path)?;
+    /// assert_eq!(reader.keyspace("users")?.get(b"ada")?.unwrap(), b"1815");
+    /// # Ok::<(), pugdb::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Builder::open_read_only`].
+    pub fn open_read_only(dir: impl AsRef<Path>) -> Result<Self> {
+        Self::builder().open_read_only(dir)
+    }
+
     /// A database in memory, gone with its last handle.
     ///
     /// ```
@@ -156,6 +175,15 @@ impl Database {
         let clock = Arc::clone(&options.env.clock);
         let begun = clock.monotonic();
         let inner = durable::open(options, dir)?;
+        recover(&inner)?;
+        inner.tell(|| DatabaseEvent::Opened { took: clock.monotonic().saturating_sub(begun) });
+        Ok(Self { inner })
+    }
+
+    pub(crate) fn read_with(options: &Builder, dir: &Path) -> Result<Self> {
+        let clock = &options.env.clock;
+        let begun = clock.monotonic();
+        let inner = durable::open_reader(options, dir)?;
         recover(&inner)?;
         inner.tell(|| DatabaseEvent::Opened { took: clock.monotonic().saturating_sub(begun) });
         Ok(Self { inner })
@@ -803,7 +831,23 @@ impl Database {
     /// # Ok::<(), pugdb::Error>(())
     /// ```
     pub fn failure(&self) -> Option<Error> {
-        self.inner.durable.as_ref().and_then(Durable::failure)
+        let writing = self.inner.durable.as_ref().filter(|durable| !durable.is_reader());
+        writing.and_then(Durable::failure)
+    }
+
+    /// True when it was opened by [`Builder::open_read_only`], and refuses every change.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let path = dir.path().join("data");
+    /// let db = pugdb::Database::open(&path)?;
+    /// let reader = pugdb::Database::open_read_only(&path)?;
+    /// assert!(!db.is_read_only());
+    /// assert!(reader.is_read_only());
+    /// # Ok::<(), pugdb::Error>(())
+    /// ```
+    pub fn is_read_only(&self) -> bool {
+        self.inner.durable.as_ref().is_some_and(Durable::is_reader)
     }
 
     /// Ends the database in good order: waits for commits under way, writes memtables to tables, syncs, and marks the

@@ -11,17 +11,20 @@ use pugdb_core::engine::{EngineKind, KeyRange};
 use pugdb_core::env::{Env, FileLock, FileSystem};
 use pugdb_core::memory::Housekeeper;
 use pugdb_core::observer::Observers;
+use pugdb_core::seam::TableStore;
 use pugdb_core::snapshots::Snapshots;
 use pugdb_core::{Error, KeyspaceId, Lsn, Ops, Result, Seqno, Timestamp};
 use pugdb_lsm::file::Context;
-use pugdb_lsm::log::{Creation, Log, LogOptions, LogState, RecordKind, ScannedRecord, scan};
+use pugdb_lsm::log::{Creation, Log, LogOptions, LogState, RecordKind, Scan, ScannedRecord, scan};
 use pugdb_lsm::manifest::{self, Manifest, State};
-use pugdb_lsm::store::{Gate, Store, StoreOptions};
+use pugdb_lsm::store::{Gate, PinnedStore, Store, StoreOptions};
 use pugdb_lsm::table::LocalTables;
 use pugdb_lsm::{Operators, PartitionMap, Sequencer, TreeOptions, Trees};
 
-use crate::database::{Inner, Writer};
+use crate::checkpoint::FOLDERS;
+use crate::database::{Inner, Names, Writer};
 use crate::keyspace::{Keeper, Space};
+use crate::reader::{self, Lease, READERS};
 use crate::report::{LogCut, RecoveryReport, Stats, VerifyReport};
 use crate::transaction::Guards;
 use crate::{Builder, HandleCounts};
@@ -47,8 +50,17 @@ pub(crate) struct Durable {
     log_bytes_max: u64,
     /// The log's end when a flush was last asked for because of its length.
     asked_at: AtomicU64,
-    /// Held for its drop: another process may open the database then.
-    lock: Mutex<Option<Box<dyn FileLock>>>,
+    role: Role,
+    /// The lock or the lease. Held for its drop: another process may open the database then, or remove what a reader had.
+    hold: Mutex<Option<Box<dyn Send>>>,
+}
+
+/// What an open database may do with its directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Role {
+    Writer,
+    /// It reads what another one writes, and has no jobs.
+    Reader,
 }
 
 /// How much is done at the end.
@@ -77,6 +89,10 @@ impl Durable {
             self.asked_at.store(end.0, Ordering::Release);
             self.store.seal_oldest();
         }
+    }
+
+    pub(crate) fn is_reader(&self) -> bool {
+        self.role == Role::Reader
     }
 
     pub(crate) fn failure(&self) -> Option<Error> {
@@ -158,6 +174,11 @@ impl Durable {
 
     /// Ends jobs and log. What can be made durable is.
     pub(crate) fn close(&self, mode: CloseMode, last: Seqno, time: Timestamp) -> Result<()> {
+        if self.is_reader() {
+            let stopped = self.store.stop();
+            drop(self.hold.lock().take());
+            return stopped;
+        }
         let flushed = match mode {
             CloseMode::Flush => self.store.flush(),
             CloseMode::Quick => Ok(()),
@@ -170,7 +191,7 @@ impl Durable {
             self.record_close(end, last, time)
         });
         // In any case: the directory is free again.
-        drop(self.lock.lock().take());
+        drop(self.hold.lock().take());
         outcome
     }
 
@@ -242,10 +263,24 @@ pub(crate) fn open(options: Builder, dir: &Path) -> Result<Arc<Inner>> {
         opening.refuse_other_files()?;
     }
     let lock = env.fs.lock(&dir.join(LOCK)).map_err(|error| in_use(dir, error))?;
-    for folder in ["log", "tables"] {
+    for folder in FOLDERS {
         env.fs.create_dir_all(&dir.join(folder)).map_err(doing)?;
     }
+    reader::sweep(&*env.fs, dir);
     opening.run(lock)
+}
+
+/// Opens the database in `dir` for reading, whoever writes it.
+pub(crate) fn open_reader(options: &Builder, dir: &Path) -> Result<Arc<Inner>> {
+    let env = &options.env;
+    if options.table_store.is_some() {
+        return Err(Error::invalid("reading beside a writer needs tables in the database's own directory"));
+    }
+    if !manifest::exists(&*env.fs, dir)? {
+        return Err(Error::not_found(format!("there is no database in {}", dir.display())));
+    }
+    let opening = || Opening { options: options.clone(), env: env.clone(), dir: dir.to_owned() };
+    reader::with_lease(env, dir, |lease| opening().read_beside(lease))
 }
 
 fn in_use(dir: &Path, error: std::io::Error) -> Error {
@@ -272,7 +307,7 @@ impl Opening {
         let list = |dir: &Path| self.env.fs.list(dir).map_err(|error| Error::io("list the directory", error));
         let names = list(&self.dir)?;
         let is_ours = |name: &String| {
-            matches!(name.as_str(), LOCK | "log" | "tables" | "CURRENT.new" | "lost+found")
+            matches!(name.as_str(), LOCK | READERS | "log" | "tables" | "CURRENT.new" | "lost+found")
                 || manifest::parse_name(name).is_some()
         };
         if names.iter().any(|name| !is_ours(name)) {
@@ -285,7 +320,7 @@ impl Opening {
             let dir = self.dir.display();
             Err(Error::corrupt(format!("{dir} holds {what} but no CURRENT file; restore it from a backup")))
         };
-        for folder in ["log", "tables"] {
+        for folder in FOLDERS {
             if names.iter().any(|name| name == folder) && !list(&self.dir.join(folder))?.is_empty() {
                 return lost("log segments or tables");
             }
@@ -327,53 +362,85 @@ impl Opening {
         }
         let manifest = Manifest::begin(context.clone(), state.clone(), recovered.number + 1)?;
 
+        let rebuilt = self.rebuild(&context, manifest, &scan, &state)?;
+        scan.remove_obsolete(&context);
+        scan.trim_tails();
+        let report = RecoveryReport {
+            created,
+            clean,
+            manifest_cut_bytes: recovered.cut_bytes,
+            files_removed: rebuilt.store.remove_leftovers(),
+            ..rebuilt.report(&scan)
+        };
+        Ok(self.finish((context, Role::Writer, Box::new(lock)), &scan, state.log.start, rebuilt, report))
+    }
+
+    /// Reads what somebody else may be writing at this moment. Nothing is cut, and nothing removed.
+    fn read_beside(self, lease: Lease) -> Result<Arc<Inner>> {
+        let (shared, recovered) = self.read_manifest(false)?;
+        let dir = lease.dir().to_owned();
+        let context = Context { dir: dir.clone(), tables: self.local_tables(&dir), ..shared.clone() };
+        PinnedStore::of(&shared, &recovered.state).place_tables(&context)?;
+        lease.link_log(&shared)?;
+        let scan = scan(&context, &recovered.state.log)?;
+        let clean = recovered.state.log.clean;
+        let mut state = recovered.state;
+        state.log = scan.state(state.log.start);
+        let manifest = Manifest::begin(context.clone(), state.clone(), 1)?;
+        let rebuilt = self.rebuild(&context, manifest, &scan, &state)?;
+        let report =
+            RecoveryReport { clean, manifest_cut_bytes: recovered.cut_bytes, ..rebuilt.report(&scan) };
+        Ok(self.finish((context, Role::Reader, Box::new(lease)), &scan, state.log.start, rebuilt, report))
+    }
+
+    /// The trees as the manifest and the log behind it have them.
+    fn rebuild(&self, context: &Context, manifest: Manifest, scan: &Scan, state: &State) -> Result<Rebuilt> {
         let snapshots = Snapshots::new(state.last_seqno);
         let options = self.store_options();
         let code = (self.options.filters.clone(), self.options.operators.clone());
         let store = Store::open(context.clone(), options, code, Arc::clone(&snapshots), manifest);
         let housekeeper = Housekeeper::new(&self.env, Arc::clone(&snapshots));
         let volatile = |kind| Keeper::volatile(kind, &self.env, &snapshots, &housekeeper);
-        let mut replay = Replay::new(&store, &snapshots, &volatile, &state);
+        let mut replay = Replay::new(&store, &snapshots, &volatile, state);
         scan.replay(|record| replay.record(record))?;
         replay.check_operators(&self.options.operators)?;
         store.drop_orphans(snapshots.visible());
         store.flush_here()?;
-        scan.remove_obsolete(&context);
-        scan.trim_tails();
-        let files_removed = store.remove_leftovers();
+        let Replay { keyspaces, sequencer, next_keyspace, time, operations, .. } = replay;
+        snapshots.advance(time);
+        let names = keyspaces.into_values().map(|space| (space.name().to_string(), space)).collect();
+        let writer = Writer { sequencer, next_keyspace, guards: Guards::default() };
+        Ok(Rebuilt { store, snapshots, housekeeper, names, writer, operations })
+    }
 
-        let report = RecoveryReport {
-            created,
-            clean,
-            records: scan.records,
-            operations: replay.operations,
-            segments: scan.segments.len(),
-            cut: scan.cut.as_ref().map(|cut| LogCut {
-                file: cut.file.clone(),
-                offset: cut.offset,
-                bytes: cut.bytes,
-                segments_removed: cut.segments_removed,
-                reason: cut.reason.to_owned(),
-            }),
-            manifest_cut_bytes: recovered.cut_bytes,
-            files_removed,
-            quarantined: store.stats().quarantined,
-        };
-        let Replay { keyspaces, sequencer, next_keyspace, time, .. } = replay;
+    /// Joins log and trees, and has the jobs begin.
+    fn finish(
+        self,
+        (context, role, hold): (Context, Role, Box<dyn Send>),
+        scan: &Scan,
+        log_start: Lsn,
+        rebuilt: Rebuilt,
+        report: RecoveryReport,
+    ) -> Arc<Inner> {
+        let Rebuilt { store, snapshots, housekeeper, names, writer, .. } = rebuilt;
         let log_options = self
             .options
             .log_segment_bytes
             .map_or_else(LogOptions::default, |segment_bytes| LogOptions { segment_bytes });
-        let log = Log::new(context.clone(), log_options, &scan);
-        let writer = Arc::new(Mutex::new(Writer { sequencer, next_keyspace, guards: Guards::default() }));
-        snapshots.advance(time);
+        let log = Log::new(context.clone(), log_options, scan);
+        let writer = Arc::new(Mutex::new(writer));
         let gate = Arc::new(LogGate {
             log: Arc::clone(&log),
             writer: Arc::clone(&writer),
-            start: AtomicU64::new(state.log.start.0),
+            start: AtomicU64::new(log_start.0),
         });
-        log.start();
-        store.start(Some(Arc::clone(&gate) as Arc<dyn Gate>));
+        match role {
+            Role::Writer => {
+                log.start();
+                store.start(Some(Arc::clone(&gate) as Arc<dyn Gate>));
+            }
+            Role::Reader => store.refuse_writes(reader::read_only()),
+        }
         let durable = Durable {
             store,
             log,
@@ -382,22 +449,15 @@ impl Opening {
             gate,
             log_bytes_max: LOG_SEGMENTS_MAX * log_options.segment_bytes,
             asked_at: AtomicU64::new(0),
-            lock: Mutex::new(Some(lock)),
+            role,
+            hold: Mutex::new(Some(hold)),
         };
-        let names = keyspaces.into_values().map(|space| (space.name().to_string(), space)).collect();
-        Ok(Arc::new(Inner::new(self.options, snapshots, housekeeper, Some(durable), names, writer)))
+        Arc::new(Inner::new(self.options, snapshots, housekeeper, Some(durable), names, writer))
     }
 
     /// The database's id is not known yet.
     fn context(&self) -> Context {
-        let local = || {
-            let dir = self.dir.join("tables");
-            Arc::new(match self.options.table_files_max {
-                Some(files) => LocalTables::with_open_files(&self.env, dir, files),
-                None => LocalTables::new(&self.env, dir),
-            })
-        };
-        let tables = self.options.table_store.clone().unwrap_or_else(|| local());
+        let tables = self.options.table_store.clone().unwrap_or_else(|| self.local_tables(&self.dir));
         Context {
             env: self.env.clone(),
             dir: self.dir.clone(),
@@ -406,6 +466,14 @@ impl Opening {
             tables,
             observers: Observers::new(self.options.observers.clone()),
         }
+    }
+
+    fn local_tables(&self, dir: &Path) -> Arc<dyn TableStore> {
+        let dir = dir.join("tables");
+        Arc::new(match self.options.table_files_max {
+            Some(files) => LocalTables::with_open_files(&self.env, dir, files),
+            None => LocalTables::new(&self.env, dir),
+        })
     }
 
     fn read_manifest(&self, created: bool) -> Result<(Context, manifest::Recovered)> {
@@ -453,6 +521,36 @@ pub(crate) fn sync_parents(fs: &dyn FileSystem, dir: &Path) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// What an open has made of manifest and log.
+struct Rebuilt {
+    store: Arc<Store>,
+    snapshots: Arc<Snapshots>,
+    housekeeper: Arc<Housekeeper>,
+    names: Names,
+    writer: Writer,
+    /// How many were replayed.
+    operations: u64,
+}
+
+impl Rebuilt {
+    fn report(&self, scan: &Scan) -> RecoveryReport {
+        RecoveryReport {
+            records: scan.records,
+            operations: self.operations,
+            segments: scan.segments.len(),
+            cut: scan.cut.as_ref().map(|cut| LogCut {
+                file: cut.file.clone(),
+                offset: cut.offset,
+                bytes: cut.bytes,
+                segments_removed: cut.segments_removed,
+                reason: cut.reason.to_owned(),
+            }),
+            quarantined: self.store.stats().quarantined,
+            ..RecoveryReport::default()
+        }
+    }
 }
 
 /// The log's records on their way back into the trees.

@@ -43,6 +43,7 @@ mod options;
 mod overlay;
 mod partition;
 mod read;
+mod reader;
 mod report;
 mod scan;
 mod slow;

@@ -44,6 +44,11 @@ impl Store {
 }
 
 impl PinnedStore {
+    /// What a manifest names that somebody else may be writing. Nothing holds the files: one may be gone before it is placed.
+    pub fn of(context: &Context, state: &State) -> Self {
+        Self { context: context.clone(), state: state.clone(), _versions: Vec::new() }
+    }
+
     /// Gives every table and value file a name in the table directory of another context and makes the names durable. One
     /// that cannot be linked, because it lies in another file system or store, is copied.
     ///

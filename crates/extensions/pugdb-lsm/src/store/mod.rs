@@ -678,6 +678,11 @@ impl Store {
         self.runs_max.load(Ordering::Acquire) >= RUNS_MAX
     }
 
+    /// Nothing is to be written to it: whoever wants to is told why.
+    pub fn refuse_writes(&self, reason: Error) {
+        self.fail(reason);
+    }
+
     /// Ends all writing, and tells those who wait.
     fn fail(&self, failure: Error) {
         self.failure.lock().get_or_insert(failure);
