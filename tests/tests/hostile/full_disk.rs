@@ -17,7 +17,7 @@ use super::TARGET;
 /// Longer than any back-off.
 const PATIENCE: Duration = Duration::from_millis(250);
 
-fn is_full(error: &Error) {
+pub(super) fn is_full(error: &Error) {
     let text = decent(error);
     assert_eq!(error.kind(), ErrorKind::Unavailable, "{text}");
     assert!(error.is_disk_full(), "a full disk is not said to be one: {text}");
@@ -202,10 +202,10 @@ fn a_full_disk_while_a_database_is_made_or_opened_is_said_and_passes() {
 }
 
 /// A small file system in memory, gone when it is dropped.
-struct Tmpfs(PathBuf);
+pub(super) struct Tmpfs(pub(super) PathBuf);
 
 impl Tmpfs {
-    fn mount(at: &Path) -> Result<Self, String> {
+    pub(super) fn mount(at: &Path) -> Result<Self, String> {
         let options = ["-t", "tmpfs", "-o", "size=8m", "pugdb-hostile"];
         let output =
             Command::new("mount").args(options).arg(at).output().map_err(|error| error.to_string())?;
@@ -225,7 +225,7 @@ impl Drop for Tmpfs {
 }
 
 /// Looks again and again until `ready`.
-fn eventually(env: &Env, mut ready: impl FnMut() -> bool) -> bool {
+pub(super) fn eventually(env: &Env, mut ready: impl FnMut() -> bool) -> bool {
     let end = env.clock.monotonic() + Duration::from_secs(20);
     while !ready() {
         let now = env.clock.monotonic();

@@ -10,6 +10,7 @@ mod full_disk;
 mod limits;
 mod pasted;
 mod quarantine;
+mod reserve;
 
 /// How a failing test is replayed.
 const TARGET: &str = "-p pugdb-tests --test hostile";

@@ -134,6 +134,9 @@ pub(crate) struct Target {
     /// Memory for the database, such as 2GiB; a value has at most a quarter of it [default: 512MiB]
     #[arg(long, value_name = "BYTES", value_parser = parse_size, conflicts_with = "url")]
     pub(crate) memory: Option<usize>,
+    /// Read beside the process that has the database open: what is committed now, and every change is refused
+    #[arg(long, conflicts_with = "url")]
+    pub(crate) read_only: bool,
 }
 
 /// How keys and values on the command line become bytes, and how bytes are printed.
@@ -216,6 +219,9 @@ pub(crate) struct ServeArguments {
     /// Read every table again after so many days, so that damage is found before it is needed; 0 for never
     #[arg(long, value_name = "DAYS", default_value_t = 7)]
     pub(crate) scrub_days: u16,
+    /// Room that is kept for a full disk, so that deletes go on there and make some; 0 for none
+    #[arg(long, value_name = "BYTES", default_value = "192MiB", value_parser = parse_size)]
+    pub(crate) reserve: usize,
     /// What an acknowledged write survives: sync (a power cut), group:5ms (a power cut, with up to so much delay to share
     /// a sync), periodic:1s (a kill; a power cut takes so much at most), os (a kill)
     #[arg(long, value_name = "LEVEL", default_value_t = Durability::Sync)]

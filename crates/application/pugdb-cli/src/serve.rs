@@ -34,7 +34,7 @@ pub(crate) fn serve(arguments: &ServeArguments, format: Format) -> Result<Exit, 
     let open_files = raise_open_files();
     let builder = Database::builder().memory_bytes(arguments.memory).durability(arguments.durability);
     let scrub = Some(Duration::from_hours(24) * arguments.scrub_days.into()).filter(|every| !every.is_zero());
-    let builder = builder.scrub_interval(scrub);
+    let builder = builder.scrub_interval(scrub).reserve_bytes(arguments.reserve as u64);
     let builder = match arguments.background_rate {
         Some(bytes) => builder.background_bytes_per_second(bytes as u64),
         None => builder,

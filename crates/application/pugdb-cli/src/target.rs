@@ -83,7 +83,13 @@ impl Target {
         if let Some(bytes) = self.memory {
             builder = builder.memory_bytes(bytes);
         }
-        let db = open_database(builder, &data, if_in_use)?;
+        let db = if self.read_only {
+            builder.open_read_only(&data).map_err(|error| describe(error, &data, if_in_use))?
+        } else if access == Access::Existing {
+            open_database(builder, &data, &format!("{if_in_use}, or read beside it with --read-only"))?
+        } else {
+            open_database(builder, &data, if_in_use)?
+        };
         if db.recovery_report().created {
             output::note(&format!("pugdb: a new database was made in {}", data.display()));
         }

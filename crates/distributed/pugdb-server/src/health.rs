@@ -12,14 +12,18 @@ struct State {
     is_closed: bool,
     /// What the database says of its failure.
     failure: Option<String>,
+    /// The reserve is spent.
+    is_disk_full: bool,
     disk_free_bytes: Option<u64>,
 }
 
 /// `Ok` when it takes reads and writes; else one sentence that says why not.
 pub(crate) fn readiness(shared: &Shared) -> Result<(), String> {
+    let stats = shared.db.stats();
     judge(&State {
         is_ending: shared.is_ending(),
-        is_closed: shared.db.stats().is_err(),
+        is_closed: stats.is_err(),
+        is_disk_full: stats.is_ok_and(|stats| stats.is_disk_full),
         failure: shared.db.failure().map(|failure| failure.to_string()),
         disk_free_bytes: disk_free_bytes(shared),
     })
@@ -45,6 +49,9 @@ fn judge(state: &State) -> Result<(), String> {
     if let Some(failure) = &state.failure {
         return Err(format!("the database refuses writes: {failure}"));
     }
+    if state.is_disk_full {
+        return Err("the disk is full: only deletes and reads go on".into());
+    }
     match state.disk_free_bytes {
         Some(free) if free < DISK_FREE_BYTES_MIN => {
             Err(format!("the disk is full: {free} bytes are free, at least {DISK_FREE_BYTES_MIN} are needed"))
@@ -66,6 +73,7 @@ mod tests {
             (State { is_ending: true, ..ready.clone() }, "shutting down"),
             (State { is_closed: true, ..ready.clone() }, "closed"),
             (State { failure: Some("a sync failed".into()), ..ready.clone() }, "a sync failed"),
+            (State { is_disk_full: true, ..ready.clone() }, "the disk is full: only deletes"),
             (
                 State { disk_free_bytes: Some(DISK_FREE_BYTES_MIN - 1), ..ready },
                 "the disk is full: 134217727 ",

@@ -250,6 +250,11 @@ fn database(shared: &Shared, page: &mut Page<'_>) -> fmt::Result {
     page.bytes("memtables", "Memory of the newest entries", stats.memtable_bytes as u64)?;
     page.bytes("cache", "Memory of blocks that were read", stats.cache_bytes as u64)?;
     page.bytes("table_memory", "Memory of filters and indexes", stats.table_memory_bytes as u64)?;
+    page.gauge(
+        "disk_full",
+        "Whether the reserve is spent, and only deletes are let in",
+        u64::from(stats.is_disk_full),
+    )?;
     page.counter("cache_hits", "Blocks that readers found in memory", stats.cache_hits)?;
     page.counter("cache_misses", "Blocks that readers had to read", stats.cache_misses)?;
     page.bytes("log", "Size of the log", stats.log_bytes)?;

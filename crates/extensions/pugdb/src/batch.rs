@@ -75,6 +75,11 @@ impl Changes {
         self.parts.iter().any(|part| part.ops.has_ranges())
     }
 
+    /// True when something in it sets a key: the rest only removes.
+    pub(crate) fn adds(&self) -> bool {
+        self.parts.iter().any(|part| part.ops.adds())
+    }
+
     /// What may be told of it.
     pub(crate) fn shape(&self) -> Shape {
         let keyspace = if let [part] = &*self.parts { Some(part.space.id) } else { None };

@@ -51,6 +51,7 @@ pub struct Builder {
     pub(crate) compaction_jobs: Option<usize>,
     pub(crate) background_bytes_per_second: Option<u64>,
     pub(crate) scrub_interval: Option<Duration>,
+    pub(crate) reserve_bytes: u64,
     pub(crate) filters: Filters,
     pub(crate) operators: Operators,
     pub(crate) create: bool,
@@ -86,6 +87,7 @@ impl Default for Builder {
             compaction_jobs: None,
             background_bytes_per_second: None,
             scrub_interval: None,
+            reserve_bytes: 0,
             filters: Filters::default(),
             operators: Operators::default(),
             create: true,
@@ -343,6 +345,29 @@ impl Builder {
     #[must_use]
     pub fn background_bytes_per_second(mut self, bytes: u64) -> Self {
         self.background_bytes_per_second = Some(bytes);
+        self
+    }
+
+    /// Room on the disk that is kept for a full one, in bytes; 0, the default: none is. A database on a disk that fills up should have
+    /// as much as a segment of the log and two tables take, 192 MiB with sizes that nobody has changed: `pugdb serve` does.
+    ///
+    /// It is a file of this size, `RESERVE`. When a write, a flush or a merge finds no room, the file is given back. From then on what
+    /// would add something is `Unavailable`, [`Error::is_disk_full`](crate::Error::is_disk_full); deletes, range deletes, truncations, drops of keyspaces and reads go on, and so
+    /// do the merges that turn them into room. When there is room for the reserve and half as much, it is made anew and
+    /// everything goes on: `Stats::is_disk_full`, the events `DiskFull` and `DiskFreed`. Without a reserve every write tries by
+    /// itself, and on a full disk it may be that not even a delete can be written.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let path = dir.path().join("data");
+    /// let db = pugdb::Database::builder().reserve_bytes(1 << 20).open(&path)?;
+    /// db.keyspace("users")?.put(b"ada", b"1815")?;
+    /// assert!(!db.stats()?.is_disk_full);
+    /// # Ok::<(), pugdb::Error>(())
+    /// ```
+    #[must_use]
+    pub fn reserve_bytes(mut self, bytes: u64) -> Self {
+        self.reserve_bytes = bytes;
         self
     }
 

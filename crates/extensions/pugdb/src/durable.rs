@@ -17,7 +17,7 @@ use pugdb_core::{Error, KeyspaceId, Lsn, Ops, Result, Seqno, Timestamp};
 use pugdb_lsm::file::Context;
 use pugdb_lsm::log::{Creation, Log, LogOptions, LogState, RecordKind, Scan, ScannedRecord, scan};
 use pugdb_lsm::manifest::{self, Manifest, State};
-use pugdb_lsm::store::{Gate, PinnedStore, Store, StoreOptions};
+use pugdb_lsm::store::{Gate, PinnedStore, RESERVE, Store, StoreOptions};
 use pugdb_lsm::table::LocalTables;
 use pugdb_lsm::{Operators, PartitionMap, Sequencer, TreeOptions, Trees};
 
@@ -136,6 +136,7 @@ impl Durable {
             scrub_failures: store.scrub_failures,
             scrub_pass_at: store.scrub_pass_at,
             quarantined: store.quarantined,
+            is_disk_full: store.is_disk_full,
             handles: HandleCounts::default(),
             prepared_transactions: 0,
             slow_operations: 0,
@@ -267,6 +268,10 @@ pub(crate) fn open(options: Builder, dir: &Path) -> Result<Arc<Inner>> {
         env.fs.create_dir_all(&dir.join(folder)).map_err(doing)?;
     }
     reader::sweep(&*env.fs, dir);
+    if opening.options.reserve_bytes > 0 {
+        // An open needs room too. The reserve is made anew when it has come through.
+        let _ = env.fs.remove(&dir.join(RESERVE));
+    }
     opening.run(lock)
 }
 
@@ -307,8 +312,10 @@ impl Opening {
         let list = |dir: &Path| self.env.fs.list(dir).map_err(|error| Error::io("list the directory", error));
         let names = list(&self.dir)?;
         let is_ours = |name: &String| {
-            matches!(name.as_str(), LOCK | READERS | "log" | "tables" | "CURRENT.new" | "lost+found")
-                || manifest::parse_name(name).is_some()
+            matches!(
+                name.as_str(),
+                LOCK | READERS | RESERVE | "log" | "tables" | "CURRENT.new" | "lost+found"
+            ) || manifest::parse_name(name).is_some()
         };
         if names.iter().any(|name| !is_ours(name)) {
             return Err(Error::invalid(format!(
@@ -504,6 +511,7 @@ impl Opening {
             }),
             background_bytes_per_second: self.options.background_bytes_per_second,
             scrub_interval: self.options.scrub_interval,
+            reserve_bytes: self.options.reserve_bytes,
         }
     }
 }

@@ -69,6 +69,7 @@ impl SortedWriter {
         space.check_writable()?;
         let (durable, trees) = on_disk(inner, space)?;
         durable.failure().map_or(Ok(()), Err)?;
+        durable.store.refuse_on_full_disk()?;
         let tables = durable.store.sorted_tables(space.id, trees);
         let held = inner.handles.take(HandleKind::SortedFile);
         Ok(Self { inner: Arc::clone(inner), space: Arc::clone(space), tables, held })

@@ -192,6 +192,8 @@ pub struct Stats {
     pub scrub_pass_at: Option<Timestamp>,
     /// Tables that were found to have damaged parts, or to be gone: readable where they are whole.
     pub quarantined: usize,
+    /// [The reserve](crate::Builder::reserve_bytes) was given back because the disk is full: what adds is refused until it is there again.
+    pub is_disk_full: bool,
     /// How often an observer has panicked.
     pub observer_panics: u64,
     /// How many operations took longer than [the builder](crate::Builder::slow_operations) was told, since the open.

@@ -60,6 +60,16 @@ pub enum DatabaseEvent {
         /// What writers are told.
         error: Error,
     },
+    /// The disk is full: the reserve was given back, and what would add to the database is refused.
+    DiskFull {
+        /// How large the reserve was.
+        reserve_bytes: u64,
+    },
+    /// The reserve is there again, and everything goes on.
+    DiskFreed {
+        /// Since the disk was full.
+        took: Duration,
+    },
     /// It was closed in good order.
     Closed {
         /// From the call to its return.

@@ -117,7 +117,7 @@ mod tests {
         keyspace.put(b"user 1", b"").unwrap();
         db.keyspace("users").unwrap();
         db.close().unwrap();
-        let target = Target { data: Some(data), url: None, keyspace: None, memory: None };
+        let target = Target { data: Some(data), url: None, keyspace: None, memory: None, read_only: false };
         let session = Session::open(&target, Format::Text, true, Interrupt::idle()).unwrap();
         let helper = ShellHelper(Rc::new(RefCell::new(session)));
         assert_eq!(complete(&helper, "ex"), (0, vec!["exists ".into(), "expire ".into(), "exit ".into()]));

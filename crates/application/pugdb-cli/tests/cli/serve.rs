@@ -62,26 +62,47 @@ fn a_directory_belongs_to_one_process() {
     let holder = format!("in use by process {}; ", server.child.id());
     let stop = format!("{holder}stop it first");
     pugdb(dir.path(), &["serve", "--data", "data", "--resp", "127.0.0.1:0"]).gives(4, "").fails(4, &[&stop]);
-    let use_url = format!("{holder}use --url redis://127.0.0.1:7379\n");
+    let use_url = format!("{holder}use --url redis://127.0.0.1:7379");
+    let beside = ", or read beside it with --read-only\n";
     // Where a server cannot be asked instead, it is not advised.
-    for (advice, commands) in [
-        (&use_url, &[&["get", "k"][..], &["put", "k", "v"], &["scan"], &["stats"]][..]),
-        (
-            &stop,
-            &[
-                &["verify"],
-                &["import", "dir", "."],
-                &["import", "csv", "-", "--key", "k"],
-                &["export", "jsonl", "-"],
-            ],
-        ),
+    for (advice, end, commands) in [
+        (&use_url, "\n", &[&["put", "k", "v"][..]][..]),
+        (&use_url, beside, &[&["get", "k"], &["scan"], &["stats"]]),
+        (&stop, "\n", &[&["import", "dir", "."], &["import", "csv", "-", "--key", "k"]]),
+        (&stop, beside, &[&["verify"], &["export", "jsonl", "-"]]),
     ] {
         for command in commands {
             let command: Vec<&str> = command.iter().copied().chain(["--data", "data"]).collect();
-            let run = pugdb(dir.path(), &command).gives(4, "").fails(4, &[advice]);
+            let run = pugdb(dir.path(), &command).gives(4, "").fails(4, &[&format!("{advice}{end}")]);
             assert_eq!(run.stderr.lines().count(), 1, "{run}");
         }
     }
+}
+
+#[test]
+fn commands_read_beside_a_server() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Running::start(&dir.path().join("data"), &[]);
+    let mut client = Client::connect(server.address);
+    client.ask(&[b"SET", b"k", b"v"]);
+    let beside = |command: &[&str]| {
+        let command: Vec<&str> = command.iter().copied().chain(["--data", "data", "--read-only"]).collect();
+        pugdb(dir.path(), &command)
+    };
+    beside(&["get", "k"]).gives(0, "v\n");
+    beside(&["scan"]).gives(0, "k\tv\n");
+    client.ask(&[b"SET", b"k", b"w"]);
+    beside(&["get", "k"]).gives(0, "w\n");
+    beside(&["checkpoint", "copy"]).has(0);
+    beside(&["verify"]).has(0);
+    for change in [&["put", "k", "x"][..], &["delete", "k"], &["compact"]] {
+        beside(change).gives(4, "").fails(4, &["open for reading only"]);
+    }
+    pugdb(dir.path(), &["get", "k", "--data", "copy"]).gives(0, "w\n");
+    pugdb(dir.path(), &["get", "k", "--read-only", "--url", "redis://127.0.0.1:1"])
+        .fails(2, &["--read-only"]);
+    assert!(!dir.path().join("data/readers").exists(), "nothing is left");
+    server.stop(Signal::TERM);
 }
 
 #[test]

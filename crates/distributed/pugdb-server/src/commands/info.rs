@@ -182,6 +182,7 @@ fn persistence(shared: &Shared, text: &mut Text) -> Result<(), Failure> {
     text.line("pugdb_scrubbed_tables", stats.scrubbed_tables);
     text.line("pugdb_scrubbed_bytes", stats.scrubbed_bytes);
     text.line("pugdb_observer_panics", stats.observer_panics);
+    text.line("pugdb_disk_full", u8::from(stats.is_disk_full));
     text.line("pugdb_scrub_failures", stats.scrub_failures);
     text.line("pugdb_scrub_pass_at_ms", stats.scrub_pass_at.map_or(0, |at| at.0));
     text.line("pugdb_write_amplification", format_args!("{:.2}", stats.write_amplification()));

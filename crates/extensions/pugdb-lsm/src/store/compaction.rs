@@ -439,6 +439,9 @@ impl CompactionJob {
             }
             // Outputs are gone with the task, inputs untouched.
             Err(error) => {
+                if self.store.spend_reserve(&error) {
+                    return Next::Again;
+                }
                 *self.store.compaction_trouble.lock() = Some(error);
                 self.store.progress.notify();
                 // Pending edits that were ours to record are the flush job's again, which may have seen none.

@@ -293,6 +293,9 @@ impl FlushJob {
             }
             Err(error) => {
                 // The output is gone with the task; the memtable is still there and is written again.
+                if self.store.spend_reserve(&error) {
+                    return Next::Again;
+                }
                 self.store.settled(Some(error));
                 Next::WaitUntil(self.store.context.env.clock.monotonic() + BACK_OFF)
             }

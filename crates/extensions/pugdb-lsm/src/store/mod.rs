@@ -22,6 +22,7 @@ mod part;
 mod pick;
 mod quiet;
 mod repartition;
+mod reserve;
 mod rest;
 mod scrub;
 mod throttle;
@@ -45,6 +46,7 @@ pub use checkpoint::PinnedStore;
 pub use ingest::SortedTables;
 pub use pick::CompactionPolicy;
 pub use repartition::Repartition;
+pub use reserve::RESERVE;
 pub use verify::StoreVerify;
 
 use self::grace::Grace;
@@ -53,6 +55,7 @@ use self::pace::{Account, Behind};
 use self::part::Crew;
 use self::pick::{Sizes, files_of, runs_behind};
 use self::quiet::Quiet;
+use self::reserve::Reserve;
 use self::throttle::Throttle;
 use crate::file::Context;
 use crate::log::LogState;
@@ -85,6 +88,8 @@ pub struct StoreOptions {
     pub background_bytes_per_second: Option<u64>,
     /// Every table is read again when so long has passed; `None`: none is.
     pub scrub_interval: Option<Duration>,
+    /// Room on the disk that is kept for deletes, flushes and merges on a full one; 0: none is.
+    pub reserve_bytes: u64,
 }
 
 /// Writers wait when a tree has this many runs: compaction is behind, and reads grow slow.
@@ -157,6 +162,7 @@ pub struct Store {
     pause: Event,
     account: Account,
     throttle: Throttle,
+    reserve: Reserve,
     /// A flush, or a piece of a merge, is under way.
     is_flushing: AtomicBool,
     is_merging: AtomicBool,
@@ -255,6 +261,8 @@ pub struct StoreStats {
     pub scrub_pass_at: Option<Timestamp>,
     /// Tables with damaged parts.
     pub quarantined: usize,
+    /// The reserve was given back and is not there again.
+    pub is_disk_full: bool,
 }
 
 impl Store {
@@ -325,6 +333,7 @@ impl Store {
             pause: Event::default(),
             account: Account::default(),
             throttle: Throttle::new(options.background_bytes_per_second),
+            reserve: Reserve::default(),
             is_flushing: AtomicBool::new(false),
             is_merging: AtomicBool::new(false),
             told_stalls: Mutex::default(),
@@ -347,13 +356,15 @@ impl Store {
         let order = executor.spawn("order", Box::new(order::OrderJob::new(Arc::clone(self))));
         let unlink = executor.spawn("unlink", Box::new(unlink::UnlinkJob::new(Arc::clone(self))));
         self.shelf.graveyard.employ(unlink.clone());
+        let reserve = (self.options.reserve_bytes > 0)
+            .then(|| executor.spawn("reserve", Box::new(reserve::ReserveJob::new(Arc::clone(self)))));
         let hand = |_| executor.spawn("compaction", Box::new(part::HandJob::new(Arc::clone(self))));
         let hands = (1..self.options.compaction_jobs).map(hand);
         let scrub = self.options.scrub_interval.map(|interval| {
             executor.spawn("scrub", Box::new(scrub::ScrubJob::new(Arc::clone(self), interval)))
         });
         *self.jobs.lock() =
-            [flush, compaction, order, unlink].into_iter().chain(hands).chain(scrub).collect();
+            [flush, compaction, order, unlink].into_iter().chain(hands).chain(reserve).chain(scrub).collect();
     }
 
     /// What has expired at this moment can be given up: no reader is before it, now or later, and it has been the past
@@ -847,6 +858,7 @@ impl Store {
             scrubbed_bytes: count(&self.counters.scrubbed_bytes),
             scrub_failures: count(&self.counters.scrub_failures),
             scrub_pass_at: Some(Timestamp(count(&self.counters.scrub_pass_at))).filter(|at| at.0 > 0),
+            is_disk_full: self.is_disk_full(),
             ..StoreStats::default()
         };
         for tree in self.trees.read().values() {
@@ -908,7 +920,8 @@ impl Store {
         manifest.seal()
     }
 
-    /// Removes files that nothing names: outputs that were not finished, former manifests. Returns how many.
+    /// Removes files that nothing names: outputs that were not finished, former manifests, a reserve that is not wanted any more.
+    /// Returns how many of tables.
     ///
     /// None while a table or value file that the manifest names is not there: its name can stem from a manifest that has lost its last
     /// edits, and then the tables that took its place are among the nameless.
@@ -936,7 +949,8 @@ impl Store {
         }
         let current = self.manifest.lock().number();
         for name in fs.list(&self.context.dir).unwrap_or_default() {
-            if crate::manifest::parse_name(&name).is_some_and(|number| number != current) {
+            let is_old = crate::manifest::parse_name(&name).is_some_and(|number| number != current);
+            if is_old || (name == RESERVE && self.options.reserve_bytes == 0) {
                 let _ = fs.remove(&self.context.dir.join(name));
             }
         }

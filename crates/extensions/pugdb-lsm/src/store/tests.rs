@@ -38,6 +38,7 @@ fn store_of_one_table() -> (Arc<Store>, Arc<Tree>, Arc<LiveTable>, tempfile::Tem
         compaction_jobs: 1,
         background_bytes_per_second: None,
         scrub_interval: None,
+        reserve_bytes: 0,
     };
     let code = (Filters::default(), Operators::default());
     let store = Store::open(context, options, code, Arc::clone(&snapshots), manifest);

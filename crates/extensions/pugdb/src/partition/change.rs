@@ -43,6 +43,7 @@ pub(crate) fn change(
         )));
     };
     durable.failure().map_or(Ok(()), Err)?;
+    durable.store.refuse_on_full_disk()?;
     // Nobody commits until it is done: writers wait for the first of these, changes of keyspaces for the second.
     let _keys = inner.locks.stripes(&Stripes::All)?;
     let _order = inner.changing.lock();

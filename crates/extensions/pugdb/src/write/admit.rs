@@ -14,7 +14,12 @@ pub(super) fn admit<'a>(inner: &'a Inner, changes: &Changes) -> Result<Option<Ad
     // Before the wait: the thread may be the one that would make room.
     refuse_inside_update()?;
     match &inner.durable {
-        Some(durable) if !changes.parts.is_empty() => durable.store.admit(changes.bytes).map(Some),
+        Some(durable) if !changes.parts.is_empty() => {
+            if durable.store.is_disk_full() && changes.adds() {
+                durable.store.refuse_on_full_disk()?;
+            }
+            durable.store.admit(changes.bytes).map(Some)
+        }
         // What only removes needs no room, and may be what makes some.
         Some(durable) => durable.failure().map_or(Ok(None), Err),
         None => Ok(None),

@@ -301,7 +301,10 @@ fn log(
 ) -> Result<Lsn> {
     let Some(durable) = &inner.durable else { return Ok(Lsn(0)) };
     let handover = if durability.is_synced() { Handover::Written } else { Handover::Stored };
-    let appended = durable.log.append(head, sections, handover)?;
+    let append = || durable.log.append(head, sections, handover);
+    // Without room for the next segment nothing was written; the reserve makes some.
+    let again = |error| if durable.store.spend_reserve(&error) { append() } else { Err(error) };
+    let appended = append().or_else(again)?;
     writer.sequencer.relate(head.first, appended.segment_first);
     durable.watch_log_size(appended.end);
     Ok(appended.end)
