@@ -15,6 +15,7 @@
 //! | [`operators`] | ready-made merge operators |
 //! | [`mod@env`] | files, clock, randomness, background jobs and every blocking wait |
 //! | [`limits`] | every limit, with its reason |
+//! | [`soon`] | locks that are held for less than a switch of threads takes |
 //! | [`sync`] | the locks and atomics that loom can look through |
 
 #[cfg(not(target_pointer_width = "64"))]
@@ -36,6 +37,7 @@ pub mod operators;
 mod ops;
 pub mod seam;
 pub mod snapshots;
+pub mod soon;
 mod span;
 pub mod sync;
 

@@ -21,8 +21,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use parking_lot::{Mutex, MutexGuard};
-use pugdb_core::{Entry, Key, Lsn, Ops, Result, Seqno, Value};
+use pugdb_core::{Entry, Key, Lsn, Ops, Result, Seqno, Value, soon};
 use pugdb_lsm::frame::Section;
 use pugdb_lsm::log::{Handover, RecordHead, SYNC_DELAY_MAX};
 
@@ -242,7 +241,7 @@ fn commit_locked(
     // Here, where the keys cannot change: it may have to read, which nobody does with the writer's lock. What is not written
     // after all has broken watches for nothing, which is allowed.
     inner.watches.note(inner, changes)?;
-    let mut writer = lock_soon(&inner.writer);
+    let mut writer = soon::lock(&inner.writer);
     inner.check_open()?;
     for space in changes.spaces() {
         space.check_writable()?;
@@ -272,23 +271,6 @@ fn commit_locked(
         durable.store.range_deleted();
     }
     Ok(ticket(inner, end, durability))
-}
-
-/// How often somebody who waits for the writer looks whether it is free before it lets another thread run: about as long as a
-/// commit holds it. A switch of threads costs several commits.
-const LOOKS: u32 = 100;
-
-/// Locks what is not held for long.
-fn lock_soon<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    for _ in 0..LOOKS {
-        if !mutex.is_locked()
-            && let Some(guard) = mutex.try_lock()
-        {
-            return guard;
-        }
-        std::hint::spin_loop();
-    }
-    mutex.lock()
 }
 
 /// Step 4: one record, in the operating system's hands when this returns. Returns its end.

@@ -1,6 +1,7 @@
 //! The btree engine: one keyspace in memory, in key order, with snapshots. It is what an in-memory database uses.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
@@ -38,6 +39,8 @@ pub struct Btree {
     snapshots: Arc<Snapshots>,
     housekeeper: Option<Arc<Housekeeper>>,
     map: Arc<VersionedMap>,
+    /// The newest truncation; 0 when there was none, and then no reader asks the state, which a writer holds.
+    cut: AtomicU64,
     state: Mutex<State>,
 }
 
@@ -59,7 +62,13 @@ const COUNT_KEYS: usize = 4096;
 impl Btree {
     /// An empty engine whose versions live as long as `snapshots` needs them.
     pub fn new(snapshots: Arc<Snapshots>) -> Self {
-        Self { snapshots, housekeeper: None, map: Arc::default(), state: Mutex::default() }
+        Self {
+            snapshots,
+            housekeeper: None,
+            map: Arc::default(),
+            cut: AtomicU64::new(0),
+            state: Mutex::default(),
+        }
     }
 
     /// The same, looked after by `housekeeper` when no writes come.
@@ -91,6 +100,9 @@ impl Btree {
     }
 
     fn floor(&self, seqno: Seqno) -> Seqno {
+        if self.cut.load(Ordering::Acquire) == 0 {
+            return Seqno::ZERO;
+        }
         self.state.lock().floors.at(seqno)
     }
 
@@ -144,6 +156,7 @@ impl Engine for Btree {
         let mut state = self.state.lock();
         state.floors.add(at);
         state.applied = state.applied.max(at);
+        self.cut.fetch_max(at.0, Ordering::AcqRel);
         drop(state);
         self.expect(Timestamp(0));
         Ok(())

@@ -9,6 +9,7 @@ use super::expiry::ExpiryQueue;
 use crate::engine::{BatchSize, Counts, Direction, KeyRange, ReadPoint, Room};
 use crate::entry::{Entry, EntryKind, Found, Key, Operation, Timestamp, memory_bytes};
 use crate::ids::Seqno;
+use crate::soon;
 use crate::span::RawSpan;
 
 /// Where truncations cut history off. A version at or below the floor of a read point is hidden from it.
@@ -85,7 +86,7 @@ impl VersionedMap {
     /// Adds the next version of each key, and remembers what it replaces for [`prune`](Self::prune). A range delete is a
     /// delete of every key that is there.
     pub fn apply<'o>(&self, operations: impl Iterator<Item = (Seqno, Operation<'o>)>) {
-        let mut state = self.state.write();
+        let mut state = soon::write(&self.state);
         for (seqno, operation) in operations {
             match operation {
                 Operation::Entry(op) => state.insert(op.to_key(), Found { seqno, entry: op.to_entry() }),
@@ -97,7 +98,7 @@ impl VersionedMap {
     /// Drops at most `budget` times versions of a key that nobody at or after `horizon` can see. Returns what is left of
     /// the budget.
     pub fn prune(&self, horizon: Seqno, budget: usize) -> usize {
-        let mut state = self.state.write();
+        let mut state = soon::write(&self.state);
         let mut left = budget;
         while left > 0 && state.garbage.front().is_some_and(|&(seqno, _)| seqno <= horizon) {
             let Some((_, key)) = state.garbage.pop_front() else { break };
@@ -110,7 +111,7 @@ impl VersionedMap {
     /// Drops at most `budget` versions that had expired at `cutoff`: they become deletes in their places, and go as
     /// deletes do. `applied` is the newest seqno in the map. Returns what is left of the budget.
     pub fn expire(&self, cutoff: Timestamp, horizon: Seqno, applied: Seqno, budget: usize) -> usize {
-        let mut state = self.state.write();
+        let mut state = soon::write(&self.state);
         let state = &mut *state;
         let mut left = budget;
         while left > 0
@@ -132,7 +133,7 @@ impl VersionedMap {
 
     /// Drops every version at or below `floor`.
     pub fn drop_through(&self, floor: Seqno) {
-        let mut state = self.state.write();
+        let mut state = soon::write(&self.state);
         let state = &mut *state;
         let mut entries = std::mem::take(&mut state.entries);
         entries.retain(|key, versions| {
@@ -146,7 +147,7 @@ impl VersionedMap {
 
     /// The newest version of `key` at or below `seqno`, deletes included.
     pub fn get(&self, key: &[u8], seqno: Seqno) -> Option<Found> {
-        let state = self.state.read();
+        let state = soon::read(&self.state);
         newest_at(state.entries.get(key)?, seqno).cloned()
     }
 
@@ -163,7 +164,7 @@ impl VersionedMap {
         if range.is_empty() {
             return false;
         }
-        let state = self.state.read();
+        let state = soon::read(&self.state);
         let entries = state.entries.range::<[u8], _>(range.bounds());
         let mut room = Room::new(size);
         let mut take = |(key, versions): (&Key, &Vec<Found>)| {
@@ -183,7 +184,7 @@ impl VersionedMap {
     /// True when a key of `range` has a version newer than `seqno`.
     pub fn has_newer(&self, range: &KeyRange, seqno: Seqno) -> bool {
         let is_newer = |versions: &Vec<Found>| versions.last().is_some_and(|last| last.seqno > seqno);
-        let state = self.state.read();
+        let state = soon::read(&self.state);
         !range.is_empty()
             && state.entries.range::<[u8], _>(range.bounds()).any(|(_, versions)| is_newer(versions))
     }
@@ -191,7 +192,7 @@ impl VersionedMap {
     /// Appends every version of the keys after `after`, key by key and newest first, until `bytes` are passed.
     /// Returns false when there are no more keys.
     pub fn collect_versions(&self, after: Option<&Key>, bytes: usize, out: &mut Vec<(Key, Found)>) -> bool {
-        let state = self.state.read();
+        let state = soon::read(&self.state);
         let start = after.map_or(Bound::Unbounded, |key| Bound::Excluded(&**key));
         let mut left = bytes;
         for (key, versions) in state.entries.range::<[u8], _>((start, Bound::Unbounded)) {
@@ -219,7 +220,7 @@ impl VersionedMap {
         if range.is_empty() {
             return None;
         }
-        let state = self.state.read();
+        let state = soon::read(&self.state);
         for (visited, (key, versions)) in state.entries.range::<[u8], _>(range.bounds()).enumerate() {
             let found = newest_at(versions, point.seqno);
             if let Some(found) = found.filter(|found| found.entry.is_live(point.now) && found.seqno > floor) {
@@ -234,12 +235,12 @@ impl VersionedMap {
 
     /// How many versions there are.
     pub fn count(&self) -> usize {
-        self.state.read().count
+        soon::read(&self.state).count
     }
 
     /// How many entries there are, those that a delete stands for included.
     pub fn approximate_counts(&self) -> Counts {
-        let state = self.state.read();
+        let state = soon::read(&self.state);
         Counts {
             keys: state.entries.len() as u64,
             expiring: state.expiring.len() as u64,
@@ -249,17 +250,17 @@ impl VersionedMap {
 
     /// When the first version expires.
     pub fn next_expiry(&self) -> Option<Timestamp> {
-        self.state.read().expiring.next()
+        soon::read(&self.state).expiring.next()
     }
 
     /// How many keys wait for the horizon to pass.
     pub fn garbage(&self) -> usize {
-        self.state.read().garbage.len()
+        soon::read(&self.state).garbage.len()
     }
 
     /// What they cost, near enough for a budget.
     pub fn bytes(&self) -> usize {
-        self.state.read().bytes
+        soon::read(&self.state).bytes
     }
 }
 

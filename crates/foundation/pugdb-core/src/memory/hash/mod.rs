@@ -33,6 +33,7 @@ use crate::error::{Error, Result};
 use crate::ids::Seqno;
 use crate::ops::Ops;
 use crate::snapshots::Snapshots;
+use crate::soon;
 use slot::Slot;
 
 /// So many that writers of a large map grow a small part of it at a time, and readers seldom meet.
@@ -237,7 +238,7 @@ impl State {
         let hash = shards.hash(op.key);
         let found = Found { seqno, entry: op.to_entry() };
         let cost = op.cost_bytes();
-        let mut slots = shards.shard(hash).write();
+        let mut slots = soon::write(shards.shard(hash));
         match slots.entry(hash, |slot| slot.key == *op.key, |slot| slot.hash) {
             Place::Occupied(mut place) => {
                 self.expiring.add(&found, || hash);
@@ -287,7 +288,7 @@ impl State {
     }
 
     fn prune_hash(&mut self, shards: &Shards, horizon: Seqno, hash: u64) {
-        let mut slots = shards.shard(hash).write();
+        let mut slots = soon::write(shards.shard(hash));
         let mut is_over = |slot: &mut Slot| {
             if slot.hash != hash {
                 return false;
@@ -312,7 +313,7 @@ impl State {
         while left > 0
             && let Some((seqno, hash)) = self.expiring.pop_expired(cutoff)
         {
-            let mut slots = shards.shard(hash).write();
+            let mut slots = soon::write(shards.shard(hash));
             for slot in slots.iter_hash_mut(hash).filter(|slot| slot.hash == hash) {
                 let Some(found) = slot.version_mut(seqno) else { continue };
                 let value_bytes = found.entry.value.len();
@@ -332,7 +333,7 @@ impl State {
 
     /// Drops what a truncation has hidden from everybody, and returns how much was looked at.
     fn drop_in_shard(&mut self, shard: &Shard) -> usize {
-        let mut slots = shard.slots.write();
+        let mut slots = soon::write(&shard.slots);
         let looked_at = slots.len();
         let floor = self.dropped;
         slots.retain(|slot| {
@@ -411,7 +412,7 @@ impl Engine for Hash {
 
     fn get(&self, key: &[u8], point: ReadPoint) -> Result<Option<Found>> {
         let hash = self.shards.hash(key);
-        let slots = self.shards.shard(hash).read();
+        let slots = soon::read(self.shards.shard(hash));
         let slot = slots.find(hash, |slot| *slot.key == *key);
         let found = slot.and_then(|slot| slot.at(point.seqno)).cloned();
         drop(slots);
@@ -420,7 +421,7 @@ impl Engine for Hash {
 
     fn changed_since(&self, key: &[u8], since: Seqno) -> Result<bool> {
         let hash = self.shards.hash(key);
-        let slots = self.shards.shard(hash).read();
+        let slots = soon::read(self.shards.shard(hash));
         let newest =
             slots.find(hash, |slot| *slot.key == *key).map_or(Seqno::ZERO, |slot| slot.newest().seqno);
         Ok(newest.max(Seqno(self.cut.load(Ordering::Acquire))) > since)
@@ -473,7 +474,7 @@ impl Walk {
     /// Shows the live entries of the next part; false when there is none.
     fn visit(&mut self, shards: &Shards, mut show: impl FnMut(&Key, &Found)) -> bool {
         let Some(shard) = shards.shards.get(self.shard) else { return false };
-        let slots = shard.slots.read();
+        let slots = soon::read(&shard.slots);
         let bits = *self.bits.get_or_insert_with(|| {
             let parts = (slots.len() / PART_ENTRIES + 1).next_power_of_two();
             parts.trailing_zeros().min(PART_BITS_MAX)
