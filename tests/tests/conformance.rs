@@ -76,6 +76,8 @@ const COARSE: TreeOptions = TreeOptions {
     logging: Logging::Logged,
     operator: None,
     default_expiry_ms: None,
+    quota_bytes: None,
+    quota_keys: None,
 };
 const FINE: TreeOptions = TreeOptions {
     upper: Compression::Snappy,
@@ -87,6 +89,8 @@ const FINE: TreeOptions = TreeOptions {
     logging: Logging::Logged,
     operator: None,
     default_expiry_ms: None,
+    quota_bytes: None,
+    quota_keys: None,
 };
 const FINEST: TreeOptions = TreeOptions {
     upper: Compression::Zstd { level: 3 },
@@ -98,6 +102,8 @@ const FINEST: TreeOptions = TreeOptions {
     logging: Logging::Unlogged,
     operator: None,
     default_expiry_ms: None,
+    quota_bytes: None,
+    quota_keys: None,
 };
 
 /// What a tree wears.

@@ -38,6 +38,10 @@ pub struct TreeOptions {
     /// After how many milliseconds an entry expires that was written without an expiry; `None`: it does not. Whoever writes
     /// looks at it, of engines in memory too.
     pub default_expiry_ms: Option<u64>,
+    /// How many bytes it may take, of engines in memory too; `None`: any. Whoever writes looks at it.
+    pub quota_bytes: Option<u64>,
+    /// How many keys it may have.
+    pub quota_keys: Option<u64>,
 }
 
 /// The name of a merge operator.
@@ -118,6 +122,8 @@ const UNLOGGED: u64 = 6;
 const OPERATOR: u64 = 7;
 const PREFIX: u64 = 8;
 const DEFAULT_EXPIRY: u64 = 9;
+const QUOTA_BYTES: u64 = 10;
+const QUOTA_KEYS: u64 = 11;
 
 /// What can be asked for.
 const SEPARATE_RANGE: RangeInclusive<usize> = limits::SEPARATE_BYTES_MIN..=limits::VALUE_BYTES_MAX;
@@ -135,6 +141,8 @@ impl Default for TreeOptions {
             logging: Logging::default(),
             operator: None,
             default_expiry_ms: None,
+            quota_bytes: None,
+            quota_keys: None,
         }
     }
 }
@@ -169,6 +177,11 @@ impl TreeOptions {
         if self.default_expiry_ms == Some(0) {
             return Err(Error::invalid(
                 "a default expiry of nothing would forget all that is written; leave it out",
+            ));
+        }
+        if self.quota_bytes == Some(0) || self.quota_keys == Some(0) {
+            return Err(Error::invalid(
+                "a quota of 0 would let nothing in; leave it out, and nothing bounds it",
             ));
         }
         if self.filter_bits > limits::FILTER_BITS_MAX {
@@ -219,10 +232,15 @@ impl TreeOptions {
             put_varint(&mut fields, PREFIX);
             put_bytes(&mut fields, &self.prefix.to_bytes());
         }
-        if let Some(milliseconds) = self.default_expiry_ms {
+        for (id, number) in [
+            (DEFAULT_EXPIRY, self.default_expiry_ms),
+            (QUOTA_BYTES, self.quota_bytes),
+            (QUOTA_KEYS, self.quota_keys),
+        ] {
+            let Some(number) = number else { continue };
             let mut bytes = Vec::with_capacity(10);
-            put_varint(&mut bytes, milliseconds);
-            put_varint(&mut fields, DEFAULT_EXPIRY);
+            put_varint(&mut bytes, number);
+            put_varint(&mut fields, id);
             put_bytes(&mut fields, &bytes);
         }
         put_bytes(out, &fields);
@@ -264,6 +282,8 @@ impl TreeOptions {
                 }
                 PREFIX => options.prefix = PrefixExtractor::from_bytes(value.array()?)?,
                 DEFAULT_EXPIRY => options.default_expiry_ms = Some(value.varint()?),
+                QUOTA_BYTES => options.quota_bytes = Some(value.varint()?),
+                QUOTA_KEYS => options.quota_keys = Some(value.varint()?),
                 _ => {
                     return Err(Error::corrupt(format!(
                         "a keyspace has the option {id}, which this version does not know; open it with a newer one"
@@ -303,6 +323,8 @@ mod tests {
         logging: Logging::Unlogged,
         operator: None,
         default_expiry_ms: Some(86_400_000),
+        quota_bytes: Some(1 << 40),
+        quota_keys: Some(1_000_000),
     };
 
     #[test]
@@ -320,10 +342,13 @@ mod tests {
 
     #[test]
     fn options_that_are_unknown_repeated_too_long_or_out_of_range_are_corrupt() {
-        let wrong: [&[u8]; 16] = [
+        let wrong: [&[u8]; 19] = [
             &[3, 9, 1, 0],
             &[4, 9, 2, 1, 1],
             &[3, 10, 1, 0],
+            &[3, 11, 1, 0],
+            &[4, 11, 2, 1, 1],
+            &[3, 12, 1, 0],
             &[4, 8, 2, 1, 0],
             &[5, 8, 3, 1, 4, 0],
             &[4, 6, 2, 1, 1],

@@ -612,7 +612,7 @@ impl<'a> Replay<'a> {
         options: &TreeOptions,
     ) {
         let keeper = keeper.unwrap_or_else(|| (self.volatile)(engine));
-        self.keyspaces.insert(id, Space::new(id, name, engine, keeper, options.default_expiry_ms));
+        self.keyspaces.insert(id, Space::new(id, name, engine, keeper, options));
     }
 
     /// Refuses operators that are not those of the keyspaces, by the names that they have in the end.
@@ -664,7 +664,7 @@ impl<'a> Replay<'a> {
             && matches!(space.keeper, Keeper::Lsm(_))
         {
             let options = TreeOptions::decode(&mut Reader::new(&record.section(0)?))?;
-            space.set_default_expiry(options.default_expiry_ms);
+            space.set_options(&options);
             self.store.alter(space.id, options, record.head.first);
         }
         Ok(())

@@ -13,7 +13,7 @@ use crate::durable::Durable;
 use crate::handles::{HandleKind, Held};
 use crate::key_locks::{Stripes, refuse_inside_update};
 use crate::keyspace::{Keeper, Space};
-use crate::write;
+use crate::{quota, write};
 
 /// Writes entries in the order of their keys to a file that [`Keyspace::ingest`](crate::Keyspace::ingest) takes in. Made by
 /// [`Keyspace::sorted_writer`](crate::Keyspace::sorted_writer). Dropped before [`finish`](Self::finish), it leaves nothing.
@@ -200,6 +200,9 @@ fn commit(
     let ranges = store.make_way(space.id, trees, &files)?;
     let mut writer = inner.writer.lock();
     writer.guards.meet_ranges(space.id, &ranges)?;
+    let (bytes, entries) =
+        files.iter().fold((0, 0), |(bytes, entries), file| (bytes + file.bytes(), entries + file.entries()));
+    quota::check_files(space, bytes, entries)?;
     let at = writer.sequencer.reserve(1);
     drop(writer);
     store.ingest(files, at)?;

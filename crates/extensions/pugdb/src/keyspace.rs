@@ -11,12 +11,13 @@ use pugdb_core::memory::{Btree, Hash, Housekeeper};
 use pugdb_core::seam::{AtHand, Wait};
 use pugdb_core::snapshots::Snapshots;
 use pugdb_core::{Entry, EntryOptions, Error, KeyspaceId, Result, Seqno, Timestamp, Value};
-use pugdb_lsm::{Approximate, OperatorName, Trees};
+use pugdb_lsm::{Approximate, OperatorName, TreeOptions, Trees};
 
 use crate::count::{self, KeyCounts, LastCount};
 use crate::database::Inner;
 use crate::key_locks::refuse_inside_observer;
 use crate::partition::Plan;
+use crate::quota::{self, KeyspaceUsage, Quotas};
 use crate::scan::Scan;
 use crate::snapshot::Snapshot;
 use crate::{
@@ -36,6 +37,7 @@ pub(crate) struct Space {
     dropped: AtomicU64,
     /// How many milliseconds an entry lives that says nothing else; 0 for ever.
     default_expiry: AtomicU64,
+    pub(crate) quotas: Quotas,
 }
 
 /// The engine behind a keyspace.
@@ -69,16 +71,23 @@ impl Space {
         (name, since): (&str, Seqno),
         kind: EngineKind,
         keeper: Keeper,
-        default_expiry_ms: Option<u64>,
+        options: &TreeOptions,
     ) -> Arc<Self> {
         let (name, last_count) = (RwLock::new((Arc::from(name), since)), LastCount::default());
         let (dropped, default_expiry) = (AtomicU64::new(u64::MAX), AtomicU64::default());
-        let space = Self { id, kind, keeper, name, last_count, dropped, default_expiry };
-        space.set_default_expiry(default_expiry_ms);
+        let quotas = Quotas::of(options);
+        let space = Self { id, kind, keeper, name, last_count, dropped, default_expiry, quotas };
+        space.set_default_expiry(options.default_expiry_ms);
         Arc::new(space)
     }
 
-    pub(crate) fn set_default_expiry(&self, milliseconds: Option<u64>) {
+    /// What writers look at is this from here on.
+    pub(crate) fn set_options(&self, options: &TreeOptions) {
+        self.set_default_expiry(options.default_expiry_ms);
+        self.quotas.set(options);
+    }
+
+    fn set_default_expiry(&self, milliseconds: Option<u64>) {
         self.default_expiry.store(milliseconds.unwrap_or(0), Ordering::Release);
     }
 
@@ -126,7 +135,14 @@ impl Space {
             Keeper::Lsm(trees) => Some(trees.options()),
             Keeper::Btree(_) | Keeper::Hash(_) => None,
         };
-        KeyspaceOptions::of(self.kind, tables, self.default_expiry_ms())
+        KeyspaceOptions::of(self.kind, tables, &self.written_options())
+    }
+
+    /// The options that writers look at, and defaults for all others.
+    pub(crate) fn written_options(&self) -> TreeOptions {
+        let (quota_bytes, quota_keys) = self.quotas.get();
+        let default_expiry_ms = self.default_expiry_ms();
+        TreeOptions { default_expiry_ms, quota_bytes, quota_keys, ..TreeOptions::default() }
     }
 
     /// Whether its changes are in the log of a database that has one.
@@ -300,7 +316,8 @@ impl Keyspace {
         self.space.options()
     }
 
-    /// Changes how its tables are made from now on. Those that there are stay as they are until they are merged.
+    /// Changes how its tables are made from now on. Those that there are stay as they are until they are merged. Quotas count from
+    /// the next write on.
     ///
     /// ```
     /// use pugdb::{Compression, Database, KeyspaceOptions};
@@ -342,7 +359,7 @@ impl Keyspace {
     ///
     /// # Errors
     /// `Invalid` when key or value are too long, `NotFound` when the keyspace was dropped, `Closed`, `Unavailable` when
-    /// the disk is full or failed.
+    /// the disk is full or failed, or the keyspace would pass its [quota](KeyspaceOptions::quota_bytes).
     pub fn put(&self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<()> {
         self.put_with(key, value, EntryOptions::default())
     }
@@ -738,7 +755,8 @@ impl Keyspace {
     ///
     /// # Errors
     /// `Invalid` when two files have keys of the same range, or one is another keyspace's or database's; `NotFound` when the
-    /// keyspace was dropped; `Closed`; `Unavailable` when the disk is full or failed. The files are removed then.
+    /// keyspace was dropped; `Closed`; `Unavailable` when the disk is full or failed, or the keyspace would pass its
+    /// [quota](KeyspaceOptions::quota_bytes). The files are removed then.
     pub fn ingest(&self, files: impl IntoIterator<Item = SortedFile>) -> Result<()> {
         ingest::ingest(&self.inner, &self.space, files.into_iter().collect())
     }
@@ -839,6 +857,29 @@ impl Keyspace {
     /// `NotFound` when the keyspace was dropped, `Closed`.
     pub fn approximate_counts(&self) -> Result<KeyCounts> {
         count::approximate(&self.inner, &self.space)
+    }
+
+    /// What it takes, and what its [quotas](KeyspaceOptions::quota_bytes) allow. It is added up from what memtables and the
+    /// manifest say, so the bytes are exact: what a merge is writing counts when it takes part in reads, and what only
+    /// snapshots still need does not count. The keys are an estimate, in memory too while what was deleted is not given back.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let path = dir.path().join("data");
+    /// let db = pugdb::Database::open(&path)?;
+    /// let users = db.keyspace("users")?;
+    /// users.put(b"ada", b"1815")?;
+    /// let usage = users.usage()?;
+    /// assert_eq!((usage.bytes, usage.keys_estimate), (3 + 4 + 176, 1)); // in memory
+    /// db.flush()?;
+    /// assert_eq!(users.usage()?.bytes, db.stats()?.table_bytes);
+    /// # Ok::<(), pugdb::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// `NotFound` when the keyspace was dropped, `Closed`.
+    pub fn usage(&self) -> Result<KeyspaceUsage> {
+        quota::usage(&self.inner, &self.space)
     }
 
     /// About how much a range of keys holds, on disk and in memory, from indexes: no block of a table is read, so it takes

@@ -7,6 +7,8 @@ use pugdb_core::{Error, Result};
 use pugdb_lsm::table::{Compression, PrefixExtractor};
 use pugdb_lsm::{Logging, TreeOptions};
 
+use crate::Quota;
+
 /// How a keyspace is made. What is `None` is as the database's
 /// [`default_options`](crate::Builder::default_options) have it, and else the default that is named here.
 ///
@@ -60,6 +62,36 @@ pub struct KeyspaceOptions {
     /// How long an entry lives that was written without an expiry of its own: for ever; [`Duration::ZERO`] takes a default
     /// back. It counts from the write, to the millisecond, and what was written before it was set keeps what it has.
     pub default_expiry: Option<Duration>,
+    /// How many bytes it may take: any number; 0 is refused. What counts is what [`Keyspace::usage`](crate::Keyspace::usage) shows,
+    /// exact to the byte. A write that would pass it, and adds anything, is refused before it changes anything; what only deletes is
+    /// let in. Old versions and deletes count until flushes and merges are rid of them, so leave room for them: a quota is for
+    /// what a keyspace takes, not for what lives in it. `docs/guide/operating.md`.
+    ///
+    /// It is `Unavailable`, as a full disk is, and not `Denied`, for what helps is the same: make room and write again; no right is
+    /// missing. [`Error::is_over_quota`](crate::Error::is_over_quota) tells it from the other reasons.
+    ///
+    /// ```
+    /// use pugdb::{Database, ErrorKind, KeyspaceOptions, Quota};
+    ///
+    /// let db = Database::in_memory()?;
+    /// let most = |bytes| KeyspaceOptions { quota_bytes: Some(Quota::AtMost(bytes)), ..Default::default() };
+    /// let users = db.keyspace_with("users", most(1000))?;
+    /// users.put(b"ada", [7; 800])?;
+    /// let error = users.put(b"bob", [7; 800]).unwrap_err();
+    /// assert!(error.kind() == ErrorKind::Unavailable && error.is_over_quota());
+    /// users.alter(most(2000))?;
+    /// users.put(b"bob", [7; 800])?;
+    /// users.alter(KeyspaceOptions { quota_bytes: Some(Quota::None), ..Default::default() })?;
+    /// # Ok::<(), pugdb::Error>(())
+    /// ```
+    pub quota_bytes: Option<Quota>,
+    /// How many keys it may have: any number; 0 is refused. They are not counted but estimated, as
+    /// [`approximate_counts`](crate::Keyspace::approximate_counts) does: right in memory, and on disk where each key is written once.
+    /// Else a key counts in every run and memtable that has a version of it, so that writes are refused too early, and a delete of
+    /// what was not there takes one away, so that as many keys too many come in; a merge of everything
+    /// ([`compact_range`](crate::Keyspace::compact_range)) makes it right again. Each put counts as a new key, for whether it is one
+    /// nobody looks.
+    pub quota_keys: Option<Quota>,
 }
 
 impl KeyspaceOptions {
@@ -75,13 +107,17 @@ impl KeyspaceOptions {
             separate_values: self.separate_values.or(others.separate_values),
             logging: self.logging.or(others.logging),
             default_expiry: self.default_expiry.or(others.default_expiry),
+            quota_bytes: self.quota_bytes.or(others.quota_bytes),
+            quota_keys: self.quota_keys.or(others.quota_keys),
         }
     }
 
-    /// All that a keyspace is made of.
-    pub(crate) fn of(engine: EngineKind, tables: Option<TreeOptions>, default_expiry: Option<u64>) -> Self {
+    /// All that a keyspace is made of: how its tables are, if it has some, and what is looked at when it is written to.
+    pub(crate) fn of(engine: EngineKind, tables: Option<TreeOptions>, written: &TreeOptions) -> Self {
         Self {
-            default_expiry: default_expiry.map(Duration::from_millis),
+            default_expiry: written.default_expiry_ms.map(Duration::from_millis),
+            quota_bytes: Some(Quota::of(written.quota_bytes)),
+            quota_keys: Some(Quota::of(written.quota_keys)),
             engine: Some(engine),
             upper_compression: tables.map(|tables| tables.upper),
             bottom_compression: tables.map(|tables| tables.bottom),
@@ -114,6 +150,8 @@ impl KeyspaceOptions {
                 Some(expiry) => expiry_ms(expiry)?,
                 None => tables.default_expiry_ms,
             },
+            quota_bytes: self.quota_bytes.map_or(tables.quota_bytes, Quota::stored),
+            quota_keys: self.quota_keys.map_or(tables.quota_keys, Quota::stored),
         };
         options.check()?;
         Ok(options)
@@ -129,7 +167,8 @@ impl KeyspaceOptions {
 
     /// Refuses what says how tables are made, for an engine that has none.
     pub(crate) fn check_for(self, engine: EngineKind) -> Result<()> {
-        let of_tables = Self { engine: None, default_expiry: None, ..self };
+        let of_tables =
+            Self { engine: None, default_expiry: None, quota_bytes: None, quota_keys: None, ..self };
         if engine.persistence() == Persistence::Durable || of_tables == Self::default() {
             return Ok(());
         }
@@ -144,7 +183,7 @@ impl KeyspaceOptions {
 ///
 /// # Errors
 /// `Invalid` when it is shorter than a millisecond, and not nothing.
-pub(crate) fn expiry_ms(expiry: Duration) -> Result<Option<u64>> {
+fn expiry_ms(expiry: Duration) -> Result<Option<u64>> {
     let milliseconds = u64::try_from(expiry.as_millis()).unwrap_or(u64::MAX);
     if milliseconds == 0 && !expiry.is_zero() {
         return Err(Error::invalid(
@@ -168,6 +207,8 @@ mod tests {
         separate_values: Some(100),
         logging: None,
         default_expiry: Some(Duration::from_mins(1)),
+        quota_bytes: Some(Quota::AtMost(1 << 30)),
+        quota_keys: None,
     };
 
     #[test]
@@ -179,17 +220,18 @@ mod tests {
             prefix: PrefixExtractor::Length(2),
             separate_values: Some(100),
             default_expiry_ms: Some(60_000),
+            quota_bytes: Some(1 << 30),
             ..TreeOptions::default()
         };
         let none = KeyspaceOptions { separate_values: Some(0), ..KeyspaceOptions::default() };
         assert_eq!(none.tables(expected).unwrap().separate_values, None);
         assert_eq!(tables, expected);
-        let all = KeyspaceOptions::of(EngineKind::Lsm, Some(tables), Some(60_000));
+        let all = KeyspaceOptions::of(EngineKind::Lsm, Some(tables), &tables);
         assert_eq!(SOME.or(all), all);
         assert!(SOME.agree_with(all) && KeyspaceOptions::default().agree_with(all));
         assert!(!KeyspaceOptions { filter_bits: Some(1), ..SOME }.agree_with(all));
         assert!(!KeyspaceOptions { prefix: Some(PrefixExtractor::None), ..SOME }.agree_with(all));
-        assert!(!SOME.agree_with(KeyspaceOptions::of(EngineKind::Btree, None, None)));
+        assert!(!SOME.agree_with(KeyspaceOptions::of(EngineKind::Btree, None, &TreeOptions::default())));
     }
 
     #[test]
@@ -199,8 +241,22 @@ mod tests {
         assert_eq!(minute.default_expiry_ms, Some(60_000));
         assert_eq!(with(Duration::ZERO).tables(minute).unwrap().default_expiry_ms, None);
         assert!(with(Duration::from_micros(999)).tables(minute).is_err());
-        let none = KeyspaceOptions::of(EngineKind::Lsm, Some(TreeOptions::default()), None);
+        let none =
+            KeyspaceOptions::of(EngineKind::Lsm, Some(TreeOptions::default()), &TreeOptions::default());
         assert!(with(Duration::ZERO).agree_with(none) && !with(Duration::from_secs(1)).agree_with(none));
+    }
+
+    #[test]
+    fn a_quota_is_a_number_or_none_and_not_nothing() {
+        let with = |quota| KeyspaceOptions { quota_keys: Some(quota), ..Default::default() };
+        let few = with(Quota::AtMost(3)).tables(TreeOptions::default()).unwrap();
+        assert_eq!((few.quota_keys, few.quota_bytes), (Some(3), None));
+        assert_eq!(KeyspaceOptions::default().tables(few).unwrap(), few);
+        assert_eq!(with(Quota::None).tables(few).unwrap(), TreeOptions::default());
+        assert!(with(Quota::AtMost(0)).tables(few).is_err());
+        let all = KeyspaceOptions::of(EngineKind::Lsm, Some(few), &few);
+        assert!(with(Quota::AtMost(3)).agree_with(all) && KeyspaceOptions::default().agree_with(all));
+        assert!(!with(Quota::None).agree_with(all) && !with(Quota::AtMost(4)).agree_with(all));
     }
 
     #[test]

@@ -65,7 +65,14 @@ struct Inner {
     advice: &'static str,
     disk_full: bool,
     retry: bool,
+    over_quota: bool,
     source: Option<io::Error>,
+}
+
+impl Inner {
+    fn new(kind: ErrorKind, message: Cow<'static, str>) -> Self {
+        Self { kind, message, advice: "", disk_full: false, retry: false, over_quota: false, source: None }
+    }
 }
 
 macro_rules! constructors {
@@ -98,13 +105,17 @@ impl Error {
     }
 
     fn new(kind: ErrorKind, message: Cow<'static, str>) -> Self {
-        Self(Arc::new(Inner { kind, message, advice: "", disk_full: false, retry: false, source: None }))
+        Self(Arc::new(Inner::new(kind, message)))
     }
 
     /// A conflict of transactions: the same again, from the beginning, may do.
     pub fn retry(message: impl Into<Cow<'static, str>>) -> Self {
-        let (kind, message) = (ErrorKind::Conflict, message.into());
-        Self(Arc::new(Inner { kind, message, advice: "", disk_full: false, retry: true, source: None }))
+        Self(Arc::new(Inner { retry: true, ..Inner::new(ErrorKind::Conflict, message.into()) }))
+    }
+
+    /// A keyspace has no room for what is to be written.
+    pub fn over_quota(message: impl Into<Cow<'static, str>>) -> Self {
+        Self(Arc::new(Inner { over_quota: true, ..Inner::new(ErrorKind::Unavailable, message.into()) }))
     }
 
     /// Wraps an error of the operating system. `doing` completes the sentence "could not …".
@@ -123,7 +134,7 @@ impl Error {
         };
         let disk_full = matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
         let message = Cow::Owned(format!("could not {doing}: {source}"));
-        Self(Arc::new(Inner { kind, message, advice, disk_full, retry: false, source: Some(source) }))
+        Self(Arc::new(Inner { advice, disk_full, source: Some(source), ..Inner::new(kind, message) }))
     }
 
     /// What a caller can do about it.
@@ -141,6 +152,20 @@ impl Error {
         self.0.retry
     }
 
+    /// True when a keyspace would pass its quota: once something is deleted there and compacted, or the quota is raised, the
+    /// same may do.
+    ///
+    /// ```
+    /// use pugdb_core::{Error, ErrorKind};
+    ///
+    /// let error = Error::over_quota("keyspace \"users\" is full");
+    /// assert_eq!((error.kind(), error.is_over_quota()), (ErrorKind::Unavailable, true));
+    /// assert!(!Error::unavailable("the disk failed").is_over_quota());
+    /// ```
+    pub fn is_over_quota(&self) -> bool {
+        self.0.over_quota
+    }
+
     /// What went wrong, without the advice: for those who know better what to do.
     pub fn cause(&self) -> &str {
         &self.0.message
@@ -155,6 +180,7 @@ impl Error {
             advice: self.0.advice,
             disk_full: self.0.disk_full,
             retry: self.0.retry,
+            over_quota: self.0.over_quota,
             source: None,
         }))
     }

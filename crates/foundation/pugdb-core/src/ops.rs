@@ -33,6 +33,8 @@ pub struct Ops {
     ranges: usize,
     /// How many of them are operands.
     operands: usize,
+    /// How many of them delete a key.
+    deletes: usize,
     cost_bytes: usize,
 }
 
@@ -76,7 +78,11 @@ impl Ops {
         self.count += 1;
         match op {
             Operation::DeleteRange(_) => self.ranges += 1,
-            Operation::Entry(op) => self.operands += usize::from(op.kind == EntryKind::Operand),
+            Operation::Entry(op) => match op.kind {
+                EntryKind::Put => {}
+                EntryKind::Operand => self.operands += 1,
+                EntryKind::Delete => self.deletes += 1,
+            },
         }
         self.cost_bytes = self.cost_bytes.saturating_add(op.cost_bytes());
     }
@@ -123,6 +129,11 @@ impl Ops {
     /// True when one of them is an operand.
     pub fn has_operands(&self) -> bool {
         self.operands > 0
+    }
+
+    /// How many of them may add a key: puts and operands.
+    pub fn additions(&self) -> usize {
+        self.count - self.ranges - self.deletes
     }
 
     /// Bytes they take up in a memtable, near enough for a budget.
@@ -212,6 +223,8 @@ mod tests {
         assert!(!ops.has_operands());
         ops.push(&RawOp::operand(b"ada", b"1")).unwrap();
         assert!(ops.has_operands() && Ops::decode(ops.bytes().to_vec(), 3).unwrap().has_operands());
+        ops.push_range(&KeySpan::of(&crate::engine::KeyRange::from(b"a"..)).unwrap());
+        assert_eq!((ops.len(), ops.additions()), (4, 2), "a put and an operand; not what deletes");
     }
 
     #[test]

@@ -27,7 +27,7 @@ pub use trees::Trees;
 
 use self::heat::{Marks, Thermometer};
 use self::scan::{Chained, Merged};
-use crate::tree::{Approximate, Tree, TreeView};
+use crate::tree::{Approximate, Tree, TreeSizes, TreeView};
 
 /// A keyspace's partitions.
 pub struct Partitions {
@@ -149,6 +149,17 @@ impl Partitions {
     pub fn exists_unpinned(&self, key: &[u8], point: impl FnOnce() -> Result<ReadPoint>) -> Result<bool> {
         let layout = self.layout.load();
         layout.part_read(key).tree.exists_unpinned(key, point)
+    }
+
+    /// What the trees take, all together.
+    pub fn sizes(&self) -> TreeSizes {
+        let layout = self.layout.load();
+        layout.parts.iter().fold(TreeSizes::default(), |sum, part| sum.with(part.tree.sizes()))
+    }
+
+    /// About how many keys there are, as [`Tree::key_estimate`] says.
+    pub fn key_estimate(&self) -> u64 {
+        self.layout.load().parts.iter().map(|part| part.tree.key_estimate()).sum()
     }
 
     /// About how much a range holds, in all partitions that can have some of it.

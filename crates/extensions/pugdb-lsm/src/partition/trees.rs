@@ -8,7 +8,7 @@ use pugdb_core::{Found, Ops, Result, Seqno, Value};
 
 use super::Partitions;
 use crate::TreeOptions;
-use crate::tree::{Approximate, Tree};
+use crate::tree::{Approximate, Tree, TreeSizes};
 
 /// The trees of a keyspace.
 #[derive(Clone)]
@@ -115,6 +115,22 @@ impl Trees {
     /// About how many entries there are, as [`Tree::approximate_counts`] says.
     pub fn approximate_counts(&self) -> Counts {
         self.all().iter().fold(Counts::default(), |sum, tree| sum.with(tree.approximate_counts()))
+    }
+
+    /// What they take, all together.
+    pub fn sizes(&self) -> TreeSizes {
+        match self {
+            Self::One(tree) => tree.sizes(),
+            Self::Several(partitions) => partitions.sizes(),
+        }
+    }
+
+    /// About how many keys there are, as [`Tree::key_estimate`] says.
+    pub fn key_estimate(&self) -> u64 {
+        match self {
+            Self::One(tree) => tree.key_estimate(),
+            Self::Several(partitions) => partitions.key_estimate(),
+        }
     }
 
     /// About how much a range holds.

@@ -71,6 +71,11 @@ impl SortedTables {
         self.entries
     }
 
+    /// How long its files are, once they are finished.
+    pub fn bytes(&self) -> u64 {
+        self.parts.iter().map(|part| part.outputs.bytes()).sum()
+    }
+
     /// Makes the tables durable and reads them again from disk.
     ///
     /// # Errors

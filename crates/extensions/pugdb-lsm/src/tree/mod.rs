@@ -9,6 +9,7 @@ mod chain;
 mod changed;
 mod filter;
 mod folding;
+mod footprint;
 mod graveyard;
 mod live;
 mod operator;
@@ -18,8 +19,8 @@ mod scan;
 mod value_files;
 mod view;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use arc_swap::{ArcSwap, Guard};
 use parking_lot::{Mutex, RwLock};
@@ -33,6 +34,7 @@ use pugdb_core::{EntryKind, Error, FileId, Found, KeyspaceId, Operation, Ops, Re
 
 pub use approximate::Approximate;
 pub use filter::Filters;
+pub use footprint::TreeSizes;
 pub use operator::Operators;
 pub use view::TreeView;
 
@@ -45,6 +47,7 @@ pub(crate) use outputs::{EntryRules, Outputs, sync_contents, sync_names};
 pub(crate) use retention::{Cover, Retention};
 pub(crate) use value_files::ValueFiles;
 
+use self::footprint::Footprint;
 use crate::file::Context;
 use crate::manifest::{Edit, KeyspaceState};
 use crate::memtable::Memtable;
@@ -87,17 +90,6 @@ pub struct Tree {
     applied: Mutex<Seqno>,
 }
 
-/// What a tree takes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct TreeSizes {
-    /// Bytes of its tables.
-    pub table_bytes: u64,
-    /// Bytes of entries in its memtables.
-    pub memtable_bytes: usize,
-    /// Its sorted runs.
-    pub runs: usize,
-}
-
 /// What a reader looks at.
 pub(crate) struct Version {
     /// Newest first; the first one is being written.
@@ -110,6 +102,8 @@ pub(crate) struct Version {
     /// Everything up to here is in the runs.
     pub(crate) flushed: Seqno,
     merging: Arc<Merging>,
+    /// Of these tables, once somebody has asked.
+    footprint: OnceLock<Footprint>,
 }
 
 /// Tables whose keys do not overlap, in key order.
@@ -177,6 +171,7 @@ impl Tree {
             tombstones: Tombstones::of(state.tombstones.iter().cloned(), &snapshots.read_points()),
             flushed: state.flushed,
             merging: Arc::clone(&merging),
+            footprint: OnceLock::new(),
         };
         Arc::new(Self {
             snapshots: Arc::clone(snapshots),
@@ -258,49 +253,6 @@ impl Tree {
     /// The newest operation that was applied.
     pub fn applied(&self) -> Seqno {
         *self.applied.lock()
-    }
-
-    /// How many entries there are, near enough, from what tables and memtables say about themselves. A key that is in
-    /// several of them counts in each, and a delete takes one away, whether it hides one or not.
-    pub fn approximate_counts(&self) -> Counts {
-        let version = self.version();
-        let floor = version.floors.at(Seqno::MAX);
-        let (mut puts, mut deletes, mut expiring) = (0_u64, 0_u64, 0_u64);
-        for memtable in version.memtables.iter().filter(|memtable| memtable.last() > floor) {
-            let tally = memtable.tally();
-            puts += tally.puts();
-            deletes += tally.deletes();
-            expiring += tally.expiring();
-        }
-        for live in version.runs.iter().flat_map(|run| &run.tables) {
-            if live.newest() <= floor || live.is_covered(&version.tombstones, Seqno::MAX) {
-                continue;
-            }
-            let meta = live.meta();
-            let (shown, whole) = live.shown_part();
-            let (hidden, _) = live.covered_bytes(&version.tombstones, Seqno::MAX);
-            let (data, hidden) = (u128::from(meta.data_bytes), u128::from(hidden.min(meta.data_bytes)));
-            let part = |count: u64| {
-                let shown = u128::from(count) * u128::from(shown) / u128::from(whole.max(1));
-                u64::try_from(shown * (data - hidden) / data.max(1)).unwrap_or(u64::MAX)
-            };
-            puts += part(meta.keys.saturating_sub(meta.deletes));
-            deletes += part(meta.deletes);
-            expiring += part(meta.expiries.entries);
-        }
-        let keys = puts.saturating_sub(deletes);
-        Counts { keys, expiring: expiring.min(keys), next_expiry: None }
-    }
-
-    /// What it takes.
-    pub fn sizes(&self) -> TreeSizes {
-        let version = self.version();
-        let tables = version.runs.iter().flat_map(|run| &run.tables);
-        TreeSizes {
-            table_bytes: tables.map(|live| live.meta().bytes).sum(),
-            memtable_bytes: version.memtables.iter().map(|memtable| memtable.bytes()).sum(),
-            runs: version.runs.len(),
-        }
     }
 
     /// Everything up to here is in its tables.
@@ -626,6 +578,8 @@ impl Clone for Version {
             tombstones: self.tombstones.clone(),
             flushed: self.flushed,
             merging: Arc::clone(&self.merging),
+            // The copy is to become another version.
+            footprint: OnceLock::new(),
         }
     }
 }
@@ -649,10 +603,15 @@ impl Engine for Tree {
 
     fn truncate(&self, at: Seqno) -> Result<()> {
         let mut applied = self.applied.lock();
+        let is_new = at > *applied;
         self.install(|version| {
-            let mut floors = version.floors.clone();
+            let (mut floors, mut memtables) = (version.floors.clone(), version.memtables.clone());
             floors.add(at);
-            Version { floors, ..version.clone() }
+            // What is hidden counts for nothing any more: so what comes does not go where it lies.
+            if is_new && memtables[0].first().is_some() {
+                memtables.insert(0, Arc::new(Memtable::new(self.memtable_seed)));
+            }
+            Version { floors, memtables, ..version.clone() }
         });
         *applied = applied.max(at);
         Ok(())

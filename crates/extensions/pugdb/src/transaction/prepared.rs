@@ -26,7 +26,7 @@ use crate::database::Inner;
 use crate::key_locks::{Stripes, refuse_inside_update};
 use crate::keyspace::{Keyspace, Space};
 use crate::overlay::Overlay;
-use crate::{Durability, write};
+use crate::{Durability, quota, write};
 
 /// Names of keyspaces that begin so are the database's own.
 pub(crate) const SYSTEM_PREFIX: &str = "pugdb.system.";
@@ -105,7 +105,11 @@ pub(super) fn prepare(
     {
         // Sorted files come in under this lock, and under no other one that could be held here.
         let _changing = inner.changing.lock();
-        inner.writer.lock().guards.add_holding(&guard)?;
+        let mut writer = inner.writer.lock();
+        // Now and not when it is committed: that has to be possible then.
+        quota::check(&changes)?;
+        writer.guards.add_holding(&guard)?;
+        drop(writer);
         // Whatever came before the guard can be seen here, and nothing comes behind it.
         commit::check(&changes, reads, snapshot.point().seqno, isolation)?;
     }

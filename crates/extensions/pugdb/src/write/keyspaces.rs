@@ -15,7 +15,6 @@ use crate::database::{Inner, Names, Writer};
 use crate::durable::Durable;
 use crate::key_locks::refuse_inside_observer;
 use crate::keyspace::{Keeper, Space};
-use crate::options::expiry_ms;
 use crate::partition::Partitioning;
 use crate::{CommitTicket, KeyspaceOptions};
 
@@ -48,7 +47,7 @@ pub(crate) fn create_keyspace(
     };
     let volatile = || Keeper::volatile(engine, &inner.options.env, &inner.snapshots, &inner.housekeeper);
     let keeper = trees.map_or_else(volatile, Keeper::Lsm);
-    let space = Space::new(id, (name, seqno), engine, keeper, options.default_expiry_ms);
+    let space = Space::new(id, (name, seqno), engine, keeper, &options);
     inner.names.write().insert(name.to_owned(), Arc::clone(&space));
     publish(inner, seqno, end, inner.options.durability);
     drop(writer);
@@ -67,15 +66,14 @@ pub(crate) fn alter_keyspace(inner: &Inner, space: &Space, options: KeyspaceOpti
     inner.check_open()?;
     space.check_writable()?;
     let (Some(durable), Keeper::Lsm(trees)) = (&inner.durable, &space.keeper) else {
-        if let Some(expiry) = options.default_expiry {
-            // It is empty when it is opened again, and was made with the options of its creation.
-            if inner.durable.is_some() {
-                return Err(Error::invalid(
-                    "the default expiry of a keyspace in memory is set when it is made; make another one",
-                ));
-            }
-            space.set_default_expiry(expiry_ms(expiry)?);
+        let written = options.tables(space.written_options())?;
+        // It is empty when it is opened again, and was made with the options of its creation.
+        if inner.durable.is_some() && written != space.written_options() {
+            return Err(Error::invalid(
+                "the default expiry and the quotas of a keyspace in memory are set when it is made; make another one",
+            ));
         }
+        space.set_options(&written);
         return Ok(CommitTicket::done());
     };
     if options.logging.is_some_and(|logging| logging != trees.options().logging) {
@@ -93,7 +91,7 @@ pub(crate) fn alter_keyspace(inner: &Inner, space: &Space, options: KeyspaceOpti
     let section = Section { keyspace: space.id, bytes: &bytes };
     let end = log_change(inner, &mut writer, RecordKind::AlterKeyspace, seqno, space.id, &[section])?;
     durable.store.alter(space.id, tables, seqno);
-    space.set_default_expiry(tables.default_expiry_ms);
+    space.set_options(&tables);
     publish(inner, seqno, end, inner.options.durability);
     drop(writer);
     Ok(ticket(inner, end, inner.options.durability))

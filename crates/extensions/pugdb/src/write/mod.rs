@@ -36,7 +36,7 @@ use crate::keyspace::{Keeper, Space};
 use crate::locked_keys::{LockScope, LockedKeys};
 use crate::slow::OperationKind;
 use crate::transaction::{Guard, Watching};
-use crate::{Change, CommitTicket, Durability, EntryOptions, key_locks, read};
+use crate::{Change, CommitTicket, Durability, EntryOptions, key_locks, quota, read};
 
 /// Commits a batch.
 pub(crate) fn commit(batch: WriteBatch) -> Result<CommitTicket> {
@@ -253,6 +253,10 @@ fn commit_locked(
         watch.check()?;
     }
     writer.guards.meet(changes, own.guard())?;
+    // What was prepared was asked about then, and has the promise that it can be committed.
+    if !matches!(own, Own::Held(_)) {
+        quota::check(changes)?;
+    }
     let first = writer.sequencer.reserve(changes.seqnos());
     let end = if is_logged {
         log(inner, &mut writer, &encode::head(inner.now(), first, changes), sections, durability)?

@@ -94,6 +94,12 @@ impl Btree {
         self.map.bytes()
     }
 
+    /// The same without what a truncation hides, when that is everything.
+    pub fn shown_bytes(&self) -> usize {
+        let state = self.state.lock();
+        if state.floors.hide(state.applied) { 0 } else { self.map.bytes() }
+    }
+
     /// The newest operation that was applied.
     pub fn applied(&self) -> Seqno {
         self.state.lock().applied

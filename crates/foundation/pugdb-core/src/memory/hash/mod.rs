@@ -169,6 +169,12 @@ impl Hash {
         self.state.lock().bytes
     }
 
+    /// The same without what a truncation hides, when that is everything.
+    pub fn shown_bytes(&self) -> usize {
+        let state = self.state.lock();
+        if state.floors.hide(state.applied) { 0 } else { state.bytes }
+    }
+
     /// The newest operation that was applied.
     pub fn applied(&self) -> Seqno {
         self.state.lock().applied
