@@ -83,6 +83,11 @@ fn a_keyspace_is_filled_to_the_last_byte_and_not_one_more() {
         } else {
             fill(&space, 0..5);
             refused(space.put(b"", b""));
+            let snapshot = db.snapshot().unwrap();
+            space.delete(key(9)).unwrap();
+            refused(space.put(key(9), VALUE));
+            drop(snapshot);
+            space.put(key(9), VALUE).unwrap();
         }
         db.close().unwrap();
     }
@@ -120,6 +125,29 @@ fn what_a_keyspace_takes_is_what_its_files_take_garbage_and_all() {
         world.run_until_idle();
         assert_eq!(table_file_bytes(&world), 0);
     }
+}
+
+#[test]
+fn a_value_file_into_which_several_tables_point_counts_once() {
+    let world = World::new(12);
+    let small = |builder: pugdb::Builder| builder.memory_bytes(1 << 20).memtable_bytes(32 << 10);
+    let db = Setup::PLAIN.open_with(&world, small).unwrap().db;
+    let options = KeyspaceOptions {
+        separate_values: Some(64),
+        bottom_compression: Some(Compression::None),
+        ..KeyspaceOptions::default()
+    };
+    let space = users(&db, EngineKind::Lsm, options);
+    // Each flush has keys from everywhere.
+    for number in 0..2000_u32 {
+        space.put([&key(number.reverse_bits())[..], &[7; 100]].concat(), [7; 512]).unwrap();
+    }
+    db.flush().unwrap();
+    space.compact_range(..).unwrap();
+    world.run_until_idle();
+    let stats = db.stats().unwrap();
+    assert!(stats.tables > 1 && stats.value_files > 1, "{stats:?}");
+    assert_eq!(used(&space), table_file_bytes(&world));
 }
 
 #[test]

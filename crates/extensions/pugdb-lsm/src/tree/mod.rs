@@ -611,7 +611,7 @@ impl Engine for Tree {
             if is_new && memtables[0].first().is_some() {
                 memtables.insert(0, Arc::new(Memtable::new(self.memtable_seed)));
             }
-            Version { floors, memtables, ..version.clone() }
+            Version { memtables, floors, ..version.clone() }
         });
         *applied = applied.max(at);
         Ok(())
