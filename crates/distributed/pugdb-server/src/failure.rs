@@ -89,6 +89,8 @@ impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         let word = match error.kind() {
             ErrorKind::Invalid | ErrorKind::NotFound | ErrorKind::Conflict => "ERR",
+            // As Redis says it when its memory is full: who writes has to delete first.
+            ErrorKind::Unavailable if error.is_over_quota() => "OOM",
             ErrorKind::Unavailable => "UNAVAILABLE",
             ErrorKind::Closed => "UNAVAILABLE the server is shutting down:",
             ErrorKind::Denied => "NOPERM",
@@ -117,6 +119,7 @@ mod tests {
             (Error::not_found("x"), "ERR x"),
             (Error::conflict("x"), "ERR x"),
             (Error::unavailable("x"), "UNAVAILABLE x"),
+            (Error::over_quota("x"), "OOM x"),
             (Error::closed("x"), "UNAVAILABLE the server is shutting down: x"),
             (Error::denied("x"), "NOPERM x"),
             (Error::corrupt("x"), "CORRUPT x"),

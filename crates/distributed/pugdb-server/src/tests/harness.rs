@@ -59,7 +59,7 @@ impl Running {
         Self::on_disk_as(Database::builder().cache_bytes(0), options())
     }
 
-    fn on_disk_as(builder: pugdb::Builder, options: ServerOptions) -> Self {
+    pub(crate) fn on_disk_as(builder: pugdb::Builder, options: ServerOptions) -> Self {
         let (world, dir) = (World::new(), tempfile::tempdir().unwrap());
         let db = builder.env(world.env()).open(dir.path().join("data")).unwrap();
         Self::start(db, world, Some(dir), options)

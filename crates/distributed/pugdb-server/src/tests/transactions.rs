@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use pugdb::env::Clock;
 use pugdb::env::os::OsClock;
+use pugdb::{Database, KeyspaceOptions, Quota};
 
 use super::harness::{Client, Running, options, request};
 use super::history::{Event, contradiction};
@@ -213,4 +214,30 @@ fn replies_of_a_transaction_that_nobody_can_be_sent_are_not_kept() {
     let refused = client.call(&["EXEC"]);
     assert!(refused.contains("larger than 512 MiB") && refused.contains("carried out"), "{refused}");
     assert_eq!(client.call(&["GET", "count"]), "\"1\"");
+}
+
+#[test]
+fn a_write_over_the_quota_is_told_as_redis_tells_of_full_memory_and_a_transaction_is_all_or_nothing() {
+    let quota_bytes = Some(Quota::AtMost(2000));
+    let few = KeyspaceOptions { quota_bytes, ..KeyspaceOptions::default() };
+    let server = Running::on_disk_as(Database::builder().default_options(few), options());
+    let mut client = server.connect();
+    let large = "v".repeat(2000);
+    assert_eq!(client.call(&["SET", "small", "1"]), "+OK");
+    let refused = client.call(&["SET", "large", &large]);
+    assert!(refused.starts_with("-OOM keyspace \"db0\" takes 182 of the 2000 bytes"), "{refused}");
+    assert_eq!(client.call(&["MULTI"]), "+OK");
+    assert_eq!(client.call(&["INCR", "small"]), "+QUEUED");
+    assert_eq!(client.call(&["SET", "large", &large]), "+QUEUED");
+    let refused = client.call(&["EXEC"]);
+    assert!(refused.starts_with("-OOM keyspace"), "{refused}");
+    assert_eq!(client.call(&["MGET", "small", "large"]), "[\"1\", nil]");
+    assert_eq!(client.call(&["SELECT", "1"]), "+OK");
+    assert_eq!(client.call(&["SET", "small", "1"]), "+OK", "each database has its own");
+    assert_eq!(client.call(&["SELECT", "0"]), "+OK");
+    assert_eq!(client.call(&["SET", "more", &"v".repeat(1600)]), "+OK");
+    assert!(client.call(&["INCR", "small"]).starts_with("-OOM"));
+    assert_eq!(client.call(&["DEL", "more"]), ":1");
+    assert_eq!(client.call(&["FLUSHDB"]), "+OK");
+    assert_eq!(client.call(&["INCR", "small"]), ":1");
 }
