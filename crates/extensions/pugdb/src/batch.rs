@@ -77,7 +77,7 @@ impl Changes {
 
     /// True when something in it sets a key: the rest only removes.
     pub(crate) fn adds(&self) -> bool {
-        self.parts.iter().any(|part| part.ops.adds())
+        self.parts.iter().any(|part| part.ops.additions() > 0)
     }
 
     /// What may be told of it.

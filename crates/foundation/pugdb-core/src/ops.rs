@@ -111,11 +111,6 @@ impl Ops {
         self.count
     }
 
-    /// True when one of them sets a key, or adds an operand to it: the others only remove.
-    pub fn adds(&self) -> bool {
-        self.iter().any(|op| op.entry().is_some_and(|entry| entry.kind != EntryKind::Delete))
-    }
-
     /// True when there are none.
     pub fn is_empty(&self) -> bool {
         self.count == 0
