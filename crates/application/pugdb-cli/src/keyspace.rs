@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
-use pugdb::{Compression, EngineKind, KeyspaceOptions, Logging, Partitioning, PrefixExtractor};
+use pugdb::{Compression, EngineKind, KeyspaceOptions, Logging, Partitioning, PrefixExtractor, Quota};
 use serde_json::json;
 
 use crate::arguments::Target;
@@ -29,6 +29,8 @@ Examples:
   pugdb keyspace create images --separate-values 4KiB
   pugdb keyspace create events --prefix up-to:/
   pugdb keyspace create sessions --default-expiry 3600
+  pugdb keyspace create uploads --quota-bytes 1GiB --quota-keys 1000000
+  pugdb keyspace alter uploads --quota-keys none
   pugdb keyspace create clicks --partitions 8
   pugdb keyspace create users --split-at g --split-at n
   pugdb keyspace split users 1")]
@@ -116,6 +118,20 @@ pub(crate) struct TableArguments {
     /// Entries that are written without an expiry of their own live so many seconds; 0: for ever [default: 0]
     #[arg(long, value_name = "SECONDS")]
     default_expiry: Option<u64>,
+    /// How many bytes it may take, in memory and on disk: a size, or none [default: none]
+    #[arg(long, value_name = "BYTES", value_parser = parse_quota)]
+    quota_bytes: Option<Quota>,
+    /// How many keys it may have, by estimate: a number, or none [default: none]
+    #[arg(long, value_name = "COUNT", value_parser = |text: &str| text.parse::<Quota>())]
+    quota_keys: Option<Quota>,
+}
+
+/// A quota of bytes.
+fn parse_quota(text: &str) -> Result<Quota, String> {
+    if text == "none" {
+        return Ok(Quota::None);
+    }
+    parse_size(text).map(|bytes| Quota::AtMost(bytes as u64))
 }
 
 impl TableArguments {
@@ -131,6 +147,8 @@ impl TableArguments {
             separate_values: self.separate_values,
             logging: None,
             default_expiry: self.default_expiry.map(Duration::from_secs),
+            quota_bytes: self.quota_bytes,
+            quota_keys: self.quota_keys,
         }
     }
 }
@@ -207,13 +225,15 @@ fn list(local: &Local, format: Format) -> Result<(), Failure> {
             "prefix",
             "values apart",
             "expiry",
+            "takes",
+            "keys",
         ]
         .map(str::to_owned),
     ];
     for name in local.db.keyspaces()? {
         // One that went meanwhile is not there.
         let Some(keyspace) = local.db.existing_keyspace(&name)? else { continue };
-        let (options, size) = (keyspace.options(), keyspace.approximate(..)?);
+        let (options, size, usage) = (keyspace.options(), keyspace.approximate(..)?, keyspace.usage()?);
         let engine = format!("{:?}", keyspace.engine()).to_lowercase();
         let is_logged = options.logging == Some(Logging::Logged);
         let codec = |codec: Option<Compression>| codec.map(|codec| codec.to_string());
@@ -231,6 +251,10 @@ fn list(local: &Local, format: Format) -> Result<(), Failure> {
                 "prefix": options.prefix.map(|prefix| prefix.to_string()),
                 "separate_values": options.separate_values,
                 "default_expiry_seconds": options.default_expiry.map(|expiry| expiry.as_secs_f64()),
+                "bytes": usage.bytes,
+                "keys_estimate": usage.keys_estimate,
+                "quota_bytes": most(usage.quota_bytes),
+                "quota_keys": most(usage.quota_keys),
             }))?;
             continue;
         }
@@ -248,10 +272,24 @@ fn list(local: &Local, format: Format) -> Result<(), Failure> {
             or_dash(options.prefix.map(|prefix| prefix.to_string())),
             or_dash(options.separate_values.filter(|bytes| *bytes > 0).map(|bytes| bytes.to_string())),
             or_dash(options.default_expiry.map(|expiry| format!("{expiry:?}"))),
+            of_quota(usage.quota_bytes, usage.bytes, human_bytes),
+            of_quota(usage.quota_keys, usage.keys_estimate, |keys| keys.to_string()),
         ]);
     }
     if format == Format::Text {
         stdout.table(&rows)?;
     }
     stdout.finish()
+}
+
+fn most(quota: Quota) -> Option<u64> {
+    match quota {
+        Quota::None => None,
+        Quota::AtMost(most) => Some(most),
+    }
+}
+
+/// What there is, and of how much, if that is bounded.
+fn of_quota(quota: Quota, used: u64, show: impl Fn(u64) -> String) -> String {
+    most(quota).map_or_else(|| show(used), |most| format!("{} of {}", show(used), show(most)))
 }

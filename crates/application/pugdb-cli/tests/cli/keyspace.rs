@@ -21,10 +21,10 @@ fn keyspaces_are_made_listed_and_altered() {
     let listed = lines(&pugdb(&["keyspace", "list", "--json"]));
     let about = format!("{} B", listed[1]["bytes_estimate"]);
     let expected = format!(
-        "keyspace  engine  log  about  entries  compression  of young tables  blocks  filter bits  prefix  values apart  expiry\n\
-                    archive   lsm     yes  0 B    0        zstd:3       none             8192    4            none    -             3600s\n\
-                    db0       lsm     yes  {about:<5}  1        lz4          none             8192    10           none    -             -\n\
-                    scratch   lsm     no   0 B    0        lz4          none             8192    10           none    -             -\n"
+        "keyspace  engine  log  about  entries  compression  of young tables  blocks  filter bits  prefix  values apart  expiry  takes  keys\n\
+                    archive   lsm     yes  0 B    0        zstd:3       none             8192    4            none    -             3600s   0 B    0\n\
+                    db0       lsm     yes  {about:<5}  1        lz4          none             8192    10           none    -             -       {about}  1\n\
+                    scratch   lsm     no   0 B    0        lz4          none             8192    10           none    -             -       0 B    0\n"
     );
     pugdb(&["keyspace", "list"]).gives(0, &expected);
 
@@ -50,13 +50,45 @@ fn keyspaces_are_made_listed_and_altered() {
     let db0 = json!({
         "keyspace": "db0", "engine": "lsm", "logged": true, "compression": "gzip:6", "upper_compression": "snappy",
         "block_bytes": 16384, "filter_bits": 10, "prefix": "up-to:/", "separate_values": 4096, "bytes_estimate": bytes,
-        "entries_estimate": 1, "default_expiry_seconds": null,
+        "entries_estimate": 1, "default_expiry_seconds": null, "bytes": bytes, "keys_estimate": 1, "quota_bytes": null,
+        "quota_keys": null,
     });
     assert_eq!(listed[1], db0);
     assert_eq!(listed[0]["default_expiry_seconds"], json!(3600.0));
     pugdb(&["keyspace", "alter", "archive", "--default-expiry", "0"]).gives(0, "");
     assert_eq!(lines(&pugdb(&["keyspace", "list", "--json"]))[0]["default_expiry_seconds"], json!(null));
     pugdb(&["get", "ada"]).gives(0, "1815");
+}
+
+#[test]
+fn quotas_are_set_shown_kept_and_taken_away() {
+    let dir = tempfile::tempdir().unwrap();
+    let pugdb = |arguments: &[&str]| pugdb(dir.path(), arguments);
+    pugdb(&["keyspace", "create", "db0", "--quota-bytes", "4KiB", "--quota-keys", "2"]).gives(0, "");
+    pugdb(&["put", "ada", "1815"]).gives(0, "");
+    pugdb(&["put", "bob", &"x".repeat(5000)])
+        .fails(4, &["keyspace \"db0\" takes", "of the 4096 bytes", "alter"]);
+    pugdb(&["put", "bob", "1920"]).gives(0, "");
+    pugdb(&["put", "cat", "1"]).fails(4, &["has about 2 of the 2 keys"]);
+    let listed = &lines(&pugdb(&["keyspace", "list", "--json"]))[0];
+    assert_eq!(
+        (&listed["quota_bytes"], &listed["quota_keys"], &listed["keys_estimate"]),
+        (&json!(4096), &json!(2), &json!(2))
+    );
+    let text = pugdb(&["keyspace", "list"]).text().to_owned();
+    assert!(text.contains(" of 4.0 KiB  2 of 2\n"), "{text}");
+    pugdb(&["delete", "bob"]).gives(0, "");
+    pugdb(&["compact"]);
+    pugdb(&["put", "cat", "1"]).gives(0, "");
+    pugdb(&["keyspace", "alter", "db0", "--quota-keys", "none"]).gives(0, "");
+    pugdb(&["put", "dan", "1"]).gives(0, "");
+    pugdb(&["put", "eve", &"x".repeat(5000)]).fails(4, &["4096 bytes"]);
+    pugdb(&["keyspace", "alter", "db0", "--quota-bytes", "none"]).gives(0, "");
+    pugdb(&["put", "eve", &"x".repeat(5000)]).gives(0, "");
+    let listed = &lines(&pugdb(&["keyspace", "list", "--json"]))[0];
+    assert_eq!((&listed["quota_bytes"], &listed["quota_keys"]), (&json!(null), &json!(null)));
+    pugdb(&["keyspace", "alter", "db0", "--quota-bytes", "0"]).fails(2, &["a quota of 0"]);
+    pugdb(&["keyspace", "alter", "db0", "--quota-keys", "many"]).fails(2, &["a number or `none`"]);
 }
 
 #[test]
