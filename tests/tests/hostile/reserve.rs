@@ -256,7 +256,10 @@ fn a_real_full_disk_is_emptied_by_deletes() {
         assert_eq!(space.get(number.to_be_bytes()).unwrap().map(|value| value.len()), Some(10_000));
         space.delete(number.to_be_bytes()).unwrap();
     }
-    space.compact_range(..).unwrap();
+    // Whoever asks for a merge may be told that there was no room for it; it is tried again.
+    if let Err(error) = space.compact_range(..) {
+        is_full(&error);
+    }
     let again = eventually(&env, || space.put("again", vec![7; 10_000]).is_ok());
     assert!(again, "nothing is left on the disk, and no write goes on");
     assert_eq!(space.count().unwrap(), 1);
