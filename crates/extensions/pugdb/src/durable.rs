@@ -31,13 +31,8 @@ use crate::{Builder, HandleCounts};
 
 /// A tree whose memtable keeps more log than this alive is flushed: a quiet keyspace must not pin the log.
 const LOG_SEGMENTS_MAX: u64 = 4;
-const MEMTABLE_BYTES_MAX: usize = 64 << 20;
 /// A file of this size is read and written at a disk's best pace; a merge takes in about as much at a time.
 const TABLE_BYTES_MAX: u64 = 64 << 20;
-/// The others are for those who read and write.
-const PROCESSORS_PER_COMPACTION_JOB: usize = 2;
-/// More of them outrun most disks.
-const COMPACTION_JOBS_DEFAULT_MAX: usize = 4;
 pub(crate) const LOCK: &str = "LOCK";
 
 /// The parts of a database on disk.
@@ -476,11 +471,8 @@ impl Opening {
     }
 
     fn local_tables(&self, dir: &Path) -> Arc<dyn TableStore> {
-        let dir = dir.join("tables");
-        Arc::new(match self.options.table_files_max {
-            Some(files) => LocalTables::with_open_files(&self.env, dir, files),
-            None => LocalTables::new(&self.env, dir),
-        })
+        let files = self.options.sizes().table_files_max;
+        Arc::new(LocalTables::with_open_files(&self.env, dir.join("tables"), files))
     }
 
     fn read_manifest(&self, created: bool) -> Result<(Context, manifest::Recovered)> {
@@ -496,19 +488,15 @@ impl Opening {
     }
 
     fn store_options(&self) -> StoreOptions {
-        let memory = self.options.memory_bytes;
-        let memtable_bytes = self.options.memtable_bytes.unwrap_or((memory / 8).min(MEMTABLE_BYTES_MAX));
+        let sizes = self.options.sizes();
         StoreOptions {
-            memtable_bytes,
-            unflushed_bytes_max: memory / 2,
-            cache_bytes: self.options.cache_bytes.unwrap_or(memory / 4),
+            memtable_bytes: sizes.memtable_bytes,
+            unflushed_bytes_max: sizes.memory_bytes / 2,
+            cache_bytes: sizes.cache_bytes,
             expiry_grace: self.options.expiry_grace,
             policy: self.options.compaction,
-            table_bytes: (2 * memtable_bytes as u64).min(TABLE_BYTES_MAX),
-            compaction_jobs: self.options.compaction_jobs.unwrap_or_else(|| {
-                (self.env.executor.processors() / PROCESSORS_PER_COMPACTION_JOB)
-                    .clamp(1, COMPACTION_JOBS_DEFAULT_MAX)
-            }),
+            table_bytes: (2 * sizes.memtable_bytes as u64).min(TABLE_BYTES_MAX),
+            compaction_jobs: sizes.compaction_jobs,
             background_bytes_per_second: self.options.background_bytes_per_second,
             scrub_interval: self.options.scrub_interval,
             reserve_bytes: self.options.reserve_bytes,
