@@ -12,6 +12,7 @@ use crate::keyspace::KeyspaceArguments;
 use crate::manual::{CompletionsArguments, ManArguments};
 use crate::settings::ConfigArguments;
 use crate::shell::ShellArguments;
+use crate::sizing::Memory;
 use crate::text::parse_size;
 use crate::transfer::{ExportArguments, ImportArguments};
 use crate::url::ServerUrl;
@@ -131,9 +132,9 @@ pub(crate) struct Target {
     /// The keyspace [default: db0]; a server has db0 to db15
     #[arg(long, value_name = "NAME")]
     pub(crate) keyspace: Option<String>,
-    /// Memory for the database, such as 2GiB; a value has at most a quarter of it [default: 512MiB]
-    #[arg(long, value_name = "BYTES", value_parser = parse_size, conflicts_with = "url")]
-    pub(crate) memory: Option<usize>,
+    /// Memory for the database, such as 2GiB, or auto; a value has at most a quarter of it [default: 512MiB]
+    #[arg(long, value_name = "BYTES", value_parser = Memory::parse, conflicts_with = "url")]
+    pub(crate) memory: Option<Memory>,
     /// Read beside the process that has the database open: what is committed now, and every change is refused
     #[arg(long, conflicts_with = "url")]
     pub(crate) read_only: bool,
@@ -210,9 +211,10 @@ pub(crate) struct ServeArguments {
     /// Where Redis clients are answered
     #[arg(long, value_name = "ADDRESS", default_value = crate::target::RESP_DEFAULT)]
     pub(crate) resp: String,
-    /// What the database may hold in memory, such as 4GiB
-    #[arg(long, value_name = "BYTES", value_parser = parse_size, default_value = "1GiB")]
-    pub(crate) memory: usize,
+    /// What the database may hold in memory, such as 4GiB; auto is 1GiB, or a quarter of what machine and control group
+    /// give if that is less
+    #[arg(long, value_name = "BYTES", value_parser = Memory::parse, default_value = "auto")]
+    pub(crate) memory: Memory,
     /// What merges in the background may read and write in a second, such as 32MiB [default: no limit]
     #[arg(long, value_name = "BYTES", value_parser = parse_size)]
     pub(crate) background_rate: Option<usize>,

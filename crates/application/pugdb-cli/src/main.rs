@@ -21,6 +21,7 @@ mod scan;
 mod serve;
 mod settings;
 mod shell;
+mod sizing;
 mod target;
 mod text;
 mod transfer;

@@ -16,7 +16,9 @@ use crate::arguments::ServeArguments;
 use crate::interrupt::Interrupt;
 use crate::outcome::{Exit, Failure};
 use crate::output::{Format, status};
+use crate::sizing::{MemoryLimit, SERVE_MEMORY_BYTES};
 use crate::target::{HTTP_DEFAULT, STOP_FIRST, open_database};
+use crate::text::human_bytes;
 
 /// Log, tables being written, listeners and what else is open, beside the tables that are kept open.
 const FILES_BESIDE_TABLES: usize = 256;
@@ -32,7 +34,8 @@ pub(crate) fn serve(arguments: &ServeArguments, format: Format) -> Result<Exit, 
     }
     // First: the database keeps as many tables open as the process may have files.
     let open_files = raise_open_files();
-    let builder = Database::builder().memory_bytes(arguments.memory).durability(arguments.durability);
+    let memory = arguments.memory.choose(SERVE_MEMORY_BYTES, MemoryLimit::ask());
+    let builder = Database::builder().memory_bytes(memory.bytes).durability(arguments.durability);
     let scrub = Some(Duration::from_hours(24) * arguments.scrub_days.into()).filter(|every| !every.is_zero());
     let builder = builder.scrub_interval(scrub).reserve_bytes(arguments.reserve as u64);
     let builder = match arguments.background_rate {
@@ -52,9 +55,13 @@ pub(crate) fn serve(arguments: &ServeArguments, format: Format) -> Result<Exit, 
     let server = Server::bind(options, db.clone())?;
     let teller = Teller(format);
     let (data, recovery) = (arguments.data.display().to_string(), db.recovery_report().to_string());
+    let (version, taken) = (env!("CARGO_PKG_VERSION"), human_bytes(memory.bytes as u64));
     teller.tell(
-        &format!("pugdb {}, data in {data}: {recovery}", env!("CARGO_PKG_VERSION")),
-        &json!({ "event": "start", "version": env!("CARGO_PKG_VERSION"), "data": data, "recovery": recovery }),
+        &format!("pugdb {version}, data in {data}: {recovery}; memory {taken}, {}", memory.why),
+        &json!({
+            "event": "start", "version": version, "data": data, "recovery": recovery,
+            "memory_bytes": memory.bytes, "memory_why": memory.why,
+        }),
     );
     let ready = Ready::of(&server, arguments.no_http);
     server.run(until_signal(ready, teller));
@@ -120,7 +127,7 @@ async fn until_signal(ready: Ready, teller: Teller) {
 }
 
 /// Lets the process open as many files as it may; `None` when there is no limit to that.
-fn raise_open_files() -> Option<u64> {
+pub(crate) fn raise_open_files() -> Option<u64> {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit { current: limit.maximum, ..limit };
     if setrlimit(Resource::Nofile, raised).is_ok() { limit.maximum } else { limit.current }

@@ -2,12 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
-use pugdb::{Builder, Database, Error, ErrorKind, Keyspace, Persistence};
+use pugdb::{Builder, Database, Error, ErrorKind, Keyspace, Persistence, limits};
 
 use crate::arguments::Target;
 use crate::outcome::{Exit, Failure};
 use crate::output;
 use crate::remote::Remote;
+use crate::sizing::MemoryLimit;
 
 pub(crate) const DATA_DEFAULT: &str = "./pugdb-data";
 pub(crate) const RESP_DEFAULT: &str = "127.0.0.1:7379";
@@ -80,8 +81,9 @@ impl Target {
     fn open_with(&self, access: Access, builder: Builder, if_in_use: &str) -> Result<Local, Failure> {
         let data = self.data.clone().unwrap_or_else(|| PathBuf::from(DATA_DEFAULT));
         let mut builder = builder.create_if_missing(access == Access::Create);
-        if let Some(bytes) = self.memory {
-            builder = builder.memory_bytes(bytes);
+        if let Some(memory) = self.memory {
+            let usual = limits::MEMORY_BYTES_DEFAULT;
+            builder = builder.memory_bytes(memory.choose(usual, MemoryLimit::ask()).bytes);
         }
         let db = if self.read_only {
             builder.open_read_only(&data).map_err(|error| describe(error, &data, if_in_use))?

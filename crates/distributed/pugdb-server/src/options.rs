@@ -1,7 +1,9 @@
 //! What a server is told when it starts.
 
 use std::net::SocketAddr;
+use std::num::NonZero;
 use std::path::PathBuf;
+use std::thread::available_parallelism;
 use std::time::Duration;
 
 use crate::limits;
@@ -38,8 +40,21 @@ pub struct ServerOptions {
     pub stall_wait: Duration,
     /// How long a shutdown waits for connections to finish the commands that they have received.
     pub shutdown_wait: Duration,
-    /// Threads that serve connections; `None` chooses by the number of processors.
+    /// Threads that serve connections; `None` is [`threads_default`](Self::threads_default).
     pub threads: Option<usize>,
+}
+
+impl ServerOptions {
+    /// As many threads as processors that this process may use, by its affinity and its control group, and two more for commands that
+    /// wait inside the database.
+    ///
+    /// ```
+    /// assert!(pugdb_server::ServerOptions::threads_default() >= 3);
+    /// ```
+    #[must_use]
+    pub fn threads_default() -> usize {
+        available_parallelism().map_or(2, NonZero::get) + 2
+    }
 }
 
 /// Where a [`Server`](crate::Server) answers HTTP.

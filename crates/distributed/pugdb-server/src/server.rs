@@ -3,11 +3,9 @@
 use std::future::Future;
 use std::io::ErrorKind;
 use std::net::SocketAddr;
-use std::num::NonZero;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::thread::available_parallelism;
 use std::time::Duration;
 
 use pugdb::{Database, Error, Result};
@@ -73,7 +71,7 @@ impl Server {
         if options.addresses.is_empty() {
             return Err(Error::invalid("a server needs an address to listen on"));
         }
-        let threads = options.threads.unwrap_or_else(default_threads).max(2);
+        let threads = options.threads.unwrap_or_else(ServerOptions::threads_default).max(2);
         let runtime = Builder::new_multi_thread()
             .worker_threads(threads)
             .max_blocking_threads(BLOCKING_THREADS_MAX)
@@ -161,13 +159,6 @@ impl Server {
         drop((watchman, unix_socket));
         runtime.shutdown_timeout(THREADS_WAIT);
     }
-}
-
-/// As many threads as processors, and two more for commands that wait inside the database: see [`Gate`].
-///
-/// [`Gate`]: crate::gate::Gate
-fn default_threads() -> usize {
-    available_parallelism().map_or(2, NonZero::get) + 2
 }
 
 fn no_threads(error: std::io::Error) -> Error {

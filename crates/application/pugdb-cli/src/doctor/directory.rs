@@ -1,4 +1,4 @@
-//! The directory: may it be written, can it be locked, what is it on, is there room.
+//! The directory: may it be written, can it be locked, what is it on, does that turn, is there room.
 
 use std::fs::OpenOptions;
 use std::io;
@@ -145,6 +145,41 @@ fn judge_space(found: String, free_bytes: u64, free_files: Option<u64>) -> Findi
     }
 }
 
+/// Whether the disk turns: then a sync waits for it to come round.
+#[cfg(target_os = "linux")]
+pub(super) fn disk(place: &Path) -> Finding {
+    use std::os::unix::fs::MetadataExt as _;
+
+    let turns = place.metadata().ok().and_then(|metadata| {
+        let device = metadata.dev();
+        let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
+        let device = format!("/sys/dev/block/{major}:{minor}");
+        // A partition has no queue of its own: that of its disk stands above it.
+        let queues = [format!("{device}/queue"), format!("{device}/../queue")];
+        queues.iter().find_map(|queue| std::fs::read_to_string(format!("{queue}/rotational")).ok())
+    });
+    describe_disk(turns.as_deref().map(str::trim))
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(super) fn disk(_: &Path) -> Finding {
+    describe_disk(None)
+}
+
+/// Pure: what `rotational` of `/sys` says. Some virtual disks say 1 of whatever is beneath them, so it is no warning.
+fn describe_disk(turns: Option<&str>) -> Finding {
+    Finding::ok(
+        "disk",
+        match turns {
+            Some("0") => "it does not turn, or is virtual",
+            Some("1") => {
+                "it turns, or is virtual and says so: --durability group:5ms shares syncs if they are slow"
+            }
+            _ => "it is not known whether it turns",
+        },
+    )
+}
+
 /// What a directory lies on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct FileSystem {
@@ -248,6 +283,13 @@ mod tests {
         assert_eq!(verdict(100 << 30, Some(10)), Verdict::Warn);
         assert_eq!(verdict(500 << 20, None), Verdict::Warn);
         assert_eq!(verdict(1 << 20, None), Verdict::Fail);
+    }
+
+    #[test]
+    fn a_disk_that_turns_is_told_from_one_that_does_not() {
+        let found = |turns| describe_disk(turns).found;
+        assert!(found(Some("1")).starts_with("it turns") && found(Some("0")).starts_with("it does not"));
+        assert!(found(None).contains("not known") && found(Some("?")).contains("not known"));
     }
 
     #[test]

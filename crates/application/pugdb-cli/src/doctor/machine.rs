@@ -1,9 +1,9 @@
-//! The machine: its clocks, its limits.
+//! The machine: its clocks, its processors, its limits.
 
 use pugdb::env::{Clock, Env};
 
 use super::Finding;
-use crate::text::human_bytes;
+use crate::sizing::MemoryLimit;
 
 /// 2024-01-01: this program is younger.
 const PLAUSIBLE_FROM_MS: u64 = 1_704_067_200_000;
@@ -14,8 +14,8 @@ const READINGS: usize = 10_000;
 /// Tables that are kept open, connections, and room.
 const DESCRIPTORS_WARN: u64 = 4_096;
 const DESCRIPTORS_FAIL: u64 = 256;
-/// What `serve` takes when nothing else is said, and what stands beside it.
-const MEMORY_BYTES_WARN: u64 = (1 << 30) + (256 << 20);
+/// A quarter of it has no room for a few memtables of the usual size.
+const MEMORY_BYTES_WARN: u64 = 256 << 20;
 
 pub(super) fn calendar(env: &Env) -> Finding {
     judge_calendar(env.clock.now().0)
@@ -73,72 +73,42 @@ fn judge_descriptors(limit: Option<u64>) -> Finding {
     }
 }
 
-/// The smaller of the machine's memory and of what the process's group may take.
-pub(super) fn memory() -> Finding {
-    let machine = read("/proc/meminfo").and_then(|text| memory_total(&text));
-    let groups = read("/proc/self/cgroup").map(|text| group_limit(&text)).unwrap_or_default();
-    judge_memory(machine, groups)
+/// As many as may run at once, which is less than the machine has when the process is bound to some of them, or its control group
+/// has a quota.
+pub(super) fn processors(env: &Env) -> Finding {
+    let machine = std::fs::read_to_string("/proc/cpuinfo").ok().map(|text| processors_of(&text));
+    Finding::ok("processors", describe_processors(env.executor.processors(), machine))
 }
 
-fn judge_memory(machine: Option<u64>, group: Option<u64>) -> Finding {
-    let (bytes, which) = match (machine, group) {
-        (machine, Some(group)) if machine.is_none_or(|machine| group < machine) => {
-            (group, "the limit of the control group")
+fn processors_of(text: &str) -> usize {
+    text.lines().filter(|line| line.starts_with("processor")).count()
+}
+
+fn describe_processors(allowed: usize, machine: Option<usize>) -> String {
+    match machine {
+        Some(machine) if machine > allowed => {
+            format!("{allowed} of the {machine} of the machine: as affinity and control group allow")
         }
-        (Some(machine), _) => (machine, "the memory of the machine"),
-        (None, _) => return Finding::ok("memory", "the limit is not known on this system"),
-    };
-    let found = format!("{}: {which}", human_bytes(bytes));
-    if bytes < MEMORY_BYTES_WARN {
-        let advice = "`pugdb serve` takes 1 GiB when nothing else is said; give it less with --memory";
-        return Finding::warn("memory", found, advice);
+        _ => format!("{allowed}"),
     }
-    Finding::ok("memory", found)
 }
 
-fn read(path: &str) -> Option<String> {
-    std::fs::read_to_string(path).ok()
-}
-
-/// `MemTotal:  16384 kB`.
-fn memory_total(text: &str) -> Option<u64> {
-    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
-    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1_024)
-}
-
-/// The smallest limit of the groups that `/proc/self/cgroup` names, and of those above them.
-fn group_limit(text: &str) -> Option<u64> {
-    text.lines().filter_map(|line| limit_of(line, &read)).min()
-}
-
-/// A line is `0::/path` in version 2, `4:memory:/path` in version 1.
-fn limit_of(line: &str, read: &dyn Fn(&str) -> Option<String>) -> Option<u64> {
-    let mut parts = line.splitn(3, ':');
-    let (_, controllers, path) = (parts.next()?, parts.next()?, parts.next()?);
-    let (root, file) = match controllers {
-        "" => ("/sys/fs/cgroup", "memory.max"),
-        _ if controllers.split(',').any(|name| name == "memory") => {
-            ("/sys/fs/cgroup/memory", "memory.limit_in_bytes")
-        }
-        _ => return None,
+pub(super) fn memory(limit: Option<MemoryLimit>) -> Finding {
+    let Some(limit) = limit else {
+        return Finding::ok("memory", "the limit is not known on this system");
     };
-    let mut path = path.trim_end_matches('/');
-    let mut smallest = None;
-    loop {
-        // `max` is no number: no limit there.
-        let limit = read(&format!("{root}{path}/{file}")).and_then(|text| text.trim().parse::<u64>().ok());
-        smallest = smallest.into_iter().chain(limit).min();
-        match path.rsplit_once('/') {
-            Some((above, _)) => path = above,
-            None => return smallest,
-        }
+    if limit.bytes < MEMORY_BYTES_WARN {
+        let advice = "`pugdb serve` takes a quarter of it: one value has at most a sixteenth then, and writers wait soon";
+        return Finding::warn("memory", limit.to_string(), advice);
     }
+    Finding::ok("memory", limit.to_string())
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::Verdict;
     use super::*;
+    use crate::sizing::Owner;
 
     #[test]
     fn calendars_are_judged() {
@@ -153,27 +123,18 @@ mod tests {
         assert_eq!(judge_descriptors(Some(1_024)).verdict, Verdict::Warn);
         assert_eq!(judge_descriptors(Some(65_536)).verdict, Verdict::Ok);
         assert_eq!(judge_descriptors(None).verdict, Verdict::Ok);
-        assert_eq!(judge_memory(Some(16 << 30), None).verdict, Verdict::Ok);
-        let group = judge_memory(Some(16 << 30), Some(512 << 20));
-        assert!(group.verdict == Verdict::Warn && group.found.contains("control group"), "{group:?}");
-        assert!(judge_memory(Some(1 << 30), Some(u64::MAX)).found.contains("machine"));
-        assert_eq!(judge_memory(None, None).verdict, Verdict::Ok);
+        assert_eq!(memory(None).verdict, Verdict::Ok);
+        for (bytes, verdict) in [(16 << 30, Verdict::Ok), (128 << 20, Verdict::Warn)] {
+            assert_eq!(memory(Some(MemoryLimit { bytes, owner: Owner::Group })).verdict, verdict);
+        }
     }
 
     #[test]
-    fn the_smallest_limit_of_a_group_and_those_above_it_counts() {
-        let read = |path: &str| match path {
-            "/sys/fs/cgroup/a/b/memory.max" => Some("max\n".to_owned()),
-            "/sys/fs/cgroup/a/memory.max" => Some("1000\n".to_owned()),
-            "/sys/fs/cgroup/memory.max" => Some("5000\n".to_owned()),
-            "/sys/fs/cgroup/memory/x/memory.limit_in_bytes" => Some("700\n".to_owned()),
-            _ => None,
-        };
-        assert_eq!(limit_of("0::/a/b", &read), Some(1_000));
-        assert_eq!(limit_of("0::/", &read), Some(5_000));
-        assert_eq!(limit_of("4:cpu,memory:/x", &read), Some(700));
-        assert_eq!(limit_of("4:cpu:/x", &read), None);
-        assert_eq!(limit_of("nonsense", &read), None);
-        assert_eq!(memory_total("MemFree: 1 kB\nMemTotal:       2048 kB\n"), Some(2 << 20));
+    fn processors_are_those_that_may_be_used() {
+        let machine = processors_of("processor\t: 0\nmodel name\t: x\n\nprocessor\t: 1\n");
+        assert_eq!(machine, 2);
+        assert_eq!(describe_processors(2, Some(machine)), "2");
+        assert_eq!(describe_processors(2, None), "2");
+        assert!(describe_processors(1, Some(machine)).starts_with("1 of the 2 of the machine"));
     }
 }

@@ -2,31 +2,38 @@
 //!
 //! | file | its part |
 //! |---|---|
-//! | `directory` | rights, lock, file system, space |
-//! | `machine` | clock, file descriptors, memory |
+//! | `directory` | rights, lock, file system, space, the disk's kind |
+//! | `machine` | clock, processors, file descriptors, memory |
+//! | `sizes` | what `serve` takes of that |
 //! | `sync` | how long a sync takes, and what that tells |
 
 mod directory;
 mod machine;
+mod sizes;
 mod sync;
 
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 use pugdb::env::Env;
-use pugdb::limits;
+use pugdb::{Database, limits};
+use pugdb_server::ServerOptions;
 use serde::Serialize;
 
 use crate::outcome::{Exit, Failure};
 use crate::output::{Answer, Format};
+use crate::serve::raise_open_files;
+use crate::sizing::{Memory, MemoryLimit, SERVE_MEMORY_BYTES};
 use crate::target::DATA_DEFAULT;
 use crate::text::human_bytes;
+use sizes::{Given, Size};
 
 /// Check the directory, the disk and the machine
 #[derive(Args, Debug)]
 #[command(after_help = "\
 It writes small files beside the database (or where it would be made) and removes them again; a server may run meanwhile.
-Each line is ok, warn or fail. Code 0: all is ok. Code 3: there are warnings. Code 4: something fails.
+Each line is ok, warn or fail. Code 0: all is ok. Code 3: there are warnings. Code 4: something fails. Behind them stands
+what `pugdb serve` takes here when nothing is said, and why.
 
 Whether a disk tells the truth about a sync cannot be seen from here: only a power cut shows it. A sync that is faster than
 any disk without a protected cache can be is told as a warning.
@@ -73,7 +80,10 @@ impl Finding {
 }
 
 pub(crate) fn doctor(arguments: &DoctorArguments, format: Format) -> Result<Exit, Failure> {
-    let findings = examine(&arguments.data, &Env::os());
+    let env = Env::os();
+    let limit = MemoryLimit::ask();
+    let findings = examine(&arguments.data, limit, &env);
+    let sizes = sizes_here(limit, &env);
     let mut stdout = Answer::new();
     for finding in &findings {
         if format == Format::Json {
@@ -86,6 +96,14 @@ pub(crate) fn doctor(arguments: &DoctorArguments, format: Format) -> Result<Exit
             stdout.line(&format!("{:4}  {:12}  {advice}", "", ""))?;
         }
     }
+    if format == Format::Json {
+        sizes.iter().try_for_each(|size| stdout.json(size))?;
+    } else {
+        stdout.line("")?;
+        let head = ["serve takes", "", "why"].map(str::to_owned);
+        let rows: Vec<_> = std::iter::once(head).chain(sizes.iter().map(Size::row)).collect();
+        stdout.table(&rows)?;
+    }
     stdout.finish()?;
     Ok(match findings.iter().map(|finding| finding.verdict).max() {
         Some(Verdict::Fail) => Exit::Unavailable,
@@ -94,7 +112,7 @@ pub(crate) fn doctor(arguments: &DoctorArguments, format: Format) -> Result<Exit
     })
 }
 
-fn examine(data: &Path, env: &Env) -> Vec<Finding> {
+fn examine(data: &Path, limit: Option<MemoryLimit>, env: &Env) -> Vec<Finding> {
     let place = directory::place(data);
     let mut findings = vec![directory::rights(data, &place)];
     // Without rights nothing else can be tried there.
@@ -103,16 +121,31 @@ fn examine(data: &Path, env: &Env) -> Vec<Finding> {
         findings.push(directory::lock(&place, env));
         findings.push(directory::space(&place));
         findings.push(directory::describe(&file_system));
+        findings.push(directory::disk(&place));
         findings.push(sync::sync(&place, &file_system, env));
     }
     findings.extend([
         machine::calendar(env),
         machine::stopwatch(env),
+        machine::processors(env),
         machine::descriptors(),
-        machine::memory(),
+        machine::memory(limit),
     ]);
     findings.push(data_model());
     findings
+}
+
+/// What a server takes that is started as this process is, with no settings.
+fn sizes_here(limit: Option<MemoryLimit>, env: &Env) -> Vec<Size> {
+    // First, as `serve` does it: files for tables are a part of all.
+    let open_files = raise_open_files();
+    let memory = Memory::Auto.choose(SERVE_MEMORY_BYTES, limit);
+    let given = Given {
+        processors: env.executor.processors(),
+        open_files,
+        server_threads: ServerOptions::threads_default(),
+    };
+    sizes::sizes(&memory, &Database::builder().memory_bytes(memory.bytes).sizes(), given)
 }
 
 fn data_model() -> Finding {

@@ -12,15 +12,19 @@ fn every_check_has_a_verdict_and_bad_ones_have_advice() {
     pugdb(dir.path(), &["put", "k", "v"]).gives(0, "");
     let run = pugdb(dir.path(), &["doctor", "--json"]);
     let lines: Vec<Value> = run.text().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let (lines, sizes): (Vec<Value>, Vec<Value>) =
+        lines.into_iter().partition(|line| line["check"].is_string());
     let checks: Vec<&str> = lines.iter().map(|line| line["check"].as_str().unwrap()).collect();
     let expected = [
         "rights",
         "lock",
         "space",
         "file system",
+        "disk",
         "sync",
         "calendar",
         "stopwatch",
+        "processors",
         "descriptors",
         "memory",
         "limits",
@@ -28,6 +32,19 @@ fn every_check_has_a_verdict_and_bad_ones_have_advice() {
     assert_eq!(checks, expected);
     for line in &lines {
         assert_eq!(line["verdict"] == "ok", line["advice"].is_null(), "{line}");
+    }
+    let settings: Vec<&str> = sizes.iter().map(|line| line["setting"].as_str().unwrap()).collect();
+    let expected = [
+        "memory_bytes",
+        "cache_bytes",
+        "memtable_bytes",
+        "compaction_jobs",
+        "server_threads",
+        "table_files_max",
+    ];
+    assert_eq!(settings, expected);
+    for line in &sizes {
+        assert!(line["takes"].as_u64().unwrap() > 0 && !line["why"].as_str().unwrap().is_empty(), "{line}");
     }
     let worst = |verdict: &str| lines.iter().any(|line| line["verdict"] == verdict);
     let code = if worst("fail") {
@@ -40,6 +57,7 @@ fn every_check_has_a_verdict_and_bad_ones_have_advice() {
     assert_eq!(run.code, code, "{run}");
     let text = pugdb(dir.path(), &["doctor"]);
     assert!(text.text().contains("  sync  ") && text.text().contains("at most 65535 bytes"), "{text}");
+    assert!(text.text().contains("\nserve takes ") && text.text().contains("\nmemory_bytes  "), "{text}");
     // Nothing of it stays.
     let names = std::fs::read_dir(dir.path())
         .unwrap()

@@ -4,8 +4,8 @@ use std::io::{BufRead as _, Read as _, Write as _};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::command::pugdb;
-use crate::server::{Client, Running};
+use crate::command::{pugdb, run};
+use crate::server::{Client, Running, program};
 
 #[test]
 fn a_signal_ends_it_in_good_order() {
@@ -35,6 +35,28 @@ fn a_signal_ends_it_in_good_order() {
         );
         again.stop(signal);
     }
+}
+
+#[test]
+fn memory_suits_the_machine_unless_it_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let first_line = |more: &[&str]| {
+        let server = Running::start(&dir.path().join("data"), more);
+        let line = server.greeting.lines().next().unwrap().to_owned();
+        server.stop(Signal::TERM);
+        line
+    };
+    let asked = first_line(&["--memory", "64MiB"]);
+    assert!(asked.ends_with("; memory 64.0 MiB, as asked for"), "{asked}");
+    let chosen = first_line(&["--memory", "auto"]);
+    assert!(chosen.contains("; memory ") && chosen.contains("a quarter of the "), "{chosen}");
+    assert_eq!(first_line(&[]), chosen, "it is the default");
+    // A setting for all commands alike.
+    let mut command = program();
+    command.env("PUGDB_MEMORY", "auto").args(["get", "k", "--data"]).arg(dir.path().join("data"));
+    assert_eq!(run(command, b"").code, 1);
+    pugdb(dir.path(), &["serve", "--memory", "automatic"]).fails(2, &["64MiB"]);
+    pugdb(dir.path(), &["serve", "--memory", "1000"]).fails(2, &["memory_bytes is 1000"]);
 }
 
 fn starts_again_with_all_that_was_set(data: &std::path::Path) {
@@ -209,7 +231,7 @@ fn a_second_signal_ends_it_at_once_and_loses_nothing() {
 #[test]
 fn what_it_says_about_itself_can_be_json() {
     let dir = tempfile::tempdir().unwrap();
-    let mut command = crate::server::program();
+    let mut command = program();
     command.args(["serve", "--json", "--resp", "127.0.0.1:0", "--data"]).arg(dir.path().join("data"));
     let mut child = command.stdout(std::process::Stdio::piped()).spawn().unwrap();
     let mut lines = std::io::BufReader::new(child.stdout.take().unwrap()).lines();
