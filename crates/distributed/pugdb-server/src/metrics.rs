@@ -12,6 +12,7 @@ use prometheus_client::encoding::{
 };
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::{Registry, Unit};
+use pugdb::Partition;
 
 use crate::health::{disk_free_bytes, readiness};
 use crate::limits::DATABASES;
@@ -115,12 +116,29 @@ impl Page<'_> {
         (name, help, kind): (&str, &str, MetricType),
         labels: impl Iterator<Item = (S, u64)>,
     ) -> fmt::Result {
+        self.family_of((name, help, kind), None, labels)
+    }
+
+    fn family_of_bytes<S: EncodeLabelSet>(
+        &mut self,
+        (name, help): (&str, &str),
+        labels: impl Iterator<Item = (S, u64)>,
+    ) -> fmt::Result {
+        self.family_of((name, help, MetricType::Gauge), Some(&Unit::Bytes), labels)
+    }
+
+    fn family_of<S: EncodeLabelSet>(
+        &mut self,
+        (name, help, kind): (&str, &str, MetricType),
+        unit: Option<&Unit>,
+        labels: impl Iterator<Item = (S, u64)>,
+    ) -> fmt::Result {
         let mut labels = labels.peekable();
         // A name without any value is not worth a line.
         if labels.peek().is_none() {
             return Ok(());
         }
-        let mut family = self.0.encode_descriptor(name, help, None, kind)?;
+        let mut family = self.0.encode_descriptor(name, help, unit, kind)?;
         for (label, value) in labels {
             let mut metric = family.encode_family(&label)?;
             match kind {
@@ -289,7 +307,44 @@ fn database(shared: &Shared, page: &mut Page<'_>) -> fmt::Result {
     page.family(
         ("expiring_keys_estimate", "Keys of a database that expire; an estimate", MetricType::Gauge),
         counts.iter().map(|(name, count)| ([("database", *name)], count.expiring)),
+    )?;
+    partitions(shared, page)
+}
+
+/// Of databases that are partitioned: one partition that is hot, or much larger than the others, is to be split. No other keyspace is
+/// told of, for its name is a user's.
+fn partitions(shared: &Shared, page: &mut Page<'_>) -> fmt::Result {
+    let partitioned = KEYSPACES.iter().filter_map(|&name| {
+        let keyspace = shared.db.existing_keyspace(name).ok()??;
+        // An error for those that have none.
+        Some((name, keyspace.partitions().ok()?))
+    });
+    let partitioned: Vec<_> = partitioned.collect();
+    let each = |of: fn(&[Partition]) -> u64| {
+        partitioned
+            .iter()
+            .map(move |(name, partitions)| -> (Label, u64) { ([("database", *name)], of(partitions)) })
+    };
+    page.family(
+        ("partitions", "Partitions of a database", MetricType::Gauge),
+        each(|partitions| partitions.len() as u64),
+    )?;
+    page.family(
+        ("partitions_hot", "Those with more than twice their share of the operations", MetricType::Gauge),
+        each(|partitions| partitions.iter().filter(|one| one.is_hot).count() as u64),
+    )?;
+    page.family_of_bytes(
+        ("partition_largest", "Tables and memtables of the largest partition"),
+        each(|partitions| partitions.iter().map(partition_bytes).max().unwrap_or(0)),
+    )?;
+    page.family_of_bytes(
+        ("partition_smallest", "Tables and memtables of the smallest partition"),
+        each(|partitions| partitions.iter().map(partition_bytes).min().unwrap_or(0)),
     )
+}
+
+fn partition_bytes(partition: &Partition) -> u64 {
+    partition.table_bytes + partition.memtable_bytes as u64
 }
 
 fn process(page: &mut Page<'_>) -> fmt::Result {

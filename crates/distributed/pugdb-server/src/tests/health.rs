@@ -5,7 +5,7 @@ use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
-use pugdb::Database;
+use pugdb::{Database, Durability, KeyspaceOptions, Partitioning};
 use tokio::time::Instant;
 
 use super::harness::{Running, options};
@@ -211,6 +211,37 @@ fn the_metrics_say_what_was_done_and_nothing_of_what_was_stored() {
     let answer = ask(&server, "GET /metrics HTTP/1.1\r\nAccept: application/openmetrics-text\r\n\r\n");
     assert!(answer.contains("Content-Type: application/openmetrics-text; version=1.0.0"), "{answer}");
     assert!(answer.ends_with("# EOF\n") && !answer.contains("canary"));
+}
+
+#[test]
+fn partitions_are_told_of_databases_and_of_no_other_keyspace() {
+    let server = Running::on_disk_with(http_options());
+    assert!(!get(&server, "/metrics").contains("partition"), "there are none");
+    // Everything lies in the first of three partitions, and its reads and writes make that one hot.
+    let starts = vec![b"m".to_vec(), b"t".to_vec()];
+    let ranges = Partitioning::Ranges { starts };
+    let partitioned =
+        |name| server.db.partitioned_keyspace(name, &ranges, KeyspaceOptions::default()).unwrap();
+    let (db3, _) = (partitioned("db3").durability(Durability::Os), partitioned("canary"));
+    partitioned("db4");
+    for number in 0..10_100_u32 {
+        db3.put(format!("a{number}"), [7; 20]).unwrap();
+    }
+    let answer = get(&server, "/metrics");
+    assert!(!answer.contains("canary"), "{answer}");
+    let samples = samples(parts(&answer).1);
+    let of = |name: &str, database: &str| samples.get(&format!("pugdb_{name}{{database=\"{database}\"}}"));
+    for (database, hot) in [("db3", 1.0), ("db4", 0.0)] {
+        assert_eq!(of("partitions", database), Some(&3.0), "{database}");
+        assert_eq!(of("partitions_hot", database), Some(&hot), "{database}");
+        assert_eq!(of("partition_smallest_bytes", database), Some(&0.0), "{database}");
+    }
+    assert!(of("partition_largest_bytes", "db3") > Some(&200_000.0), "{answer}");
+    assert_eq!(of("partition_largest_bytes", "db4"), Some(&0.0));
+    server.db.flush().unwrap();
+    let flushed = get(&server, "/metrics");
+    let largest = "pugdb_partition_largest_bytes{database=\"db3\"} ";
+    assert!(flushed.contains(largest) && !flushed.contains(&format!("{largest}0\n")), "{flushed}");
 }
 
 #[test]
