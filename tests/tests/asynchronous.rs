@@ -109,6 +109,30 @@ fn what_is_in_memory_is_answered_in_the_first_poll_and_what_is_not_elsewhere() {
 }
 
 #[test]
+fn one_who_calls_again_and_again_needs_one_thread_and_several_at_once_need_several() {
+    for seed in 0..8 {
+        let world = World::new(seed);
+        let builder = Database::builder().env(world.env()).durability(Durability::Os);
+        let db = AsyncDatabase::from(builder.open("data").unwrap());
+        let has_threads = |count: usize| format!("{db:?}").contains(&format!("Pool({count} threads"));
+        for _ in 0..100 {
+            in_world(&world, db.flush()).unwrap();
+            assert!(has_threads(1), "seed {seed}: {db:?}");
+        }
+        // One has been told of its result, and the thread that told it is not back yet: it takes one of the next two.
+        let mut flushes = [Box::pin(db.flush()), Box::pin(db.flush())];
+        for flush in &mut flushes {
+            assert!(poll_once(flush.as_mut()).is_pending());
+        }
+        assert!(has_threads(2), "seed {seed}: {db:?}");
+        for flush in flushes {
+            in_world(&world, flush).unwrap();
+        }
+        assert!(has_threads(2), "seed {seed}: {db:?}");
+    }
+}
+
+#[test]
 fn a_put_to_a_key_that_somebody_holds_waits_elsewhere() {
     let db = AsyncDatabase::in_memory().unwrap();
     let users = on_one_thread(db.keyspace("users")).unwrap();

@@ -20,7 +20,9 @@ const THREADS_MAX: usize = 512;
 /// A thread that has nothing to do for so long ends.
 const IDLE_MAX: Duration = Duration::from_secs(10);
 
-type Work = Box<dyn FnOnce() + Send>;
+/// Does what is to be done, and gives what tells of the result: whoever is told may be back with more before this thread is.
+type Work = Box<dyn FnOnce() -> Tell + Send>;
+type Tell = Box<dyn FnOnce()>;
 
 /// The threads of an asynchronous database.
 pub(super) struct Pool {
@@ -36,6 +38,8 @@ struct State {
     threads: Vec<(u64, JobHandle)>,
     /// The numbers of those that have nothing to do.
     idle: Vec<u64>,
+    /// How many have done their work, and only tell of it: each takes one more when it has.
+    telling: usize,
     last_number: u64,
 }
 
@@ -52,11 +56,13 @@ impl Pool {
         let slot = Arc::new(Slot { state: Mutex::new(SlotState::Waiting(None)) });
         let theirs = Arc::clone(&slot);
         self.send(Box::new(move || {
-            if theirs.is_wanted() {
-                // Nothing of it is used after a panic.
-                let result = catch_unwind(AssertUnwindSafe(work));
-                theirs.fill(result.unwrap_or_else(|panic| Err(panicked(&*panic))));
+            if !theirs.is_wanted() {
+                return Box::new(|| ());
             }
+            // Nothing of it is used after a panic.
+            let result = catch_unwind(AssertUnwindSafe(work));
+            let result = result.unwrap_or_else(|panic| Err(panicked(&*panic)));
+            Box::new(move || theirs.fill(result))
         }));
         Elsewhere { slot }
     }
@@ -68,10 +74,10 @@ impl Pool {
             if let Some((_, thread)) = state.threads.iter().find(|(other, _)| *other == number) {
                 thread.wake();
             }
-        } else if state.threads.len() < THREADS_MAX {
+        } else if state.waiting.len() > state.telling && state.threads.len() < THREADS_MAX {
             state.last_number += 1;
             let number = state.last_number;
-            let thread = Thread { pool: Arc::clone(self), number, idle_until: None };
+            let thread = Thread { pool: Arc::clone(self), number, idle_until: None, is_telling: false };
             // With the lock held: the thread finds its own handle here when it looks.
             let handle = self.env.executor.spawn("pugdb-async", Box::new(thread));
             state.threads.push((number, handle));
@@ -96,17 +102,26 @@ struct Thread {
     pool: Arc<Pool>,
     number: u64,
     idle_until: Option<Duration>,
+    /// Counted among those that tell.
+    is_telling: bool,
 }
 
 impl Job for Thread {
     fn run(&mut self) -> Next {
         let mut state = self.pool.state.lock();
+        if std::mem::take(&mut self.is_telling) {
+            state.telling -= 1;
+        }
         // Woken or not: it is not idle while it is here.
         state.idle.retain(|other| *other != self.number);
         if let Some(work) = state.waiting.pop_front() {
             drop(state);
             self.idle_until = None;
-            work();
+            let tell = work();
+            self.pool.state.lock().telling += 1;
+            self.is_telling = true;
+            // Whoever is told may panic, and somebody may count on this thread.
+            let _ = catch_unwind(AssertUnwindSafe(tell));
             return Next::Again;
         }
         let now = self.pool.env.clock.monotonic();
