@@ -6,7 +6,7 @@
 //! from the first second to the last, and so is what it needs, or something leaks.
 //!
 //! `MALLOC_ARENA_MAX=2 PUGDB_SOAK_SECONDS=3600 cargo test --release -p pugdb-tests --test soak -- --nocapture` is the long run, with
-//! as many arenas of glibc as the server takes on two processors: left alone, glibc keeps twice as much, as flat. It prints a sample
+//! as many arenas of glibc as the server takes on two processors: left alone, glibc keeps twice as much. It prints a sample
 //! as a line of JSON every five seconds. `PUGDB_SOAK_PER_SECOND` is how many operations there are a second, all threads together.
 
 #![cfg(target_os = "linux")]
