@@ -42,6 +42,7 @@ const ROOMY: StoreOptions = StoreOptions {
     compaction_jobs: 1,
     background_bytes_per_second: None,
     scrub_interval: None,
+    reserve_bytes: 0,
 };
 const SMALL: StoreOptions = StoreOptions {
     memtable_bytes: 32 << 10,
@@ -53,6 +54,7 @@ const SMALL: StoreOptions = StoreOptions {
     compaction_jobs: 2,
     background_bytes_per_second: Some(20_000),
     scrub_interval: Some(Duration::from_hours(1)),
+    reserve_bytes: 16 << 10,
 };
 const TINY: StoreOptions = StoreOptions {
     memtable_bytes: 4 << 10,
@@ -64,6 +66,7 @@ const TINY: StoreOptions = StoreOptions {
     compaction_jobs: 4,
     background_bytes_per_second: Some(1),
     scrub_interval: Some(Duration::from_mins(10)),
+    reserve_bytes: 16 << 10,
 };
 
 const COARSE: TreeOptions = TreeOptions {
@@ -220,7 +223,7 @@ struct Writer {
 
 impl Life {
     /// Opens what the disk holds, or begins.
-    fn begin(dress: Dress, world: &World, calendar: &Arc<Calendar>) -> Result<Self> {
+    fn begin(dress: &Dress, world: &World, calendar: &Arc<Calendar>) -> Result<Self> {
         let mut env = world.env();
         *calendar.stopwatch.lock() = Arc::clone(&env.clock);
         env.clock = Arc::clone(calendar) as Arc<dyn Clock>;
@@ -280,13 +283,13 @@ impl Life {
 }
 
 impl Alone {
-    fn new(dress: Dress, seed: u64, totals: &Rc<RefCell<Totals>>) -> Self {
+    fn new(dress: &Dress, seed: u64, totals: &Rc<RefCell<Totals>>) -> Self {
         let world = World::new(seed);
         let stopwatch = Mutex::new(world.env().clock);
         let calendar = Arc::new(Calendar { now: AtomicU64::new(conformance::START.0), stopwatch });
         let life = Life::begin(dress, &world, &calendar).expect("nothing fails in this world");
         let random = fastrand::Rng::with_seed(seed);
-        Self { dress, totals: Rc::clone(totals), random, world, calendar, life: Some(life) }
+        Self { dress: *dress, totals: Rc::clone(totals), random, world, calendar, life: Some(life) }
     }
 
     fn life(&self) -> &Life {
@@ -336,7 +339,7 @@ impl Subject for Alone {
         }
         drop((totals, life));
         self.life = Some(
-            Life::begin(self.dress, &self.world, &self.calendar).expect("every file is as it was synced"),
+            Life::begin(&self.dress, &self.world, &self.calendar).expect("every file is as it was synced"),
         );
         true
     }
@@ -402,7 +405,7 @@ impl Engine for Writer {
 }
 
 /// Runs the suite on trees in this dress, and looks that their entries were in several tables at a time.
-fn run(dress: Dress, seed: u64) -> Totals {
+fn run(dress: &Dress, seed: u64) -> Totals {
     let totals = Rc::default();
     conformance::run(seed, &mut || Box::new(Alone::new(dress, seed, &totals)));
     let totals = Rc::into_inner(totals).expect("every subject is gone").into_inner();
@@ -450,7 +453,7 @@ fn the_hash_conforms() {
 #[test]
 fn a_plain_tree_conforms() {
     pugdb_sim::check(TARGET, "a_plain_tree_conforms", 1..=4, |seed| {
-        let totals = run(PLAIN, seed);
+        let totals = run(&PLAIN, seed);
         assert_eq!((totals.seals, totals.slow_reads), (0, 0));
     });
 }
@@ -458,7 +461,8 @@ fn a_plain_tree_conforms() {
 #[test]
 fn a_tree_under_a_cipher_conforms() {
     pugdb_sim::check(TARGET, "a_tree_under_a_cipher_conforms", 11..=14, |seed| {
-        let totals = run(Dress { options: SMALL, tables: FINE, sealing: Sealing::TestCipher, ..PLAIN }, seed);
+        let totals =
+            run(&Dress { options: SMALL, tables: FINE, sealing: Sealing::TestCipher, ..PLAIN }, seed);
         assert!(totals.seals > 10_000 && totals.opens > 10_000, "{totals:?}");
     });
 }
@@ -466,7 +470,7 @@ fn a_tree_under_a_cipher_conforms() {
 #[test]
 fn a_tree_on_a_slow_store_conforms() {
     pugdb_sim::check(TARGET, "a_tree_on_a_slow_store_conforms", 21..=24, |seed| {
-        let totals = run(Dress { options: SMALL, tables: FINE, speed: Speed::Slow, ..PLAIN }, seed);
+        let totals = run(&Dress { options: SMALL, tables: FINE, speed: Speed::Slow, ..PLAIN }, seed);
         assert!(totals.slow_reads > 10_000, "{totals:?}");
     });
 }
@@ -475,7 +479,13 @@ fn a_tree_on_a_slow_store_conforms() {
 fn a_tree_under_a_cipher_on_a_slow_store_conforms() {
     pugdb_sim::check(TARGET, "a_tree_under_a_cipher_on_a_slow_store_conforms", 31..=34, |seed| {
         let totals = run(
-            Dress { options: SMALL, tables: FINE, sealing: Sealing::TestCipher, speed: Speed::Slow, ..PLAIN },
+            &Dress {
+                options: SMALL,
+                tables: FINE,
+                sealing: Sealing::TestCipher,
+                speed: Speed::Slow,
+                ..PLAIN
+            },
             seed,
         );
         assert!(totals.seals > 10_000 && totals.opens > 10_000, "{totals:?}");
@@ -490,7 +500,7 @@ fn a_tree_of_tiny_memtables_and_blocks_without_a_cache_conforms() {
         "a_tree_of_tiny_memtables_and_blocks_without_a_cache_conforms",
         41..=43,
         |seed| {
-            run(Dress { options: TINY, tables: FINEST, ..PLAIN }, seed);
+            run(&Dress { options: TINY, tables: FINEST, ..PLAIN }, seed);
         },
     );
 }
@@ -498,27 +508,27 @@ fn a_tree_of_tiny_memtables_and_blocks_without_a_cache_conforms() {
 #[test]
 fn partitions_by_hash_conform() {
     pugdb_sim::check(TARGET, "partitions_by_hash_conform", 51..=53, |seed| {
-        run(Dress { parts: Parts::Hash(5), ..PLAIN }, seed);
+        run(&Dress { parts: Parts::Hash(5), ..PLAIN }, seed);
     });
 }
 
 #[test]
 fn partitions_by_range_conform() {
     pugdb_sim::check(TARGET, "partitions_by_range_conform", 61..=63, |seed| {
-        run(Dress { options: SMALL, tables: FINE, parts: Parts::Ranges, ..PLAIN }, seed);
+        run(&Dress { options: SMALL, tables: FINE, parts: Parts::Ranges, ..PLAIN }, seed);
     });
 }
 
 #[test]
 fn partitions_of_tiny_memtables_without_a_log_conform() {
     pugdb_sim::check(TARGET, "partitions_of_tiny_memtables_without_a_log_conform", 71..=72, |seed| {
-        run(Dress { options: TINY, tables: FINEST, parts: Parts::Hash(3), ..PLAIN }, seed);
+        run(&Dress { options: TINY, tables: FINEST, parts: Parts::Hash(3), ..PLAIN }, seed);
     });
 }
 
 #[test]
 fn a_single_partition_conforms() {
     pugdb_sim::check(TARGET, "a_single_partition_conforms", 81..=81, |seed| {
-        run(Dress { parts: Parts::Hash(1), ..PLAIN }, seed);
+        run(&Dress { parts: Parts::Hash(1), ..PLAIN }, seed);
     });
 }

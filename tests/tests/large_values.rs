@@ -308,6 +308,7 @@ fn lone_tree(world: &World) -> (Arc<Store>, Arc<Tree>) {
         compaction_jobs: 1,
         background_bytes_per_second: None,
         scrub_interval: None,
+        reserve_bytes: 0,
     };
     let store = Store::open(context, options, Default::default(), Snapshots::new(Seqno(1)), manifest);
     let apart = TreeOptions { separate_values: Some(100), ..TreeOptions::default() };
