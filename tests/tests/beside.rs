@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use pugdb::{
     Builder, Compression, Database, Durability, EngineKind, ErrorKind, KeyspaceOptions, LockScope, Logging,
+    Partitioning,
 };
 use pugdb_core::env::Env;
 use pugdb_core::seam::{Cipher, Plain};
@@ -20,6 +21,8 @@ use pugdb_tests::{crash, killed};
 /// How to run these tests again.
 const TARGET: &str = "-p pugdb-tests --test beside";
 const DIR: &str = "db";
+/// Keys in partitions that are split and merged.
+const PARTED: u16 = 50;
 
 fn small(env: Env, cipher: Arc<dyn Cipher>) -> Builder {
     let options = KeyspaceOptions {
@@ -49,7 +52,7 @@ fn builder(world: &World) -> Builder {
 /// Tables, a log that is in none of them, keyspaces that were dropped, truncated, partitioned and renamed.
 fn fill(world: &World, db: &Database) {
     let (users, names) = (db.keyspace("users").unwrap(), db.keyspace("names").unwrap());
-    let parts = pugdb::Partitioning::Hash { partitions: 3 };
+    let parts = Partitioning::Hash { partitions: 3 };
     let parts = db.partitioned_keyspace("parts", &parts, KeyspaceOptions::default()).unwrap();
     for round in 0..6_u8 {
         for number in 0..6_u8 {
@@ -294,15 +297,22 @@ fn a_call_that_fails_ends_the_readers_open_and_nothing_else() {
     });
 }
 
-/// What the writer of the next test does until it is killed: pairs that are equal in two keyspaces, files that come and go.
+/// What the writer of the next tests does until it is killed: pairs that are equal in two keyspaces, sorted files that come between two
+/// commits, partitions that are split and merged; and files that come and go.
 fn write_pairs(dir: &Path, acknowledged: &AtomicU64, until: impl Fn() -> bool) {
-    let db = small(Env::os(), Arc::new(Plain))
-        .log_segment_bytes(64 << 10)
-        .memtable_bytes(32 << 10)
-        .open(dir)
-        .unwrap();
+    let db = small(Env::os(), Arc::new(Plain)).log_segment_bytes(64 << 10).memtable_bytes(32 << 10);
+    let db = db.open(dir).unwrap();
     let (one, other) = (db.keyspace("one").unwrap(), db.keyspace("other").unwrap());
-    let first = one.get("last").unwrap().map_or(0, |last| u64::from_be_bytes(last[..].try_into().unwrap()));
+    let sorted = db.keyspace("sorted").unwrap();
+    let parts = Partitioning::Hash { partitions: 2 };
+    let parts = db.partitioned_keyspace("parts", &parts, KeyspaceOptions::default()).unwrap();
+    let first = one.get("last").unwrap().map_or(0, |last| decode(&last));
+    let mut batch = db.batch();
+    for key in 0..PARTED {
+        batch.put(&parts, key.to_be_bytes(), "1");
+    }
+    batch.put(&parts, "all", "1");
+    batch.commit().unwrap();
     for number in first + 1.. {
         let mut batch = db.batch().durability(Durability::Os);
         for space in [&one, &other] {
@@ -312,9 +322,16 @@ fn write_pairs(dir: &Path, acknowledged: &AtomicU64, until: impl Fn() -> bool) {
         }
         batch.commit().unwrap();
         acknowledged.store(number, Ordering::Release);
-        if number % 64 == 0 {
+        if number % 16 == 0 {
+            let mut writer = sorted.sorted_writer().unwrap();
+            writer.put("round", number.to_be_bytes()).unwrap();
+            sorted.ingest([writer.finish().unwrap()]).unwrap();
             // One that is synced says so in the log.
-            one.put("synced", number.to_be_bytes()).unwrap();
+            one.put("after", number.to_be_bytes()).unwrap();
+        }
+        if number % 64 == 0 {
+            parts.split_partition(0, None, &mut |_| {}).unwrap();
+            parts.merge_partitions(0, &mut |_| {}).unwrap();
         }
         if until() {
             break;
@@ -322,17 +339,32 @@ fn write_pairs(dir: &Path, acknowledged: &AtomicU64, until: impl Fn() -> bool) {
     }
 }
 
-/// Opens, and checks that both keyspaces are of the same moment. Returns which.
+fn decode(value: &[u8]) -> u64 {
+    u64::from_be_bytes(value.try_into().unwrap())
+}
+
+/// Opens, and checks that all is of the same moment. Returns which.
 fn read_pairs(dir: &Path) -> u64 {
     let reader = Database::builder().memory_bytes(64 << 20).open_read_only(dir).unwrap();
-    let Some(one) = reader.existing_keyspace("one").unwrap() else { return 0 };
-    let Some(other) = reader.existing_keyspace("other").unwrap() else { return 0 };
-    let last = |space: &pugdb::Keyspace| space.get("last").unwrap().map(|last| last.to_vec());
-    assert_eq!(last(&one), last(&other), "half of a batch");
-    let Some(last) = last(&one) else { return 0 };
-    let last = u64::from_be_bytes(last[..].try_into().unwrap());
-    for space in [&one, &other] {
-        let keys: Vec<_> = space.scan(..).keys_of_numbers().collect();
+    let number = |space: &str, key: &str| {
+        let space = reader.existing_keyspace(space).unwrap()?;
+        space.get(key).unwrap().map(|value| decode(&value))
+    };
+    let last = number("one", "last");
+    assert_eq!(last, number("other", "last"), "half of a batch");
+    let (before, after) = (number("sorted", "round"), number("one", "after"));
+    assert!(
+        after <= before,
+        "what came behind a sorted file is there, and the file is not: {after:?} {before:?}"
+    );
+    if let Some(parts) =
+        reader.existing_keyspace("parts").unwrap().filter(|parts| parts.exists("all").unwrap())
+    {
+        assert_eq!(parts.scan(..).count(), usize::from(PARTED) + 1, "a partition is missing");
+    }
+    let Some(last) = last else { return 0 };
+    for space in ["one", "other"] {
+        let keys: Vec<_> = reader.keyspace(space).unwrap().scan(..).keys_of_numbers().collect();
         let expected: Vec<u64> = (last.saturating_sub(99).max(1)..=last).collect();
         assert_eq!(keys, expected);
     }

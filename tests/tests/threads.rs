@@ -9,7 +9,7 @@ use std::thread;
 use std::time::Duration;
 
 use pugdb::env::Env;
-use pugdb::{Change, Database, Durability, EngineKind, EntryOptions, Keyspace};
+use pugdb::{Change, Database, Durability, EngineKind, EntryOptions, Keyspace, KeyspaceOptions};
 
 const WRITERS: u8 = 4;
 const ROUNDS: u64 = 1_500;
@@ -288,5 +288,42 @@ fn a_range_that_is_deleted_and_written_again_is_seen_whole() {
         assert!(checks.load(Ordering::Relaxed) > 0);
         assert_eq!(db.verify().unwrap().problems, Vec::<String>::new());
         db.close().unwrap();
+    }
+}
+
+#[test]
+fn a_counter_that_is_compared_and_set_or_fetched_and_updated_loses_no_step() {
+    const STEPS: u64 = 200;
+    for engine in [EngineKind::Lsm, EngineKind::Hash, EngineKind::Btree, EngineKind::Partitioned] {
+        let dir = tempfile::tempdir().unwrap();
+        let db = Database::builder().durability(Durability::Os).open(dir.path().join("data")).unwrap();
+        let options = KeyspaceOptions { engine: Some(engine), ..KeyspaceOptions::default() };
+        let space = db.keyspace_with("counter", options).unwrap();
+        let number = |value: &[u8]| u64::from_be_bytes(value.try_into().unwrap());
+        let number = &number;
+        std::thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    for _ in 0..STEPS {
+                        let mut is_set = false;
+                        while !is_set {
+                            let old = space.get("n").unwrap();
+                            let next = old.as_deref().map_or(0, number) + 1;
+                            is_set = space
+                                .compare_and_set("n", old.as_deref(), Some(&next.to_be_bytes()))
+                                .unwrap();
+                        }
+                    }
+                });
+                scope.spawn(|| {
+                    for _ in 0..STEPS {
+                        let step =
+                            |old: Option<&[u8]>| Some((old.map_or(0, number) + 1).to_be_bytes().to_vec());
+                        space.fetch_update("n", step).unwrap();
+                    }
+                });
+            }
+        });
+        assert_eq!(number(&space.get("n").unwrap().unwrap()), 4 * STEPS, "{engine:?}");
     }
 }

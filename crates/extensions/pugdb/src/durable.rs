@@ -379,12 +379,18 @@ impl Opening {
 
     /// Reads what somebody else may be writing at this moment. Nothing is cut, and nothing removed.
     fn read_beside(self, lease: Lease) -> Result<Arc<Inner>> {
+        // Commits that are found now were made before the manifest is read below: what it alone knows of and came before them, sorted
+        // files and partitions, is in it.
+        let (shared, before) = self.read_manifest(false)?;
+        let found = scan(&shared, &before.state.log)?.end;
         let (shared, recovered) = self.read_manifest(false)?;
         let dir = lease.dir().to_owned();
         let context = Context { dir: dir.clone(), tables: self.local_tables(&dir), ..shared.clone() };
         PinnedStore::of(&shared, &recovered.state).place_tables(&context)?;
         lease.link_log(&shared)?;
-        let scan = scan(&context, &recovered.state.log)?;
+        let mut scan = scan(&context, &recovered.state.log)?;
+        // What came behind them may follow on what this manifest does not know, but for what it says to be durable.
+        scan.end_at(found.max(recovered.state.log.durable));
         let clean = recovered.state.log.clean;
         let mut state = recovered.state;
         state.log = scan.state(state.log.start);
@@ -404,7 +410,11 @@ impl Opening {
         let housekeeper = Housekeeper::new(&self.env, Arc::clone(&snapshots));
         let volatile = |kind| Keeper::volatile(kind, &self.env, &snapshots, &housekeeper);
         let mut replay = Replay::new(&store, &snapshots, &volatile, state);
-        scan.replay(|record| replay.record(record))?;
+        let mut records = 0;
+        scan.replay(|record| {
+            records += 1;
+            replay.record(record)
+        })?;
         replay.check_operators(&self.options.operators)?;
         store.drop_orphans(snapshots.visible());
         store.flush_here()?;
@@ -412,7 +422,7 @@ impl Opening {
         snapshots.advance(time);
         let names = keyspaces.into_values().map(|space| (space.name().to_string(), space)).collect();
         let writer = Writer { sequencer, next_keyspace, guards: Guards::default() };
-        Ok(Rebuilt { store, snapshots, housekeeper, names, writer, operations })
+        Ok(Rebuilt { store, snapshots, housekeeper, names, writer, records, operations })
     }
 
     /// Joins log and trees, and has the jobs begin.
@@ -526,14 +536,15 @@ struct Rebuilt {
     housekeeper: Arc<Housekeeper>,
     names: Names,
     writer: Writer,
-    /// How many were replayed.
+    /// How many of both were replayed.
+    records: u64,
     operations: u64,
 }
 
 impl Rebuilt {
     fn report(&self, scan: &Scan) -> RecoveryReport {
         RecoveryReport {
-            records: scan.records,
+            records: self.records,
             operations: self.operations,
             segments: scan.segments.len(),
             cut: scan.cut.as_ref().map(|cut| LogCut {

@@ -3,9 +3,9 @@
 //! | step | what | why it holds |
 //! |---|---|---|
 //! | 1 lease | a directory in `readers/`, locked | who finds it unlocked may remove it: its reader is gone |
-//! | 2 manifest | read as it is at this moment | each of its edits was durable before it counted |
-//! | 3 names | tables, value files and log segments are linked | the writer removes names; a file stays while it has another one |
-//! | 4 log | its end is found, nothing is cut | records of the past are whole, that of this moment may not be |
+//! | 2 log | its end is found, nothing is cut | records of the past are whole, that of this moment may not be |
+//! | 3 manifest | read as it is after that | sorted files and partitions stand in it alone: those from before the end are there |
+//! | 4 names | tables, value files and log segments are linked | the writer removes names; a file stays while it has another one |
 //! | 5 trees | the log is replayed into memtables, and into tables of its own where they grow large | |
 //!
 //! The writer knows nothing of it and is never in its way. It may be faster: then a file that the manifest names is gone, or the log
@@ -94,7 +94,8 @@ impl Drop for Lease {
 /// Removes what readers have left that were killed. Best effort: the next open does it again.
 pub(crate) fn sweep(fs: &dyn FileSystem, dir: &Path) {
     let readers = dir.join(READERS);
-    for name in fs.list(&readers).unwrap_or_default() {
+    let Ok(names) = fs.list(&readers) else { return };
+    for name in names {
         let left = readers.join(name);
         // Whoever can lock it knows that its reader is gone.
         if let Ok(_lock) = fs.lock(&left.join(LOCK)) {

@@ -515,6 +515,17 @@ impl Scan {
         }
     }
 
+    /// Ends it at `end`, where a record begins or the log ends: what lies behind was written too late for whoever reads beside a writer.
+    pub fn end_at(&mut self, end: Lsn) {
+        self.segments.retain(|segment| segment.place.first < end);
+        self.end = self.end.min(end);
+        if let Some(last) = self.segments.last_mut() {
+            last.end = last.end.min(end);
+        }
+        // Nobody has cut anything off.
+        self.cut = None;
+    }
+
     /// What the manifest has to record before the first new record.
     pub fn state(&self, start: Lsn) -> LogState {
         LogState {
