@@ -381,6 +381,15 @@ impl Numbers for pugdb::Scan {
     }
 }
 
+/// Ends the writer when it is dropped, also by a check that has failed.
+struct Over<'a>(&'a AtomicU64);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(1, Ordering::Release);
+    }
+}
+
 #[test]
 fn readers_beside_a_busy_writer_see_one_moment_each() {
     let dir = tempfile::tempdir().unwrap();
@@ -389,12 +398,12 @@ fn readers_beside_a_busy_writer_see_one_moment_each() {
     let (acknowledged, is_over) = (AtomicU64::new(0), AtomicU64::new(0));
     std::thread::scope(|scope| {
         scope.spawn(|| write_pairs(&path, &acknowledged, || is_over.load(Ordering::Acquire) == 1));
+        let _over = Over(&is_over);
         for _ in 0..25 {
             let before = acknowledged.load(Ordering::Acquire);
             let seen = read_pairs(&path);
             assert!(seen >= before, "what was acknowledged before the open is missing: {seen} of {before}");
         }
-        is_over.store(1, Ordering::Release);
     });
     assert!(!path.join("readers").exists());
 }
