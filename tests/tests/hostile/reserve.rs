@@ -3,13 +3,14 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use pugdb::env::Env;
 use pugdb::{Builder, Database, DatabaseEvent, ErrorKind, Keyspace, Observer};
-use pugdb_sim::World;
+use pugdb_sim::{CallKind, World};
 
 use super::TARGET;
 use super::full_disk::{Tmpfs, eventually, is_full};
@@ -197,6 +198,45 @@ fn a_call_that_fails_for_once_spends_the_reserve_and_it_comes_back() {
             }
         }
     });
+}
+
+#[test]
+fn whoever_finds_no_room_first_spends_the_reserve() {
+    type Work = fn(&Keyspace, &Database) -> pugdb::Result<()>;
+    let flush: Work = |_, db| db.flush();
+    let merge: Work = |space, _| space.compact_range(..);
+    let commit: Work = |space, _| (0..40_u32).try_for_each(|n| space.put(n.to_be_bytes(), vec![7; 700]));
+    for (what, folder, work) in
+        [("flush", "tables", flush), ("merge", "tables", merge), ("commit", "log", commit)]
+    {
+        let world = World::new(1);
+        let db = builder(&world).memtable_bytes(64 << 10).open(DIR).unwrap();
+        let space = db.keyspace("full").unwrap();
+        for round in 0..3_u8 {
+            space.put([round], vec![round; 700]).unwrap();
+            db.flush().unwrap();
+        }
+        space.put("more", "1").unwrap();
+        if what == "merge" {
+            db.flush().unwrap();
+        }
+        rest(&world);
+        let folder = Path::new(DIR).join(folder);
+        world.fail_when(move |kind, path| {
+            let is_it = matches!(kind, CallKind::Create | CallKind::Allocate) && path.starts_with(&folder);
+            is_it.then_some(io::ErrorKind::StorageFull)
+        });
+        if let Err(error) = work(&space, &db) {
+            is_full(&error);
+        }
+        // Nobody has let the job look again yet.
+        assert_eq!(reserve(&world), None, "{what}");
+        assert!(db.stats().unwrap().is_disk_full, "{what}");
+        world.heal();
+        rest(&world);
+        assert!(!db.stats().unwrap().is_disk_full, "{what}");
+        space.put("after", "1").unwrap();
+    }
 }
 
 #[test]
