@@ -223,13 +223,13 @@ fn whoever_finds_no_room_first_spends_the_reserve() {
         rest(&world);
         let folder = Path::new(DIR).join(folder);
         world.fail_when(move |kind, path| {
-            let is_it = matches!(kind, CallKind::Create | CallKind::Allocate) && path.starts_with(&folder);
+            let is_full = path.starts_with(&folder) || path.ends_with("RESERVE");
+            let is_it = is_full && matches!(kind, CallKind::Create | CallKind::Allocate);
             is_it.then_some(io::ErrorKind::StorageFull)
         });
         if let Err(error) = work(&space, &db) {
             is_full(&error);
         }
-        // Nobody has let the job look again yet.
         assert_eq!(reserve(&world), None, "{what}");
         assert!(db.stats().unwrap().is_disk_full, "{what}");
         world.heal();
