@@ -213,7 +213,7 @@ fn whoever_finds_no_room_first_spends_the_reserve() {
         let db = builder(&world).memtable_bytes(64 << 10).open(DIR).unwrap();
         let space = db.keyspace("full").unwrap();
         for round in 0..3_u8 {
-            space.put([round], vec![round; 700]).unwrap();
+            space.put("same", vec![round; 700]).unwrap();
             db.flush().unwrap();
         }
         space.put("more", "1").unwrap();
