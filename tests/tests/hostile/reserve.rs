@@ -212,6 +212,7 @@ fn whoever_finds_no_room_first_spends_the_reserve() {
         let world = World::new(1);
         let db = builder(&world).memtable_bytes(64 << 10).open(DIR).unwrap();
         let space = db.keyspace("full").unwrap();
+        rest(&world);
         for round in 0..3_u8 {
             space.put("same", vec![round; 700]).unwrap();
             db.flush().unwrap();
@@ -220,7 +221,6 @@ fn whoever_finds_no_room_first_spends_the_reserve() {
         if what == "merge" {
             db.flush().unwrap();
         }
-        rest(&world);
         let folder = Path::new(DIR).join(folder);
         world.fail_when(move |kind, path| {
             let is_full = path.starts_with(&folder) || path.ends_with("RESERVE");
