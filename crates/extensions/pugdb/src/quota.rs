@@ -17,9 +17,10 @@ use crate::keyspace::{Keeper, Space};
 /// ```
 /// use pugdb::Quota;
 ///
-/// assert_eq!("1000".parse(), Ok(Quota::AtMost(1000)));
-/// assert_eq!("none".parse(), Ok(Quota::None));
+/// assert_eq!("1000".parse::<Quota>()?, Quota::AtMost(1000));
+/// assert_eq!("none".parse::<Quota>()?, Quota::None);
 /// assert_eq!(Quota::AtMost(1000).to_string(), "1000");
+/// # Ok::<(), pugdb::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Quota {
