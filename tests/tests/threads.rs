@@ -301,7 +301,7 @@ fn a_counter_that_is_compared_and_set_or_fetched_and_updated_loses_no_step() {
         let space = db.keyspace_with("counter", options).unwrap();
         let number = |value: &[u8]| u64::from_be_bytes(value.try_into().unwrap());
         let number = &number;
-        std::thread::scope(|scope| {
+        thread::scope(|scope| {
             for _ in 0..2 {
                 scope.spawn(|| {
                     for _ in 0..STEPS {
