@@ -111,11 +111,25 @@ impl Store {
         Err(trouble().unwrap_or_else(closing))
     }
 
+    /// Has all trees merged so, one after the other, and waits for nothing. What was asked for before is done first.
+    pub(super) fn compact_all_later(&self) {
+        let trees: Vec<KeyspaceId> = self.trees.read().keys().copied().collect();
+        let request =
+            |keyspace| Request { keyspace, range: KeyRange::from(..), is_done: AtomicBool::new(false) };
+        self.requests.lock().extend(trees.into_iter().map(request).map(Arc::new));
+        self.wake();
+    }
+
     /// It is done, or its keyspace is gone.
     pub(super) fn finish(&self, request: &Arc<Request>) {
         self.requests.lock().retain(|other| !Arc::ptr_eq(other, request));
         request.is_done.store(true, Ordering::Release);
         self.progress.notify();
+    }
+
+    /// True when nobody asks for anything.
+    pub(super) fn has_no_requests(&self) -> bool {
+        self.requests.lock().is_empty()
     }
 
     /// What the compaction job is asked for next.

@@ -536,6 +536,14 @@ impl Store {
         self.wake();
     }
 
+    /// Has everything that is in memory flushed.
+    fn seal_all(&self) {
+        for tree in self.trees.read().values() {
+            tree.seal();
+        }
+        self.wake_flush();
+    }
+
     /// Seals the largest memtables if nothing is waiting to be flushed: as many as make one full one together.
     fn seal_largest(&self) {
         // Who has sealed some has looked at all keyspaces; until those are flushed nobody else need.

@@ -8,9 +8,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use pugdb_core::Error;
 use pugdb_core::env::{Access, Job, Next};
 use pugdb_core::observer::DatabaseEvent;
+use pugdb_core::{Error, Seqno};
 
 use super::Store;
 
@@ -31,6 +31,32 @@ pub(super) struct ReserveJob {
     /// When it was told that the disk is full.
     full_since: Option<Duration>,
     has_looked: bool,
+    room: Room,
+}
+
+/// How far what was deleted is on its way to become room. A few deletes alone would be flushed by nobody, and merged by nobody.
+#[derive(Default)]
+struct Room {
+    /// Everything up to here was flushed, and merges were asked for.
+    merged: Seqno,
+    /// Everything up to here is being flushed.
+    sealed: Option<Seqno>,
+}
+
+impl Room {
+    fn make(&mut self, store: &Store) {
+        match self.sealed {
+            None if store.snapshots.visible() > self.merged => {
+                self.sealed = Some(store.snapshots.visible());
+                store.seal_all();
+            }
+            Some(sealed) if !store.needs_flush() && store.has_no_requests() => {
+                (self.merged, self.sealed) = (sealed, None);
+                store.compact_all_later();
+            }
+            _ => {}
+        }
+    }
 }
 
 impl Store {
@@ -89,7 +115,7 @@ impl Store {
 
 impl ReserveJob {
     pub(super) fn new(store: Arc<Store>) -> Self {
-        Self { store, full_since: None, has_looked: false }
+        Self { store, full_since: None, has_looked: false, room: Room::default() }
     }
 
     fn slice(&mut self) -> Next {
@@ -107,6 +133,7 @@ impl ReserveJob {
             if self.full_since.replace(self.full_since.unwrap_or(now)).is_none() {
                 store.tell(|| DatabaseEvent::DiskFull { reserve_bytes: store.options.reserve_bytes });
             }
+            self.room.make(store);
             return Next::WaitUntil(now + RETRY);
         }
         store.reserve.is_spent.store(false, Ordering::Release);
