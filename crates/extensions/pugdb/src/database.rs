@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
 use pugdb_core::engine::{EngineKind, Persistence};
+use pugdb_core::env::Clock;
 use pugdb_core::memory::Housekeeper;
 use pugdb_core::observer::DatabaseEvent;
 use pugdb_core::snapshots::Snapshots;
@@ -173,17 +174,16 @@ impl Database {
 
     pub(crate) fn open_with(options: Builder, dir: &Path) -> Result<Self> {
         let clock = Arc::clone(&options.env.clock);
-        let begun = clock.monotonic();
-        let inner = durable::open(options, dir)?;
-        recover(&inner)?;
-        inner.tell(|| DatabaseEvent::Opened { took: clock.monotonic().saturating_sub(begun) });
-        Ok(Self { inner })
+        Self::opened(&*clock, || durable::open(options, dir))
     }
 
     pub(crate) fn read_with(options: &Builder, dir: &Path) -> Result<Self> {
-        let clock = &options.env.clock;
+        Self::opened(&*options.env.clock, || durable::open_reader(options, dir))
+    }
+
+    fn opened(clock: &dyn Clock, open: impl FnOnce() -> Result<Arc<Inner>>) -> Result<Self> {
         let begun = clock.monotonic();
-        let inner = durable::open_reader(options, dir)?;
+        let inner = open()?;
         recover(&inner)?;
         inner.tell(|| DatabaseEvent::Opened { took: clock.monotonic().saturating_sub(begun) });
         Ok(Self { inner })
