@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 
 use super::housekeeper::{Housekeeper, Tidied, Tidy};
 use super::refuse_operands;
-use super::versions::{Floors, VersionedMap};
+use super::versions::{Floors, Leftovers, VersionedMap};
 use crate::engine::{
     BatchSize, Capabilities, Counts, Cursor, Direction, Engine, Entries, KeyRange, Operands, Persistence,
     ReadPoint, Scans,
@@ -118,18 +118,17 @@ impl Btree {
         }
     }
 
-    /// Gives back what nobody can read any more, and returns how much of `budget` is left.
-    fn tidy(&self, state: &mut State, budget: usize) -> usize {
-        let horizon = self.snapshots.horizon();
+    /// Gives back what nobody can read any more, when `left` is what the map has left to do at `horizon`.
+    fn tidy(&self, state: &mut State, horizon: Seqno, mut left: Leftovers) -> Leftovers {
         let floor = state.floors.settle(horizon);
         if floor > state.dropped {
             self.map.drop_through(floor);
             state.dropped = floor;
+            left = Leftovers { budget: left.budget, ..self.map.prune(horizon, 0) };
         }
-        let left = self.map.prune(horizon, budget);
-        // The horizon takes a lock that every reader takes: only when something may have expired.
-        if left > 0 && self.map.next_expiry().is_some_and(|next| next <= self.snapshots.time()) {
-            return self.map.expire(self.snapshots.expiry_horizon(), horizon, state.applied, left);
+        // The horizon of times takes a lock that every reader takes: only when something may have expired.
+        if left.budget > 0 && left.next_expiry.is_some_and(|next| next <= self.snapshots.time()) {
+            return self.map.expire(self.snapshots.expiry_horizon(), horizon, state.applied, left.budget);
         }
         left
     }
@@ -144,15 +143,15 @@ impl Engine for Btree {
     fn apply(&self, first: Seqno, ops: &Ops) -> Result<()> {
         refuse_operands(ops)?;
         let mut state = self.state.lock();
-        let applied = state.applied;
-        self.map.apply(ops.behind(applied, first));
+        let (applied, horizon) = (state.applied, self.snapshots.horizon());
+        let left = self.map.apply(ops.behind(applied, first), horizon, TIDY_MIN + TIDY_PER_OP * ops.len());
         state.applied = applied.max(ops.last(first));
-        self.tidy(&mut state, TIDY_MIN + TIDY_PER_OP * ops.len());
+        let left = self.tidy(&mut state, horizon, left);
         drop(state);
         if let Some(at) = ops.iter().filter_map(|op| op.expires_at()).min() {
             self.expect(at);
         }
-        if let Some(housekeeper) = self.housekeeper.as_ref().filter(|_| self.map.garbage() > 0) {
+        if let Some(housekeeper) = self.housekeeper.as_ref().filter(|_| left.garbage > 0) {
             housekeeper.expect_leftovers();
         }
         Ok(())
@@ -200,14 +199,14 @@ impl Engine for Btree {
 impl Tidy for Btree {
     fn tidy(&self, budget: usize) -> Tidied {
         let mut state = self.state.lock();
-        let is_busy = Self::tidy(self, &mut state, budget) == 0;
-        let next = self.map.next_expiry();
-        let is_expired = next.is_some_and(|next| next <= self.snapshots.time());
+        let horizon = self.snapshots.horizon();
+        let left = Self::tidy(self, &mut state, horizon, self.map.prune(horizon, budget));
+        let is_expired = left.next_expiry.is_some_and(|next| next <= self.snapshots.time());
         let is_cut = state.floors.cuts().last().is_some_and(|&cut| cut > state.dropped);
         Tidied {
-            is_busy,
-            is_held: self.map.garbage() > 0 || is_expired || is_cut,
-            next_expiry: next.filter(|_| !is_expired),
+            is_busy: left.budget == 0,
+            is_held: left.garbage > 0 || is_expired || is_cut,
+            next_expiry: left.next_expiry.filter(|_| !is_expired),
         }
     }
 }

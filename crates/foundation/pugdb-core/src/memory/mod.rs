@@ -20,7 +20,7 @@ use crate::ops::Ops;
 pub use btree::Btree;
 pub use hash::Hash;
 pub use housekeeper::{Housekeeper, Tidied, Tidy};
-pub use versions::{Floors, VersionedMap, newest_at};
+pub use versions::{Floors, Leftovers, VersionedMap, newest_at};
 
 /// Engines in memory fold nothing: a read that did would have to take locks that writers need.
 fn refuse_operands(ops: &Ops) -> Result<()> {

@@ -82,35 +82,64 @@ fn cost(key: &Key, found: &Found) -> usize {
     memory_bytes(key.len(), found.entry.value.len())
 }
 
-impl VersionedMap {
-    /// Adds the next version of each key, and remembers what it replaces for [`prune`](Self::prune). A range delete is a
-    /// delete of every key that is there.
-    pub fn apply<'o>(&self, operations: impl Iterator<Item = (Seqno, Operation<'o>)>) {
-        let mut state = soon::write(&self.state);
-        for (seqno, operation) in operations {
-            match operation {
-                Operation::Entry(op) => state.insert(op.to_key(), Found { seqno, entry: op.to_entry() }),
-                Operation::DeleteRange(span) => state.delete_range(&span, seqno),
-            }
+/// What a change of the map leaves to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Leftovers {
+    /// What is left of the budget.
+    pub budget: usize,
+    /// How many keys wait for the horizon to pass.
+    pub garbage: usize,
+    /// When the first version expires.
+    pub next_expiry: Option<Timestamp>,
+}
+
+/// An operation that has copied what the map will hold: before the lock is taken.
+enum Change<'o> {
+    Insert(Key, Entry),
+    DeleteRange(RawSpan<'o>),
+}
+
+impl<'o> From<Operation<'o>> for Change<'o> {
+    fn from(operation: Operation<'o>) -> Self {
+        match operation {
+            Operation::Entry(op) => Self::Insert(op.to_key(), op.to_entry()),
+            Operation::DeleteRange(span) => Self::DeleteRange(span),
         }
     }
+}
 
-    /// Drops at most `budget` times versions of a key that nobody at or after `horizon` can see. Returns what is left of
-    /// the budget.
-    pub fn prune(&self, horizon: Seqno, budget: usize) -> usize {
+impl VersionedMap {
+    /// Adds the next version of each key, and remembers what it replaces for [`prune`](Self::prune), which it does as well: a lock
+    /// that every reader takes is asked for once. A range delete is a delete of every key that is there.
+    pub fn apply<'o>(
+        &self,
+        operations: impl Iterator<Item = (Seqno, Operation<'o>)>,
+        horizon: Seqno,
+        budget: usize,
+    ) -> Leftovers {
+        let changes: Vec<_> = operations.map(|(seqno, operation)| (seqno, Change::from(operation))).collect();
+        let mut old = Vec::new();
         let mut state = soon::write(&self.state);
-        let mut left = budget;
-        while left > 0 && state.garbage.front().is_some_and(|&(seqno, _)| seqno <= horizon) {
-            let Some((_, key)) = state.garbage.pop_front() else { break };
-            state.prune_key(&key, horizon);
-            left -= 1;
+        for (seqno, change) in changes {
+            match change {
+                Change::Insert(key, entry) => state.insert(key, Found { seqno, entry }),
+                Change::DeleteRange(span) => state.delete_range(&span, seqno),
+            }
         }
-        left
+        state.prune(horizon, budget, &mut old)
+    }
+
+    /// Drops at most `budget` times versions of a key that nobody at or after `horizon` can see.
+    pub fn prune(&self, horizon: Seqno, budget: usize) -> Leftovers {
+        // What is dropped is freed when the lock is.
+        let mut old = Vec::new();
+        soon::write(&self.state).prune(horizon, budget, &mut old)
     }
 
     /// Drops at most `budget` versions that had expired at `cutoff`: they become deletes in their places, and go as
-    /// deletes do. `applied` is the newest seqno in the map. Returns what is left of the budget.
-    pub fn expire(&self, cutoff: Timestamp, horizon: Seqno, applied: Seqno, budget: usize) -> usize {
+    /// deletes do. `applied` is the newest seqno in the map.
+    pub fn expire(&self, cutoff: Timestamp, horizon: Seqno, applied: Seqno, budget: usize) -> Leftovers {
+        let mut old = Vec::new();
         let mut state = soon::write(&self.state);
         let state = &mut *state;
         let mut left = budget;
@@ -123,12 +152,12 @@ impl VersionedMap {
             state.bytes -= versions[at].entry.value.len();
             versions[at].entry = Entry::delete();
             if applied <= horizon {
-                state.prune_key(&key, horizon);
+                state.prune_key(&key, horizon, &mut old);
             } else {
                 state.garbage.push_back((applied, key));
             }
         }
-        left
+        state.leftovers(left)
     }
 
     /// Drops every version at or below `floor`.
@@ -248,16 +277,6 @@ impl VersionedMap {
         }
     }
 
-    /// When the first version expires.
-    pub fn next_expiry(&self) -> Option<Timestamp> {
-        soon::read(&self.state).expiring.next()
-    }
-
-    /// How many keys wait for the horizon to pass.
-    pub fn garbage(&self) -> usize {
-        soon::read(&self.state).garbage.len()
-    }
-
     /// What they cost, near enough for a budget.
     pub fn bytes(&self) -> usize {
         soon::read(&self.state).bytes
@@ -300,18 +319,34 @@ impl State {
         self.expiring.remove(old);
     }
 
-    fn prune_key(&mut self, key: &Key, horizon: Seqno) {
+    fn prune(&mut self, horizon: Seqno, budget: usize, old: &mut Vec<Found>) -> Leftovers {
+        let mut left = budget;
+        while left > 0 && self.garbage.front().is_some_and(|&(seqno, _)| seqno <= horizon) {
+            let Some((_, key)) = self.garbage.pop_front() else { break };
+            self.prune_key(&key, horizon, old);
+            left -= 1;
+        }
+        self.leftovers(left)
+    }
+
+    /// What goes is left in `old`.
+    fn prune_key(&mut self, key: &Key, horizon: Seqno, old: &mut Vec<Found>) {
         let Some(versions) = self.entries.get_mut(key) else { return };
         let seen = versions.partition_point(|version| version.seqno <= horizon);
         // The newest one at the horizon stays, unless all it says is that the key is gone.
         let gone = seen > 0 && versions[seen - 1].entry.kind == EntryKind::Delete;
-        let old: Vec<Found> = versions.drain(..if gone { seen } else { seen.saturating_sub(1) }).collect();
+        let before = old.len();
+        old.extend(versions.drain(..if gone { seen } else { seen.saturating_sub(1) }));
         if versions.is_empty() {
             self.entries.remove(key);
         }
-        for old in &old {
+        for old in &old[before..] {
             self.forget(key, old);
         }
+    }
+
+    fn leftovers(&self, budget: usize) -> Leftovers {
+        Leftovers { budget, garbage: self.garbage.len(), next_expiry: self.expiring.next() }
     }
 }
 
@@ -327,7 +362,7 @@ mod tests {
 
     fn insert(map: &VersionedMap, items: impl IntoIterator<Item = (Key, Found)>) {
         for (key, found) in items {
-            map.apply([(found.seqno, Operation::Entry(found.entry.raw(&key)))].into_iter());
+            map.apply([(found.seqno, Operation::Entry(found.entry.raw(&key)))].into_iter(), Seqno::ZERO, 0);
         }
     }
 
@@ -370,7 +405,7 @@ mod tests {
         let map = VersionedMap::default();
         insert(&map, [put(1, "a"), put(2, "b"), put(3, "c"), delete(4, "b"), put(5, "d")]);
         let span = RawSpan { start: b"b", end: Some(b"d") };
-        map.apply([(Seqno(6), Operation::DeleteRange(span))].into_iter());
+        map.apply([(Seqno(6), Operation::DeleteRange(span))].into_iter(), Seqno::ZERO, 0);
         insert(&map, [put(7, "c")]);
         let at =
             |key: &[u8], seqno| map.get(key, Seqno(seqno)).filter(|found| found.entry.kind == EntryKind::Put);
@@ -383,7 +418,7 @@ mod tests {
         // Nothing is said about what was deleted before.
         assert_eq!(map.count(), 7);
         map.prune(Seqno(7), 9);
-        assert_eq!((map.count(), map.garbage()), (3, 0));
+        assert_eq!((map.count(), map.prune(Seqno(7), 0).garbage), (3, 0));
     }
 
     #[test]
