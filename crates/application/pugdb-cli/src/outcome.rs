@@ -83,9 +83,11 @@ impl From<pugdb::Error> for Failure {
             ErrorKind::Invalid => Exit::Usage,
             ErrorKind::NotFound => Exit::NotFound,
             ErrorKind::Corrupt => Exit::Partial,
-            ErrorKind::Conflict | ErrorKind::Unavailable | ErrorKind::Denied | ErrorKind::Closed => {
-                Exit::Unavailable
-            }
+            ErrorKind::Conflict
+            | ErrorKind::Unavailable
+            | ErrorKind::Denied
+            | ErrorKind::Erased
+            | ErrorKind::Closed => Exit::Unavailable,
             ErrorKind::Internal => Exit::Internal,
         };
         Self::new(exit, error.to_string())

@@ -95,6 +95,7 @@ impl From<Error> for Failure {
             ErrorKind::Closed => "UNAVAILABLE the server is shutting down:",
             ErrorKind::Denied => "NOPERM",
             ErrorKind::Corrupt => "CORRUPT",
+            ErrorKind::Erased => "ERASED",
             ErrorKind::Internal => "ERR internal error:",
         };
         Self { of_database: true, ..Self::owned(format!("{word} {error}")) }

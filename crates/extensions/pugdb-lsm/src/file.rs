@@ -9,7 +9,7 @@ use std::sync::Arc;
 use pugdb_core::coding::{Reader, index};
 use pugdb_core::env::{Env, File};
 use pugdb_core::observer::Observers;
-use pugdb_core::seam::{Cipher, FileCipher, FileContext, FileKind, TableStore};
+use pugdb_core::seam::{Cipher, FileCipher, FileContext, FileKind, Scope, TableStore};
 use pugdb_core::{DatabaseId, Error, FileId, KeyspaceId, Result};
 
 use crate::checksum::Checksum;
@@ -23,6 +23,8 @@ const PREFIX_BYTES: usize = 8 + 2 + 1 + 1 + 4;
 pub const ID_OFFSET: u64 = PREFIX_BYTES as u64 + 16;
 /// Where the kind's own part begins: behind the id, the keyspace and the part's length.
 pub const EXTRA_OFFSET: u64 = ID_OFFSET + 16 + 4 + 4;
+/// What the header's seal counts as: no piece lies here.
+const SEAL_POSITION: u64 = 0;
 /// A header is a few hundred bytes; a larger length is damage.
 const HEADER_BYTES_MAX: usize = 64 << 10;
 
@@ -77,14 +79,18 @@ pub struct OpenedHeader {
 }
 
 impl FileHeader {
-    /// The header's bytes.
-    pub fn encode(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(128);
+    /// The header's bytes, sealed with the file's keys.
+    ///
+    /// # Errors
+    /// What the cipher says.
+    pub fn encode(&self, keys: &dyn FileCipher) -> Result<Vec<u8>> {
+        let mut out = Vec::with_capacity(256);
         out.extend_from_slice(&MAGIC);
         out.extend_from_slice(&FORMAT_VERSION.to_le_bytes());
         out.push(self.context.kind as u8);
         out.push(0);
-        out.extend_from_slice(&[0; 4]);
+        let length = u32::try_from(self.length(keys)).expect("a header is under 64 KiB: it is made here");
+        out.extend_from_slice(&length.to_le_bytes());
         out.extend_from_slice(&self.context.database.0);
         out.extend_from_slice(&self.context.file.0);
         out.extend_from_slice(&self.context.keyspace.map_or(0, |keyspace| keyspace.0).to_le_bytes());
@@ -93,15 +99,27 @@ impl FileHeader {
             out.extend_from_slice(&length.to_le_bytes());
             out.extend_from_slice(part);
         }
-        let length = u32::try_from(out.len() + 8).expect("a header is under 64 KiB: it is made here");
-        out[12..16].copy_from_slice(&length.to_le_bytes());
+        // Nothing is sealed, and everything before bound to it.
+        let mut seal = Vec::new();
+        keys.seal(self.scope(), SEAL_POSITION, &out, &mut seal, 0)?;
+        out.extend_from_slice(&seal);
         let checksum = Checksum::of(self.context.file).at(0, &out);
         out.extend_from_slice(&checksum.to_le_bytes());
-        out
+        Ok(out)
     }
 
-    /// Reads the header's bytes (all of them).
-    fn decode(bytes: &[u8]) -> Result<Self> {
+    /// How many bytes it has.
+    pub fn length(&self, keys: &dyn FileCipher) -> u64 {
+        let parts = 4 + self.extra.len() + 4 + self.cipher.len() + keys.tag_bytes() + 8;
+        EXTRA_OFFSET - 4 + parts as u64
+    }
+
+    fn scope(&self) -> Scope {
+        self.context.keyspace.map_or(Scope::Database, Scope::Keyspace)
+    }
+
+    /// Reads the header's bytes (all of them), and where its seal begins.
+    fn decode(bytes: &[u8]) -> Result<(Self, usize)> {
         let damaged = || Error::corrupt("the file header is damaged");
         let (content, checksum) = bytes.split_last_chunk::<8>().ok_or_else(damaged)?;
         let mut reader = Reader::new(content);
@@ -119,7 +137,8 @@ impl FileHeader {
             Ok(reader.take(index(u64::from(length)))?.to_vec())
         };
         let (extra, cipher) = (part()?, part()?);
-        Ok(Self { context: FileContext { database, file, kind, keyspace }, extra, cipher })
+        let seal = content.len() - reader.rest().len();
+        Ok((Self { context: FileContext { database, file, kind, keyspace }, extra, cipher }, seal))
     }
 
     /// Reads the header of a file of this kind and this database, and opens its keys.
@@ -146,15 +165,14 @@ impl FileHeader {
         database: Option<DatabaseId>,
         cipher: &dyn Cipher,
     ) -> Result<OpenedHeader> {
-        let header = Self::read_raw(read)?;
+        let (header, bytes, seal) = Self::read_raw(read)?;
         if header.context.kind != kind {
             return Err(Error::corrupt("the file is of another kind than its name says"));
         }
         if database.is_some_and(|database| database != header.context.database) {
             return Err(Error::corrupt("the file belongs to another database"));
         }
-        let keys = cipher.open(&header.context, &header.cipher)?;
-        Ok(OpenedHeader { bytes: header.encode().len() as u64, header, cipher: keys })
+        header.open(cipher, &bytes, seal)
     }
 
     /// Reads the header of a file of any kind and any database, and opens its keys.
@@ -162,12 +180,23 @@ impl FileHeader {
     /// # Errors
     /// As [`read`](Self::read).
     pub fn read_any(file: &dyn File, cipher: &dyn Cipher) -> Result<OpenedHeader> {
-        let header = Self::read_raw(&|buffer, offset| file.read_exact_at(buffer, offset))?;
-        let keys = cipher.open(&header.context, &header.cipher)?;
-        Ok(OpenedHeader { bytes: header.encode().len() as u64, header, cipher: keys })
+        let (header, bytes, seal) = Self::read_raw(&|buffer, offset| file.read_exact_at(buffer, offset))?;
+        header.open(cipher, &bytes, seal)
     }
 
-    fn read_raw(read: &dyn Fn(&mut [u8], u64) -> io::Result<()>) -> Result<Self> {
+    /// Has the cipher say whether `bytes`, whose seal begins at `seal`, are what it sealed.
+    fn open(self, cipher: &dyn Cipher, bytes: &[u8], seal: usize) -> Result<OpenedHeader> {
+        let keys = cipher.open(&self.context, &self.cipher)?;
+        let mut sealed = bytes[seal..bytes.len() - 8].to_vec();
+        if sealed.len() != keys.tag_bytes()
+            || keys.open(self.scope(), SEAL_POSITION, &bytes[..seal], &mut sealed)? != 0
+        {
+            return Err(Error::corrupt("the file header is damaged"));
+        }
+        Ok(OpenedHeader { bytes: bytes.len() as u64, header: self, cipher: keys })
+    }
+
+    fn read_raw(read: &dyn Fn(&mut [u8], u64) -> io::Result<()>) -> Result<(Self, Vec<u8>, usize)> {
         let mut prefix = [0; PREFIX_BYTES];
         let short = |error: io::Error| Error::io("read the file header", error);
         read(&mut prefix, 0).map_err(short)?;
@@ -186,7 +215,8 @@ impl FileHeader {
         }
         let mut bytes = vec![0; length];
         read(&mut bytes, 0).map_err(short)?;
-        Self::decode(&bytes)
+        let (header, seal) = Self::decode(&bytes)?;
+        Ok((header, bytes, seal))
     }
 }
 
@@ -197,6 +227,8 @@ pub fn name(path: &Path) -> String {
 
 #[cfg(test)]
 mod tests {
+    use pugdb_core::seam::Plain;
+
     use super::*;
 
     #[test]
@@ -211,8 +243,9 @@ mod tests {
             extra: vec![3; 20],
             cipher: vec![4; 33],
         };
-        let bytes = header.encode();
-        assert_eq!(FileHeader::decode(&bytes).unwrap(), header);
+        let bytes = header.encode(&Plain).unwrap();
+        assert_eq!(bytes.len() as u64, header.length(&Plain));
+        assert_eq!(FileHeader::decode(&bytes).unwrap().0, header);
         for bit in 0..bytes.len() * 8 {
             let mut damaged = bytes.clone();
             damaged[bit / 8] ^= 1 << (bit % 8);

@@ -17,6 +17,8 @@ use crate::checksum::Checksum;
 const MAGIC: [u8; 4] = *b"PgF0";
 /// Magic, body length, framing length, durable lag, body checksum, header checksum.
 pub const HEADER_BYTES: usize = 4 + 4 + 4 + 4 + 8 + 8;
+/// What of the header is bound to the framing's seal: all but the checksums, which can be made anew by anybody.
+const BOUND_BYTES: usize = 16;
 /// Frames begin at multiples of this, so that a search for one looks at few places.
 pub const ALIGNMENT: u64 = 8;
 /// A lag that does not fit states nothing.
@@ -73,24 +75,20 @@ impl FrameEncoder {
         self.put_framing(head, sections)?;
         let frame = &mut self.frame;
         let lag = u32::try_from(lag).unwrap_or(LAG_UNKNOWN);
-        let framing_length = fits(frame.len() - HEADER_BYTES + self.cipher.tag_bytes())?;
+        let tag = self.cipher.tag_bytes();
+        let framing_length = frame.len() - HEADER_BYTES + tag;
+        let sections_length: usize = sections.iter().map(|section| section.bytes.len() + tag).sum();
         frame[..4].copy_from_slice(&MAGIC);
-        frame[8..12].copy_from_slice(&framing_length.to_le_bytes());
+        frame[4..8].copy_from_slice(&fits(framing_length + sections_length)?.to_le_bytes());
+        frame[8..12].copy_from_slice(&fits(framing_length)?.to_le_bytes());
         frame[12..16].copy_from_slice(&lag.to_le_bytes());
-        self.cipher.seal(
-            Scope::Database,
-            offset + HEADER_BYTES as u64,
-            &framing_length.to_le_bytes(),
-            frame,
-            HEADER_BYTES,
-        )?;
+        let bound: [u8; BOUND_BYTES] = frame[..BOUND_BYTES].try_into().expect("the header is longer");
+        self.cipher.seal(Scope::Database, offset + HEADER_BYTES as u64, &bound, frame, HEADER_BYTES)?;
         for section in sections {
             let from = frame.len();
             frame.extend_from_slice(section.bytes);
             self.cipher.seal(Scope::Keyspace(section.keyspace), offset + from as u64, &[], frame, from)?;
         }
-        let body_length = fits(frame.len() - HEADER_BYTES)?;
-        frame[4..8].copy_from_slice(&body_length.to_le_bytes());
         let body_checksum = self.checksum.at(offset + HEADER_BYTES as u64, &frame[HEADER_BYTES..]);
         frame[16..24].copy_from_slice(&body_checksum.to_le_bytes());
         let header_checksum = self.checksum.at(offset, &frame[..24]);
@@ -226,10 +224,8 @@ impl FrameReader {
             return Ok(Step::Damaged("checksum mismatch"));
         }
         let next = (body_offset + header.body_length as u64).next_multiple_of(ALIGNMENT);
-        let framing_length =
-            u32::try_from(header.framing_length).expect("it was read from 32 bits").to_le_bytes();
         let sealed_sections = body.split_off(header.framing_length);
-        let length = self.cipher.open(Scope::Database, body_offset, &framing_length, &mut body)?;
+        let length = self.cipher.open(Scope::Database, body_offset, &bytes[..BOUND_BYTES], &mut body)?;
         let frame =
             self.split(&body[..length], &sealed_sections, body_offset + header.framing_length as u64)?;
         Ok(Step::Frame(Frame { offset, next, lag: header.lag, ..frame }))

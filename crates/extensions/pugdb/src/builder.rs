@@ -1,6 +1,6 @@
 //! How a database is opened: the one place where its parts are chosen.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,9 +9,9 @@ use pugdb_core::env::Env;
 use pugdb_core::observer::{DatabaseEvent, Observer};
 use pugdb_core::seam::{Cipher, CompactionFilter, MergeOperator, Plain, TableStore};
 use pugdb_core::{Error, Result, limits};
-use pugdb_lsm::{Filters, Operators, TreeOptions};
-
 use pugdb_lsm::store::CompactionPolicy;
+use pugdb_lsm::{Filters, Operators, TreeOptions};
+use pugdb_security::RootProvider;
 
 use crate::{Database, Durability, KeyspaceOptions, key_locks};
 
@@ -57,6 +57,8 @@ pub struct Builder {
     pub(crate) create: bool,
     pub(crate) env: Env,
     pub(crate) cipher: Arc<dyn Cipher>,
+    pub(crate) root_key: Option<Arc<dyn RootProvider>>,
+    pub(crate) keyring: Option<PathBuf>,
     pub(crate) table_store: Option<Arc<dyn TableStore>>,
     pub(crate) observers: Vec<Arc<dyn Observer>>,
     pub(crate) track_handles: bool,
@@ -93,6 +95,8 @@ impl Default for Builder {
             create: true,
             env: Env::os(),
             cipher: Arc::new(Plain),
+            root_key: None,
+            keyring: None,
             table_store: None,
             observers: Vec::new(),
             track_handles: false,
@@ -527,6 +531,54 @@ impl Builder {
     #[must_use]
     pub fn cipher(mut self, cipher: Arc<dyn Cipher>) -> Self {
         self.cipher = cipher;
+        self
+    }
+
+    /// Encrypts the database: every byte of log, tables, value files and manifest is sealed, with keys that only who has this root key
+    /// can use. A database is made encrypted or not, and stays so; without its root key it does not open.
+    ///
+    /// ```
+    /// use pugdb::keys::KeyFile;
+    /// use pugdb::{Database, ErrorKind};
+    ///
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let (path, key) = (dir.path().join("data"), dir.path().join("orders.key"));
+    /// // The file is made with the database. Keep a copy of it where no copy of the data is.
+    /// let db = Database::builder().root_key(KeyFile::new(&key)).open(&path)?;
+    /// db.keyspace("users")?.put(b"ada", b"1815")?;
+    /// db.close()?;
+    ///
+    /// assert_eq!(Database::open(&path).unwrap_err().kind(), ErrorKind::Denied);
+    /// let db = Database::builder().root_key(KeyFile::new(&key)).open(&path)?;
+    /// assert_eq!(db.keyspace("users")?.get(b"ada")?.as_deref(), Some(&b"1815"[..]));
+    /// # Ok::<(), pugdb::Error>(())
+    /// ```
+    #[must_use]
+    pub fn root_key(mut self, provider: impl RootProvider + 'static) -> Self {
+        self.root_key = Some(Arc::new(provider));
+        self
+    }
+
+    /// The keyring of another directory, for a checkpoint. It has none of its own, which would keep keys that are destroyed later: it opens
+    /// with that of the database that it was made of, as long as there is one. The file is read and never written, so keys are rotated there.
+    ///
+    /// ```
+    /// use pugdb::Database;
+    /// use pugdb::keys::KeyFile;
+    ///
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let (path, key, copy) = (dir.path().join("data"), dir.path().join("orders.key"), dir.path().join("copy"));
+    /// let db = Database::builder().root_key(KeyFile::new(&key)).open(&path)?;
+    /// db.keyspace("users")?.put(b"ada", b"1815")?;
+    /// db.checkpoint(&copy)?;
+    ///
+    /// let copy = Database::builder().root_key(KeyFile::new(&key)).keyring(path.join("KEYRING")).open(&copy)?;
+    /// assert_eq!(copy.keyspace("users")?.get(b"ada")?.as_deref(), Some(&b"1815"[..]));
+    /// # Ok::<(), pugdb::Error>(())
+    /// ```
+    #[must_use]
+    pub fn keyring(mut self, path: impl Into<PathBuf>) -> Self {
+        self.keyring = Some(path.into());
         self
     }
 

@@ -20,6 +20,7 @@ use pugdb_lsm::manifest::{self, Manifest, State};
 use pugdb_lsm::store::{Gate, PinnedStore, RESERVE, Store, StoreOptions};
 use pugdb_lsm::table::LocalTables;
 use pugdb_lsm::{Operators, PartitionMap, Sequencer, TreeOptions, Trees};
+use pugdb_security::{KEYRING, Vault, VaultCipher};
 
 use crate::checkpoint::FOLDERS;
 use crate::database::{Inner, Names, Writer};
@@ -41,6 +42,7 @@ pub(crate) struct Durable {
     pub(crate) log: Arc<Log>,
     pub(crate) report: RecoveryReport,
     pub(crate) context: Context,
+    pub(crate) vault: Option<Arc<Vault>>,
     gate: Arc<LogGate>,
     log_bytes_max: u64,
     /// The log's end when a flush was last asked for because of its length.
@@ -254,7 +256,7 @@ pub(crate) fn open(options: Builder, dir: &Path) -> Result<Arc<Inner>> {
         }
         env.fs.create_dir_all(dir).map_err(doing)?;
     }
-    let opening = Opening { options, env: env.clone(), dir: dir.to_owned() };
+    let mut opening = Opening { options, env: env.clone(), dir: dir.to_owned(), vault: None };
     if !is_database {
         opening.refuse_other_files()?;
     }
@@ -267,6 +269,7 @@ pub(crate) fn open(options: Builder, dir: &Path) -> Result<Arc<Inner>> {
         // An open needs room too. The reserve is made anew when it has come through.
         let _ = env.fs.remove(&dir.join(RESERVE));
     }
+    opening.unlock(is_database)?;
     opening.run(lock)
 }
 
@@ -279,8 +282,13 @@ pub(crate) fn open_reader(options: &Builder, dir: &Path) -> Result<Arc<Inner>> {
     if !manifest::exists(&*env.fs, dir)? {
         return Err(Error::not_found(format!("there is no database in {}", dir.display())));
     }
-    let opening = || Opening { options: options.clone(), env: env.clone(), dir: dir.to_owned() };
-    reader::with_lease(env, dir, |lease| opening().read_beside(lease))
+    reader::with_lease(env, dir, |lease| {
+        let mut opening =
+            Opening { options: options.clone(), env: env.clone(), dir: dir.to_owned(), vault: None };
+        // Each time anew: the writer may have made keys since.
+        opening.unlock_beside()?;
+        opening.read_beside(lease)
+    })
 }
 
 fn in_use(dir: &Path, error: std::io::Error) -> Error {
@@ -299,9 +307,61 @@ struct Opening {
     options: Builder,
     env: Env,
     dir: PathBuf,
+    /// The keys of an encrypted database.
+    vault: Option<Arc<Vault>>,
 }
 
 impl Opening {
+    fn keyring(&self) -> PathBuf {
+        self.options.keyring.clone().unwrap_or_else(|| self.dir.join(KEYRING))
+    }
+
+    /// Finds the keys, or makes them with the database.
+    fn unlock(&mut self, is_database: bool) -> Result<()> {
+        let keyring = self.keyring();
+        let has_keyring = Vault::exists(&self.env, &keyring)?;
+        let vault = match (&self.options.root_key, has_keyring) {
+            (None, false) => return Ok(()),
+            (None, true) => return self.refuse_without_key(),
+            (Some(_), _) if self.options.keyring.is_some() => return self.unlock_beside(),
+            (Some(root), true) => Vault::open(&self.env, &keyring, Arc::clone(root))?,
+            (Some(_), false) if is_database => return Err(self.no_keyring()),
+            (Some(root), false) => Vault::create(&self.env, &keyring, Arc::clone(root))?,
+        };
+        self.take(vault);
+        Ok(())
+    }
+
+    fn unlock_beside(&mut self) -> Result<()> {
+        let keyring = self.keyring();
+        match (&self.options.root_key, Vault::exists(&self.env, &keyring)?) {
+            (None, false) => Ok(()),
+            (None, true) => self.refuse_without_key(),
+            (Some(_), false) => Err(self.no_keyring()),
+            (Some(root), true) => {
+                let vault = Vault::open_beside(&self.env, &keyring, Arc::clone(root))?;
+                self.take(vault);
+                Ok(())
+            }
+        }
+    }
+
+    fn take(&mut self, vault: Arc<Vault>) {
+        self.options.cipher = Arc::new(VaultCipher::new(Arc::clone(&vault)));
+        self.vault = Some(vault);
+    }
+
+    fn refuse_without_key(&self) -> Result<()> {
+        Err(Error::denied(format!("the database in {} is encrypted; give its root key", self.dir.display())))
+    }
+
+    fn no_keyring(&self) -> Error {
+        Error::not_found(format!(
+            "the database in {} has no keyring: it is not encrypted and opens without a root key, or its keyring has to be put back",
+            self.dir.display()
+        ))
+    }
+
     /// A directory with somebody's other files is no place for a database, nor is one that has lost its CURRENT.
     fn refuse_other_files(&self) -> Result<()> {
         let list = |dir: &Path| self.env.fs.list(dir).map_err(|error| Error::io("list the directory", error));
@@ -309,7 +369,14 @@ impl Opening {
         let is_ours = |name: &String| {
             matches!(
                 name.as_str(),
-                LOCK | READERS | RESERVE | "log" | "tables" | "CURRENT.new" | "lost+found"
+                LOCK | READERS
+                    | RESERVE
+                    | KEYRING
+                    | "KEYRING.new"
+                    | "log"
+                    | "tables"
+                    | "CURRENT.new"
+                    | "lost+found"
             ) || manifest::parse_name(name).is_some()
         };
         if names.iter().any(|name| !is_ours(name)) {
@@ -458,6 +525,7 @@ impl Opening {
             log,
             report,
             context,
+            vault: self.vault,
             gate,
             log_bytes_max: LOG_SEGMENTS_MAX * log_options.segment_bytes,
             asked_at: AtomicU64::new(0),

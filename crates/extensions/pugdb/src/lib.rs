@@ -36,6 +36,7 @@ mod handles;
 mod ingest;
 pub mod inspect;
 mod key_locks;
+pub mod keys;
 mod keyspace;
 mod latency;
 mod locked_keys;

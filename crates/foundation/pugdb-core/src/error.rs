@@ -23,6 +23,8 @@ pub enum ErrorKind {
     Denied,
     /// Stored bytes are not what was written: run `pugdb verify`, restore from a backup.
     Corrupt,
+    /// The key that sealed it was destroyed: nothing brings it back.
+    Erased,
     /// The database was closed: open it again.
     Closed,
     /// A bug in PugDB: please report it.
@@ -38,6 +40,7 @@ impl fmt::Display for ErrorKind {
             Self::Unavailable => "unavailable",
             Self::Denied => "denied",
             Self::Corrupt => "corrupt",
+            Self::Erased => "erased",
             Self::Closed => "closed",
             Self::Internal => "internal",
         })
@@ -98,6 +101,8 @@ impl Error {
         denied => Denied;
         /// Stored bytes are not what was written.
         corrupt => Corrupt;
+        /// The key that sealed it was destroyed.
+        erased => Erased;
         /// The database was closed.
         closed => Closed;
         /// A bug in PugDB.

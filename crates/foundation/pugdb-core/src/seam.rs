@@ -59,6 +59,20 @@ pub trait Cipher: Send + Sync {
 
     /// Keys for an existing file from the bytes in its header.
     fn open(&self, context: &FileContext, header: &[u8]) -> Result<Arc<dyn FileCipher>>;
+
+    /// Sees to it that there are keys, durably, for every keyspace below `end`. Called outside of all locks before a keyspace is made.
+    ///
+    /// # Errors
+    /// What keeps it from that: the keyspace is not made then.
+    fn provide(&self, end: KeyspaceId) -> Result<()> {
+        let _ = end;
+        Ok(())
+    }
+
+    /// The database that it has keys for, if it has any: a new one takes this identity.
+    fn database(&self) -> Option<DatabaseId> {
+        None
+    }
 }
 
 /// The keys of one file.
@@ -104,7 +118,7 @@ impl Cipher for Plain {
         if header.is_empty() {
             Ok(Arc::new(Self))
         } else {
-            Err(crate::Error::invalid("the file is encrypted; open the database with its key"))
+            Err(crate::Error::denied("the file is encrypted; open the database with its key"))
         }
     }
 }

@@ -101,7 +101,7 @@ impl Prepared {
         let (cipher_header, cipher) = context.cipher.create(&identity)?;
         // Where the frames begin does not depend on what the place says.
         let place = SegmentPlace { stream, number, first: Lsn(0), durable: Lsn(0) };
-        let frames = first_offset(header(identity, place, cipher_header.clone()).len() as u64);
+        let frames = first_offset(header(identity, place, cipher_header.clone()).length(&*cipher));
         let capacity = frames + room;
         let file = context.env.fs.create(&path).map_err(|error| creating(stream, number, error))?;
         match file.allocate_and_map(capacity) {
@@ -141,7 +141,7 @@ impl Prepared {
         durable: Lsn,
     ) -> Result<Segment> {
         let place = SegmentPlace { stream, number: self.number, first, durable };
-        let header = header(self.identity, place, self.cipher_header);
+        let header = header(self.identity, place, self.cipher_header).encode(&*self.cipher)?;
         let mut segment = Segment {
             file: self.file,
             place,
@@ -165,8 +165,8 @@ impl Prepared {
     }
 }
 
-fn header(identity: FileContext, place: SegmentPlace, cipher: Vec<u8>) -> Vec<u8> {
-    FileHeader { context: identity, extra: place.encode(identity.file), cipher }.encode()
+fn header(identity: FileContext, place: SegmentPlace, cipher: Vec<u8>) -> FileHeader {
+    FileHeader { context: identity, extra: place.encode(identity.file), cipher }
 }
 
 fn creating(stream: StreamId, number: u64, error: io::Error) -> Error {

@@ -219,7 +219,7 @@ impl Manifest {
         let (cipher_header, cipher) = context.cipher.create(&file_context)?;
         let header =
             FileHeader { context: file_context, extra: number.to_le_bytes().to_vec(), cipher: cipher_header };
-        let header = header.encode();
+        let header = header.encode(&*cipher)?;
         let start = first_offset(header.len() as u64);
         let mut encoder = FrameEncoder::new(id, cipher);
         let (head, sections) = edit::encode(&state.snapshot());
@@ -342,7 +342,7 @@ fn point_to(context: &Context, pointer: &Pointer) -> Result<()> {
     renamed.map_err(|error| Error::unavailable(doing(error).cause().to_owned()))
 }
 
-/// A new database's identity.
+/// A new database's identity: its keys', if it has any.
 pub fn new_database(context: &Context) -> DatabaseId {
-    DatabaseId::random(&*context.env.random)
+    context.cipher.database().unwrap_or_else(|| DatabaseId::random(&*context.env.random))
 }

@@ -123,7 +123,7 @@ impl TableWriter {
             keyspace: Some(keyspace),
         };
         let (cipher, keys) = context.cipher.create(&file_context)?;
-        let header = FileHeader { context: file_context, extra: Vec::new(), cipher }.encode();
+        let header = FileHeader { context: file_context, extra: Vec::new(), cipher }.encode(&*keys)?;
         let path = path(context, id);
         let fs = Arc::clone(&context.env.fs);
         let file = fs.create(&path).map_err(|error| Error::io(format_args!("create table {id}"), error))?;

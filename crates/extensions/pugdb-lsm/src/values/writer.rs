@@ -62,7 +62,7 @@ impl ValueWriter {
             keyspace: Some(keyspace),
         };
         let (cipher, keys) = context.cipher.create(&file_context)?;
-        let header = FileHeader { context: file_context, extra: Vec::new(), cipher }.encode();
+        let header = FileHeader { context: file_context, extra: Vec::new(), cipher }.encode(&*keys)?;
         let (path, fs) = (path(context, id), Arc::clone(&context.env.fs));
         let file =
             fs.create(&path).map_err(|error| Error::io(format_args!("create value file {id}"), error))?;

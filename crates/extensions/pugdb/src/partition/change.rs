@@ -46,7 +46,8 @@ pub(crate) fn change(
     durable.store.refuse_on_full_disk()?;
     // Nobody commits until it is done: writers wait for the first of these, changes of keyspaces for the second.
     let _keys = inner.locks.stripes(&Stripes::All)?;
-    let _order = inner.changing.lock();
+    let order = inner.changing.lock();
+    write::provide_keys(inner, &order, 2)?;
     inner.check_open()?;
     space.check_writable()?;
     let place = plan.place(inner, space, &partitions.map())?;

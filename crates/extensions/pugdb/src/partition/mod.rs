@@ -59,12 +59,16 @@ impl Partitioning {
 
     /// The map, with numbers that the writer gives out.
     pub(crate) fn map(&self, writer: &mut Writer) -> Result<PartitionMap> {
-        let count = match self {
+        let first = writer.take_keyspace_ids(self.count())?;
+        self.build(first)
+    }
+
+    /// How many there are.
+    pub(crate) fn count(&self) -> usize {
+        match self {
             Self::Hash { partitions } => *partitions,
             Self::Ranges { starts } => starts.len() + 1,
-        };
-        let first = writer.take_keyspace_ids(count)?;
-        self.build(first)
+        }
     }
 
     fn build(&self, first: KeyspaceId) -> Result<PartitionMap> {

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use parking_lot::MutexGuard;
 use pugdb_core::engine::EngineKind;
 use pugdb_core::{Error, KeyspaceId, Lsn, Result, Seqno};
 use pugdb_lsm::TreeOptions;
@@ -27,7 +28,8 @@ pub(crate) fn create_keyspace(
     options: TreeOptions,
 ) -> Result<(Arc<Space>, CommitTicket)> {
     refuse_after_failure(inner)?;
-    let _order = inner.changing.lock();
+    let order = inner.changing.lock();
+    provide_keys(inner, &order, 1 + partitioning.map_or(0, Partitioning::count))?;
     let mut writer = inner.writer.lock();
     inner.check_open()?;
     if let Some(space) = inner.names.read().get(name) {
@@ -180,6 +182,16 @@ pub(super) fn swap_names(inner: &Inner, names: &mut Names, pair: &(Arc<Space>, A
     if let Some(durable) = &inner.durable {
         durable.store.swap_names(renamed.each_ref().map(|(space, name)| (space.id, &**name)), at);
     }
+}
+
+/// Sees to it that the next `count` keyspaces have keys: their file is written before the log, and outside of the writer's lock. Who holds
+/// `order` is the only one who makes keyspaces.
+pub(crate) fn provide_keys(inner: &Inner, order: &MutexGuard<'_, ()>, count: usize) -> Result<()> {
+    let _ = order;
+    let Some(durable) = &inner.durable else { return Ok(()) };
+    let next = inner.writer.lock().next_keyspace;
+    let count = u32::try_from(count).unwrap_or(u32::MAX);
+    durable.context.cipher.provide(KeyspaceId(next.saturating_add(count)))
 }
 
 /// A change takes no room in memory, but after a failure nothing is written any more.

@@ -26,7 +26,9 @@ use pugdb_lsm::frame::Section;
 use pugdb_lsm::log::{Handover, RecordHead, SYNC_DELAY_MAX};
 
 pub(crate) use admit::{batch_bytes_max, batch_too_large, is_logged};
-pub(crate) use keyspaces::{alter_keyspace, create_keyspace, drop_keyspace, log_change, take_operator};
+pub(crate) use keyspaces::{
+    alter_keyspace, create_keyspace, drop_keyspace, log_change, provide_keys, take_operator,
+};
 
 use crate::batch::{Changes, Part, WriteBatch};
 use crate::database::{Inner, Names, Writer};

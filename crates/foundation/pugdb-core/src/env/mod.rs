@@ -68,6 +68,16 @@ pub trait FileSystem: Send + Sync {
     /// Makes a new, empty file. Fails when the name exists.
     fn create(&self, path: &Path) -> io::Result<Arc<dyn File>>;
 
+    /// As [`create`](Self::create), and only the file's owner can read it.
+    fn create_private(&self, path: &Path) -> io::Result<Arc<dyn File>> {
+        self.create(path)
+    }
+
+    /// True when only the file's owner can read it.
+    fn is_private(&self, path: &Path) -> io::Result<bool> {
+        self.open(path, Access::Read).map(|_| true)
+    }
+
     /// Opens an existing file.
     fn open(&self, path: &Path, access: Access) -> io::Result<Arc<dyn File>>;
 

@@ -117,7 +117,7 @@ impl Shared {
 
     fn keyspace_key(&self, keyspace: KeyspaceId) -> Result<Secret> {
         if self.destroyed.lock().contains(&keyspace) {
-            return Err(Error::unavailable(format!("the key of keyspace {keyspace} was destroyed")));
+            return Err(Error::erased(format!("the key of keyspace {keyspace} was destroyed")));
         }
         Ok(Hash::new(self.root, Purpose::KeyspaceKey).word(keyspace.0.into()).finish())
     }

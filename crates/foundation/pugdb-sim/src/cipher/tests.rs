@@ -168,10 +168,10 @@ fn a_destroyed_key_takes_everything_with_it_and_nothing_else() {
     let introductions = [log.introduce(A).unwrap(), log.introduce(B).unwrap()];
     cipher.destroy_keyspace(A);
     let reader = cipher.open(&LOG, &log_header).unwrap();
-    assert_eq!(kind(reader.accept(A, &introductions[0])), ErrorKind::Unavailable);
+    assert_eq!(kind(reader.accept(A, &introductions[0])), ErrorKind::Erased);
     reader.accept(B, &introductions[1]).unwrap();
-    assert_eq!(kind(cipher.open(&TABLE, &table_header)), ErrorKind::Unavailable);
-    assert_eq!(kind(cipher.create(&TABLE)), ErrorKind::Unavailable);
+    assert_eq!(kind(cipher.open(&TABLE, &table_header)), ErrorKind::Erased);
+    assert_eq!(kind(cipher.create(&TABLE)), ErrorKind::Erased);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::{self, Read, Seek, Write};
 use std::num::NonZero;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
@@ -40,6 +40,16 @@ impl FileSystem for OsFileSystem {
     fn create(&self, path: &Path) -> io::Result<Arc<dyn File>> {
         let file = fs::OpenOptions::new().read(true).write(true).create_new(true).open(path)?;
         Ok(Arc::new(OsFile(file)))
+    }
+
+    fn create_private(&self, path: &Path) -> io::Result<Arc<dyn File>> {
+        let mut options = fs::OpenOptions::new();
+        options.read(true).write(true).create_new(true).mode(0o600);
+        Ok(Arc::new(OsFile(options.open(path)?)))
+    }
+
+    fn is_private(&self, path: &Path) -> io::Result<bool> {
+        Ok(fs::metadata(path)?.mode() & 0o077 == 0)
     }
 
     fn open(&self, path: &Path, access: Access) -> io::Result<Arc<dyn File>> {

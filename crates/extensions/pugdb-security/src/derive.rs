@@ -1,0 +1,88 @@
+//! Keys from keys: HKDF with SHA-256 (RFC 5869). Each purpose has a label, so that no two ever derive the same.
+
+use ring::hkdf::{HKDF_SHA256, KeyType, Prk, Salt};
+
+use crate::secret::{KEY_BYTES, Secret};
+
+/// Random bytes beside what is derived, so that it is new each time.
+pub(crate) const SALT_BYTES: usize = 32;
+/// Bytes of a public value that is derived from a key: its id, a commitment to it.
+pub(crate) const PUBLIC_BYTES: usize = 32;
+
+/// What something is derived for. The labels are part of the disk format.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// A key's public name.
+    KeyId,
+    /// The key of a file.
+    File,
+    /// A public commitment to the key of a file.
+    FileCommitment,
+    /// The key of a keyspace's sections in a shared file.
+    Section,
+    /// A public commitment to it.
+    SectionCommitment,
+    /// The key that seals a keyring.
+    Keyring,
+    /// A public commitment to it.
+    KeyringCommitment,
+    /// The key that wraps an epoch key.
+    Wrap,
+    /// A public commitment to it.
+    WrapCommitment,
+}
+
+impl Purpose {
+    fn label(self) -> &'static [u8] {
+        match self {
+            Self::KeyId => b"pugdb 1 key id",
+            Self::File => b"pugdb 1 file",
+            Self::FileCommitment => b"pugdb 1 file commitment",
+            Self::Section => b"pugdb 1 section",
+            Self::SectionCommitment => b"pugdb 1 section commitment",
+            Self::Keyring => b"pugdb 1 keyring",
+            Self::KeyringCommitment => b"pugdb 1 keyring commitment",
+            Self::Wrap => b"pugdb 1 wrap",
+            Self::WrapCommitment => b"pugdb 1 wrap commitment",
+        }
+    }
+}
+
+/// What is derived is 32 bytes.
+struct Length;
+
+impl KeyType for Length {
+    fn len(&self) -> usize {
+        KEY_BYTES
+    }
+}
+
+/// A key with a salt, from which the keys of several purposes come.
+pub(crate) struct Derivation(Prk);
+
+impl Derivation {
+    /// `salt`: random bytes, or none where the same has to come out each time.
+    pub(crate) fn new(parent: &Secret, salt: &[u8]) -> Self {
+        Self(Salt::new(HKDF_SHA256, salt).extract(parent.expose()))
+    }
+
+    /// A secret about `context`, which has a form of its own: no two contexts are the same bytes.
+    pub(crate) fn secret(&self, purpose: Purpose, context: &[u8]) -> Secret {
+        Secret::fill(|bytes| self.expand(purpose, context, bytes))
+    }
+
+    /// A value that gives nothing away about the key.
+    pub(crate) fn public(&self, purpose: Purpose, context: &[u8]) -> [u8; PUBLIC_BYTES] {
+        let mut out = [0; PUBLIC_BYTES];
+        self.expand(purpose, context, &mut out);
+        out
+    }
+
+    fn expand(&self, purpose: Purpose, context: &[u8], out: &mut [u8; KEY_BYTES]) {
+        // The zero ends the label: none of them is the beginning of another one with a context.
+        self.0
+            .expand(&[purpose.label(), &[0], context], Length)
+            .and_then(|okm| okm.fill(out))
+            .expect("32 bytes are within what HKDF gives");
+    }
+}

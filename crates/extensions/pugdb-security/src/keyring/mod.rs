@@ -1,0 +1,203 @@
+//! All keys of a database, and what was destroyed: a pure value. How it lies in a file says `file.rs`.
+
+use std::collections::BTreeMap;
+
+use pugdb_core::coding::{Reader, put_varint};
+use pugdb_core::env::Random;
+use pugdb_core::{DatabaseId, Error, KeyspaceId, Result, Timestamp};
+use zeroize::Zeroizing;
+
+use crate::derive::{Derivation, PUBLIC_BYTES, Purpose};
+use crate::secret::Secret;
+
+pub(crate) mod file;
+
+/// A key's public name: who has it does not have the key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct KeyId(pub(crate) [u8; PUBLIC_BYTES]);
+
+/// One key of a database or a keyspace, from which those of files are derived.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Generation {
+    /// Ascending from 1.
+    pub(crate) number: u64,
+    pub(crate) made_at: Timestamp,
+    pub(crate) id: KeyId,
+    pub(crate) key: Secret,
+}
+
+impl Generation {
+    fn new(number: u64, made_at: Timestamp, key: Secret) -> Self {
+        let id = KeyId(Derivation::new(&key, &[]).public(Purpose::KeyId, &[]));
+        Self { number, made_at, id, key }
+    }
+}
+
+/// The keys of a database or of a keyspace, oldest first. Files are made with the newest one.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Keys {
+    generations: Vec<Generation>,
+    /// When all of them were destroyed.
+    destroyed_at: Option<Timestamp>,
+}
+
+impl Keys {
+    fn renew(&mut self, now: Timestamp, random: &dyn Random) {
+        let number = self.generations.last().map_or(1, |last| last.number + 1);
+        self.generations.push(Generation::new(number, now, Secret::random(random)));
+    }
+
+    /// The one that new files are made with.
+    pub(crate) fn newest(&self) -> Option<&Generation> {
+        self.generations.last()
+    }
+
+    pub(crate) fn find(&self, id: &KeyId) -> Option<&Generation> {
+        self.generations.iter().find(|generation| generation.id == *id)
+    }
+
+    /// Oldest first.
+    pub(crate) fn generations(&self) -> &[Generation] {
+        &self.generations
+    }
+
+    pub(crate) fn destroyed_at(&self) -> Option<Timestamp> {
+        self.destroyed_at
+    }
+}
+
+/// The keys of a database.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Keyring {
+    pub(crate) database: DatabaseId,
+    /// Ascends with each time that it is written.
+    pub(crate) generation: u64,
+    database_keys: Keys,
+    keyspaces: BTreeMap<KeyspaceId, Keys>,
+    /// Every keyspace below has keys, or had.
+    provided: KeyspaceId,
+}
+
+/// The first keyspace there can be.
+const FIRST: KeyspaceId = KeyspaceId(1);
+
+impl Keyring {
+    pub(crate) fn new(database: DatabaseId, now: Timestamp, random: &dyn Random) -> Self {
+        let mut database_keys = Keys::default();
+        database_keys.renew(now, random);
+        Self { database, generation: 0, database_keys, keyspaces: BTreeMap::new(), provided: FIRST }
+    }
+
+    /// Every keyspace below has keys, or had.
+    pub(crate) fn provided(&self) -> KeyspaceId {
+        self.provided
+    }
+
+    /// Makes keys for all keyspaces below `end` that have none.
+    pub(crate) fn provide(&mut self, end: KeyspaceId, now: Timestamp, random: &dyn Random) {
+        for id in self.provided.0..end.0 {
+            self.keyspaces.entry(KeyspaceId(id)).or_default().renew(now, random);
+        }
+        self.provided = self.provided.max(end);
+    }
+
+    /// New keys for what is written from now on.
+    pub(crate) fn renew(&mut self, now: Timestamp, random: &dyn Random) {
+        self.database_keys.renew(now, random);
+        for keys in self.keyspaces.values_mut().filter(|keys| keys.destroyed_at.is_none()) {
+            keys.renew(now, random);
+        }
+    }
+
+    /// Forgets a keyspace's keys. False when there were none any more.
+    pub(crate) fn destroy(&mut self, keyspace: KeyspaceId, now: Timestamp) -> bool {
+        let Some(keys) = self.keyspaces.get_mut(&keyspace).filter(|keys| keys.destroyed_at.is_none()) else {
+            return false;
+        };
+        *keys = Keys { generations: Vec::new(), destroyed_at: Some(now) };
+        true
+    }
+
+    /// The keys of the database's framing.
+    pub(crate) fn database_keys(&self) -> &Keys {
+        &self.database_keys
+    }
+
+    /// The keys of a keyspace.
+    ///
+    /// # Errors
+    /// `Erased` when they were destroyed, `Denied` when there never were any.
+    pub(crate) fn keyspace_keys(&self, keyspace: KeyspaceId) -> Result<&Keys> {
+        let keys = self.keyspaces.get(&keyspace);
+        let keys = keys.ok_or_else(|| {
+            Error::denied(format!(
+                "the keyring has no key for keyspace {keyspace}: it is older than the data"
+            ))
+        })?;
+        match keys.destroyed_at {
+            None => Ok(keys),
+            Some(_) => Err(Error::erased(format!(
+                "the key of keyspace {keyspace} was destroyed; nothing brings its data back"
+            ))),
+        }
+    }
+
+    /// The keyspaces with their keys, in order.
+    pub(crate) fn keyspaces(&self) -> impl Iterator<Item = (KeyspaceId, &Keys)> {
+        self.keyspaces.iter().map(|(id, keys)| (*id, keys))
+    }
+
+    /// The form that is sealed: everything but what stands in the file's head.
+    fn encode(&self) -> Zeroizing<Vec<u8>> {
+        // All of it at once: a buffer that grows leaves copies behind.
+        let generations = |keys: &Keys| keys.generations.len();
+        let count =
+            generations(&self.database_keys) + self.keyspaces.values().map(generations).sum::<usize>();
+        let mut out = Zeroizing::new(Vec::with_capacity(64 + count * 64 + self.keyspaces.len() * 32));
+        put_keys(&mut out, &self.database_keys);
+        put_varint(&mut out, u64::from(self.provided.0));
+        put_varint(&mut out, self.keyspaces.len() as u64);
+        for (keyspace, keys) in &self.keyspaces {
+            put_varint(&mut out, u64::from(keyspace.0));
+            put_keys(&mut out, keys);
+        }
+        out
+    }
+
+    fn decode(database: DatabaseId, generation: u64, bytes: &[u8]) -> Result<Self> {
+        let mut reader = Reader::new(bytes);
+        let database_keys = read_keys(&mut reader)?;
+        let provided = KeyspaceId(reader.varint_u32()?);
+        let mut keyspaces = BTreeMap::new();
+        for _ in 0..reader.length()? {
+            let keyspace = KeyspaceId(reader.varint_u32()?);
+            keyspaces.insert(keyspace, read_keys(&mut reader)?);
+        }
+        if !reader.is_empty() || database_keys.newest().is_none() {
+            return Err(Error::corrupt("the keyring does not hold what a keyring holds"));
+        }
+        Ok(Self { database, generation, database_keys, keyspaces, provided })
+    }
+}
+
+fn put_keys(out: &mut Vec<u8>, keys: &Keys) {
+    put_varint(out, keys.destroyed_at.map_or(0, |at| at.0 + 1));
+    put_varint(out, keys.generations.len() as u64);
+    for generation in &keys.generations {
+        put_varint(out, generation.number);
+        put_varint(out, generation.made_at.0);
+        out.extend_from_slice(generation.key.expose());
+    }
+}
+
+fn read_keys(reader: &mut Reader<'_>) -> Result<Keys> {
+    let destroyed_at = reader.varint()?.checked_sub(1).map(Timestamp);
+    let mut generations = Vec::new();
+    for _ in 0..reader.length()? {
+        let (number, made_at) = (reader.varint()?, Timestamp(reader.varint()?));
+        let bytes = reader.take(crate::secret::KEY_BYTES)?;
+        let key = Secret::fill(|secret| secret.copy_from_slice(bytes));
+        generations.push(Generation::new(number, made_at, key));
+    }
+    Ok(Keys { generations, destroyed_at })
+}

@@ -1,0 +1,25 @@
+//! Keys and what they seal. It is the only crate that names a cryptographic primitive.
+//!
+//! | module | what it is |
+//! |---|---|
+//! | `vault.rs` | [`Vault`]: the keys of an open database, made, found, rotated, destroyed; [`VaultCipher`]: what seals its files |
+//! | `file_cipher.rs` | the keys of one file |
+//! | `keyring` | all keys of a database as a value, and as a file |
+//! | `provider` | where the root key is kept: [`RootProvider`] and those there are |
+//! | `aead.rs`, `derive.rs`, `secret.rs` | sealing, keys from keys, a key in memory |
+//!
+//! Which key seals what, and why, is in `docs/adr/0049-keys-and-what-they-seal.md`; the bytes are drawn in `docs/format/sealing.md` and
+//! `docs/format/keyring.md`.
+
+mod aead;
+mod derive;
+mod file_cipher;
+mod keyring;
+mod provider;
+mod secret;
+mod vault;
+
+pub use aead::{AeadKey, Algorithm, NONCE_BYTES, TAG_BYTES};
+pub use provider::{GivenKey, KeyFile, RootProvider};
+pub use secret::{KEY_BYTES, Secret};
+pub use vault::{KEYRING, KeyAge, KeyStatus, KeyspaceKeys, Rotation, Vault, VaultCipher};

@@ -1,0 +1,194 @@
+//! A root key in a file that only its owner can read.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use pugdb_core::coding::index;
+use pugdb_core::env::{Access, Env};
+use pugdb_core::{DatabaseId, Error, Result};
+use zeroize::Zeroizing;
+
+use super::{RootProvider, hex, unhex};
+use crate::keyring::file::{beside, replace};
+use crate::secret::Secret;
+
+/// The root key in a file of text, `0600`. It belongs outside of the data directory: on another disk, where no backup of the data goes.
+///
+/// ```
+/// use pugdb_security::{KeyFile, RootProvider as _};
+///
+/// let provider = KeyFile::new("/etc/pugdb/orders.key");
+/// assert_eq!(provider.describe(), "the key file /etc/pugdb/orders.key");
+/// assert!(provider.destroys());
+/// ```
+#[derive(Clone, Debug)]
+pub struct KeyFile {
+    path: PathBuf,
+}
+
+const TITLE: &str = "# The root key of a PugDB database. Who has it and the database's directory can read the database; \
+                     without it nobody can.\npugdb-root-key 1\n";
+/// There are two keys during a rotation, and more where databases were begun and not finished.
+const FILE_BYTES_MAX: u64 = 64 << 10;
+
+/// What the file says.
+struct Content {
+    database: DatabaseId,
+    /// Ascending numbers.
+    keys: Vec<(u64, Secret)>,
+}
+
+impl Content {
+    fn encode(&self) -> Zeroizing<String> {
+        let mut out = Zeroizing::new(String::with_capacity(TITLE.len() + 128 + 96 * self.keys.len()));
+        out.push_str(TITLE);
+        out.push_str(&format!("database {}\n", hex(&self.database.0)));
+        for (number, key) in &self.keys {
+            out.push_str(&format!("key {number} {}\n", *Zeroizing::new(hex(key.expose()))));
+        }
+        let checksum = xxhash_rust::xxh3::xxh3_64(out.as_bytes());
+        out.push_str(&format!("check {checksum:016x}\n"));
+        out
+    }
+
+    fn decode(text: &str) -> Option<Self> {
+        let (content, check) = text.rsplit_once("check ")?;
+        let checksum = u64::from_str_radix(check.trim_end(), 16).ok()?;
+        if xxhash_rust::xxh3::xxh3_64(content.as_bytes()) != checksum {
+            return None;
+        }
+        let mut lines = content.strip_prefix(TITLE)?.lines();
+        let mut database = DatabaseId([0; 16]);
+        unhex(lines.next()?.strip_prefix("database ")?, &mut database.0)?;
+        let mut keys = Vec::new();
+        for line in lines {
+            let (number, digits) = line.strip_prefix("key ")?.split_once(' ')?;
+            let mut read = None;
+            let key = Secret::fill(|bytes| read = unhex(digits, bytes));
+            read?;
+            keys.push((number.parse().ok()?, key));
+        }
+        (!keys.is_empty()).then_some(Self { database, keys })
+    }
+}
+
+impl KeyFile {
+    /// The key in the file at `path`, which is made with the database.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self { path: path.into() }
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn read(&self, env: &Env) -> Result<Option<Content>> {
+        let doing = |error| Error::io(format!("read {}", self.describe()), error);
+        let file = match env.fs.open(&self.path, Access::Read) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            opened => opened.map_err(doing)?,
+        };
+        if !env.fs.is_private(&self.path).map_err(doing)? {
+            let path = self.path.display();
+            return Err(Error::denied(format!(
+                "others than its owner can read the key file {path}; run `chmod 600 {path}`"
+            )));
+        }
+        let length = file.length().map_err(doing)?.min(FILE_BYTES_MAX);
+        let mut bytes = Zeroizing::new(vec![0; index(length)]);
+        file.read_exact_at(&mut bytes, 0).map_err(doing)?;
+        let content = std::str::from_utf8(&bytes).ok().and_then(Content::decode);
+        content
+            .map(Some)
+            .ok_or_else(|| Error::corrupt(format!("{} is damaged; put back a copy of it", self.describe())))
+    }
+
+    fn content(&self, env: &Env, database: DatabaseId) -> Result<Option<Content>> {
+        let content = self.read(env)?;
+        if content.as_ref().is_some_and(|content| content.database != database) {
+            return Err(Error::denied(format!(
+                "{} is of another database; name this database's own",
+                self.describe()
+            )));
+        }
+        Ok(content)
+    }
+
+    fn write(&self, env: &Env, content: &Content) -> Result<()> {
+        let doing = |error| Error::io(format!("write {}", self.describe()), error);
+        if let Some(dir) = self.path.parent().filter(|dir| !dir.as_os_str().is_empty()) {
+            env.fs.create_dir_all(dir).map_err(doing)?;
+        }
+        replace(env, &self.path, content.encode().as_bytes(), true).map_err(doing)
+    }
+}
+
+/// The number of the root key that made it stands before what was wrapped.
+fn split(wrapped: &[u8]) -> Result<(u64, &[u8])> {
+    let (number, wrapped) = wrapped
+        .split_first_chunk::<8>()
+        .ok_or_else(|| Error::corrupt("the keyring was not made with a key file, or was changed"))?;
+    Ok((u64::from_le_bytes(*number), wrapped))
+}
+
+impl RootProvider for KeyFile {
+    fn describe(&self) -> String {
+        format!("the key file {}", self.path.display())
+    }
+
+    fn protects(&self) -> &'static str {
+        "a copy of the data without the key file: a backup, a bucket, a lost disk. It does not protect the data from who has the whole machine, \
+         or reads the key file as its owner or as root."
+    }
+
+    fn destroys(&self) -> bool {
+        true
+    }
+
+    fn begun(&self, env: &Env) -> Result<Option<DatabaseId>> {
+        Ok(self.read(env)?.map(|content| content.database))
+    }
+
+    fn wrap(&self, env: &Env, database: DatabaseId, epoch: &Secret) -> Result<Vec<u8>> {
+        let mut content = self.content(env, database)?.unwrap_or(Content { database, keys: Vec::new() });
+        let number = content.keys.iter().map(|(number, _)| *number).max().unwrap_or(0) + 1;
+        let root = Secret::random(&*env.random);
+        content.keys.push((number, root.clone()));
+        self.write(env, &content)?;
+        let mut out = number.to_le_bytes().to_vec();
+        out.extend_from_slice(&super::wrap(env, &root, database, &number.to_le_bytes(), epoch));
+        Ok(out)
+    }
+
+    fn unwrap(&self, env: &Env, database: DatabaseId, wrapped: &[u8]) -> Result<Secret> {
+        let content = self.content(env, database)?.ok_or_else(|| {
+            Error::not_found(format!(
+                "{} is not there; without it the database cannot be read",
+                self.describe()
+            ))
+        })?;
+        let (number, wrapped) = split(wrapped)?;
+        let Some((_, root)) = content.keys.iter().find(|(of, _)| *of == number) else {
+            return Err(Error::denied(format!(
+                "the keyring was sealed with root key {number}, and {} has {}: one of the two is an older copy",
+                self.describe(),
+                content.keys.iter().map(|(number, _)| number.to_string()).collect::<Vec<_>>().join(" and "),
+            )));
+        };
+        super::unwrap(root, database, &number.to_le_bytes(), wrapped)?.ok_or_else(|| {
+            Error::denied(format!("{} has another key than the one that sealed the keyring", self.describe()))
+        })
+    }
+
+    fn settle(&self, env: &Env, database: DatabaseId, wrapped: &[u8]) -> Result<()> {
+        let _ = env.fs.remove(&beside(&self.path));
+        let (number, _) = split(wrapped)?;
+        let Some(mut content) = self.content(env, database)? else { return Ok(()) };
+        if content.keys.len() > 1 && content.keys.iter().any(|(of, _)| *of == number) {
+            content.keys.retain(|(of, _)| *of == number);
+            self.write(env, &content)?;
+        }
+        Ok(())
+    }
+}

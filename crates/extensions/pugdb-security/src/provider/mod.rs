@@ -1,0 +1,126 @@
+//! Where the root key of a database is kept, and what that is worth.
+
+use std::fmt;
+
+use pugdb_core::coding::Reader;
+use pugdb_core::env::Env;
+use pugdb_core::{DatabaseId, Error, Result};
+use subtle::ConstantTimeEq as _;
+
+use crate::aead::{AeadKey, Algorithm, NONCE_BYTES, TAG_BYTES};
+use crate::derive::{Derivation, PUBLIC_BYTES, Purpose, SALT_BYTES};
+use crate::secret::{KEY_BYTES, Secret};
+
+mod given;
+mod key_file;
+
+pub use given::GivenKey;
+pub use key_file::KeyFile;
+
+/// Keeps a root key, which wraps one key of the database: its epoch key. Who has the root key and the data directory can read the database.
+///
+/// The same provider serves one database. Its methods are called when a database is opened and when its keys are rotated, never for a read or a write.
+pub trait RootProvider: Send + Sync + fmt::Debug {
+    /// Where the key is kept, for messages and reports; nothing secret.
+    fn describe(&self) -> String;
+
+    /// Who this protects the data from, and from whom it does not.
+    fn protects(&self) -> &'static str;
+
+    /// True when an old root key can be destroyed. Only then is what older copies of the keyring hold gone after an erasure.
+    fn destroys(&self) -> bool;
+
+    /// The database that an earlier attempt to make one got as far as.
+    ///
+    /// # Errors
+    /// What keeps it from looking.
+    fn begun(&self, env: &Env) -> Result<Option<DatabaseId>> {
+        let _ = env;
+        Ok(None)
+    }
+
+    /// Wraps a database's epoch key, under a new root key where it can make one. Those that it had stay until [`settle`](Self::settle). The
+    /// result is durable with the provider when this returns.
+    ///
+    /// # Errors
+    /// `Denied`, `Unavailable`, `NotFound`: what keeps it from the root key.
+    fn wrap(&self, env: &Env, database: DatabaseId, epoch: &Secret) -> Result<Vec<u8>>;
+
+    /// The epoch key that [`wrap`](Self::wrap) was given.
+    ///
+    /// # Errors
+    /// `Denied` when it was wrapped with another root key, `NotFound` when there is none, `Corrupt` when it was changed.
+    fn unwrap(&self, env: &Env, database: DatabaseId, wrapped: &[u8]) -> Result<Secret>;
+
+    /// Destroys all root keys but the one that made `wrapped`: nothing else that was wrapped can be had any more.
+    ///
+    /// # Errors
+    /// What the disk says. It is tried again with the next open.
+    fn settle(&self, env: &Env, database: DatabaseId, wrapped: &[u8]) -> Result<()>;
+}
+
+/// Salt, commitment, sealed key with its tag.
+const WRAPPED_BYTES: usize = SALT_BYTES + PUBLIC_BYTES + KEY_BYTES + TAG_BYTES;
+/// A wrapping key is derived for one seal.
+const NONCE: [u8; NONCE_BYTES] = [0; NONCE_BYTES];
+
+/// Wraps `epoch` under a root key that is at hand. `label` is bound beside the database.
+pub(crate) fn wrap(env: &Env, root: &Secret, database: DatabaseId, label: &[u8], epoch: &Secret) -> Vec<u8> {
+    let mut salt = [0; SALT_BYTES];
+    env.random.fill(&mut salt);
+    let derived = Derivation::new(root, &salt);
+    let context = [&database.0[..], label].concat();
+    let key = AeadKey::new(Algorithm::Aes256Gcm, &derived.secret(Purpose::Wrap, &context));
+    let mut out = Vec::with_capacity(WRAPPED_BYTES);
+    out.extend_from_slice(&salt);
+    out.extend_from_slice(&derived.public(Purpose::WrapCommitment, &context));
+    out.extend_from_slice(epoch.expose());
+    key.seal(&NONCE, &context, &mut out, SALT_BYTES + PUBLIC_BYTES).expect("32 bytes are not too long");
+    out
+}
+
+/// What [`wrap`] was given; `None` when it was another root key, database or label.
+///
+/// # Errors
+/// `Corrupt` when the bytes were changed.
+pub(crate) fn unwrap(
+    root: &Secret,
+    database: DatabaseId,
+    label: &[u8],
+    wrapped: &[u8],
+) -> Result<Option<Secret>> {
+    let damaged =
+        || Error::corrupt("the wrapped key in the keyring was changed; put back a copy of the keyring");
+    let mut reader = Reader::new(wrapped);
+    let salt: [u8; SALT_BYTES] = reader.array()?;
+    let commitment: [u8; PUBLIC_BYTES] = reader.array()?;
+    let mut sealed = zeroize::Zeroizing::new(reader.rest().to_vec());
+    if sealed.len() != KEY_BYTES + TAG_BYTES {
+        return Err(damaged());
+    }
+    let derived = Derivation::new(root, &salt);
+    let context = [&database.0[..], label].concat();
+    if !bool::from(derived.public(Purpose::WrapCommitment, &context).ct_eq(&commitment)) {
+        return Ok(None);
+    }
+    let key = AeadKey::new(Algorithm::Aes256Gcm, &derived.secret(Purpose::Wrap, &context));
+    let length = key.open(&NONCE, &context, &mut sealed).ok_or_else(damaged)?;
+    Ok(Some(Secret::fill(|bytes| bytes.copy_from_slice(&sealed[..length]))))
+}
+
+/// A database's id in hexadecimal digits, as messages and key files show it.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The bytes that so many hexadecimal digits stand for.
+pub(crate) fn unhex(digits: &str, out: &mut [u8]) -> Option<()> {
+    if digits.len() != out.len() * 2 {
+        return None;
+    }
+    for (byte, pair) in out.iter_mut().zip(digits.as_bytes().chunks_exact(2)) {
+        let digit = |digit: u8| char::from(digit).to_digit(16);
+        *byte = u8::try_from(digit(pair[0])? * 16 + digit(pair[1])?).expect("two digits are a byte");
+    }
+    Some(())
+}

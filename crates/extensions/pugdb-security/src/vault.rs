@@ -1,0 +1,435 @@
+//! The keys of an open database: made, found, rotated, destroyed. It is the [`Cipher`] of an encrypted database.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use parking_lot::{Mutex, RwLock};
+use pugdb_core::env::{Access, Env};
+use pugdb_core::seam::{Cipher, FileCipher, FileContext};
+use pugdb_core::{DatabaseId, Error, KeyspaceId, Result, Timestamp};
+
+use crate::aead::Algorithm;
+use crate::derive::SALT_BYTES;
+use crate::file_cipher::{Header, SealedFile};
+use crate::keyring::file::{SealedKeyring, beside, encode, read, replace};
+use crate::keyring::{Generation, KeyId, Keyring};
+use crate::provider::RootProvider;
+use crate::secret::Secret;
+
+/// The keyring's name in a database's directory.
+pub const KEYRING: &str = "KEYRING";
+/// Keyspaces that get keys before anybody asks for them, so that not each one that is made writes the keyring.
+const SPARE_KEYSPACES: u32 = 16;
+
+/// The keys of one database.
+///
+/// ```
+/// use std::sync::Arc;
+/// use pugdb_core::env::Env;
+/// use pugdb_security::{KeyFile, Vault};
+///
+/// # let dir = tempfile::tempdir().unwrap();
+/// let keyring = dir.path().join("KEYRING");
+/// let provider = Arc::new(KeyFile::new(dir.path().join("root.key")));
+/// let database = Vault::create(&Env::os(), &keyring, provider.clone())?.database();
+///
+/// let vault = Vault::open(&Env::os(), &keyring, provider)?;
+/// assert_eq!(vault.database(), database);
+/// let before = vault.status().keyring_generation;
+/// vault.rotate()?;
+/// assert_eq!(vault.status().keyring_generation, before + 1);
+/// # Ok::<(), pugdb_core::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct Vault {
+    env: Env,
+    path: PathBuf,
+    provider: Arc<dyn RootProvider>,
+    algorithm: Algorithm,
+    database: DatabaseId,
+    access: KeyringAccess,
+    /// Who changes the keyring: held while its file is written.
+    change: Mutex<()>,
+    /// What the file holds. Read for each new file, never held while a disk is waited for.
+    state: RwLock<State>,
+}
+
+/// May this process write the keyring?
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum KeyringAccess {
+    /// It holds the database's lock.
+    Own,
+    /// Somebody else's.
+    Borrowed,
+}
+
+#[derive(Clone, Debug)]
+struct State {
+    keyring: Keyring,
+    epoch: Secret,
+    /// The epoch key as the provider has wrapped it.
+    wrapped: Vec<u8>,
+    /// How long the keyring's file is.
+    bytes: u64,
+}
+
+/// What a vault can say of its keys.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyStatus {
+    /// The database they belong to.
+    pub database: DatabaseId,
+    /// How often the keyring was written.
+    pub keyring_generation: u64,
+    /// How long its file is.
+    pub keyring_bytes: u64,
+    /// Where the root key is kept.
+    pub provider: String,
+    /// Who that protects the data from, and from whom it does not.
+    pub protects: &'static str,
+    /// True when the provider can destroy a root key that was replaced.
+    pub destroys: bool,
+    /// How new files are sealed.
+    pub algorithm: Algorithm,
+    /// The keys of the database, oldest first.
+    pub database_keys: Vec<KeyAge>,
+    /// The keyspaces that have keys, or had.
+    pub keyspaces: Vec<KeyspaceKeys>,
+}
+
+/// One key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeyAge {
+    /// Ascending from 1; new files are made with the largest.
+    pub number: u64,
+    /// When it was made.
+    pub made_at: Timestamp,
+}
+
+/// The keys of one keyspace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyspaceKeys {
+    /// Which keyspace.
+    pub keyspace: KeyspaceId,
+    /// Its keys, oldest first; none when they were destroyed.
+    pub keys: Vec<KeyAge>,
+    /// When they were destroyed.
+    pub destroyed_at: Option<Timestamp>,
+}
+
+/// What a rotation has done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rotation {
+    /// The keyring's generation now.
+    pub keyring_generation: u64,
+    /// How many bytes were written: the keyring's. Data is not touched.
+    pub bytes: u64,
+    /// True when what could open older copies of the keyring was destroyed.
+    pub destroyed: bool,
+}
+
+impl Vault {
+    /// Makes the keys of a new database, and their file at `path`.
+    ///
+    /// # Errors
+    /// `Conflict` when there is a keyring; what keeps the provider from its root key; what the disk says.
+    pub fn create(env: &Env, path: &Path, provider: Arc<dyn RootProvider>) -> Result<Arc<Self>> {
+        if read(env, path)?.is_some() {
+            return Err(Error::conflict("there is a keyring already"));
+        }
+        // A creation that was cut off has left a root key that names the database.
+        let database = provider.begun(env)?.unwrap_or_else(|| DatabaseId::random(&*env.random));
+        let epoch = Secret::random(&*env.random);
+        let wrapped = provider.wrap(env, database, &epoch)?;
+        let keyring = Keyring::new(database, env.clock.now(), &*env.random);
+        let algorithm = Algorithm::of_this_machine();
+        let state = State { keyring, epoch, wrapped, bytes: 0 };
+        let vault = Self::with(env, path, provider, algorithm, (KeyringAccess::Own, state));
+        let mut state = vault.state.read().clone();
+        state.keyring.provide(KeyspaceId(1 + SPARE_KEYSPACES), env.clock.now(), &*env.random);
+        vault.write(state)?;
+        vault.settle()?;
+        Ok(vault)
+    }
+
+    /// True when there is a keyring at `path`.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub fn exists(env: &Env, path: &Path) -> Result<bool> {
+        match env.fs.open(path, Access::Read) {
+            Ok(_) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(Error::io("look for the keyring", error)),
+        }
+    }
+
+    /// Opens the keys in the file at `path`, and ends what a rotation that was cut off has left.
+    ///
+    /// # Errors
+    /// `NotFound` without the file or the root key, `Denied` with another root key, `Corrupt` when the file was changed; what the disk says.
+    pub fn open(env: &Env, path: &Path, provider: Arc<dyn RootProvider>) -> Result<Arc<Self>> {
+        let vault = Self::read(env, path, provider, KeyringAccess::Own)?;
+        let _ = env.fs.remove(&beside(path));
+        vault.settle()?;
+        Ok(vault)
+    }
+
+    /// Opens the keys of somebody else, who may be changing them: they can be used, and not rotated, destroyed or added to.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_beside(env: &Env, path: &Path, provider: Arc<dyn RootProvider>) -> Result<Arc<Self>> {
+        Self::read(env, path, provider, KeyringAccess::Borrowed)
+    }
+
+    fn read(
+        env: &Env,
+        path: &Path,
+        provider: Arc<dyn RootProvider>,
+        access: KeyringAccess,
+    ) -> Result<Arc<Self>> {
+        let sealed = read(env, path)?.ok_or_else(|| {
+            Error::not_found(
+                "there is no keyring: the database is not encrypted, or its keyring has to be put back",
+            )
+        })?;
+        let (algorithm, bytes) = (sealed.algorithm(), sealed.file_bytes());
+        let SealedKeyring { database, .. } = sealed;
+        let wrapped = sealed.wrapped.clone();
+        let epoch = provider.unwrap(env, database, &wrapped)?;
+        let keyring = sealed.open(&epoch)?;
+        Ok(Self::with(env, path, provider, algorithm, (access, State { keyring, epoch, wrapped, bytes })))
+    }
+
+    fn with(
+        env: &Env,
+        path: &Path,
+        provider: Arc<dyn RootProvider>,
+        algorithm: Algorithm,
+        (access, state): (KeyringAccess, State),
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            env: env.clone(),
+            path: path.to_owned(),
+            provider,
+            algorithm,
+            database: state.keyring.database,
+            access,
+            change: Mutex::new(()),
+            state: RwLock::new(state),
+        })
+    }
+
+    /// The database that the keys belong to.
+    pub fn database(&self) -> DatabaseId {
+        self.database
+    }
+
+    /// What there is to say of the keys; none of them is shown.
+    pub fn status(&self) -> KeyStatus {
+        let state = self.state.read();
+        let ages = |generations: &[Generation]| -> Vec<KeyAge> {
+            generations.iter().map(|key| KeyAge { number: key.number, made_at: key.made_at }).collect()
+        };
+        KeyStatus {
+            database: self.database,
+            keyring_generation: state.keyring.generation,
+            keyring_bytes: state.bytes,
+            provider: self.provider.describe(),
+            protects: self.provider.protects(),
+            destroys: self.provider.destroys(),
+            algorithm: self.algorithm,
+            database_keys: ages(state.keyring.database_keys().generations()),
+            keyspaces: state
+                .keyring
+                .keyspaces()
+                .map(|(keyspace, keys)| KeyspaceKeys {
+                    keyspace,
+                    keys: ages(keys.generations()),
+                    destroyed_at: keys.destroyed_at(),
+                })
+                .collect(),
+        }
+    }
+
+    /// Takes a new root key and a new epoch key: the keyring is sealed anew, the data stays as it is, and older copies of the keyring
+    /// cannot be opened any more where the provider can destroy its old root key.
+    ///
+    /// # Errors
+    /// What keeps the provider from its root key; what the disk says. The old keys go on to work then.
+    pub fn rotate(&self) -> Result<Rotation> {
+        self.replace_epoch(|_| Ok(()))
+    }
+
+    /// New keys for all files that are made from now on. Those that are there keep theirs until they are written anew.
+    ///
+    /// # Errors
+    /// As [`rotate`](Self::rotate).
+    pub fn renew(&self) -> Result<Rotation> {
+        let (now, random) = (self.env.clock.now(), &self.env.random);
+        self.replace_epoch(|keyring| {
+            keyring.renew(now, &**random);
+            Ok(())
+        })
+    }
+
+    /// Destroys the keys of keyspaces: nothing that they sealed can be read again, neither here nor in any copy.
+    ///
+    /// # Errors
+    /// As [`rotate`](Self::rotate).
+    pub fn destroy_keyspaces(&self, keyspaces: &[KeyspaceId]) -> Result<Rotation> {
+        let now = self.env.clock.now();
+        self.replace_epoch(|keyring| {
+            for keyspace in keyspaces {
+                keyring.destroy(*keyspace, now);
+            }
+            Ok(())
+        })
+    }
+
+    /// Changes the keyring under a new epoch key, wrapped under a new root key, and destroys the old one. A crash leaves the old keyring
+    /// with its root key, or the new one with its own: an open finds out which, and ends the rest.
+    fn replace_epoch(&self, change: impl FnOnce(&mut Keyring) -> Result<()>) -> Result<Rotation> {
+        let _change = self.change.lock();
+        self.refuse_borrowed()?;
+        self.settle()?;
+        let mut state = self.state.read().clone();
+        change(&mut state.keyring)?;
+        state.epoch = Secret::random(&*self.env.random);
+        state.wrapped = self.provider.wrap(&self.env, self.database, &state.epoch)?;
+        self.write(state)?;
+        self.settle()?;
+        let state = self.state.read();
+        Ok(Rotation {
+            keyring_generation: state.keyring.generation,
+            bytes: state.bytes,
+            destroyed: self.provider.destroys(),
+        })
+    }
+
+    /// Writes the file, then takes what it holds.
+    fn write(&self, mut state: State) -> Result<()> {
+        self.refuse_borrowed()?;
+        state.keyring.generation += 1;
+        let mut salt = [0; SALT_BYTES];
+        self.env.random.fill(&mut salt);
+        let bytes = encode(&state.keyring, self.algorithm, &state.epoch, &state.wrapped, &salt)?;
+        replace(&self.env, &self.path, &bytes, true)
+            .map_err(|error| Error::io("write the keyring", error))?;
+        state.bytes = bytes.len() as u64;
+        *self.state.write() = state;
+        Ok(())
+    }
+
+    fn refuse_borrowed(&self) -> Result<()> {
+        match self.access {
+            KeyringAccess::Own => Ok(()),
+            KeyringAccess::Borrowed => Err(Error::denied(
+                "the keyring is another directory's: make keyspaces and change keys in the database that it belongs to",
+            )),
+        }
+    }
+
+    fn settle(&self) -> Result<()> {
+        let wrapped = self.state.read().wrapped.clone();
+        self.provider.settle(&self.env, self.database, &wrapped)
+    }
+
+    /// The key that a file or a section is made with: of a keyspace, or of the database.
+    pub(crate) fn newest(&self, keyspace: Option<KeyspaceId>) -> Result<(KeyId, Secret)> {
+        let state = self.state.read();
+        let keys = match keyspace {
+            Some(keyspace) => state.keyring.keyspace_keys(keyspace)?,
+            None => state.keyring.database_keys(),
+        };
+        let newest = keys
+            .newest()
+            .ok_or_else(|| Error::internal("a keyspace has a place for keys and none; please report it"))?;
+        Ok((newest.id, newest.key.clone()))
+    }
+
+    /// The key that something was made with.
+    ///
+    /// # Errors
+    /// `Erased` when it was destroyed, `Denied` when it never was here.
+    pub(crate) fn find(&self, keyspace: Option<KeyspaceId>, id: &KeyId) -> Result<Secret> {
+        let state = self.state.read();
+        let keys = match keyspace {
+            Some(keyspace) => state.keyring.keyspace_keys(keyspace)?,
+            None => state.keyring.database_keys(),
+        };
+        keys.find(id).map(|generation| generation.key.clone()).ok_or_else(|| {
+            Error::denied("wrong key: the keyring does not have the key it was sealed with; it is another database's, or older than the data")
+        })
+    }
+}
+
+/// The cipher that a [`Vault`] is.
+#[derive(Clone, Debug)]
+pub struct VaultCipher(Arc<Vault>);
+
+impl VaultCipher {
+    /// What seals the files of the vault's database.
+    pub fn new(vault: Arc<Vault>) -> Self {
+        Self(vault)
+    }
+}
+
+impl Cipher for VaultCipher {
+    fn create(&self, context: &FileContext) -> Result<(Vec<u8>, Arc<dyn FileCipher>)> {
+        self.0.refuse_other_database(context)?;
+        let mut salt = [0; SALT_BYTES];
+        self.0.env.random.fill(&mut salt);
+        let (id, parent) = self.0.newest(context.keyspace)?;
+        let (header, file) = SealedFile::create(&self.0, self.0.algorithm, (id, &parent), context, salt);
+        Ok((header.encode(), Arc::new(file)))
+    }
+
+    fn open(&self, context: &FileContext, header: &[u8]) -> Result<Arc<dyn FileCipher>> {
+        if header.is_empty() {
+            return Err(Error::denied(
+                "the file is not encrypted, and the database is: it was put there by somebody else",
+            ));
+        }
+        self.0.refuse_other_database(context)?;
+        let header = Header::decode(header)?;
+        let parent = self.0.find(context.keyspace, &header.parent)?;
+        Ok(Arc::new(SealedFile::open(&self.0, &header, &parent, context)?))
+    }
+
+    fn provide(&self, end: KeyspaceId) -> Result<()> {
+        self.0.provide(end)
+    }
+
+    fn database(&self) -> Option<DatabaseId> {
+        Some(self.0.database)
+    }
+}
+
+impl Vault {
+    fn refuse_other_database(&self, context: &FileContext) -> Result<()> {
+        if context.database == self.database {
+            return Ok(());
+        }
+        Err(Error::denied("wrong key: the keyring is of another database than the file"))
+    }
+
+    fn provide(&self, end: KeyspaceId) -> Result<()> {
+        if self.state.read().keyring.provided() >= end {
+            return Ok(());
+        }
+        let _change = self.change.lock();
+        let mut state = self.state.read().clone();
+        if state.keyring.provided() < end {
+            let end = KeyspaceId(end.0.saturating_add(SPARE_KEYSPACES));
+            state.keyring.provide(end, self.env.clock.now(), &*self.env.random);
+            self.write(state)?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn env(&self) -> &Env {
+        &self.env
+    }
+}
