@@ -31,17 +31,19 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use pugdb::keys::KeyFile;
 use pugdb::{
     Builder, CommitTicket, Compression, Database, Durability, EngineKind, Error, ErrorKind, Keyspace,
     KeyspaceOptions, Logging, Partitioning, PrefixExtractor, Result,
 };
 use pugdb_core::coding::index;
 use pugdb_core::engine::KeyRange;
-use pugdb_core::seam::{Cipher, Plain};
 use pugdb_sim::{Concatenate, Model, ModelEntry, ModelOp, ModelState, TestCipher, World, diff};
 
 /// Where the database lies in the simulated world.
 pub const DIR: &str = "/db";
+/// Where the root key lies, with [`Dress::Encrypted`].
+pub const KEY_FILE: &str = "/keys/root.key";
 
 /// How the database under test is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +52,8 @@ pub enum Dress {
     Plain,
     /// Everything is sealed by the strict test cipher.
     Sealed,
+    /// Everything is sealed with the database's own encryption.
+    Encrypted,
 }
 
 /// Opens the database with sizes so small that everything happens.
@@ -58,11 +62,12 @@ pub enum Dress {
 /// As [`Builder::open`].
 pub fn open(world: &World, dress: Dress) -> Result<Database> {
     let env = world.env();
-    let cipher: Arc<dyn Cipher> = match dress {
-        Dress::Plain => Arc::new(Plain),
-        Dress::Sealed => Arc::new(TestCipher::new(7, Arc::clone(&env.random))),
+    let mut builder = builder(world.seed()).env(env.clone());
+    builder = match dress {
+        Dress::Plain => builder,
+        Dress::Sealed => builder.cipher(Arc::new(TestCipher::new(7, Arc::clone(&env.random)))),
+        Dress::Encrypted => builder.root_key(KeyFile::new(KEY_FILE)),
     };
-    let mut builder = builder(world.seed()).env(env).cipher(cipher);
     for name in ["users", "names", "places", "dates", SCRATCH] {
         builder =
             builder.merge_operator(name, Arc::new(Concatenate { combines: world.seed().is_multiple_of(2) }));

@@ -6,11 +6,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use pugdb::keys::KeyFile;
 use pugdb::{Builder, Change, Database, EntryOptions, Error, ErrorKind, Keyspace, Result};
 use pugdb_sim::{TestCipher, World};
 
 /// Where the database lies in every world.
 pub const DIR: &str = "db";
+/// Where the root key lies, with [`Seal::Keys`].
+pub const KEY_FILE: &str = "keys/root.key";
 /// Is in every key, value and name: no message may show it.
 pub const CANARY: &str = "c4n4ry";
 /// Small, so that a few commits fill several.
@@ -28,6 +31,8 @@ pub enum Seal {
     Plain,
     /// The strict test cipher.
     Cipher,
+    /// The database's own encryption.
+    Keys,
 }
 
 /// How the database's process ended.
@@ -77,6 +82,7 @@ pub fn builder(world: &World, seal: Seal) -> Builder {
     match seal {
         Seal::Plain => builder.env(env),
         Seal::Cipher => builder.cipher(Arc::new(TestCipher::new(7, Arc::clone(&env.random)))).env(env),
+        Seal::Keys => builder.root_key(KeyFile::new(KEY_FILE)).env(env),
     }
 }
 

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use pugdb::keys::KeyFile;
 use pugdb::{
     Builder, CompactionPolicy, Compression, Database, Durability, EngineKind, ErrorKind, KeyspaceOptions,
     PrefixExtractor, Result,
@@ -64,6 +65,8 @@ pub enum Sealing {
     Plain,
     /// The strict cipher of the simulator.
     TestCipher,
+    /// The database's own encryption.
+    Keys,
 }
 
 /// How long a read of a table takes.
@@ -155,6 +158,9 @@ impl Setup {
         }
         if self.sealing == Sealing::TestCipher {
             builder = builder.cipher(Arc::new(TestCipher::new(3, Arc::clone(&env.random))));
+        }
+        if self.sealing == Sealing::Keys {
+            builder = builder.root_key(KeyFile::new("keys/root.key"));
         }
         let slow = (self.reads == Reads::Slow).then(|| {
             let local = LocalTables::new(&env, Path::new(directory).join("tables"));

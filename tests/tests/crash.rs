@@ -26,6 +26,17 @@ fn a_sealed_log_cut_at_every_call_leaves_a_prefix() {
     });
 }
 
+/// Keys are made, keyrings are written and root keys are destroyed on the way.
+#[test]
+fn an_encrypted_database_cut_at_every_call_leaves_a_prefix() {
+    check(TARGET, "an_encrypted_database_cut_at_every_call_leaves_a_prefix", 5..6, |seed| {
+        cut_at_calls(seed, LOG_ONLY, Dress::Encrypted, 1, &|_| {});
+        cut_recovery(seed, TABLES, Dress::Encrypted, 43);
+        fail_each_call(seed, TABLES, Dress::Encrypted, io::ErrorKind::Other, 3);
+        fail_each_call(seed, TABLES, Dress::Encrypted, io::ErrorKind::StorageFull, 3);
+    });
+}
+
 #[test]
 fn tables_cut_at_every_call_leave_a_prefix() {
     check(TARGET, "tables_cut_at_every_call_leave_a_prefix", 10..12, |seed| {
@@ -126,7 +137,8 @@ fn random_scripts_cut_at_random_calls_leave_a_prefix() {
     let count = std::env::var("PUGDB_CRASH_SEEDS").ok().and_then(|count| count.parse().ok()).unwrap_or(24);
     check(TARGET, "random_scripts_cut_at_random_calls_leave_a_prefix", 1000..1000 + count, |seed| {
         let script = random_script(seed, 120);
-        let dress = if seed % 3 == 0 { Dress::Sealed } else { Dress::Plain };
+        let dress = [Dress::Sealed, Dress::Plain, Dress::Encrypted]
+            [usize::try_from(seed % 3).expect("it is below 3")];
         cut_at_calls(seed, &script, dress, 97, &|_| {});
         cut_recovery(seed, &script, dress, 499);
     });

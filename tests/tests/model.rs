@@ -78,6 +78,15 @@ fn a_database_under_a_cipher_does_as_the_model_and_shows_nothing() {
 }
 
 #[test]
+fn an_encrypted_database_does_as_the_model_and_shows_nothing() {
+    let setup = Setup { sealing: Sealing::Keys, sizes: Sizes::Small, ..Setup::PLAIN };
+    walk("an_encrypted_database_does_as_the_model_and_shows_nothing", setup, 26..31, |tally| {
+        went_to_disk(tally);
+        assert_eq!(tally.shown, [false; 3]);
+    });
+}
+
+#[test]
 fn a_database_on_a_slow_store_does_as_the_model() {
     let setup = Setup { reads: Reads::Slow, ..Setup::PLAIN };
     walk("a_database_on_a_slow_store_does_as_the_model", setup, 31..35, |tally| {

@@ -147,6 +147,15 @@ fn a_flipped_bit_of_a_sealed_database_is_an_error_or_harmless() {
     });
 }
 
+#[test]
+fn a_flipped_bit_of_an_encrypted_database_is_an_error_or_harmless() {
+    pugdb_sim::check(TARGET, "a_flipped_bit_of_an_encrypted", [7, 8, 9], |seed| {
+        let endings = [Ending::Closed, Ending::Dropped, Ending::KilledWithMark];
+        let ending = endings[usize::try_from(seed % 3).expect("it is below 3")];
+        flips_are_noticed_or_harmless(seed, Seal::Keys, ending, 3);
+    });
+}
+
 /// The last record is the only one that nothing states to be durable.
 #[test]
 fn without_a_mark_a_flipped_bit_of_the_log_costs_the_last_commit_at_most() {
@@ -209,9 +218,10 @@ fn lengths(fixture: &Fixture, file: &Path, length: u64) -> Vec<u64> {
 #[test]
 fn a_file_cut_off_anywhere_is_an_error_or_ends_at_a_whole_commit() {
     let endings = [Ending::Closed, Ending::Dropped, Ending::KilledWithMark, Ending::KilledAtOnce];
-    pugdb_sim::check(TARGET, "a_file_cut_off", 10..18, |seed| {
+    pugdb_sim::check(TARGET, "a_file_cut_off", 10..20, |seed| {
         let number = usize::try_from(seed).expect("it is small");
-        let (ending, seal) = (endings[number % 4], if number < 14 { Seal::Plain } else { Seal::Cipher });
+        let seal = [Seal::Plain, Seal::Cipher, Seal::Keys][number.saturating_sub(10) / 4];
+        let ending = endings[number % 4];
         let fixture = Fixture::new(seed, seal, ending);
         let named = named_tables(&fixture);
         let mut shortened = 0;

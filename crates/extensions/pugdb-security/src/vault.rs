@@ -189,7 +189,7 @@ impl Vault {
         provider: Arc<dyn RootProvider>,
         access: KeyringAccess,
     ) -> Result<Arc<Self>> {
-        let sealed = read(env, path)?.ok_or_else(|| {
+        let sealed = read(env, path).map_err(|error| error.at(KEYRING))?.ok_or_else(|| {
             Error::not_found(
                 "there is no keyring: the database is not encrypted, or its keyring has to be put back",
             )
@@ -198,7 +198,7 @@ impl Vault {
         let SealedKeyring { database, .. } = sealed;
         let wrapped = sealed.wrapped.clone();
         let epoch = provider.unwrap(env, database, &wrapped)?;
-        let keyring = sealed.open(&epoch)?;
+        let keyring = sealed.open(&epoch).map_err(|error| error.at(KEYRING))?;
         Ok(Self::with(env, path, provider, algorithm, (access, State { keyring, epoch, wrapped, bytes })))
     }
 

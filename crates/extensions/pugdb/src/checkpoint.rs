@@ -15,14 +15,14 @@ use std::io::ErrorKind as IoErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use pugdb_core::env::{Env, FileLock, FileSystem};
+use pugdb_core::env::{Env, FileLock, FileSystem, sync_parents};
 use pugdb_core::{Error, Result, Timestamp};
 use pugdb_lsm::file::Context;
 use pugdb_lsm::manifest::{self, Manifest, State};
 use pugdb_lsm::table::LocalTables;
 use pugdb_lsm::{log, table, values};
 
-use crate::durable::{Durable, LOCK, sync_parents};
+use crate::durable::{Durable, LOCK};
 
 pub(crate) const FOLDERS: [&str; 2] = ["log", "tables"];
 

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::Mutex;
 use pugdb_core::coding::Reader;
 use pugdb_core::engine::{EngineKind, KeyRange};
-use pugdb_core::env::{Env, FileLock, FileSystem};
+use pugdb_core::env::{Env, FileLock, sync_parents};
 use pugdb_core::memory::Housekeeper;
 use pugdb_core::observer::Observers;
 use pugdb_core::seam::TableStore;
@@ -320,16 +320,19 @@ impl Opening {
     fn unlock(&mut self, is_database: bool) -> Result<()> {
         let keyring = self.keyring();
         let has_keyring = Vault::exists(&self.env, &keyring)?;
-        let vault = match (&self.options.root_key, has_keyring) {
-            (None, false) => return Ok(()),
+        match (self.options.root_key.clone(), has_keyring) {
+            (None, false) => {}
             (None, true) => return self.refuse_without_key(),
-            (Some(_), _) if self.options.keyring.is_some() => return self.unlock_beside(),
-            (Some(root), true) => Vault::open(&self.env, &keyring, Arc::clone(root))?,
+            (Some(_), _) if self.options.keyring.is_some() => self.unlock_beside()?,
+            (Some(root), true) => self.take(Vault::open(&self.env, &keyring, root)?),
             (Some(_), false) if is_database => return Err(self.no_keyring()),
-            (Some(root), false) => Vault::create(&self.env, &keyring, Arc::clone(root))?,
-        };
-        self.take(vault);
-        Ok(())
+            (Some(root), false) => {
+                // It goes nowhere where a database may have been.
+                self.refuse_lost_manifest()?;
+                self.take(Vault::create(&self.env, &keyring, root)?);
+            }
+        }
+        if is_database { Ok(()) } else { self.refuse_lost_manifest() }
     }
 
     fn unlock_beside(&mut self) -> Result<()> {
@@ -385,21 +388,28 @@ impl Opening {
                 self.dir.display()
             )));
         }
-        let lost = |what: &str| {
-            let dir = self.dir.display();
-            Err(Error::corrupt(format!("{dir} holds {what} but no CURRENT file; restore it from a backup")))
-        };
         for folder in FOLDERS {
             if names.iter().any(|name| name == folder) && !list(&self.dir.join(folder))?.is_empty() {
-                return lost("log segments or tables");
-            }
-        }
-        for number in names.iter().filter_map(|name| manifest::parse_name(name)) {
-            if manifest::was_current(&self.context(), number)? {
-                return lost("a manifest");
+                return Err(self.lost("log segments or tables"));
             }
         }
         Ok(())
+    }
+
+    /// What a creation that was cut off leaves behind is no database's.
+    fn refuse_lost_manifest(&self) -> Result<()> {
+        let names = self.env.fs.list(&self.dir).map_err(|error| Error::io("list the directory", error))?;
+        for number in names.iter().filter_map(|name| manifest::parse_name(name)) {
+            if manifest::was_current(&self.context(), number)? {
+                return Err(self.lost("a manifest"));
+            }
+        }
+        Ok(())
+    }
+
+    fn lost(&self, what: &str) -> Error {
+        let dir = self.dir.display();
+        Error::corrupt(format!("{dir} holds {what} but no CURRENT file; restore it from a backup"))
     }
 
     fn run(self, lock: Box<dyn FileLock>) -> Result<Arc<Inner>> {
@@ -580,21 +590,6 @@ impl Opening {
             reserve_bytes: self.options.reserve_bytes,
         }
     }
-}
-
-/// Makes the names of a new directory and of those above it durable.
-pub(crate) fn sync_parents(fs: &dyn FileSystem, dir: &Path) -> Result<()> {
-    for parent in dir.ancestors().skip(1) {
-        match fs.sync_dir(parent) {
-            // A directory that may not be read was there before us: nothing in it is ours.
-            Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {}
-            outcome => {
-                let doing = || format!("sync the directory {}", parent.display());
-                outcome.map_err(|error| Error::io(doing(), error))?;
-            }
-        }
-    }
-    Ok(())
 }
 
 /// What an open has made of manifest and log.

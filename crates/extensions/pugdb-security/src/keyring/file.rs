@@ -93,7 +93,7 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<SealedKeyring> {
     let version = reader.u16()?;
     if version != VERSION {
         return Err(Error::invalid(format!(
-            "the keyring has version {version}; this build reads version {VERSION}"
+            "the keyring has format version {version}; this build reads version {VERSION}"
         )));
     }
     if xxhash_rust::xxh3::xxh3_64(content).to_le_bytes() != *checksum {

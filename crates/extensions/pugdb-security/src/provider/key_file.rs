@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use pugdb_core::coding::index;
-use pugdb_core::env::{Access, Env};
+use pugdb_core::env::{Access, Env, sync_parents};
 use pugdb_core::{DatabaseId, Error, Result};
 use zeroize::Zeroizing;
 
@@ -119,6 +119,7 @@ impl KeyFile {
         let doing = |error| Error::io(format!("write {}", self.describe()), error);
         if let Some(dir) = self.path.parent().filter(|dir| !dir.as_os_str().is_empty()) {
             env.fs.create_dir_all(dir).map_err(doing)?;
+            sync_parents(&*env.fs, dir)?;
         }
         replace(env, &self.path, content.encode().as_bytes(), true).map_err(doing)
     }

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::entry::Timestamp;
+use crate::error::{Error, Result};
 
 mod executor;
 mod mapping;
@@ -117,6 +118,24 @@ pub trait FileSystem: Send + Sync {
     /// Takes the exclusive lock on `path` (made if absent), writing this process's id into it. `WouldBlock` when
     /// another holds it; the message then holds what the other wrote.
     fn lock(&self, path: &Path) -> io::Result<Box<dyn FileLock>>;
+}
+
+/// Makes the names of a new directory and of those above it durable.
+///
+/// # Errors
+/// What the disk says.
+pub fn sync_parents(fs: &dyn FileSystem, dir: &Path) -> Result<()> {
+    for parent in dir.ancestors().skip(1) {
+        match fs.sync_dir(parent) {
+            // A directory that may not be read was there before us: nothing in it is ours.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
+            outcome => {
+                let doing = || format!("sync the directory {}", parent.display());
+                outcome.map_err(|error| Error::io(doing(), error))?;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// A lock that is held until it is dropped.

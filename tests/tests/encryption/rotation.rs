@@ -1,0 +1,118 @@
+//! Keys that are rotated while the power fails: the old keyring with its root key or the new one with its own, and never neither.
+
+use std::io;
+
+use pugdb::Result;
+use pugdb::keys::{Rotation, Vault};
+use pugdb_sim::World;
+
+use super::{DIR, KEY_FILE, KEYRING, TARGET, fill, is_filled, open};
+
+fn prepared(seed: u64) -> World {
+    let world = World::new(seed);
+    let db = open(&world).unwrap();
+    fill(&db);
+    db.close().unwrap();
+    world
+}
+
+/// How many root keys the key file holds.
+fn root_keys(world: &World) -> usize {
+    let text = String::from_utf8(world.read_file(KEY_FILE).unwrap()).unwrap();
+    text.lines().filter(|line| line.starts_with("key ")).count()
+}
+
+fn cut_at_each_call(name: &str, change: impl Fn(&Vault) -> Result<Rotation>) {
+    pugdb_sim::check(TARGET, name, 0..3, |seed| {
+        let calls = {
+            let world = prepared(seed);
+            let db = open(&world).unwrap();
+            let before = world.calls();
+            change(&db.keys().unwrap()).unwrap();
+            world.calls() - before
+        };
+        assert!(calls > 10, "{calls}");
+        for call in 0..=calls {
+            for is_kill in [true, false] {
+                let world = prepared(seed);
+                let db = open(&world).unwrap();
+                let keys = db.keys().unwrap();
+                let generation = keys.status().keyring_generation;
+                world.stop_at(world.calls() + call);
+                let outcome = change(&keys);
+                let world = if is_kill { world.kill() } else { world.power_cut() };
+                let db = open(&world).unwrap_or_else(|error| panic!("call {call}: {error}"));
+                is_filled(&db);
+                let now = db.keys().unwrap().status().keyring_generation;
+                assert!(now == generation || now == generation + 1);
+                assert!(outcome.is_err() || now == generation + 1, "what was acknowledged stays");
+                assert_eq!(root_keys(&world), 1, "an open ends what was begun: call {call}");
+                db.close().unwrap();
+            }
+        }
+    });
+}
+
+#[test]
+fn a_rotation_cut_at_each_call_leaves_the_old_keys_or_the_new_ones() {
+    cut_at_each_call("a_rotation_cut_at_each_call", Vault::rotate);
+}
+
+#[test]
+fn new_keys_cut_at_each_call_leave_the_old_ones_or_the_new_ones() {
+    cut_at_each_call("new_keys_cut_at_each_call", Vault::renew);
+}
+
+#[test]
+fn a_rotation_whose_calls_fail_leaves_keys_that_work() {
+    pugdb_sim::check(TARGET, "a_rotation_whose_calls_fail", 0..2, |seed| {
+        for call in 0..40 {
+            let world = prepared(seed);
+            let db = open(&world).unwrap();
+            world.fail_call(world.calls() + call, io::ErrorKind::Other);
+            let outcome = db.keys().unwrap().rotate();
+            world.heal();
+            // The open database goes on, whatever came of it, and the next attempt succeeds.
+            db.keyspace("users").unwrap().put("more", "1").unwrap();
+            db.keys().unwrap().rotate().unwrap_or_else(|error| panic!("call {call}, {outcome:?}: {error}"));
+            db.close().unwrap();
+            let db = open(&world).unwrap();
+            is_filled(&db);
+            assert_eq!(root_keys(&world), 1);
+        }
+    });
+}
+
+#[test]
+fn a_rotation_writes_the_keyring_and_no_data() {
+    let world = prepared(1);
+    let db = open(&world).unwrap();
+    let data = |world: &World| {
+        let mut files = world.files();
+        files.retain(|(path, _)| path.starts_with(DIR) && !path.ends_with("KEYRING"));
+        files.into_iter().map(|(path, _)| (world.read_file(&path).unwrap(), path)).collect::<Vec<_>>()
+    };
+    let (before, keyring) = (data(&world), world.read_file(KEYRING).unwrap());
+    let rotation = db.keys().unwrap().rotate().unwrap();
+    assert!(data(&world) == before, "no file of the data was touched");
+    let after = world.read_file(KEYRING).unwrap();
+    assert_ne!(keyring, after);
+    assert_eq!(rotation.bytes, after.len() as u64);
+    is_filled(&db);
+}
+
+#[test]
+fn new_files_are_made_with_new_keys_and_old_ones_are_read_with_theirs() {
+    let world = prepared(2);
+    let db = open(&world).unwrap();
+    let keys = db.keys().unwrap();
+    assert_eq!(keys.status().database_keys.len(), 1);
+    keys.renew().unwrap();
+    let status = keys.status();
+    assert_eq!(status.database_keys.iter().map(|key| key.number).collect::<Vec<_>>(), [1, 2]);
+    assert!(status.keyspaces.iter().all(|keyspace| keyspace.keys.len() == 2));
+    is_filled(&db);
+    fill(&db);
+    db.close().unwrap();
+    is_filled(&open(&world).unwrap());
+}
