@@ -5,6 +5,7 @@
 
 mod canaries;
 mod destruction;
+mod forged;
 mod nonces;
 mod rotation;
 mod wrong_keys;

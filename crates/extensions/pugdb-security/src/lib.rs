@@ -17,6 +17,8 @@ mod file_cipher;
 mod keyring;
 mod provider;
 mod secret;
+#[cfg(test)]
+mod tests;
 mod vault;
 
 pub use aead::{AeadKey, Algorithm, NONCE_BYTES, TAG_BYTES};

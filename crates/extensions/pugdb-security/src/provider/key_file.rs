@@ -193,3 +193,52 @@ impl RootProvider for KeyFile {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt as _;
+    use std::sync::Arc;
+
+    use pugdb_core::ErrorKind;
+
+    use super::*;
+    use crate::Vault;
+
+    #[test]
+    fn key_file_and_keyring_are_their_owners_and_a_key_file_that_others_can_read_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let (key, keyring) = (dir.path().join("deep/root.key"), dir.path().join("KEYRING"));
+        let provider = Arc::new(KeyFile::new(&key));
+        drop(Vault::create(&Env::os(), &keyring, provider.clone()).unwrap());
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!([mode(&key), mode(&keyring)], [0o600; 2]);
+        for open_mode in [0o640, 0o604, 0o644] {
+            fs::set_permissions(&key, fs::Permissions::from_mode(open_mode)).unwrap();
+            let error = Vault::open(&Env::os(), &keyring, provider.clone()).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Denied);
+            assert!(error.to_string().contains("run `chmod 600"), "{error}");
+        }
+        fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
+        Vault::open(&Env::os(), &keyring, provider).unwrap().rotate().unwrap();
+        assert_eq!([mode(&key), mode(&keyring)], [0o600; 2]);
+    }
+
+    #[test]
+    fn what_is_no_key_file_is_refused_and_none_of_it_shown() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("root.key");
+        let secret = Secret::copy(&[0xab; 32]);
+        let whole = Content { database: DatabaseId([1; 16]), keys: vec![(1, secret)] }.encode();
+        assert!(Content::decode(&whole).is_some());
+        for length in 0..whole.len() - 1 {
+            assert!(Content::decode(&whole[..length]).is_none(), "{length}");
+        }
+        for text in ["", "abab", "# The root key\n", &whole.replace("key 1", "key one")] {
+            replace(&Env::os(), &path, text.as_bytes(), true).unwrap();
+            let error = KeyFile::new(&path).begun(&Env::os()).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Corrupt);
+            assert!(!error.to_string().contains("abab"), "{error}");
+        }
+    }
+}
