@@ -19,6 +19,9 @@ fn what_was_sealed_with_destroyed_keys_is_erased_here_and_in_every_copy() {
     let db = open(&world).unwrap();
     let destroyed = db.keys().unwrap().destroy_keyspaces(&[users.id()]).unwrap();
     assert!(destroyed.destroyed);
+    let status = db.keys().unwrap().status();
+    let of_users = status.keyspaces.iter().find(|keyspace| keyspace.keyspace == users.id()).unwrap();
+    assert!(of_users.keys.is_empty() && of_users.destroyed_at.is_some());
     db.close().unwrap();
 
     for (dir, keyring) in [("db", None), ("copy", Some(KEYRING))] {

@@ -83,6 +83,46 @@ fn a_rotation_whose_calls_fail_leaves_keys_that_work() {
     });
 }
 
+/// More keyspaces than there are spare keys for: those that were made have keys that are on disk.
+#[test]
+fn keyspaces_that_were_made_have_their_keys_whatever_fails_or_ends_meanwhile() {
+    pugdb_sim::check(TARGET, "keyspaces_that_were_made_have_their_keys", 0..40, |seed| {
+        let world = World::new(seed);
+        let db = open(&world).unwrap();
+        let mut made = Vec::new();
+        let fails_at = fastrand::Rng::with_seed(seed).u64(0..900);
+        if seed % 2 == 0 {
+            world.fail_when(move |_, path| {
+                (path.to_string_lossy().contains("KEYRING") && fails_at % 4 != 0)
+                    .then_some(io::ErrorKind::Other)
+            });
+        } else {
+            world.stop_at(world.calls() + fails_at);
+        }
+        for number in 0..50 {
+            let outcome = db.keyspace(&format!("space{number}")).and_then(|space| space.put("a", "1"));
+            if outcome.is_ok() {
+                made.push(number);
+            }
+        }
+        if seed % 2 == 0 {
+            assert!(made.len() == 50 || made.len() >= 10, "{}", made.len());
+            // What failed for want of keys can be made when the disk is well.
+            world.heal();
+            for number in 0..50 {
+                db.keyspace(&format!("space{number}")).and_then(|space| space.put("a", "1")).unwrap();
+            }
+            made = (0..50).collect();
+        }
+        let world = world.power_cut();
+        let db = open(&world).unwrap_or_else(|error| panic!("{} keyspaces: {error}", made.len()));
+        for number in made {
+            let space = db.existing_keyspace(&format!("space{number}")).unwrap().unwrap();
+            assert_eq!(space.get("a").unwrap().unwrap(), b"1");
+        }
+    });
+}
+
 #[test]
 fn a_rotation_writes_the_keyring_and_no_data() {
     let world = prepared(1);

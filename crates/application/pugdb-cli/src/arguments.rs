@@ -8,8 +8,10 @@ use pugdb::Durability;
 
 use crate::doctor::DoctorArguments;
 use crate::inspect::InspectArguments;
+use crate::key::KeysArguments;
 use crate::keyspace::KeyspaceArguments;
 use crate::manual::{CompletionsArguments, ManArguments};
+use crate::root_key::KeyArguments;
 use crate::settings::ConfigArguments;
 use crate::shell::ShellArguments;
 use crate::sizing::Memory;
@@ -69,6 +71,7 @@ pub(crate) enum Command {
     Checkpoint(CheckpointArguments),
     Verify(VerifyArguments),
     Compact(CompactArguments),
+    Key(KeysArguments),
     Import(ImportArguments),
     Export(ExportArguments),
     Bench(crate::bench::BenchArguments),
@@ -94,6 +97,7 @@ impl Command {
             Self::Checkpoint(arguments) => Some(&mut arguments.target),
             Self::Verify(arguments) => Some(&mut arguments.target),
             Self::Compact(arguments) => Some(&mut arguments.target),
+            Self::Key(arguments) => Some(arguments.target_mut()),
             Self::Import(arguments) => Some(arguments.target_mut()),
             Self::Export(arguments) => Some(arguments.target_mut()),
             Self::Serve(_)
@@ -114,6 +118,7 @@ impl Command {
                 | Self::Keyspace(_)
                 | Self::Verify(_)
                 | Self::Compact(_)
+                | Self::Key(_)
                 | Self::Import(_)
                 | Self::Export(_)
         )
@@ -138,6 +143,8 @@ pub(crate) struct Target {
     /// Read beside the process that has the database open: what is committed now, and every change is refused
     #[arg(long, conflicts_with = "url")]
     pub(crate) read_only: bool,
+    #[command(flatten)]
+    pub(crate) keys: KeyArguments,
 }
 
 /// How keys and values on the command line become bytes, and how bytes are printed.
@@ -208,6 +215,8 @@ pub(crate) struct ServeArguments {
     /// The directory of the database; it is made if there is none
     #[arg(long, value_name = "DIR", default_value = crate::target::DATA_DEFAULT)]
     pub(crate) data: PathBuf,
+    #[command(flatten)]
+    pub(crate) keys: KeyArguments,
     /// Where Redis clients are answered
     #[arg(long, value_name = "ADDRESS", default_value = crate::target::RESP_DEFAULT)]
     pub(crate) resp: String,

@@ -12,6 +12,7 @@ use serde::Serialize;
 use crate::keyspace::TableArguments;
 use crate::outcome::{Exit, Failure};
 use crate::output::{Answer, Format};
+use crate::root_key::KeyArguments;
 use crate::target::open_database;
 use crate::text::{human_bytes, parse_size};
 
@@ -81,6 +82,8 @@ struct YcsbArguments {
     memory: usize,
     #[command(flatten)]
     tables: TableArguments,
+    #[command(flatten)]
+    keys: KeyArguments,
     /// A directory instead of a temporary one: empty, or made; it is kept
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
@@ -152,7 +155,7 @@ pub(crate) fn bench(arguments: &BenchArguments, format: Format) -> Result<Exit, 
     let Benchmark::Ycsb(arguments) = &arguments.benchmark;
     arguments.check()?;
     let place = Place::prepare(arguments.data.as_deref())?;
-    let builder = Database::builder().memory_bytes(arguments.memory);
+    let builder = arguments.keys.apply(Database::builder().memory_bytes(arguments.memory))?;
     let db = open_database(builder, place.path(), "choose another directory")?;
     let keyspace = db.keyspace_with("ycsb", arguments.tables.options(arguments.engine.kind()))?;
     let mut store =

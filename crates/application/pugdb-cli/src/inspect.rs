@@ -6,11 +6,12 @@ use std::path::{Path, PathBuf};
 use clap::{Args, ValueEnum};
 use pugdb::ErrorKind;
 use pugdb::inspect::{self, Detail, Field, Part};
-use pugdb::seam::{FileKind, Plain};
+use pugdb::seam::{Cipher, FileKind};
 use serde_json::{Map, Value};
 
 use crate::outcome::{Exit, Failure};
 use crate::output::{Answer, Format, put_bytes};
+use crate::root_key::KeyArguments;
 use crate::target::DATA_DEFAULT;
 use crate::text::escaped;
 
@@ -36,6 +37,8 @@ pub(crate) struct InspectArguments {
     /// The directory of the database
     #[arg(long, value_name = "DIR", default_value = DATA_DEFAULT, conflicts_with = "files")]
     data: PathBuf,
+    #[command(flatten)]
+    keys: KeyArguments,
     /// Print every entry too: its seqno, the lengths of key and value
     #[arg(long, requires = "kind")]
     entries: bool,
@@ -86,10 +89,11 @@ pub(crate) fn inspect(arguments: &InspectArguments, format: Format) -> Result<Ex
     let files = if arguments.files.is_empty() { list(arguments)? } else { arguments.files.clone() };
     let mut printer = Printer { stdout: Answer::new(), format, show_keys: arguments.show_keys };
     let mut exit = Exit::Done;
+    let cipher = arguments.keys.cipher(&arguments.data)?;
     for file in files {
         let seen = match arguments.kind {
-            Some(kind) => show(&file, kind, arguments, &mut printer),
-            None => summarize(&file, &mut printer),
+            Some(kind) => show(&file, kind, &*cipher, arguments, &mut printer),
+            None => summarize(&file, &*cipher, &mut printer),
         };
         if seen? == Exit::Partial {
             exit = Exit::Partial;
@@ -117,6 +121,7 @@ fn list(arguments: &InspectArguments) -> Result<Vec<PathBuf>, Failure> {
 fn show(
     file: &Path,
     kind: Kind,
+    cipher: &dyn Cipher,
     arguments: &InspectArguments,
     printer: &mut Printer,
 ) -> Result<Exit, Failure> {
@@ -124,7 +129,7 @@ fn show(
     let name = file.display().to_string();
     printer.title(&name)?;
     let mut failed = None;
-    let seen = inspect::file(file, &Plain, detail, &mut |part| {
+    let seen = inspect::file(file, cipher, detail, &mut |part| {
         printer.part(&name, &part).map_err(|failure| {
             failed = Some(failure);
             pugdb::Error::closed("nobody reads any more")
@@ -146,11 +151,11 @@ fn show(
 }
 
 /// One file on one line.
-fn summarize(file: &Path, printer: &mut Printer) -> Result<Exit, Failure> {
+fn summarize(file: &Path, cipher: &dyn Cipher, printer: &mut Printer) -> Result<Exit, Failure> {
     let name = file.display().to_string();
     let kind = Kind::of_name(file);
     let (mut parts, mut of_header) = (0_u64, Vec::new());
-    let seen = inspect::file(file, &Plain, Detail::Structure, &mut |part| {
+    let seen = inspect::file(file, cipher, Detail::Structure, &mut |part| {
         match part.what {
             "header" => of_header = part.fields,
             "record" | "block" => parts += 1,

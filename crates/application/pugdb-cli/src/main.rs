@@ -8,6 +8,7 @@ mod doctor;
 mod input;
 mod inspect;
 mod interrupt;
+mod key;
 mod keys;
 mod keyspace;
 mod manual;
@@ -17,6 +18,7 @@ mod partitions;
 mod patient;
 mod remote;
 mod report;
+mod root_key;
 mod scan;
 mod serve;
 mod settings;
@@ -58,6 +60,7 @@ fn run(arguments: &Arguments, settings: &Settings) -> Result<Exit, Failure> {
         Command::Keyspace(arguments) => keyspace::keyspace(arguments, format),
         Command::Checkpoint(arguments) => report::checkpoint(arguments, format),
         Command::Verify(arguments) => report::verify(arguments, format),
+        Command::Key(arguments) => key::key(arguments, format),
         Command::Compact(arguments) => compact::compact(arguments, format),
         Command::Import(arguments) => transfer::import(arguments, format),
         Command::Export(arguments) => transfer::export(arguments, format),

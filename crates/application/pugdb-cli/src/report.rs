@@ -1,6 +1,7 @@
 //! `stats`, `verify` and `checkpoint`: what a database says about itself, and a copy of it.
 
 use pugdb::Stats;
+use pugdb::keys::KEYRING;
 use serde_json::{Map, Value, json};
 
 use crate::arguments::{CheckpointArguments, StatsArguments, VerifyArguments};
@@ -126,6 +127,13 @@ pub(crate) fn checkpoint(arguments: &CheckpointArguments, format: Format) -> Res
     let local = arguments.target.open_local(Access::Existing)?;
     local.db.checkpoint(&arguments.directory)?;
     let stats = local.db.stats()?;
+    if local.db.keys().is_some() {
+        let keyring = local.data.join(KEYRING);
+        output::note(&format!(
+            "pugdb: the copy has no keyring, which would keep keys that are destroyed later; open it with --keyring {}",
+            keyring.display()
+        ));
+    }
     local.db.close()?;
     let directory = arguments.directory.display();
     if format == Format::Json {

@@ -80,7 +80,7 @@ impl Target {
 
     fn open_with(&self, access: Access, builder: Builder, if_in_use: &str) -> Result<Local, Failure> {
         let data = self.data.clone().unwrap_or_else(|| PathBuf::from(DATA_DEFAULT));
-        let mut builder = builder.create_if_missing(access == Access::Create);
+        let mut builder = self.keys.apply(builder.create_if_missing(access == Access::Create))?;
         if let Some(memory) = self.memory {
             let usual = limits::MEMORY_BYTES_DEFAULT;
             builder = builder.memory_bytes(memory.choose(usual, MemoryLimit::ask()).bytes);
@@ -107,7 +107,7 @@ pub(crate) fn open_database(builder: Builder, data: &Path, if_in_use: &str) -> R
 
 fn describe(error: Error, data: &Path, if_in_use: &str) -> Failure {
     let message = error.to_string();
-    if error.kind() == ErrorKind::NotFound {
+    if error.kind() == ErrorKind::NotFound && message.starts_with("there is no database") {
         return Failure::new(Exit::NotFound, format!("there is no database in {}", data.display()));
     }
     // The library's own advice after the semicolon is for programs.
@@ -115,6 +115,13 @@ fn describe(error: Error, data: &Path, if_in_use: &str) -> Failure {
         message.split_once(';').filter(|(first, _)| first.contains("is in use by process"))
     {
         return Failure::new(Exit::Unavailable, format!("{in_use}; {if_in_use}"));
+    }
+    if message.ends_with("give its root key") {
+        return Failure::new(Exit::Unavailable, format!("{message} by --root-key, such as file:PATH"));
+    }
+    if message.contains("has no keyring") {
+        let advice = "for a checkpoint name the keyring of its database by --keyring";
+        return Failure::new(Exit::NotFound, format!("{message}; {advice}"));
     }
     let failure = Failure::from(error);
     if message.contains(&*data.to_string_lossy()) { failure } else { failure.at(data.display()) }

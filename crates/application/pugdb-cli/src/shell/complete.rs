@@ -98,6 +98,7 @@ mod tests {
     use crate::arguments::Target;
     use crate::interrupt::Interrupt;
     use crate::output::Format;
+    use crate::root_key::KeyArguments;
 
     fn complete(helper: &ShellHelper, line: &str) -> (usize, Vec<String>) {
         let history = MemHistory::new();
@@ -117,7 +118,14 @@ mod tests {
         keyspace.put(b"user 1", b"").unwrap();
         db.keyspace("users").unwrap();
         db.close().unwrap();
-        let target = Target { data: Some(data), url: None, keyspace: None, memory: None, read_only: false };
+        let target = Target {
+            data: Some(data),
+            url: None,
+            keyspace: None,
+            memory: None,
+            read_only: false,
+            keys: KeyArguments::default(),
+        };
         let session = Session::open(&target, Format::Text, true, Interrupt::idle()).unwrap();
         let helper = ShellHelper(Rc::new(RefCell::new(session)));
         assert_eq!(complete(&helper, "ex"), (0, vec!["exists ".into(), "expire ".into(), "exit ".into()]));

@@ -9,6 +9,7 @@ mod command;
 mod damage;
 mod directory;
 mod doctor;
+mod encryption;
 mod forms;
 mod inspect;
 mod jsonl;

@@ -201,3 +201,47 @@ fn read_keys(reader: &mut Reader<'_>) -> Result<Keys> {
     }
     Ok(Keys { generations, destroyed_at })
 }
+
+#[cfg(test)]
+mod tests {
+    use pugdb_core::env::os::OsRandom;
+
+    use super::*;
+
+    #[test]
+    fn keys_that_are_destroyed_are_not_in_it_and_the_others_are() {
+        let mut keyring = Keyring::new(DatabaseId([1; 16]), Timestamp(5), &OsRandom);
+        keyring.provide(KeyspaceId(4), Timestamp(6), &OsRandom);
+        keyring.renew(Timestamp(7), &OsRandom);
+        let secrets = |keyring: &Keyring, id| -> Vec<Secret> {
+            let keys = keyring.keyspace_keys(KeyspaceId(id)).unwrap();
+            keys.generations().iter().map(|generation| generation.key.clone()).collect()
+        };
+        let [gone, kept] = [2, 3].map(|id| secrets(&keyring, id));
+        assert_eq!((gone.len(), kept.len()), (2, 2));
+        assert!(keyring.destroy(KeyspaceId(2), Timestamp(8)));
+        assert!(!keyring.destroy(KeyspaceId(2), Timestamp(9)), "a second time");
+        assert!(!keyring.destroy(KeyspaceId(9), Timestamp(9)), "what never was");
+        let bytes = keyring.encode();
+        let holds = |secret: &Secret| bytes.windows(32).any(|window| window == secret.expose());
+        assert!(!gone.iter().any(holds) && kept.iter().all(holds));
+        // New keys are not made for it, either.
+        keyring.renew(Timestamp(9), &OsRandom);
+        keyring.provide(KeyspaceId(6), Timestamp(9), &OsRandom);
+        let error = keyring.keyspace_keys(KeyspaceId(2)).unwrap_err();
+        assert_eq!(error.kind(), pugdb_core::ErrorKind::Erased);
+        let decoded = Keyring::decode(keyring.database, keyring.generation, &keyring.encode()).unwrap();
+        assert_eq!(decoded, keyring);
+    }
+
+    #[test]
+    fn what_is_no_keyring_is_refused_whatever_it_is() {
+        let mut keyring = Keyring::new(DatabaseId([1; 16]), Timestamp(5), &OsRandom);
+        keyring.provide(KeyspaceId(4), Timestamp(6), &OsRandom);
+        let bytes = keyring.encode();
+        for length in 0..bytes.len() {
+            assert!(Keyring::decode(keyring.database, 1, &bytes[..length]).is_err(), "{length}");
+        }
+        assert!(Keyring::decode(keyring.database, 1, &[&bytes[..], &[0]].concat()).is_err());
+    }
+}

@@ -1,6 +1,7 @@
 //! Where the root key of a database is kept, and what that is worth.
 
 use std::fmt;
+use std::sync::Arc;
 
 use pugdb_core::coding::Reader;
 use pugdb_core::env::Env;
@@ -57,6 +58,36 @@ pub trait RootProvider: Send + Sync + fmt::Debug {
     /// # Errors
     /// What the disk says. It is tried again with the next open.
     fn settle(&self, env: &Env, database: DatabaseId, wrapped: &[u8]) -> Result<()>;
+}
+
+impl<P: RootProvider + ?Sized> RootProvider for Arc<P> {
+    fn describe(&self) -> String {
+        (**self).describe()
+    }
+
+    fn protects(&self) -> &'static str {
+        (**self).protects()
+    }
+
+    fn destroys(&self) -> bool {
+        (**self).destroys()
+    }
+
+    fn begun(&self, env: &Env) -> Result<Option<DatabaseId>> {
+        (**self).begun(env)
+    }
+
+    fn wrap(&self, env: &Env, database: DatabaseId, epoch: &Secret) -> Result<Vec<u8>> {
+        (**self).wrap(env, database, epoch)
+    }
+
+    fn unwrap(&self, env: &Env, database: DatabaseId, wrapped: &[u8]) -> Result<Secret> {
+        (**self).unwrap(env, database, wrapped)
+    }
+
+    fn settle(&self, env: &Env, database: DatabaseId, wrapped: &[u8]) -> Result<()> {
+        (**self).settle(env, database, wrapped)
+    }
 }
 
 /// Salt, commitment, sealed key with its tag.

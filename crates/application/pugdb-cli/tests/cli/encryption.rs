@@ -1,0 +1,129 @@
+//! `--root-key`, `--keyring` and `key`: an encrypted database on the command line.
+
+use std::fs;
+use std::path::Path;
+
+use crate::command::{pugdb, run};
+use crate::server::{Running, program};
+
+const FILE: &str = "file:keys/orders.key";
+
+fn with_key(dir: &Path, arguments: &[&str]) -> crate::command::Run {
+    pugdb(dir, &[arguments, &["--root-key", FILE]].concat())
+}
+
+fn made(dir: &Path) {
+    with_key(dir, &["put", "ada", "the secret of 1815"]).gives(0, "");
+}
+
+#[test]
+fn an_encrypted_database_opens_with_its_root_key_and_says_so_without() {
+    let dir = tempfile::tempdir().unwrap();
+    made(dir.path());
+    with_key(dir.path(), &["get", "ada"]).gives(0, "the secret of 1815");
+    with_key(dir.path(), &["scan", "--read-only"]).gives(0, "ada\tthe secret of 1815\n");
+    pugdb(dir.path(), &["get", "ada"]).fails(4, &["is encrypted", "--root-key", "file:PATH"]);
+    pugdb(dir.path(), &["get", "ada", "--root-key", "file:other.key"])
+        .fails(1, &["the key file other.key is not there"]);
+    let mut command = program();
+    command.current_dir(dir.path()).args(["get", "ada"]).env("PUGDB_ROOT_KEY", FILE);
+    run(command, b"").gives(0, "the secret of 1815");
+    for file in fs::read_dir(dir.path().join("pugdb-data/log")).unwrap() {
+        let bytes = fs::read(file.unwrap().path()).unwrap();
+        assert!(!bytes.windows(6).any(|window| window == b"secret"));
+    }
+}
+
+#[test]
+fn a_root_key_of_the_environment_is_taken_from_its_variable_and_never_shown() {
+    let dir = tempfile::tempdir().unwrap();
+    let key = "0123456789abcdef".repeat(4);
+    let with = |key: &str, arguments: &[&str]| {
+        let mut command = program();
+        command.current_dir(dir.path()).args(arguments).env("ORDERS_KEY", key);
+        run(command, b"")
+    };
+    with(&key, &["put", "a", "1", "--root-key", "env:ORDERS_KEY"]).gives(0, "");
+    with(&key, &["get", "a", "--root-key", "env:ORDERS_KEY"]).gives(0, "1");
+    let wrong = with(&"ab".repeat(32), &["get", "a", "--root-key", "env:ORDERS_KEY"]);
+    wrong.fails(4, &["wrong key", "ORDERS_KEY"]);
+    let bad = with("abcdabcd", &["get", "a", "--root-key", "env:ORDERS_KEY"]);
+    assert!(!bad.stderr.contains("abcd"), "{}", bad.stderr);
+    bad.fails(2, &["64 hexadecimal digits"]);
+    pugdb(dir.path(), &["get", "a", "--root-key", "env:NOT_SET"]).fails(1, &["NOT_SET is not set"]);
+    pugdb(dir.path(), &["get", "a", "--root-key", "orders.key"]).fails(2, &["file:PATH"]);
+}
+
+#[test]
+fn keys_are_shown_rotated_and_renewed_without_a_byte_of_them() {
+    let dir = tempfile::tempdir().unwrap();
+    made(dir.path());
+    let key = || fs::read_to_string(dir.path().join("keys/orders.key")).unwrap();
+    let digits = |text: &str| {
+        text.lines().find(|line| line.starts_with("key ")).unwrap().split(' ').nth(2).unwrap().to_owned()
+    };
+    let old = digits(&key());
+    let status = with_key(dir.path(), &["key", "status"]);
+    let text = status.text().to_owned();
+    let parts = ["new files are sealed with ", "the key file keys/orders.key", "keyspace db0  1"];
+    assert!(parts.iter().all(|part| text.contains(part)), "{status}");
+    assert!(!text.contains(&old[..8]));
+
+    with_key(dir.path(), &["key", "rotate"]).gives(
+        0,
+        "keyring of generation 2, 967 B written, no data\n\
+         the old root key is gone from the key file keys/orders.key: older copies of the keyring open no more\n",
+    );
+    assert!(digits(&key()) != old && !key().contains(&old));
+    with_key(dir.path(), &["key", "renew", "--json"]).gives(
+        0,
+        "{\"keyring_generation\":3,\"old_root_key_destroyed\":true,\"provider\":\"the key file keys/orders.key\",\"written_bytes\":1630}\n",
+    );
+    with_key(dir.path(), &["get", "ada"]).gives(0, "the secret of 1815");
+    let plain = tempfile::tempdir().unwrap();
+    pugdb(plain.path(), &["put", "a", "1"]).gives(0, "");
+    pugdb(plain.path(), &["key", "status"]).fails(2, &["the database is not encrypted"]);
+    with_key(plain.path(), &["get", "a"]).fails(1, &["has no keyring", "opens without a root key"]);
+}
+
+#[test]
+fn a_checkpoint_says_which_keyring_it_needs_and_opens_with_it() {
+    let dir = tempfile::tempdir().unwrap();
+    made(dir.path());
+    let made = with_key(dir.path(), &["checkpoint", "copy"]);
+    assert!(made.stderr.contains("--keyring ./pugdb-data/KEYRING"), "{}", made.stderr);
+    assert_eq!(made.code, 0);
+    with_key(dir.path(), &["get", "ada", "--data", "copy"]).fails(1, &["has no keyring", "--keyring"]);
+    let keyring = ["get", "ada", "--data", "copy", "--keyring", "pugdb-data/KEYRING"];
+    with_key(dir.path(), &keyring).gives(0, "the secret of 1815");
+    let verified = with_key(dir.path(), &["verify", "--data", "copy", "--keyring", "pugdb-data/KEYRING"]);
+    assert_eq!(verified.code, 0, "{verified}");
+}
+
+#[test]
+fn files_are_inspected_with_the_root_key_and_not_without() {
+    let dir = tempfile::tempdir().unwrap();
+    made(dir.path());
+    pugdb(dir.path(), &["inspect"]).fails(4, &["the file is encrypted"]);
+    let seen = with_key(dir.path(), &["inspect", "manifest", "--show-keys"]);
+    assert!(String::from_utf8_lossy(&seen.stdout).contains("db0"), "{seen}");
+    assert_eq!(seen.code, 0);
+}
+
+#[test]
+fn a_server_serves_an_encrypted_database() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let key = format!("file:{}", dir.path().join("served.key").display());
+    let server = Running::start(&data, &["--root-key", &key, "--no-http"]);
+    let url = format!("redis://{}", server.address);
+    pugdb(dir.path(), &["put", "ada", "the secret of 1815", "--url", &url]).gives(0, "");
+    server.kill();
+    let server = Running::start(&data, &["--root-key", &key, "--no-http"]);
+    let url = format!("redis://{}", server.address);
+    pugdb(dir.path(), &["get", "ada", "--url", &url]).gives(0, "the secret of 1815");
+    drop(server);
+    let refused =
+        pugdb(dir.path(), &["serve", "--data", data.to_str().unwrap(), "--resp", "127.0.0.1:0", "--no-http"]);
+    refused.fails(4, &["is encrypted", "--root-key"]);
+}
