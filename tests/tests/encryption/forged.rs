@@ -53,10 +53,11 @@ fn forge_header(bytes: &[u8], at: usize) -> Vec<u8> {
 fn is_refused(world: &World, what: &dyn std::fmt::Debug) {
     let outcome = open(world).and_then(|db| {
         let problems = db.verify()?.problems;
-        match problems.first() {
-            Some(problem) => Err(pugdb::Error::corrupt(problem.clone())),
-            None => Ok(is_filled(&db)),
+        if let Some(problem) = problems.first() {
+            return Err(pugdb::Error::corrupt(problem.clone()));
         }
+        is_filled(&db);
+        Ok(())
     });
     let error = outcome.err().unwrap_or_else(|| panic!("nobody noticed {what:?}"));
     assert!(

@@ -201,8 +201,8 @@ fn a_checkpoint_opens_with_the_keyring_of_its_database_and_not_without() {
     is_filled(&copy);
     copy.keyspace("users").unwrap().put("of the copy", "1").unwrap();
     // It has keys for some more keyspaces, and makes none for others.
-    let made = (0..64).map(|number| copy.keyspace(&format!("more{number}")));
-    let error = made.filter_map(Result::err).next().unwrap();
+    let mut made = (0..64).map(|number| copy.keyspace(&format!("more{number}")));
+    let error = made.find_map(Result::err).unwrap();
     assert_eq!(error.kind(), ErrorKind::Denied, "{}", decent(&error));
     let error = copy.keys().unwrap().rotate().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Denied, "{}", decent(&error));

@@ -12,8 +12,11 @@ use pugdb::{Builder, Result};
 /// What opens an encrypted database.
 #[derive(Args, Clone, Debug, Default)]
 pub(crate) struct KeyArguments {
-    /// The root key of an encrypted database: file:PATH, made with a new database, or env:VARIABLE with 64 hexadecimal digits
-    #[arg(long, value_name = "SOURCE", value_parser = RootKey::parse)]
+    /// The root key of an encrypted database
+    #[arg(
+        long,
+        help = "The root key of an encrypted database: file:PATH, made with a new database, or env:VARIABLE, 64 hexadecimal digits",
+        value_name = "SOURCE", value_parser = RootKey::parse)]
     pub(crate) root_key: Option<RootKey>,
     /// The keyring of the database that a checkpoint was made of [default: KEYRING in its own directory]
     #[arg(long, value_name = "FILE")]

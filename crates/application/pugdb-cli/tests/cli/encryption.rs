@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use crate::command::{pugdb, run};
+use crate::directory::read;
 use crate::server::{Running, program};
 
 const FILE: &str = "file:keys/orders.key";
@@ -29,7 +30,7 @@ fn an_encrypted_database_opens_with_its_root_key_and_says_so_without() {
     command.current_dir(dir.path()).args(["get", "ada"]).env("PUGDB_ROOT_KEY", FILE);
     run(command, b"").gives(0, "the secret of 1815");
     for file in fs::read_dir(dir.path().join("pugdb-data/log")).unwrap() {
-        let bytes = fs::read(file.unwrap().path()).unwrap();
+        let bytes = read(&file.unwrap().path());
         assert!(!bytes.windows(6).any(|window| window == b"secret"));
     }
 }

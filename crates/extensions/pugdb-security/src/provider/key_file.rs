@@ -42,12 +42,16 @@ impl Content {
     fn encode(&self) -> Zeroizing<String> {
         let mut out = Zeroizing::new(String::with_capacity(TITLE.len() + 128 + 96 * self.keys.len()));
         out.push_str(TITLE);
-        out.push_str(&format!("database {}\n", hex(&self.database.0)));
+        let mut line =
+            |name: &str, text: &str| [name, " ", text, "\n"].iter().for_each(|part| out.push_str(part));
+        line("database", &hex(&self.database.0));
         for (number, key) in &self.keys {
-            out.push_str(&format!("key {number} {}\n", *Zeroizing::new(hex(key.expose()))));
+            line(&format!("key {number}"), &Zeroizing::new(hex(key.expose())));
         }
         let checksum = xxhash_rust::xxh3::xxh3_64(out.as_bytes());
-        out.push_str(&format!("check {checksum:016x}\n"));
+        out.push_str("check ");
+        out.push_str(&hex(&checksum.to_be_bytes()));
+        out.push('\n');
         out
     }
 

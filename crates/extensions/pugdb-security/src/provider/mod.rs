@@ -141,7 +141,11 @@ pub(crate) fn unwrap(
 
 /// A database's id in hexadecimal digits, as messages and key files show it.
 pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    let digit = |value: u8| char::from_digit(value.into(), 16).expect("half a byte is below 16");
+    // At its full length: one that grows would leave secrets behind.
+    let mut out = String::with_capacity(bytes.len() * 2);
+    out.extend(bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]));
+    out
 }
 
 /// The bytes that so many hexadecimal digits stand for.

@@ -184,10 +184,9 @@ pub(super) fn swap_names(inner: &Inner, names: &mut Names, pair: &(Arc<Space>, A
     }
 }
 
-/// Sees to it that the next `count` keyspaces have keys: their file is written before the log, and outside of the writer's lock. Who holds
-/// `order` is the only one who makes keyspaces.
-pub(crate) fn provide_keys(inner: &Inner, order: &MutexGuard<'_, ()>, count: usize) -> Result<()> {
-    let _ = order;
+/// Sees to it that the next `count` keyspaces have keys: their file is written before the log, and outside of the writer's lock. Only who
+/// holds the lock `changing` makes keyspaces.
+pub(crate) fn provide_keys(inner: &Inner, _order: &MutexGuard<'_, ()>, count: usize) -> Result<()> {
     let Some(durable) = &inner.durable else { return Ok(()) };
     let next = inner.writer.lock().next_keyspace;
     let count = u32::try_from(count).unwrap_or(u32::MAX);

@@ -49,7 +49,8 @@ impl FileSystem for OsFileSystem {
     }
 
     fn is_private(&self, path: &Path) -> io::Result<bool> {
-        Ok(fs::metadata(path)?.mode() & 0o077 == 0)
+        let of_others = fs::metadata(path)?.mode() & 0o077;
+        Ok(of_others == 0)
     }
 
     fn open(&self, path: &Path, access: Access) -> io::Result<Arc<dyn File>> {
