@@ -321,3 +321,26 @@ pub struct Remains {
     /// Where the last byte that is not zero ends.
     pub used_until: u64,
 }
+
+#[cfg(test)]
+mod tests {
+    use pugdb_core::seam::Plain;
+
+    use super::*;
+
+    #[test]
+    fn frames_use_one_buffer_again_and_a_large_one_gives_its_memory_back() {
+        let mut encoder = FrameEncoder::new(FileId([1; 16]), Arc::new(Plain));
+        let mut frame = |bytes: usize| {
+            let section = Section { keyspace: KeyspaceId(1), bytes: &vec![7; bytes] };
+            let frame = encoder.encode(64, 0, b"head", &[section]).unwrap();
+            assert!(frame.len() >= bytes);
+            (frame.as_ptr().addr(), encoder.frame.capacity())
+        };
+        let (place, _) = frame(1000);
+        // Smaller ones ask for no memory.
+        assert!((0..100).all(|bytes| frame(bytes).0 == place));
+        assert!(frame(8 << 20).1 > 8 << 20);
+        assert!(frame(10).1 <= FRAME_BYTES_KEPT);
+    }
+}
