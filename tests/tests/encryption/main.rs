@@ -4,7 +4,6 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by a panic")]
 
 mod canaries;
-mod destruction;
 mod forged;
 mod nonces;
 mod rotation;

@@ -2,7 +2,7 @@
 //!
 //! | module | what it is |
 //! |---|---|
-//! | `vault.rs` | [`Vault`]: the keys of an open database, made, found, rotated, destroyed; [`VaultCipher`]: what seals its files |
+//! | `vault.rs` | [`Vault`]: the keys of an open database, made, found, rotated; [`VaultCipher`]: what seals its files |
 //! | `file_cipher.rs` | the keys of one file |
 //! | `keyring` | all keys of a database as a value, and as a file |
 //! | `provider` | where the root key is kept: [`RootProvider`] and those there are |

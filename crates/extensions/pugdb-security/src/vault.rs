@@ -1,4 +1,4 @@
-//! The keys of an open database: made, found, rotated, destroyed. It is the [`Cipher`] of an encrypted database.
+//! The keys of an open database: made, found, rotated. It is the [`Cipher`] of an encrypted database.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -93,7 +93,7 @@ pub struct KeyStatus {
     pub algorithm: Algorithm,
     /// The keys of the database, oldest first.
     pub database_keys: Vec<KeyAge>,
-    /// The keyspaces that have keys, or had.
+    /// The keyspaces that have keys.
     pub keyspaces: Vec<KeyspaceKeys>,
 }
 
@@ -111,10 +111,8 @@ pub struct KeyAge {
 pub struct KeyspaceKeys {
     /// Which keyspace.
     pub keyspace: KeyspaceId,
-    /// Its keys, oldest first; none when they were destroyed.
+    /// Its keys, oldest first.
     pub keys: Vec<KeyAge>,
-    /// When they were destroyed.
-    pub destroyed_at: Option<Timestamp>,
 }
 
 /// What a rotation has done.
@@ -175,7 +173,7 @@ impl Vault {
         Ok(vault)
     }
 
-    /// Opens the keys of somebody else, who may be changing them: they can be used, and not rotated, destroyed or added to.
+    /// Opens the keys of somebody else, who may be changing them: they can be used, and not rotated or added to.
     ///
     /// # Errors
     /// As [`open`](Self::open).
@@ -244,11 +242,7 @@ impl Vault {
             keyspaces: state
                 .keyring
                 .keyspaces()
-                .map(|(keyspace, keys)| KeyspaceKeys {
-                    keyspace,
-                    keys: ages(keys.generations()),
-                    destroyed_at: keys.destroyed_at(),
-                })
+                .map(|(keyspace, keys)| KeyspaceKeys { keyspace, keys: ages(keys.generations()) })
                 .collect(),
         }
     }
@@ -259,7 +253,7 @@ impl Vault {
     /// # Errors
     /// What keeps the provider from its root key; what the disk says. The old keys go on to work then.
     pub fn rotate(&self) -> Result<Rotation> {
-        self.replace_epoch(|_| Ok(()))
+        self.replace_epoch(|_| ())
     }
 
     /// New keys for all files that are made from now on. Those that are there keep theirs until they are written anew.
@@ -268,34 +262,17 @@ impl Vault {
     /// As [`rotate`](Self::rotate).
     pub fn renew(&self) -> Result<Rotation> {
         let (now, random) = (self.env.clock.now(), &self.env.random);
-        self.replace_epoch(|keyring| {
-            keyring.renew(now, &**random);
-            Ok(())
-        })
-    }
-
-    /// Destroys the keys of keyspaces: nothing that they sealed can be read again, neither here nor in any copy.
-    ///
-    /// # Errors
-    /// As [`rotate`](Self::rotate).
-    pub fn destroy_keyspaces(&self, keyspaces: &[KeyspaceId]) -> Result<Rotation> {
-        let now = self.env.clock.now();
-        self.replace_epoch(|keyring| {
-            for keyspace in keyspaces {
-                keyring.destroy(*keyspace, now);
-            }
-            Ok(())
-        })
+        self.replace_epoch(|keyring| keyring.renew(now, &**random))
     }
 
     /// Changes the keyring under a new epoch key, wrapped under a new root key, and destroys the old one. A crash leaves the old keyring
     /// with its root key, or the new one with its own: an open finds out which, and ends the rest.
-    fn replace_epoch(&self, change: impl FnOnce(&mut Keyring) -> Result<()>) -> Result<Rotation> {
+    fn replace_epoch(&self, change: impl FnOnce(&mut Keyring)) -> Result<Rotation> {
         let _change = self.change.lock();
         self.refuse_borrowed()?;
         self.settle()?;
         let mut state = self.state.read().clone();
-        change(&mut state.keyring)?;
+        change(&mut state.keyring);
         state.epoch = Secret::random(&*self.env.random);
         state.wrapped = self.provider.wrap(&self.env, self.database, &state.epoch)?;
         self.write(state)?;
@@ -352,7 +329,7 @@ impl Vault {
     /// The key that something was made with.
     ///
     /// # Errors
-    /// `Erased` when it was destroyed, `Denied` when it never was here.
+    /// `Denied` when it is not here.
     pub(crate) fn find(&self, keyspace: Option<KeyspaceId>, id: &KeyId) -> Result<Secret> {
         let state = self.state.read();
         let keys = match keyspace {

@@ -1,4 +1,4 @@
-//! All keys of a database, and what was destroyed: a pure value. How it lies in a file says `file.rs`.
+//! All keys of a database: a pure value. How it lies in a file says `file.rs`.
 
 use std::collections::BTreeMap;
 
@@ -37,8 +37,6 @@ impl Generation {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Keys {
     generations: Vec<Generation>,
-    /// When all of them were destroyed.
-    destroyed_at: Option<Timestamp>,
 }
 
 impl Keys {
@@ -60,10 +58,6 @@ impl Keys {
     pub(crate) fn generations(&self) -> &[Generation] {
         &self.generations
     }
-
-    pub(crate) fn destroyed_at(&self) -> Option<Timestamp> {
-        self.destroyed_at
-    }
 }
 
 /// The keys of a database.
@@ -74,7 +68,7 @@ pub(crate) struct Keyring {
     pub(crate) generation: u64,
     database_keys: Keys,
     keyspaces: BTreeMap<KeyspaceId, Keys>,
-    /// Every keyspace below has keys, or had.
+    /// Every keyspace below has keys.
     provided: KeyspaceId,
 }
 
@@ -88,7 +82,7 @@ impl Keyring {
         Self { database, generation: 0, database_keys, keyspaces: BTreeMap::new(), provided: FIRST }
     }
 
-    /// Every keyspace below has keys, or had.
+    /// Every keyspace below has keys.
     pub(crate) fn provided(&self) -> KeyspaceId {
         self.provided
     }
@@ -104,18 +98,9 @@ impl Keyring {
     /// New keys for what is written from now on.
     pub(crate) fn renew(&mut self, now: Timestamp, random: &dyn Random) {
         self.database_keys.renew(now, random);
-        for keys in self.keyspaces.values_mut().filter(|keys| keys.destroyed_at.is_none()) {
+        for keys in self.keyspaces.values_mut() {
             keys.renew(now, random);
         }
-    }
-
-    /// Forgets a keyspace's keys. False when there were none any more.
-    pub(crate) fn destroy(&mut self, keyspace: KeyspaceId, now: Timestamp) -> bool {
-        let Some(keys) = self.keyspaces.get_mut(&keyspace).filter(|keys| keys.destroyed_at.is_none()) else {
-            return false;
-        };
-        *keys = Keys { generations: Vec::new(), destroyed_at: Some(now) };
-        true
     }
 
     /// The keys of the database's framing.
@@ -126,20 +111,13 @@ impl Keyring {
     /// The keys of a keyspace.
     ///
     /// # Errors
-    /// `Erased` when they were destroyed, `Denied` when there never were any.
+    /// `Denied` when there are none.
     pub(crate) fn keyspace_keys(&self, keyspace: KeyspaceId) -> Result<&Keys> {
-        let keys = self.keyspaces.get(&keyspace);
-        let keys = keys.ok_or_else(|| {
+        self.keyspaces.get(&keyspace).ok_or_else(|| {
             Error::denied(format!(
                 "the keyring has no key for keyspace {keyspace}: it is older than the data"
             ))
-        })?;
-        match keys.destroyed_at {
-            None => Ok(keys),
-            Some(_) => Err(Error::erased(format!(
-                "the key of keyspace {keyspace} was destroyed; nothing brings its data back"
-            ))),
-        }
+        })
     }
 
     /// The keyspaces with their keys, in order.
@@ -181,7 +159,6 @@ impl Keyring {
 }
 
 fn put_keys(out: &mut Vec<u8>, keys: &Keys) {
-    put_varint(out, keys.destroyed_at.map_or(0, |at| at.0 + 1));
     put_varint(out, keys.generations.len() as u64);
     for generation in &keys.generations {
         put_varint(out, generation.number);
@@ -191,7 +168,6 @@ fn put_keys(out: &mut Vec<u8>, keys: &Keys) {
 }
 
 fn read_keys(reader: &mut Reader<'_>) -> Result<Keys> {
-    let destroyed_at = reader.varint()?.checked_sub(1).map(Timestamp);
     let mut generations = Vec::new();
     for _ in 0..reader.length()? {
         let (number, made_at) = (reader.varint()?, Timestamp(reader.varint()?));
@@ -199,7 +175,7 @@ fn read_keys(reader: &mut Reader<'_>) -> Result<Keys> {
         let key = Secret::fill(|secret| secret.copy_from_slice(bytes));
         generations.push(Generation::new(number, made_at, key));
     }
-    Ok(Keys { generations, destroyed_at })
+    Ok(Keys { generations })
 }
 
 #[cfg(test)]
@@ -209,29 +185,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keys_that_are_destroyed_are_not_in_it_and_the_others_are() {
+    fn a_keyring_is_read_as_it_was_written() {
         let mut keyring = Keyring::new(DatabaseId([1; 16]), Timestamp(5), &OsRandom);
         keyring.provide(KeyspaceId(4), Timestamp(6), &OsRandom);
         keyring.renew(Timestamp(7), &OsRandom);
-        let secrets = |keyring: &Keyring, id| -> Vec<Secret> {
-            let keys = keyring.keyspace_keys(KeyspaceId(id)).unwrap();
-            keys.generations().iter().map(|generation| generation.key.clone()).collect()
-        };
-        let [gone, kept] = [2, 3].map(|id| secrets(&keyring, id));
-        assert_eq!((gone.len(), kept.len()), (2, 2));
-        assert!(keyring.destroy(KeyspaceId(2), Timestamp(8)));
-        assert!(!keyring.destroy(KeyspaceId(2), Timestamp(9)), "a second time");
-        assert!(!keyring.destroy(KeyspaceId(9), Timestamp(9)), "what never was");
-        let bytes = keyring.encode();
-        let holds = |secret: &Secret| bytes.windows(32).any(|window| window == secret.expose());
-        assert!(!gone.iter().any(holds) && kept.iter().all(holds));
-        // New keys are not made for it, either.
-        keyring.renew(Timestamp(9), &OsRandom);
         keyring.provide(KeyspaceId(6), Timestamp(9), &OsRandom);
-        let error = keyring.keyspace_keys(KeyspaceId(2)).unwrap_err();
-        assert_eq!(error.kind(), pugdb_core::ErrorKind::Erased);
+        let counts: Vec<usize> = keyring.keyspaces().map(|(_, keys)| keys.generations().len()).collect();
+        assert_eq!(counts, [2, 2, 2, 1, 1]);
         let decoded = Keyring::decode(keyring.database, keyring.generation, &keyring.encode()).unwrap();
         assert_eq!(decoded, keyring);
+        assert_eq!(keyring.keyspace_keys(KeyspaceId(6)).unwrap_err().kind(), pugdb_core::ErrorKind::Denied);
     }
 
     #[test]
