@@ -3,7 +3,8 @@
 
 use std::path::Path;
 
-use pugdb::{Database, Durability, Error, Result};
+use pugdb::keys::KeyFile;
+use pugdb::{Database, Durability, Error, KeyspaceOptions, Quota, Result};
 use pugdb_ycsb::{Client, Key, PugdbStore, Random, Store, Values, key};
 
 const ENTRIES: u64 = 100_000;
@@ -14,11 +15,20 @@ const CALLS: u64 = 1_000;
 
 fn main() -> Result<()> {
     let mut arguments = std::env::args().skip(1);
-    let usage = || Error::invalid("usage: instructions prepare|get|put|scan DIRECTORY");
+    let usage =
+        || Error::invalid("usage: instructions prepare|get|put|scan DIRECTORY [plain|quota|encrypted]");
     let what = arguments.next().ok_or_else(usage)?;
     let dir = arguments.next().ok_or_else(usage)?;
-    let db = Database::builder().durability(Durability::Os).open(Path::new(&dir))?;
-    let store = PugdbStore::new(db.clone(), db.keyspace("ycsb")?, true);
+    let (mut builder, mut options) =
+        (Database::builder().durability(Durability::Os), KeyspaceOptions::default());
+    match arguments.next().as_deref() {
+        None | Some("plain") => {}
+        Some("quota") => options.quota_bytes = Some(Quota::AtMost(1 << 40)),
+        Some("encrypted") => builder = builder.root_key(KeyFile::new(format!("{dir}.key"))),
+        Some(_) => return Err(usage()),
+    }
+    let db = builder.open(Path::new(&dir))?;
+    let store = PugdbStore::new(db.clone(), db.keyspace_with("ycsb", options)?, true);
     let mut client = store.client()?;
     let values = Values::new(VALUE_BYTES, 1)?;
     match what.as_str() {
