@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand};
 use pugdb::Durability;
 
 use crate::doctor::DoctorArguments;
+use crate::init::InitArguments;
 use crate::inspect::InspectArguments;
 use crate::key::KeysArguments;
 use crate::keyspace::KeyspaceArguments;
@@ -21,6 +22,7 @@ use crate::url::ServerUrl;
 
 const EXAMPLES: &str = "\
 Examples:
+  pugdb init                                   make an encrypted database in ./pugdb-data, and its key
   pugdb serve                                  keep ./pugdb-data, answer Redis clients on 127.0.0.1:7379
   pugdb put ada 1815                           write without a server
   pugdb get ada --url redis://127.0.0.1:7379   read through a server
@@ -59,6 +61,7 @@ pub(crate) struct Arguments {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    Init(InitArguments),
     Serve(ServeArguments),
     Shell(ShellArguments),
     Get(GetArguments),
@@ -100,7 +103,8 @@ impl Command {
             Self::Key(arguments) => Some(arguments.target_mut()),
             Self::Import(arguments) => Some(arguments.target_mut()),
             Self::Export(arguments) => Some(arguments.target_mut()),
-            Self::Serve(_)
+            Self::Init(_)
+            | Self::Serve(_)
             | Self::Bench(_)
             | Self::Inspect(_)
             | Self::Doctor(_)

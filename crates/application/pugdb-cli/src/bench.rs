@@ -155,7 +155,7 @@ pub(crate) fn bench(arguments: &BenchArguments, format: Format) -> Result<Exit, 
     let Benchmark::Ycsb(arguments) = &arguments.benchmark;
     arguments.check()?;
     let place = Place::prepare(arguments.data.as_deref())?;
-    let builder = arguments.keys.apply(Database::builder().memory_bytes(arguments.memory))?;
+    let builder = arguments.keys.apply(Database::builder().memory_bytes(arguments.memory), place.path())?;
     let db = open_database(builder, place.path(), "choose another directory")?;
     let keyspace = db.keyspace_with("ycsb", arguments.tables.options(arguments.engine.kind()))?;
     let mut store =

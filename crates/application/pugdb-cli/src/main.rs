@@ -5,6 +5,7 @@ mod arguments;
 mod bench;
 mod compact;
 mod doctor;
+mod init;
 mod input;
 mod inspect;
 mod interrupt;
@@ -49,6 +50,7 @@ fn main() -> ExitCode {
 fn run(arguments: &Arguments, settings: &Settings) -> Result<Exit, Failure> {
     let format = if arguments.json { Format::Json } else { Format::Text };
     match &arguments.command {
+        Command::Init(arguments) => init::init(arguments, format),
         Command::Serve(arguments) => serve::serve(arguments, format),
         Command::Shell(arguments) => shell::shell(arguments, format),
         Command::Get(arguments) => keys::get(arguments, format),

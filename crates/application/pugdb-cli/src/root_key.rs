@@ -49,10 +49,10 @@ impl RootKey {
 }
 
 impl KeyArguments {
-    /// The same builder, for an encrypted database if a root key was named.
-    pub(crate) fn apply(&self, mut builder: Builder) -> Result<Builder> {
-        if let Some(root) = &self.root_key {
-            builder = builder.root_key(root.provider()?);
+    /// The same builder, with the root key of the database in `data` if one was named, or lies where `init` puts them.
+    pub(crate) fn apply(&self, mut builder: Builder, data: &Path) -> Result<Builder> {
+        if let Some(provider) = self.provider(data)? {
+            builder = builder.root_key(provider);
         }
         if let Some(keyring) = &self.keyring {
             builder = builder.keyring(keyring);
@@ -60,13 +60,39 @@ impl KeyArguments {
         Ok(builder)
     }
 
+    fn keyring(&self, data: &Path) -> PathBuf {
+        self.keyring.clone().unwrap_or_else(|| data.join(KEYRING))
+    }
+
+    /// Where the root key of the database in `data` is, if anybody knows.
+    pub(crate) fn provider(&self, data: &Path) -> Result<Option<Arc<dyn RootProvider>>> {
+        if let Some(root) = &self.root_key {
+            return root.provider().map(Some);
+        }
+        let keyring = self.keyring(data);
+        match usual_directory() {
+            Some(keys) if Vault::exists(&Env::os(), &keyring)? => {
+                Ok(KeyFile::find(&Env::os(), &keys, &keyring)?
+                    .map(|found| Arc::new(found) as Arc<dyn RootProvider>))
+            }
+            _ => Ok(None),
+        }
+    }
+
     /// What opens single files of the database in `data`, beside whoever has it open.
     pub(crate) fn cipher(&self, data: &Path) -> Result<Arc<dyn Cipher>> {
-        let Some(root) = &self.root_key else { return Ok(Arc::new(Plain)) };
-        let keyring = self.keyring.clone().unwrap_or_else(|| data.join(KEYRING));
-        let vault = Vault::open_beside(&Env::os(), &keyring, root.provider()?)?;
+        let Some(provider) = self.provider(data)? else { return Ok(Arc::new(Plain)) };
+        let vault = Vault::open_beside(&Env::os(), &self.keyring(data), provider)?;
         Ok(Arc::new(VaultCipher::new(vault)))
     }
+}
+
+/// Where `init` puts key files, and every command looks for them: `pugdb/keys` in the user's configuration directory, which no copy of a
+/// data directory takes along.
+pub(crate) fn usual_directory() -> Option<PathBuf> {
+    let given = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let user = given("XDG_CONFIG_HOME").or_else(|| Some(given("HOME")?.join(".config")))?;
+    Some(user.join("pugdb/keys"))
 }
 
 #[cfg(test)]

@@ -42,7 +42,7 @@ pub(crate) fn serve(arguments: &ServeArguments, format: Format) -> Result<Exit, 
         Some(bytes) => builder.background_bytes_per_second(bytes as u64),
         None => builder,
     };
-    let builder = arguments.keys.apply(builder)?;
+    let builder = arguments.keys.apply(builder, &arguments.data)?;
     let db = open_database(builder, &arguments.data, STOP_FIRST)?;
     let options = ServerOptions {
         addresses: vec![address],

@@ -80,7 +80,7 @@ impl Target {
 
     fn open_with(&self, access: Access, builder: Builder, if_in_use: &str) -> Result<Local, Failure> {
         let data = self.data.clone().unwrap_or_else(|| PathBuf::from(DATA_DEFAULT));
-        let mut builder = self.keys.apply(builder.create_if_missing(access == Access::Create))?;
+        let mut builder = self.keys.apply(builder.create_if_missing(access == Access::Create), &data)?;
         if let Some(memory) = self.memory {
             let usual = limits::MEMORY_BYTES_DEFAULT;
             builder = builder.memory_bytes(memory.choose(usual, MemoryLimit::ask()).bytes);

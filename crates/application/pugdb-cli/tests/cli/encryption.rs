@@ -126,3 +126,54 @@ fn a_server_serves_an_encrypted_database() {
         pugdb(dir.path(), &["serve", "--data", data.to_str().unwrap(), "--resp", "127.0.0.1:0", "--no-http"]);
     refused.fails(4, &["is encrypted", "--root-key"]);
 }
+
+/// As a user with a home of his own, and nothing else.
+fn at_home(dir: &Path, home: &Path, arguments: &[&str]) -> crate::command::Run {
+    let mut command = program();
+    command.current_dir(dir).args(arguments).env("HOME", home).env_remove("XDG_CONFIG_HOME");
+    run(command, b"")
+}
+
+#[test]
+fn init_makes_an_encrypted_database_whose_key_every_command_finds() {
+    let (dir, home) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let run = |arguments: &[&str]| at_home(dir.path(), home.path(), arguments);
+    let made = run(&["init"]);
+    assert!(made.code == 0 && made.text().contains(".config/pugdb/keys/"), "{made}");
+    assert!(made.text().contains("keep a copy of the key"), "{made}");
+    run(&["put", "ada", "1815"]).gives(0, "");
+    run(&["get", "ada"]).gives(0, "1815");
+    assert_eq!(run(&["key", "rotate"]).code, 0);
+    assert_eq!(run(&["inspect"]).code, 0);
+    run(&["get", "ada"]).gives(0, "1815");
+    run(&["init"]).fails(4, &["there is a database in ./pugdb-data already"]);
+    // Another user has no key.
+    let other = tempfile::tempdir().unwrap();
+    at_home(dir.path(), other.path(), &["get", "ada"]).fails(4, &["is encrypted", "--root-key"]);
+    let keys: Vec<_> = fs::read_dir(home.path().join(".config/pugdb/keys")).unwrap().collect();
+    assert_eq!(keys.len(), 1);
+}
+
+#[test]
+fn init_without_encryption_or_with_a_named_key_does_as_it_is_told() {
+    let (dir, home) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let run = |arguments: &[&str]| at_home(dir.path(), home.path(), arguments);
+    run(&["init", "--data", "plain", "--no-encryption"])
+        .gives(0, "a database was made in plain; it is not encrypted\n");
+    run(&["put", "a", "1", "--data", "plain"]).gives(0, "");
+    run(&["key", "status", "--data", "plain"]).fails(2, &["is not encrypted"]);
+    let made = run(&["init", "--data", "named", "--root-key", FILE, "--json"]);
+    assert!(made.code == 0 && made.text().contains("\"encrypted\":true"), "{made}");
+    run(&["put", "a", "1", "--data", "named", "--root-key", FILE]).gives(0, "");
+    run(&["init", "--root-key", FILE, "--no-encryption"]).fails(2, &["--no-encryption"]);
+    // A database's key file is no other database's.
+    run(&["init", "--data", "second", "--root-key", FILE]).fails(4, &["is of another database"]);
+    assert!(!home.path().join(".config").exists());
+    let mut command = program();
+    command
+        .current_dir(dir.path())
+        .args(["init", "--data", "homeless"])
+        .env_remove("HOME")
+        .env_remove("XDG_CONFIG_HOME");
+    crate::command::run(command, b"").fails(2, &["--root-key", "--no-encryption"]);
+}

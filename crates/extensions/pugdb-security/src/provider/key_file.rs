@@ -24,6 +24,8 @@ use crate::secret::Secret;
 #[derive(Clone, Debug)]
 pub struct KeyFile {
     path: PathBuf,
+    /// The one that a new database gets, when the file is named after it.
+    new: Option<DatabaseId>,
 }
 
 const TITLE: &str = "# The root key of a PugDB database. Who has it and the database's directory can read the database; \
@@ -34,6 +36,8 @@ const FILE_BYTES_MAX: u64 = 64 << 10;
 /// What the file says.
 struct Content {
     database: DatabaseId,
+    /// The database is being made, and has no keyring yet. A key file without this belongs to a database that there is.
+    is_begun: bool,
     /// Ascending numbers.
     keys: Vec<(u64, Secret)>,
 }
@@ -45,6 +49,9 @@ impl Content {
         let mut line =
             |name: &str, text: &str| [name, " ", text, "\n"].iter().for_each(|part| out.push_str(part));
         line("database", &hex(&self.database.0));
+        if self.is_begun {
+            line("begun", "and not finished");
+        }
         for (number, key) in &self.keys {
             line(&format!("key {number}"), &Zeroizing::new(hex(key.expose())));
         }
@@ -64,6 +71,8 @@ impl Content {
         let mut lines = content.strip_prefix(TITLE)?.lines();
         let mut database = DatabaseId([0; 16]);
         unhex(lines.next()?.strip_prefix("database ")?, &mut database.0)?;
+        let mut lines = lines.peekable();
+        let is_begun = lines.next_if(|line| line.starts_with("begun ")).is_some();
         let mut keys = Vec::new();
         for line in lines {
             let (number, digits) = line.strip_prefix("key ")?.split_once(' ')?;
@@ -72,14 +81,44 @@ impl Content {
             read?;
             keys.push((number.parse().ok()?, key));
         }
-        (!keys.is_empty()).then_some(Self { database, keys })
+        (!keys.is_empty()).then_some(Self { database, is_begun, keys })
     }
 }
 
 impl KeyFile {
     /// The key in the file at `path`, which is made with the database.
     pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self { path: path.into() }
+        Self { path: path.into(), new: None }
+    }
+
+    /// The key of a database that is to be made, in `dir`, which is made too: a file that is named after the database.
+    ///
+    /// ```
+    /// use pugdb_core::env::Env;
+    /// use pugdb_security::{KeyFile, Vault};
+    ///
+    /// # let home = tempfile::tempdir().unwrap();
+    /// let (keys, keyring) = (home.path().join("keys"), home.path().join("KEYRING"));
+    /// let provider = KeyFile::for_new_database(&Env::os(), &keys);
+    /// Vault::create(&Env::os(), &keyring, std::sync::Arc::new(provider.clone()))?;
+    /// let found = KeyFile::find(&Env::os(), &keys, &keyring)?.unwrap();
+    /// assert_eq!(found.path(), provider.path());
+    /// # Ok::<(), pugdb_core::Error>(())
+    /// ```
+    pub fn for_new_database(env: &Env, dir: &Path) -> Self {
+        let database = DatabaseId::random(&*env.random);
+        Self { path: named(dir, database), new: Some(database) }
+    }
+
+    /// The key file in `dir` that is named after the database of a keyring; `None` when there is no such file.
+    ///
+    /// # Errors
+    /// `NotFound` without the keyring, `Corrupt` when it is damaged; what the disk says.
+    pub fn find(env: &Env, dir: &Path, keyring: &Path) -> Result<Option<Self>> {
+        let sealed = crate::keyring::file::read(env, keyring)?;
+        let database = sealed.ok_or_else(|| Error::not_found("there is no keyring"))?.database;
+        let found = Self::new(named(dir, database));
+        Ok(found.read(env)?.map(|_| found))
     }
 
     /// Where it is.
@@ -129,6 +168,10 @@ impl KeyFile {
     }
 }
 
+fn named(dir: &Path, database: DatabaseId) -> PathBuf {
+    dir.join(format!("{database}.key"))
+}
+
 /// The number of the root key that made it stands before what was wrapped.
 fn split(wrapped: &[u8]) -> Result<(u64, &[u8])> {
     let (number, wrapped) = wrapped
@@ -152,11 +195,12 @@ impl RootProvider for KeyFile {
     }
 
     fn begun(&self, env: &Env) -> Result<Option<DatabaseId>> {
-        Ok(self.read(env)?.map(|content| content.database))
+        Ok(self.read(env)?.filter(|content| content.is_begun).map(|content| content.database).or(self.new))
     }
 
     fn wrap(&self, env: &Env, database: DatabaseId, epoch: &Secret) -> Result<Vec<u8>> {
-        let mut content = self.content(env, database)?.unwrap_or(Content { database, keys: Vec::new() });
+        let mut content =
+            self.content(env, database)?.unwrap_or(Content { database, is_begun: true, keys: Vec::new() });
         let number = content.keys.iter().map(|(number, _)| *number).max().unwrap_or(0) + 1;
         let root = Secret::random(&*env.random);
         content.keys.push((number, root.clone()));
@@ -190,8 +234,10 @@ impl RootProvider for KeyFile {
         let _ = env.fs.remove(&beside(&self.path));
         let (number, _) = split(wrapped)?;
         let Some(mut content) = self.content(env, database)? else { return Ok(()) };
-        if content.keys.len() > 1 && content.keys.iter().any(|(of, _)| *of == number) {
+        let is_settled = content.keys.len() == 1 && !content.is_begun;
+        if !is_settled && content.keys.iter().any(|(of, _)| *of == number) {
             content.keys.retain(|(of, _)| *of == number);
+            content.is_begun = false;
             self.write(env, &content)?;
         }
         Ok(())
@@ -233,7 +279,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("root.key");
         let secret = Secret::copy(&[0xab; 32]);
-        let whole = Content { database: DatabaseId([1; 16]), keys: vec![(1, secret)] }.encode();
+        let whole =
+            Content { database: DatabaseId([1; 16]), is_begun: true, keys: vec![(1, secret)] }.encode();
         assert!(Content::decode(&whole).is_some());
         for length in 0..whole.len() - 1 {
             assert!(Content::decode(&whole[..length]).is_none(), "{length}");
@@ -244,5 +291,23 @@ mod tests {
             assert_eq!(error.kind(), ErrorKind::Corrupt);
             assert!(!error.to_string().contains("abab"), "{error}");
         }
+    }
+
+    #[test]
+    fn a_key_file_of_a_database_that_there_is_makes_no_second_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let (one, other) = (dir.path().join("one"), dir.path().join("other"));
+        let provider = Arc::new(KeyFile::new(dir.path().join("root.key")));
+        Vault::create(&Env::os(), &one, provider.clone()).unwrap();
+        let error = Vault::create(&Env::os(), &other, provider.clone()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Denied);
+        assert!(error.to_string().contains("is of another database"), "{error}");
+        Vault::open(&Env::os(), &one, provider.clone()).unwrap();
+        // One that was begun and came to nothing is gone on with.
+        let lost = Arc::new(KeyFile::new(dir.path().join("lost.key")));
+        let database = DatabaseId([7; 16]);
+        lost.wrap(&Env::os(), database, &Secret::copy(&[1; 32])).unwrap();
+        assert_eq!(Vault::create(&Env::os(), &other, lost.clone()).unwrap().database(), database);
+        assert_eq!(lost.begun(&Env::os()).unwrap(), None);
     }
 }

@@ -1,0 +1,86 @@
+//! `init`: makes a database, encrypted unless it is asked not to be.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use pugdb::env::Env;
+use pugdb::keys::KeyFile;
+use pugdb::{Builder, Database};
+use serde_json::json;
+
+use crate::outcome::{Exit, Failure};
+use crate::output::{Answer, Format, answer_json};
+use crate::root_key::{KeyArguments, RootKey, usual_directory};
+use crate::target::{DATA_DEFAULT, STOP_FIRST, open_database};
+
+/// Make a database, encrypted unless --no-encryption says otherwise
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Without --root-key a key file is made in pugdb/keys in the user's configuration directory ($XDG_CONFIG_HOME or ~/.config), named
+after the database, for its owner alone. Every command finds it there by itself. Keep a copy of it where no copy of the data is:
+without it nobody can read the data.
+
+Examples:
+  pugdb init
+  pugdb init --data /var/lib/pugdb --root-key file:/etc/pugdb/orders.key
+  pugdb init --data scratch --no-encryption")]
+pub(crate) struct InitArguments {
+    /// The directory of the database; it must not hold one
+    #[arg(long, value_name = "DIR", default_value = DATA_DEFAULT)]
+    data: PathBuf,
+    /// Where the root key is: file:PATH, which is made, or env:VARIABLE with 64 hexadecimal digits
+    #[arg(long, value_name = "SOURCE", value_parser = RootKey::parse, conflicts_with = "no_encryption")]
+    root_key: Option<RootKey>,
+    /// Seal nothing: whoever reads the disk, or a copy of it, reads the data
+    #[arg(long)]
+    no_encryption: bool,
+}
+
+pub(crate) fn init(arguments: &InitArguments, format: Format) -> Result<Exit, Failure> {
+    let data = arguments.data.display();
+    // An open would take it as it is.
+    if pugdb::inspect::files(&arguments.data).is_ok() {
+        return Err(Failure::new(Exit::Unavailable, format!("there is a database in {data} already")));
+    }
+    let db = open_database(arguments.encrypt(Database::builder())?, &arguments.data, STOP_FIRST)?;
+    let provider = db.keys().map(|keys| keys.status().provider);
+    db.close()?;
+    if format == Format::Json {
+        answer_json(
+            &json!({ "data": data.to_string(), "encrypted": provider.is_some(), "provider": provider }),
+        )?;
+        return Ok(Exit::Done);
+    }
+    let mut stdout = Answer::new();
+    match provider {
+        Some(provider) => {
+            stdout
+                .line(&format!("an encrypted database was made in {data}; its root key is in {provider}"))?;
+            stdout.line(
+                "keep a copy of the key where no copy of the data is: without it nobody can read the data",
+            )?;
+        }
+        None => stdout.line(&format!("a database was made in {data}; it is not encrypted"))?,
+    }
+    stdout.finish()?;
+    Ok(Exit::Done)
+}
+
+impl InitArguments {
+    fn encrypt(&self, builder: Builder) -> Result<Builder, Failure> {
+        if self.no_encryption {
+            return Ok(builder);
+        }
+        let named = KeyArguments { root_key: self.root_key.clone(), keyring: None };
+        // Also the key of an attempt that was cut off.
+        if let Some(provider) = named.provider(&self.data)? {
+            return Ok(builder.root_key(provider));
+        }
+        let keys = usual_directory().ok_or_else(|| {
+            Failure::usage(
+                "there is no home directory for a root key: name one by --root-key, or say --no-encryption",
+            )
+        })?;
+        Ok(builder.root_key(KeyFile::for_new_database(&Env::os(), &keys)))
+    }
+}
