@@ -28,8 +28,8 @@ pub(crate) struct InitArguments {
     /// The directory of the database; it must not hold one
     #[arg(long, value_name = "DIR", default_value = DATA_DEFAULT)]
     data: PathBuf,
-    /// Where the root key is: file:PATH, which is made, or env:VARIABLE with 64 hexadecimal digits
-    #[arg(long, value_name = "SOURCE", value_parser = RootKey::parse, conflicts_with = "no_encryption")]
+    /// Where the root key is
+    #[arg(long, help = "Where the root key is: file:PATH, which is made, or env:VARIABLE, 64 hexadecimal digits", value_name = "SOURCE", value_parser = RootKey::parse, conflicts_with = "no_encryption")]
     root_key: Option<RootKey>,
     /// Seal nothing: whoever reads the disk, or a copy of it, reads the data
     #[arg(long)]
