@@ -2,8 +2,8 @@
 
 use std::io;
 
-use pugdb::Result;
 use pugdb::keys::{Rotation, Vault};
+use pugdb::{ErrorKind, Result};
 use pugdb_sim::World;
 
 use super::{DIR, KEY_FILE, KEYRING, TARGET, fill, is_filled, open};
@@ -61,6 +61,86 @@ fn a_rotation_cut_at_each_call_leaves_the_old_keys_or_the_new_ones() {
 #[test]
 fn new_keys_cut_at_each_call_leave_the_old_ones_or_the_new_ones() {
     cut_at_each_call("new_keys_cut_at_each_call", Vault::renew);
+}
+
+/// What a kill has left is read, and its root key made the only one: it has to be durable by then.
+#[test]
+fn a_kill_an_open_and_a_power_cut_leave_keys_that_open_it() {
+    pugdb_sim::check(TARGET, "a_kill_an_open_and_a_power_cut", 0..4, |seed| {
+        for call in 0..40 {
+            for opening in [0, 3, 6, 9, 12, 15, 18, 21, 24, 27, 30, 40] {
+                let world = prepared(seed);
+                let db = open(&world).unwrap();
+                world.stop_at(world.calls() + call);
+                let _ = db.keys().unwrap().rotate();
+                let world = world.kill();
+                world.stop_at(world.calls() + opening);
+                let _ = open(&world);
+                let world = world.power_cut();
+                is_filled(
+                    &open(&world).unwrap_or_else(|error| panic!("call {call}, then {opening}: {error}")),
+                );
+            }
+        }
+    });
+}
+
+/// Nobody knows whether the first one is on disk when the second one begins.
+#[test]
+fn two_rotations_that_fail_one_after_the_other_leave_keys_that_open_it() {
+    pugdb_sim::check(TARGET, "two_rotations_that_fail", 0..2, |seed| {
+        for first in 0..24 {
+            for second in 0..24 {
+                let world = prepared(seed);
+                let db = open(&world).unwrap();
+                world.fail_call(world.calls() + first, io::ErrorKind::Other);
+                let _ = db.keys().unwrap().rotate();
+                world.heal();
+                world.stop_at(world.calls() + second);
+                let _ = db.keys().unwrap().rotate();
+                let world = if (first + second) % 2 == 0 { world.kill() } else { world.power_cut() };
+                is_filled(
+                    &open(&world).unwrap_or_else(|error| panic!("calls {first} and {second}: {error}")),
+                );
+            }
+        }
+    });
+}
+
+#[test]
+fn keys_that_outlive_their_database_change_nothing() {
+    let world = prepared(3);
+    let db = open(&world).unwrap();
+    let stale = db.keys().unwrap();
+    db.close().unwrap();
+    let db = open(&world).unwrap();
+    db.keys().unwrap().rotate().unwrap();
+    let before = world.read_file(KEYRING).unwrap();
+    for error in [stale.rotate().unwrap_err(), stale.renew().unwrap_err()] {
+        assert_eq!(error.kind(), ErrorKind::Closed, "{error}");
+    }
+    assert!(world.read_file(KEYRING).unwrap() == before);
+    // Nor does a vault that somebody opened without the database's lock.
+    let key = std::sync::Arc::new(pugdb::keys::KeyFile::new(KEY_FILE));
+    let other = Vault::open(&world.env(), KEYRING.as_ref(), key).unwrap();
+    db.keys().unwrap().rotate().unwrap();
+    assert_eq!(other.rotate().unwrap_err().kind(), ErrorKind::Conflict);
+    db.close().unwrap();
+    is_filled(&open(&world).unwrap());
+}
+
+#[test]
+fn a_reader_goes_on_while_the_writer_takes_new_keys() {
+    let world = prepared(4);
+    let db = open(&world).unwrap();
+    let reader = super::encrypted(&world).open_read_only(DIR).unwrap();
+    db.keys().unwrap().renew().unwrap();
+    fill(&db);
+    db.flush().unwrap();
+    is_filled(&reader);
+    let error = reader.keys().unwrap().rotate().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Denied);
+    is_filled(&super::encrypted(&world).open_read_only(DIR).unwrap());
 }
 
 #[test]

@@ -206,6 +206,8 @@ fn a_checkpoint_opens_with_the_keyring_of_its_database_and_not_without() {
     assert_eq!(error.kind(), ErrorKind::Denied, "{}", decent(&error));
     let error = copy.keys().unwrap().rotate().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Denied, "{}", decent(&error));
+    let error = encrypted(&world).keyring(KEYRING).open("no such").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound, "{}", decent(&error));
     copy.close().unwrap();
     is_filled(&encrypted(&world).keyring(KEYRING).open("copy").unwrap());
     db.close().unwrap();

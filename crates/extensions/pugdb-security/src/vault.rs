@@ -5,14 +5,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use parking_lot::{Mutex, RwLock};
-use pugdb_core::env::{Access, Env};
+use pugdb_core::env::{Access, Env, sync_parents};
 use pugdb_core::seam::{Cipher, FileCipher, FileContext};
-use pugdb_core::{DatabaseId, Error, KeyspaceId, Result, Timestamp};
+use pugdb_core::{DatabaseId, Error, ErrorKind, KeyspaceId, Result, Timestamp};
 
 use crate::aead::Algorithm;
 use crate::derive::SALT_BYTES;
 use crate::file_cipher::{Header, SealedFile};
-use crate::keyring::file::{SealedKeyring, beside, encode, read, replace};
+use crate::keyring::file::{beside, encode, read, replace};
 use crate::keyring::{Generation, KeyId, Keyring};
 use crate::provider::RootProvider;
 use crate::secret::Secret;
@@ -48,16 +48,24 @@ pub struct Vault {
     provider: Arc<dyn RootProvider>,
     algorithm: Algorithm,
     database: DatabaseId,
-    access: KeyringAccess,
-    /// Who changes the keyring: held while its file is written.
-    change: Mutex<()>,
+    /// Who changes the keyring holds it while its file is written.
+    change: Mutex<Change>,
     /// What the file holds. Read for each new file, never held while a disk is waited for.
     state: RwLock<State>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Change {
+    access: KeyringAccess,
+    /// The newest generation that this vault has tried to write: after an error it may be there or not.
+    attempted: u64,
 }
 
 /// May this process write the keyring?
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum KeyringAccess {
+    /// The database was closed: somebody else may hold its lock.
+    Closed,
     /// It holds the database's lock.
     Own,
     /// Somebody else's.
@@ -145,7 +153,11 @@ impl Vault {
         let vault = Self::with(env, path, provider, algorithm, (KeyringAccess::Own, state));
         let mut state = vault.state.read().clone();
         state.keyring.provide(KeyspaceId(1 + SPARE_KEYSPACES), env.clock.now(), &*env.random);
-        vault.write(state)?;
+        vault.write(&mut vault.change.lock(), state)?;
+        // Before the provider takes the database for one that there is.
+        if let Some(dir) = path.parent().filter(|dir| !dir.as_os_str().is_empty()) {
+            sync_parents(&*env.fs, dir)?;
+        }
         vault.settle()?;
         Ok(vault)
     }
@@ -169,8 +181,16 @@ impl Vault {
     pub fn open(env: &Env, path: &Path, provider: Arc<dyn RootProvider>) -> Result<Arc<Self>> {
         let vault = Self::read(env, path, provider, KeyringAccess::Own)?;
         let _ = env.fs.remove(&beside(path));
+        // What is read may not be durable yet, and its root key is about to be the only one.
+        let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
+        env.fs.sync_dir(dir).map_err(|error| Error::io("sync the directory of the keyring", error))?;
         vault.settle()?;
         Ok(vault)
+    }
+
+    /// Ends what can be done with the keyring: from now on another process may have the database. Files that are open stay readable.
+    pub fn close(&self) {
+        self.change.lock().access = KeyringAccess::Closed;
     }
 
     /// Opens the keys of somebody else, who may be changing them: they can be used, and not rotated or added to.
@@ -187,17 +207,8 @@ impl Vault {
         provider: Arc<dyn RootProvider>,
         access: KeyringAccess,
     ) -> Result<Arc<Self>> {
-        let sealed = read(env, path).map_err(|error| error.at(KEYRING))?.ok_or_else(|| {
-            Error::not_found(
-                "there is no keyring: the database is not encrypted, or its keyring has to be put back",
-            )
-        })?;
-        let (algorithm, bytes) = (sealed.algorithm(), sealed.file_bytes());
-        let SealedKeyring { database, .. } = sealed;
-        let wrapped = sealed.wrapped.clone();
-        let epoch = provider.unwrap(env, database, &wrapped)?;
-        let keyring = sealed.open(&epoch).map_err(|error| error.at(KEYRING))?;
-        Ok(Self::with(env, path, provider, algorithm, (access, State { keyring, epoch, wrapped, bytes })))
+        let (algorithm, state) = read_state(env, path, &*provider)?;
+        Ok(Self::with(env, path, provider, algorithm, (access, state)))
     }
 
     fn with(
@@ -213,8 +224,7 @@ impl Vault {
             provider,
             algorithm,
             database: state.keyring.database,
-            access,
-            change: Mutex::new(()),
+            change: Mutex::new(Change { access, attempted: 0 }),
             state: RwLock::new(state),
         })
     }
@@ -251,7 +261,8 @@ impl Vault {
     /// cannot be opened any more where the provider can destroy its old root key.
     ///
     /// # Errors
-    /// What keeps the provider from its root key; what the disk says. The old keys go on to work then.
+    /// What keeps the provider from its root key; what the disk says: the keys go on to work, old or new. `Conflict` when another process
+    /// has changed the keyring, `Denied` when it is another directory's, `Closed`.
     pub fn rotate(&self) -> Result<Rotation> {
         self.replace_epoch(|_| ())
     }
@@ -268,14 +279,14 @@ impl Vault {
     /// Changes the keyring under a new epoch key, wrapped under a new root key, and destroys the old one. A crash leaves the old keyring
     /// with its root key, or the new one with its own: an open finds out which, and ends the rest.
     fn replace_epoch(&self, change: impl FnOnce(&mut Keyring)) -> Result<Rotation> {
-        let _change = self.change.lock();
-        self.refuse_borrowed()?;
-        self.settle()?;
+        let mut own = self.change.lock();
+        own.check()?;
+        // Root keys of attempts that failed stay until one is durable: nobody knows which of them the disk needs.
         let mut state = self.state.read().clone();
         change(&mut state.keyring);
         state.epoch = Secret::random(&*self.env.random);
         state.wrapped = self.provider.wrap(&self.env, self.database, &state.epoch)?;
-        self.write(state)?;
+        self.write(&mut own, state)?;
         self.settle()?;
         let state = self.state.read();
         Ok(Rotation {
@@ -286,9 +297,14 @@ impl Vault {
     }
 
     /// Writes the file, then takes what it holds.
-    fn write(&self, mut state: State) -> Result<()> {
-        self.refuse_borrowed()?;
-        state.keyring.generation += 1;
+    fn write(&self, own: &mut Change, mut state: State) -> Result<()> {
+        own.check()?;
+        let known = state.keyring.generation.max(own.attempted);
+        if read(&self.env, &self.path)?.is_some_and(|there| there.generation > known) {
+            return Err(Error::conflict("another process has changed the keyring; open the database again"));
+        }
+        own.attempted = known + 1;
+        state.keyring.generation = own.attempted;
         let mut salt = [0; SALT_BYTES];
         self.env.random.fill(&mut salt);
         let bytes = encode(&state.keyring, self.algorithm, &state.epoch, &state.wrapped, &salt)?;
@@ -297,15 +313,6 @@ impl Vault {
         state.bytes = bytes.len() as u64;
         *self.state.write() = state;
         Ok(())
-    }
-
-    fn refuse_borrowed(&self) -> Result<()> {
-        match self.access {
-            KeyringAccess::Own => Ok(()),
-            KeyringAccess::Borrowed => Err(Error::denied(
-                "the keyring is another directory's: make keyspaces and change keys in the database that it belongs to",
-            )),
-        }
     }
 
     fn settle(&self) -> Result<()> {
@@ -331,6 +338,20 @@ impl Vault {
     /// # Errors
     /// `Denied` when it is not here.
     pub(crate) fn find(&self, keyspace: Option<KeyspaceId>, id: &KeyId) -> Result<Secret> {
+        self.look(keyspace, id).or_else(|error| {
+            // Somebody else's keyring may have keys that were made since.
+            if self.change.lock().access != KeyringAccess::Borrowed {
+                return Err(error);
+            }
+            let (_, state) = read_state(&self.env, &self.path, &*self.provider)?;
+            if state.keyring.generation > self.state.read().keyring.generation {
+                *self.state.write() = state;
+            }
+            self.look(keyspace, id)
+        })
+    }
+
+    fn look(&self, keyspace: Option<KeyspaceId>, id: &KeyId) -> Result<Secret> {
         let state = self.state.read();
         let keys = match keyspace {
             Some(keyspace) => state.keyring.keyspace_keys(keyspace)?,
@@ -340,6 +361,49 @@ impl Vault {
             Error::denied("wrong key: the keyring does not have the key it was sealed with; it is another database's, or older than the data")
         })
     }
+}
+
+impl Change {
+    fn check(&self) -> Result<()> {
+        match self.access {
+            KeyringAccess::Own => Ok(()),
+            KeyringAccess::Closed => {
+                Err(Error::closed("the database was closed; open it again to change its keys"))
+            }
+            KeyringAccess::Borrowed => Err(Error::denied(
+                "the keyring is only read here, for it belongs to another directory or process; change keys and make keyspaces there",
+            )),
+        }
+    }
+}
+
+/// Tries again when the keyring and its root key were changed between one look and the next.
+const READS_MAX: usize = 16;
+
+fn read_state(env: &Env, path: &Path, provider: &dyn RootProvider) -> Result<(Algorithm, State)> {
+    let sealed = || {
+        read(env, path).map_err(|error| error.at(KEYRING))?.ok_or_else(|| {
+            Error::not_found(
+                "there is no keyring: the database is not encrypted, or its keyring has to be put back",
+            )
+        })
+    };
+    let mut found = sealed()?;
+    for _ in 1..READS_MAX {
+        let unwrapped = provider.unwrap(env, found.database, &found.wrapped);
+        if let Err(error) = &unwrapped {
+            let again = sealed()?;
+            if error.kind() == ErrorKind::Denied && again.generation > found.generation {
+                found = again;
+                continue;
+            }
+        }
+        let epoch = unwrapped?;
+        let (algorithm, bytes, wrapped) = (found.algorithm(), found.file_bytes(), found.wrapped.clone());
+        let keyring = found.open(&epoch).map_err(|error| error.at(KEYRING))?;
+        return Ok((algorithm, State { keyring, epoch, wrapped, bytes }));
+    }
+    Err(Error::unavailable("the keyring is changed all the time; try again"))
 }
 
 /// The cipher that a [`Vault`] is.
@@ -396,12 +460,12 @@ impl Vault {
         if self.state.read().keyring.provided() >= end {
             return Ok(());
         }
-        let _change = self.change.lock();
+        let mut own = self.change.lock();
         let mut state = self.state.read().clone();
         if state.keyring.provided() < end {
             let end = KeyspaceId(end.0.saturating_add(SPARE_KEYSPACES));
             state.keyring.provide(end, self.env.clock.now(), &*self.env.random);
-            self.write(state)?;
+            self.write(&mut own, state)?;
         }
         Ok(())
     }

@@ -174,7 +174,7 @@ impl Durable {
     pub(crate) fn close(&self, mode: CloseMode, last: Seqno, time: Timestamp) -> Result<()> {
         if self.is_reader() {
             let stopped = self.store.stop();
-            drop(self.hold.lock().take());
+            self.let_go();
             return stopped;
         }
         let flushed = match mode {
@@ -188,9 +188,16 @@ impl Durable {
             self.store.flush_unlogged()?;
             self.record_close(end, last, time)
         });
-        // In any case: the directory is free again.
-        drop(self.hold.lock().take());
+        self.let_go();
         outcome
+    }
+
+    /// In any case: the directory is free again, and whoever still holds the keys changes nothing there.
+    fn let_go(&self) {
+        if let Some(vault) = &self.vault {
+            vault.close();
+        }
+        drop(self.hold.lock().take());
     }
 
     fn record_close(&self, (next_segment, end): (u64, Lsn), last: Seqno, time: Timestamp) -> Result<()> {
@@ -323,6 +330,12 @@ impl Opening {
         match (self.options.root_key.clone(), has_keyring) {
             (None, false) => {}
             (None, true) => return self.refuse_without_key(),
+            (Some(_), _) if self.options.keyring.is_some() && !is_database => {
+                let dir = self.dir.display();
+                return Err(Error::not_found(format!(
+                    "there is no database in {dir} that the keyring of another one could open"
+                )));
+            }
             (Some(_), _) if self.options.keyring.is_some() => self.unlock_beside()?,
             (Some(root), true) => self.take(Vault::open(&self.env, &keyring, root)?),
             (Some(_), false) if is_database => return Err(self.no_keyring()),

@@ -33,6 +33,9 @@ const TITLE: &str = "# The root key of a PugDB database. Who has it and the data
 /// There are two keys during a rotation, and more where databases were begun and not finished.
 const FILE_BYTES_MAX: u64 = 64 << 10;
 
+/// So many, with room to spare, are read.
+const KEYS_MAX: usize = 256;
+
 /// What the file says.
 struct Content {
     database: DatabaseId,
@@ -201,6 +204,12 @@ impl RootProvider for KeyFile {
     fn wrap(&self, env: &Env, database: DatabaseId, epoch: &Secret) -> Result<Vec<u8>> {
         let mut content =
             self.content(env, database)?.unwrap_or(Content { database, is_begun: true, keys: Vec::new() });
+        if content.keys.len() >= KEYS_MAX {
+            return Err(Error::unavailable(format!(
+                "rotations failed too often; open the database again, which ends them in {}",
+                self.describe()
+            )));
+        }
         let number = content.keys.iter().map(|(number, _)| *number).max().unwrap_or(0) + 1;
         let root = Secret::random(&*env.random);
         content.keys.push((number, root.clone()));
@@ -233,9 +242,15 @@ impl RootProvider for KeyFile {
     fn settle(&self, env: &Env, database: DatabaseId, wrapped: &[u8]) -> Result<()> {
         let _ = env.fs.remove(&beside(&self.path));
         let (number, _) = split(wrapped)?;
-        let Some(mut content) = self.content(env, database)? else { return Ok(()) };
-        let is_settled = content.keys.len() == 1 && !content.is_begun;
-        if !is_settled && content.keys.iter().any(|(of, _)| *of == number) {
+        let content = self.content(env, database)?;
+        let Some(mut content) = content.filter(|content| content.keys.iter().any(|(of, _)| *of == number))
+        else {
+            return Err(Error::denied(format!(
+                "root key {number} is not in {} any more: two databases were made with it at the same time, or it is another copy",
+                self.describe()
+            )));
+        };
+        if content.keys.len() > 1 || content.is_begun {
             content.keys.retain(|(of, _)| *of == number);
             content.is_begun = false;
             self.write(env, &content)?;
@@ -309,5 +324,32 @@ mod tests {
         lost.wrap(&Env::os(), database, &Secret::copy(&[1; 32])).unwrap();
         assert_eq!(Vault::create(&Env::os(), &other, lost.clone()).unwrap().database(), database);
         assert_eq!(lost.begun(&Env::os()).unwrap(), None);
+    }
+
+    #[test]
+    fn of_two_databases_made_at_once_with_one_key_file_one_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let provider = KeyFile::new(dir.path().join("root.key"));
+        let (env, database) = (Env::os(), DatabaseId([7; 16]));
+        let one = provider.wrap(&env, database, &Secret::copy(&[1; 32])).unwrap();
+        // The other one takes it for its own attempt.
+        let other =
+            provider.wrap(&env, provider.begun(&env).unwrap().unwrap(), &Secret::copy(&[2; 32])).unwrap();
+        provider.settle(&env, database, &one).unwrap();
+        assert_eq!(provider.settle(&env, database, &other).unwrap_err().kind(), ErrorKind::Denied);
+        assert!(provider.unwrap(&env, database, &one).is_ok());
+    }
+
+    #[test]
+    fn rotations_that_never_come_through_end_before_the_file_is_too_long() {
+        let dir = tempfile::tempdir().unwrap();
+        let provider = KeyFile::new(dir.path().join("root.key"));
+        let (env, database, epoch) = (Env::os(), DatabaseId([7; 16]), Secret::copy(&[1; 32]));
+        let first = provider.wrap(&env, database, &epoch).unwrap();
+        let outcomes: Vec<_> = (0..300).map(|_| provider.wrap(&env, database, &epoch)).collect();
+        assert_eq!(outcomes.last().unwrap().as_ref().unwrap_err().kind(), ErrorKind::Unavailable);
+        assert!(provider.unwrap(&env, database, &first).is_ok());
+        provider.settle(&env, database, &first).unwrap();
+        provider.wrap(&env, database, &epoch).unwrap();
     }
 }
