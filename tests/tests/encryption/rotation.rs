@@ -22,15 +22,17 @@ fn root_keys(world: &World) -> usize {
     text.lines().filter(|line| line.starts_with("key ")).count()
 }
 
+fn calls_of(seed: u64, change: impl Fn(&Vault) -> Result<Rotation>) -> u64 {
+    let world = prepared(seed);
+    let db = open(&world).unwrap();
+    let before = world.calls();
+    change(&db.keys().unwrap()).unwrap();
+    world.calls() - before
+}
+
 fn cut_at_each_call(name: &str, change: impl Fn(&Vault) -> Result<Rotation>) {
     pugdb_sim::check(TARGET, name, 0..3, |seed| {
-        let calls = {
-            let world = prepared(seed);
-            let db = open(&world).unwrap();
-            let before = world.calls();
-            change(&db.keys().unwrap()).unwrap();
-            world.calls() - before
-        };
+        let calls = calls_of(seed, &change);
         assert!(calls > 10, "{calls}");
         for call in 0..=calls {
             for is_kill in [true, false] {
@@ -67,7 +69,7 @@ fn new_keys_cut_at_each_call_leave_the_old_ones_or_the_new_ones() {
 #[test]
 fn a_kill_an_open_and_a_power_cut_leave_keys_that_open_it() {
     pugdb_sim::check(TARGET, "a_kill_an_open_and_a_power_cut", 0..4, |seed| {
-        for call in 0..40 {
+        for call in 0..calls_of(seed, Vault::rotate) {
             for opening in [0, 3, 6, 9, 12, 15, 18, 21, 24, 27, 30, 40] {
                 let world = prepared(seed);
                 let db = open(&world).unwrap();
@@ -89,8 +91,9 @@ fn a_kill_an_open_and_a_power_cut_leave_keys_that_open_it() {
 #[test]
 fn two_rotations_that_fail_one_after_the_other_leave_keys_that_open_it() {
     pugdb_sim::check(TARGET, "two_rotations_that_fail", 0..2, |seed| {
-        for first in 0..24 {
-            for second in 0..24 {
+        let calls = calls_of(seed, Vault::rotate);
+        for first in 0..calls {
+            for second in (0..calls).step_by(2) {
                 let world = prepared(seed);
                 let db = open(&world).unwrap();
                 world.fail_call(world.calls() + first, io::ErrorKind::Other);
@@ -98,7 +101,7 @@ fn two_rotations_that_fail_one_after_the_other_leave_keys_that_open_it() {
                 world.heal();
                 world.stop_at(world.calls() + second);
                 let _ = db.keys().unwrap().rotate();
-                let world = if (first + second) % 2 == 0 { world.kill() } else { world.power_cut() };
+                let world = if (first + second / 2) % 2 == 0 { world.kill() } else { world.power_cut() };
                 is_filled(
                     &open(&world).unwrap_or_else(|error| panic!("calls {first} and {second}: {error}")),
                 );
@@ -146,7 +149,7 @@ fn a_reader_goes_on_while_the_writer_takes_new_keys() {
 #[test]
 fn a_rotation_whose_calls_fail_leaves_keys_that_work() {
     pugdb_sim::check(TARGET, "a_rotation_whose_calls_fail", 0..2, |seed| {
-        for call in 0..40 {
+        for call in 0..calls_of(seed, Vault::rotate) {
             let world = prepared(seed);
             let db = open(&world).unwrap();
             world.fail_call(world.calls() + call, io::ErrorKind::Other);

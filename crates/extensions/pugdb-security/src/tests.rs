@@ -154,6 +154,22 @@ fn a_section_needs_its_introduction_and_belongs_to_one_file() {
 }
 
 #[test]
+fn a_keyring_of_somebody_else_is_read_again_when_it_lacks_a_key() {
+    let place = Place::new(7);
+    let provider = Arc::clone(place.vault.provider());
+    let reader = Vault::open_beside(&place.env, Path::new("KEYRING"), provider).unwrap();
+    place.vault.renew().unwrap();
+    place.cipher.provide(KeyspaceId(100)).unwrap();
+    for context in [place.context(FileKind::Log, None), place.context(FileKind::Table, Some(KeyspaceId(99)))]
+    {
+        let (header, _) = place.cipher.create(&context).unwrap();
+        assert!(VaultCipher::new(Arc::clone(&reader)).open(&context, &header).is_ok());
+    }
+    let other = place.context(FileKind::Table, Some(KeyspaceId(9999)));
+    assert!(VaultCipher::new(reader).create(&other).is_err());
+}
+
+#[test]
 fn what_was_opened_again_only_reads() {
     let place = Place::new(4);
     let context = place.context(FileKind::Log, None);

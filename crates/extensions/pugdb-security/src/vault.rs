@@ -470,6 +470,11 @@ impl Vault {
         Ok(())
     }
 
+    #[cfg(test)]
+    pub(crate) fn provider(&self) -> &Arc<dyn RootProvider> {
+        &self.provider
+    }
+
     pub(crate) fn env(&self) -> &Env {
         &self.env
     }
