@@ -57,7 +57,7 @@ pub(crate) fn init(arguments: &InitArguments, format: Format) -> Result<Exit, Fa
             stdout
                 .line(&format!("an encrypted database was made in {data}; its root key is in {provider}"))?;
             stdout.line(
-                "keep a copy of the key where no copy of the data is: without it nobody can read the data",
+                "keep copies of the key, and of KEYRING, where no copy of the data is: without both nobody can read the data",
             )?;
         }
         None => stdout.line(&format!("a database was made in {data}; it is not encrypted"))?,

@@ -97,7 +97,7 @@ impl KeyTarget {
         let (generation, bytes) = (rotation.keyring_generation, human_bytes(rotation.bytes));
         stdout.line(&format!("keyring of generation {generation}, {bytes} written, no data"))?;
         stdout.line(&if rotation.destroyed {
-            format!("the old root key is gone from {provider}: older copies of the keyring open no more")
+            format!("the old root key is gone from {provider}: copy it and KEYRING again, older copies open nothing any more")
         } else {
             format!("{provider} is not changed by this: who has it can open older copies of the keyring")
         })?;

@@ -60,7 +60,7 @@ impl FrameEncoder {
 
     /// How many bytes the frame takes at most.
     pub fn size_max(&self, head: &[u8], sections: &[Section<'_>]) -> u64 {
-        // An introduction is a wrapped key: far below this.
+        // An introduction is what a key is derived from: far below this.
         const SECTION_OVERHEAD: usize = 1024;
         let content: usize = sections.iter().map(|section| section.bytes.len() + SECTION_OVERHEAD).sum();
         (HEADER_BYTES + head.len() + SECTION_OVERHEAD + content) as u64

@@ -1,14 +1,12 @@
 //! Authenticated encryption: the wrapper around the one library that does it.
 
-#![expect(unsafe_code, reason = "the library does not overwrite its keys, so this does")]
-
 use std::fmt;
-use std::mem::MaybeUninit;
 
 use pugdb_core::{Error, Result};
 use ring::aead::{AES_256_GCM, Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
 
 use crate::secret::Secret;
+use crate::wiped::Wiped;
 
 /// What a seal adds to what it seals.
 pub const TAG_BYTES: usize = 16;
@@ -70,7 +68,7 @@ impl Algorithm {
 /// assert_eq!(&data[..7], b"headpug");
 /// # Ok::<(), pugdb_core::Error>(())
 /// ```
-pub struct AeadKey(Box<MaybeUninit<LessSafeKey>>);
+pub struct AeadKey(Wiped<LessSafeKey>);
 
 impl AeadKey {
     /// A key for an algorithm.
@@ -80,12 +78,7 @@ impl AeadKey {
             Algorithm::ChaCha20Poly1305 => &CHACHA20_POLY1305,
         };
         let key = UnboundKey::new(algorithm, secret.expose()).expect("both algorithms take 32 bytes");
-        Self(Box::new(MaybeUninit::new(LessSafeKey::new(key))))
-    }
-
-    fn key(&self) -> &LessSafeKey {
-        // SAFETY: `new` has written it, and nothing but the drop overwrites it.
-        unsafe { self.0.assume_init_ref() }
+        Self(Wiped::new(LessSafeKey::new(key)))
     }
 
     /// Seals `data[from..]` in its place and appends the tag.
@@ -101,7 +94,7 @@ impl AeadKey {
     ) -> Result<()> {
         let nonce = Nonce::assume_unique_for_key(*nonce);
         let tag = self
-            .key()
+            .0
             .seal_in_place_separate_tag(nonce, Aad::from(associated), &mut data[from..])
             .map_err(|_| Error::invalid("a piece is too long for one seal"))?;
         data.extend_from_slice(tag.as_ref());
@@ -112,15 +105,7 @@ impl AeadKey {
     /// `sealed` is of no use then.
     pub fn open(&self, nonce: &[u8; NONCE_BYTES], associated: &[u8], sealed: &mut [u8]) -> Option<usize> {
         let nonce = Nonce::assume_unique_for_key(*nonce);
-        self.key().open_in_place(nonce, Aad::from(associated), sealed).ok().map(|content| content.len())
-    }
-}
-
-impl Drop for AeadKey {
-    fn drop(&mut self) {
-        const { assert!(!std::mem::needs_drop::<LessSafeKey>(), "it owns nothing, so its bytes are all of it") };
-        // SAFETY: any bytes are a `MaybeUninit`, and nobody looks at them any more.
-        unsafe { zeroize::zeroize_flat_type(std::ptr::from_mut(&mut *self.0)) };
+        self.0.open_in_place(nonce, Aad::from(associated), sealed).ok().map(|content| content.len())
     }
 }
 

@@ -3,6 +3,7 @@
 use ring::hkdf::{HKDF_SHA256, KeyType, Prk, Salt};
 
 use crate::secret::{KEY_BYTES, Secret};
+use crate::wiped::Wiped;
 
 /// Random bytes beside what is derived, so that it is new each time.
 pub(crate) const SALT_BYTES: usize = 32;
@@ -58,12 +59,12 @@ impl KeyType for Length {
 }
 
 /// A key with a salt, from which the keys of several purposes come.
-pub(crate) struct Derivation(Prk);
+pub(crate) struct Derivation(Wiped<Prk>);
 
 impl Derivation {
     /// `salt`: random bytes, or none where the same has to come out each time.
     pub(crate) fn new(parent: &Secret, salt: &[u8]) -> Self {
-        Self(Salt::new(HKDF_SHA256, salt).extract(parent.expose()))
+        Self(Wiped::new(Salt::new(HKDF_SHA256, salt).extract(parent.expose())))
     }
 
     /// A secret about `context`, which has a form of its own: no two contexts are the same bytes.

@@ -6,7 +6,7 @@
 //! | `file_cipher.rs` | the keys of one file |
 //! | `keyring` | all keys of a database as a value, and as a file |
 //! | `provider` | where the root key is kept: [`RootProvider`] and those there are |
-//! | `aead.rs`, `derive.rs`, `secret.rs` | sealing, keys from keys, a key in memory |
+//! | `aead.rs`, `derive.rs`, `secret.rs`, `wiped.rs` | sealing, keys from keys, keys in memory |
 //!
 //! Which key seals what, and why, is in `docs/adr/0049-keys-and-what-they-seal.md`; the bytes are drawn in `docs/format/sealing.md` and
 //! `docs/format/keyring.md`.
@@ -20,6 +20,7 @@ mod secret;
 #[cfg(test)]
 mod tests;
 mod vault;
+mod wiped;
 
 pub use aead::{AeadKey, Algorithm, NONCE_BYTES, TAG_BYTES};
 pub use provider::{GivenKey, KeyFile, RootProvider};

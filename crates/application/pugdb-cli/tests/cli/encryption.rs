@@ -140,7 +140,7 @@ fn init_makes_an_encrypted_database_whose_key_every_command_finds() {
     let run = |arguments: &[&str]| at_home(dir.path(), home.path(), arguments);
     let made = run(&["init"]);
     assert!(made.code == 0 && made.text().contains(".config/pugdb/keys/"), "{made}");
-    assert!(made.text().contains("keep a copy of the key"), "{made}");
+    assert!(made.text().contains("keep copies of the key"), "{made}");
     run(&["put", "ada", "1815"]).gives(0, "");
     run(&["get", "ada"]).gives(0, "1815");
     assert_eq!(run(&["key", "rotate"]).code, 0);

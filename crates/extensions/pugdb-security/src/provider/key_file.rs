@@ -154,7 +154,7 @@ impl KeyFile {
         let content = self.read(env)?;
         if content.as_ref().is_some_and(|content| content.database != database) {
             return Err(Error::denied(format!(
-                "{} is of another database; name this database's own",
+                "{} is of another database; name this one's own, or a new path for a new one",
                 self.describe()
             )));
         }
