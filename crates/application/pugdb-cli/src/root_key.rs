@@ -71,7 +71,8 @@ impl KeyArguments {
         }
         let keyring = self.keyring(data);
         match usual_directory() {
-            Some(keys) if Vault::exists(&Env::os(), &keyring)? => {
+            // What else is wrong with the directory the open will say.
+            Some(keys) if Vault::exists(&Env::os(), &keyring).unwrap_or(false) => {
                 Ok(KeyFile::find(&Env::os(), &keys, &keyring)?
                     .map(|found| Arc::new(found) as Arc<dyn RootProvider>))
             }
