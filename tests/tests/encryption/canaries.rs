@@ -50,7 +50,7 @@ fn disk(seed: u64, builder: impl Fn(&World) -> Builder) -> Vec<u8> {
 fn found(disk: &[u8]) -> usize {
     let mut all: Vec<String> = (0..5).map(|number| secret("name", number)).collect();
     all.extend((0..SECRETS).flat_map(|number| [secret("key", number), secret("value", number)]));
-    // Hashed by their first eight bytes behind the dash, for a search through megabytes for each would take long.
+    // Looked for by its sixteen digits among all windows of that length: a search through megabytes for each would take long.
     let windows: std::collections::HashSet<&[u8]> = disk.windows(16).collect();
     let digits = |text: &str| text.as_bytes()[text.len() - 16..].to_vec();
     all.iter().filter(|text| windows.contains(digits(text).as_slice())).count()

@@ -9,7 +9,7 @@ use pugdb::Durability;
 use crate::doctor::DoctorArguments;
 use crate::init::InitArguments;
 use crate::inspect::InspectArguments;
-use crate::key::KeysArguments;
+use crate::key::KeyCommandArguments;
 use crate::keyspace::KeyspaceArguments;
 use crate::manual::{CompletionsArguments, ManArguments};
 use crate::root_key::KeyArguments;
@@ -74,7 +74,7 @@ pub(crate) enum Command {
     Checkpoint(CheckpointArguments),
     Verify(VerifyArguments),
     Compact(CompactArguments),
-    Key(KeysArguments),
+    Key(KeyCommandArguments),
     Import(ImportArguments),
     Export(ExportArguments),
     Bench(crate::bench::BenchArguments),

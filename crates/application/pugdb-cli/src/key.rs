@@ -26,7 +26,7 @@ Examples:
   pugdb put ada 1815 --root-key file:/etc/pugdb/orders.key      a new database, encrypted; the file is made
   pugdb key status --root-key file:/etc/pugdb/orders.key
   PUGDB_ROOT_KEY=env:ORDERS_KEY pugdb key rotate")]
-pub(crate) struct KeysArguments {
+pub(crate) struct KeyCommandArguments {
     #[command(subcommand)]
     command: KeyCommand,
 }
@@ -47,7 +47,7 @@ struct KeyTarget {
     target: Target,
 }
 
-impl KeysArguments {
+impl KeyCommandArguments {
     pub(crate) fn target_mut(&mut self) -> &mut Target {
         match &mut self.command {
             KeyCommand::Status(arguments) | KeyCommand::Rotate(arguments) | KeyCommand::Renew(arguments) => {
@@ -57,7 +57,7 @@ impl KeysArguments {
     }
 }
 
-pub(crate) fn key(arguments: &KeysArguments, format: Format) -> Result<Exit, Failure> {
+pub(crate) fn key(arguments: &KeyCommandArguments, format: Format) -> Result<Exit, Failure> {
     match &arguments.command {
         KeyCommand::Status(place) => {
             let db = place.open()?;

@@ -73,7 +73,8 @@ impl KeyArguments {
         match usual_directory() {
             // What else is wrong with the directory the open will say.
             Some(keys) if Vault::exists(&Env::os(), &keyring).unwrap_or(false) => {
-                Ok(KeyFile::find(&Env::os(), &keys, &keyring)?
+                Ok(KeyFile::find(&Env::os(), &keys, &keyring)
+                    .map_err(|error| error.at(keyring.display()))?
                     .map(|found| Arc::new(found) as Arc<dyn RootProvider>))
             }
             _ => Ok(None),

@@ -123,6 +123,14 @@ fn describe(error: Error, data: &Path, if_in_use: &str) -> Failure {
         let advice = "for a checkpoint name the keyring of its database by --keyring";
         return Failure::new(Exit::NotFound, format!("{message}; {advice}"));
     }
+    if message.contains("the file is encrypted") {
+        let advice =
+            "name its root key by --root-key, and for a checkpoint the keyring of its database by --keyring";
+        return Failure::new(
+            Exit::Unavailable,
+            format!("the database in {} is encrypted; {advice}", data.display()),
+        );
+    }
     let failure = Failure::from(error);
     if message.contains(&*data.to_string_lossy()) { failure } else { failure.at(data.display()) }
 }

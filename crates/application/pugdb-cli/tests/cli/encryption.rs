@@ -93,6 +93,8 @@ fn a_checkpoint_says_which_keyring_it_needs_and_opens_with_it() {
     assert!(made.stderr.contains("--keyring ./pugdb-data/KEYRING"), "{}", made.stderr);
     assert_eq!(made.code, 0);
     with_key(dir.path(), &["get", "ada", "--data", "copy"]).fails(1, &["has no keyring", "--keyring"]);
+    pugdb(dir.path(), &["get", "ada", "--data", "copy"])
+        .fails(4, &["the database in copy is encrypted", "--root-key", "--keyring"]);
     let keyring = ["get", "ada", "--data", "copy", "--keyring", "pugdb-data/KEYRING"];
     with_key(dir.path(), &keyring).gives(0, "the secret of 1815");
     let verified = with_key(dir.path(), &["verify", "--data", "copy", "--keyring", "pugdb-data/KEYRING"]);
