@@ -156,7 +156,12 @@ fn sizes_day_by_day(codec: Compression) -> Vec<u64> {
     let mut batch = db.batch();
     for number in 0..KEYS {
         let expires_at = Some(after(&db, DAY * (1 + number % 10)));
-        batch.put_with(&users, key(number), [7; VALUE_BYTES], EntryOptions { expires_at, meta: 0 });
+        batch.put_with(
+            &users,
+            key(number),
+            [7; VALUE_BYTES],
+            EntryOptions { expires_at, ..Default::default() },
+        );
     }
     batch.commit().expect("the disk is whole");
     db.flush().expect("the disk is whole");
@@ -334,7 +339,12 @@ fn what_nobody_can_read_in_memory_goes_though_nothing_is_written() {
             let mut batch = db.batch();
             for number in 0..20_000 {
                 let expires_at = Some(after(&db, HOUR));
-                batch.put_with(&space, key(number), [7; 100], EntryOptions { expires_at, meta: 0 });
+                batch.put_with(
+                    &space,
+                    key(number),
+                    [7; 100],
+                    EntryOptions { expires_at, ..Default::default() },
+                );
             }
             batch.put(&space, b"lives", b"on");
             batch.commit().expect("there is room");
@@ -372,7 +382,7 @@ fn a_count_is_remembered_until_a_commit_or_an_expiry() {
     let (users, others) = (users(&db), db.keyspace("others").expect("the disk is whole"));
     fill(&db, &users, 0..KEYS, None);
     users
-        .put_with(key(0), b"brief", EntryOptions { expires_at: Some(after(&db, HOUR)), meta: 0 })
+        .put_with(key(0), b"brief", EntryOptions { expires_at: Some(after(&db, HOUR)), ..Default::default() })
         .expect("it is whole");
     let reads = |counted: u64| {
         let before = world.calls();
@@ -446,9 +456,9 @@ fn what_is_written_without_an_expiry_lives_as_long_as_the_keyspaces_default() {
         transaction.put(&space, b"transaction", b"1").unwrap();
         transaction.commit().unwrap();
         space.update(b"update", |_| Ok((Change::put(b"1"), ()))).unwrap();
-        let never = EntryOptions { expires_at: Some(Timestamp::NEVER), meta: 0 };
+        let never = EntryOptions { expires_at: Some(Timestamp::NEVER), ..Default::default() };
         space.put_with(b"never", b"1", never).unwrap();
-        let short = EntryOptions { expires_at: Some(db.now().plus_ms(1000)), meta: 0 };
+        let short = EntryOptions { expires_at: Some(db.now().plus_ms(1000)), ..Default::default() };
         space.put_with(b"short", b"1", short).unwrap();
         let mut expected = 6;
         if engine.is_none() {
@@ -515,7 +525,7 @@ fn a_key_is_made_to_expire_and_to_stay_and_keeps_its_value_and_its_meta_byte() {
         let space = db.keyspace_with("space", KeyspaceOptions { engine, ..Default::default() }).unwrap();
         let at = db.now().plus_ms(5000);
         assert!(!space.expire(b"k", at).unwrap() && !space.persist(b"k").unwrap());
-        space.put_with(b"k", b"v", EntryOptions { expires_at: None, meta: 7 }).unwrap();
+        space.put_with(b"k", b"v", EntryOptions { meta: 7, ..Default::default() }).unwrap();
         assert!(space.expire(b"k", at).unwrap());
         let entry = space.get_entry(b"k").unwrap().unwrap();
         assert_eq!((&*entry.value, entry.meta, entry.expires_at), (&b"v"[..], 7, Some(at)));

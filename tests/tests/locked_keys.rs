@@ -229,7 +229,7 @@ fn a_watch_is_broken_by_every_change_of_its_key_and_by_nothing_else() {
             let (users, _names) = (db.keyspace("users").unwrap(), db.keyspace("names").unwrap());
             if present {
                 let expires_at = Some(Timestamp(db.now().0 + 10_000));
-                users.put_with(b"ada", b"1815", EntryOptions { expires_at, meta: 0 }).unwrap();
+                users.put_with(b"ada", b"1815", EntryOptions { expires_at, ..Default::default() }).unwrap();
             }
             let (watch, gone) = (users.watch(b"ada").unwrap(), users.watch(b"ada").unwrap());
             drop(gone);

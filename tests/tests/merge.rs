@@ -118,7 +118,7 @@ fn meta_and_expiry_are_those_of_the_base_and_what_has_expired_counts_from_nothin
             }
         };
         let expires_at = Some(db.now().plus_ms(10_000));
-        visits.put_with("a", "40", EntryOptions { expires_at, meta: 7 }).unwrap();
+        visits.put_with("a", "40", EntryOptions { expires_at, meta: 7, seal: None }).unwrap();
         settle();
         visits.merge("a", "2").unwrap();
         settle();

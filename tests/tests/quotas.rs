@@ -335,7 +335,7 @@ fn whoever_writes_is_asked() {
     space.merge(key(0), b"first").unwrap();
     let large = [7; 4096];
     refused(space.merge(key(0), large));
-    refused(space.put_with(key(0), large, EntryOptions { expires_at: Some(db.now()), meta: 1 }));
+    refused(space.put_with(key(0), large, EntryOptions { expires_at: Some(db.now()), meta: 1, seal: None }));
     refused(space.update(key(0), |_| Ok((Change::put(large), ()))));
     refused(space.fetch_update(key(0), |_| Some(large.to_vec())));
     refused(space.compare_and_set(key(1), None, Some(&large)));

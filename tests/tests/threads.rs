@@ -140,7 +140,7 @@ fn snapshots_of_engines_in_memory_are_whole_while_memory_is_given_back() {
                             &space,
                             key.to_be_bytes(),
                             round.to_be_bytes(),
-                            EntryOptions { expires_at, meta: 0 },
+                            EntryOptions { expires_at, ..Default::default() },
                         ),
                     }
                 }

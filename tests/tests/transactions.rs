@@ -441,8 +441,9 @@ fn expiry_and_meta_bytes_travel_with_a_transaction() {
     let (db, space) = memory();
     let mut one = db.begin().unwrap();
     let expires_at = Some(one.now().plus_ms(60_000));
-    one.put_with(&space, "k", "v", EntryOptions { expires_at, meta: 7 }).unwrap();
-    one.put_with(&space, "gone", "v", EntryOptions { expires_at: Some(Timestamp(1)), meta: 0 }).unwrap();
+    one.put_with(&space, "k", "v", EntryOptions { expires_at, meta: 7, seal: None }).unwrap();
+    one.put_with(&space, "gone", "v", EntryOptions { expires_at: Some(Timestamp(1)), ..Default::default() })
+        .unwrap();
     assert!(!one.exists(&space, "gone").unwrap() && one.get(&space, "gone").unwrap().is_none());
     assert_eq!(keys(&one, &space), ["k"]);
     one.commit().unwrap();

@@ -206,7 +206,7 @@ impl<'a> Run<'a> {
     fn options(&self, entry: &Entry) -> EntryOptions {
         let half = u64::try_from(HOUR.as_millis()).expect("an hour") / 2;
         let expires_at = entry.expires_in.map(|hour| self.start.plus_ms((2 * hour + 1) * half));
-        EntryOptions { expires_at, meta: entry.meta }
+        EntryOptions { expires_at, meta: entry.meta, seal: None }
     }
 
     /// Until it is `hour` since the beginning.

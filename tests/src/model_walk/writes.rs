@@ -234,7 +234,7 @@ impl Walk {
 }
 
 fn options(entry: &ModelEntry) -> EntryOptions {
-    EntryOptions { expires_at: entry.expires_at, meta: entry.meta }
+    EntryOptions { expires_at: entry.expires_at, meta: entry.meta, seal: None }
 }
 
 fn put(name: &str, key: Vec<u8>, entry: ModelEntry) -> ModelOp {

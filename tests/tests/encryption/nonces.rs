@@ -53,8 +53,8 @@ impl Cipher for Recorder {
         Ok(self.file(context, header, inner))
     }
 
-    fn provide(&self, end: KeyspaceId) -> Result<()> {
-        self.inner.provide(end)
+    fn provide(&self, made: std::ops::Range<KeyspaceId>, owner: Option<KeyspaceId>) -> Result<()> {
+        self.inner.provide(made, owner)
     }
 
     fn database(&self) -> Option<DatabaseId> {

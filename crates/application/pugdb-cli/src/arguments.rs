@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand};
 use pugdb::Durability;
 
 use crate::doctor::DoctorArguments;
+use crate::erase::EraseArguments;
 use crate::init::InitArguments;
 use crate::inspect::InspectArguments;
 use crate::key::KeyCommandArguments;
@@ -75,6 +76,7 @@ pub(crate) enum Command {
     Verify(VerifyArguments),
     Compact(CompactArguments),
     Key(KeyCommandArguments),
+    Erase(EraseArguments),
     Import(ImportArguments),
     Export(ExportArguments),
     Bench(crate::bench::BenchArguments),
@@ -101,6 +103,7 @@ impl Command {
             Self::Verify(arguments) => Some(&mut arguments.target),
             Self::Compact(arguments) => Some(&mut arguments.target),
             Self::Key(arguments) => Some(arguments.target_mut()),
+            Self::Erase(arguments) => Some(arguments.target_mut()),
             Self::Import(arguments) => Some(arguments.target_mut()),
             Self::Export(arguments) => Some(arguments.target_mut()),
             Self::Init(_)
@@ -123,6 +126,7 @@ impl Command {
                 | Self::Verify(_)
                 | Self::Compact(_)
                 | Self::Key(_)
+                | Self::Erase(_)
                 | Self::Import(_)
                 | Self::Export(_)
         )
@@ -308,6 +312,9 @@ pub(crate) struct PutArguments {
     #[arg(long, value_name = "MILLISECONDS", conflicts_with = "expire_in",
           value_parser = clap::value_parser!(u64).range(1..=EXPIRE_SECONDS_MAX * 1000))]
     pub(crate) expire_ms: Option<u64>,
+    /// Whom the value is about: it is sealed with a key of theirs, and gone when they are erased (an encrypted database)
+    #[arg(long, value_name = "NAME", conflicts_with = "url")]
+    pub(crate) subject: Option<String>,
     #[command(flatten)]
     pub(crate) spelling: Spelling,
     #[command(flatten)]

@@ -1,7 +1,7 @@
 //! `get`, `put`, `delete`, `exists`: one key.
 
 use bytes::Bytes;
-use pugdb::{Change, Entry, EntryOptions};
+use pugdb::{Change, Entry, EntryOptions, ErrorKind};
 use serde_json::json;
 
 use crate::arguments::{DeleteArguments, ExistsArguments, Form, GetArguments, PutArguments};
@@ -69,7 +69,8 @@ pub(crate) fn put(arguments: &PutArguments) -> Result<Exit, Failure> {
     match arguments.target.open(Access::Create)? {
         Place::Local(local) => {
             let expires_at = expire_ms.map(|ms| local.db.now().plus_ms(ms));
-            let options = EntryOptions { expires_at, ..EntryOptions::default() };
+            let seal = arguments.subject.as_ref().map(|name| local.db.subject(name)).transpose()?;
+            let options = EntryOptions { expires_at, seal, ..EntryOptions::default() };
             local.for_writing()?.put_with(&key, &value, options)?;
             local.settle()?;
         }
@@ -82,10 +83,16 @@ pub(crate) fn delete(arguments: &DeleteArguments, format: Format) -> Result<Exit
     let key = input::key(&arguments.key, arguments.spelling.form())?;
     let existed = match arguments.target.open(Access::Existing)? {
         Place::Local(local) => {
-            let existed = local.existing()?.update(&key, |old| {
+            let keyspace = local.existing()?;
+            let existed = keyspace.update(&key, |old| {
                 let change = if old.is_some() { Change::Delete } else { Change::Keep };
                 Ok((change, old.is_some()))
-            })?;
+            });
+            let existed = match existed {
+                // What nobody can read can be deleted all the same.
+                Err(error) if error.kind() == ErrorKind::Erased => keyspace.delete(&key).map(|()| true),
+                existed => existed,
+            }?;
             local.settle()?;
             existed
         }

@@ -5,6 +5,7 @@ mod arguments;
 mod bench;
 mod compact;
 mod doctor;
+mod erase;
 mod init;
 mod input;
 mod inspect;
@@ -63,6 +64,7 @@ fn run(arguments: &Arguments, settings: &Settings) -> Result<Exit, Failure> {
         Command::Checkpoint(arguments) => report::checkpoint(arguments, format),
         Command::Verify(arguments) => report::verify(arguments, format),
         Command::Key(arguments) => key::key(arguments, format),
+        Command::Erase(arguments) => erase::erase(arguments, format),
         Command::Compact(arguments) => compact::compact(arguments, format),
         Command::Import(arguments) => transfer::import(arguments, format),
         Command::Export(arguments) => transfer::export(arguments, format),

@@ -57,6 +57,11 @@ impl Target {
         Remote::connect(url, database).map(Place::Remote)
     }
 
+    /// The directory of this machine that is meant.
+    pub(crate) fn data(&self) -> PathBuf {
+        self.data.clone().unwrap_or_else(|| PathBuf::from(DATA_DEFAULT))
+    }
+
     /// For what works on files and not through a server.
     pub(crate) fn check_local(&self, command: &str) -> Result<(), Failure> {
         if self.url.is_some() {
@@ -79,7 +84,7 @@ impl Target {
     }
 
     fn open_with(&self, access: Access, builder: Builder, if_in_use: &str) -> Result<Local, Failure> {
-        let data = self.data.clone().unwrap_or_else(|| PathBuf::from(DATA_DEFAULT));
+        let data = self.data();
         let mut builder = self.keys.apply(builder.create_if_missing(access == Access::Create), &data)?;
         if let Some(memory) = self.memory {
             let usual = limits::MEMORY_BYTES_DEFAULT;

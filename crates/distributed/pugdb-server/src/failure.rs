@@ -69,6 +69,11 @@ impl Failure {
         Self::owned(format!("ERR unknown subcommand{name}. Try {container} HELP."))
     }
 
+    /// Whether it is a value that nobody can read any more.
+    pub(crate) fn is_erased(&self) -> bool {
+        self.text.starts_with("ERASED ")
+    }
+
     /// Whether it came from the database.
     pub(crate) fn is_of_database(&self) -> bool {
         self.of_database
@@ -98,7 +103,9 @@ impl From<Error> for Failure {
             ErrorKind::Erased => "ERASED",
             ErrorKind::Internal => "ERR internal error:",
         };
-        Self { of_database: true, ..Self::owned(format!("{word} {error}")) }
+        // One value that was erased says nothing of the database.
+        let of_database = error.kind() != ErrorKind::Erased;
+        Self { of_database, ..Self::owned(format!("{word} {error}")) }
     }
 }
 

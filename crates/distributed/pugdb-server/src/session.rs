@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
-use pugdb::{CommitTicket, Keyspace};
+use pugdb::{CommitTicket, EntryOptions, Keyspace};
 use pugdb_wire::resp::Protocol;
 
 use crate::clients::Client;
@@ -17,6 +17,8 @@ use crate::slowlog;
 
 /// The meta byte of a string, the one RESP type there is so far.
 pub(crate) const STRING: u8 = 0;
+/// A string that says nothing else.
+pub(crate) const STRING_OPTIONS: EntryOptions = EntryOptions { expires_at: None, meta: STRING, seal: None };
 
 /// The state of a connection that commands read and change.
 pub(crate) struct Session {

@@ -1,6 +1,8 @@
 //! Keys from keys: HKDF with SHA-256 (RFC 5869). Each purpose has a label, so that no two ever derive the same.
 
+use ring::digest::{SHA256, digest};
 use ring::hkdf::{HKDF_SHA256, KeyType, Prk, Salt};
+use zeroize::Zeroizing;
 
 use crate::secret::{KEY_BYTES, Secret};
 use crate::wiped::Wiped;
@@ -31,6 +33,12 @@ pub(crate) enum Purpose {
     Wrap,
     /// A public commitment to it.
     WrapCommitment,
+    /// A subject's number, and what else stands for its name.
+    SubjectName,
+    /// What stands for a keyspace's name.
+    KeyspaceName,
+    /// The key of a subject's values in a keyspace.
+    SubjectValue,
 }
 
 impl Purpose {
@@ -45,6 +53,9 @@ impl Purpose {
             Self::KeyringCommitment => b"pugdb 1 keyring commitment",
             Self::Wrap => b"pugdb 1 wrap",
             Self::WrapCommitment => b"pugdb 1 wrap commitment",
+            Self::SubjectName => b"pugdb 1 subject name",
+            Self::KeyspaceName => b"pugdb 1 keyspace name",
+            Self::SubjectValue => b"pugdb 1 subject value",
         }
     }
 }
@@ -88,6 +99,18 @@ impl Derivation {
 fn expand(key: &Prk, info: &[&[u8]], out: &mut [u8; KEY_BYTES]) {
     let filled = key.expand(info, Length).and_then(|okm| okm.fill(out));
     filled.expect("32 bytes are within what HKDF gives");
+}
+
+/// Ends with a zero, as the labels above do.
+const TREE_LABEL: &[u8; 21] = b"pugdb 1 subject tree\0";
+
+/// Goes from a node of the tree of subjects to one of the two below: `SHA-256(label | bit | node)`, a single block of it.
+pub(crate) fn tree_child(node: &mut [u8; KEY_BYTES], bit: u8) {
+    let mut input = Zeroizing::new([0; TREE_LABEL.len() + 1 + KEY_BYTES]);
+    input[..TREE_LABEL.len()].copy_from_slice(TREE_LABEL);
+    input[TREE_LABEL.len()] = bit;
+    input[TREE_LABEL.len() + 1..].copy_from_slice(node);
+    node.copy_from_slice(digest(&SHA256, &*input).as_ref());
 }
 
 #[cfg(test)]

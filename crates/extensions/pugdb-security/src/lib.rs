@@ -3,6 +3,7 @@
 //! | module | what it is |
 //! |---|---|
 //! | `vault.rs` | [`Vault`]: the keys of an open database, made, found, rotated; [`VaultCipher`]: what seals its files |
+//! | `erasure.rs`, `certificate.rs` | subjects, whose values are sealed one by one; keys that are destroyed, and what is signed of it |
 //! | `file_cipher.rs` | the keys of one file |
 //! | `keyring` | all keys of a database as a value, and as a file |
 //! | `provider` | where the root key is kept: [`RootProvider`] and those there are |
@@ -12,7 +13,9 @@
 //! `docs/format/keyring.md`.
 
 mod aead;
+mod certificate;
 mod derive;
+mod erasure;
 mod file_cipher;
 mod keyring;
 mod provider;
@@ -23,6 +26,8 @@ mod vault;
 mod wiped;
 
 pub use aead::{AeadKey, Algorithm, NONCE_BYTES, TAG_BYTES};
+pub use certificate::{Certificate, ErasedObject};
+pub use erasure::{Held, SUBJECT_BYTES_MAX, VALUE_SEAL_BYTES};
 pub use provider::{GivenKey, KeyFile, RootProvider};
 pub use secret::{KEY_BYTES, Secret};
 pub use vault::{KEYRING, KeyAge, KeyStatus, KeyspaceKeys, Rotation, Vault, VaultCipher};

@@ -159,7 +159,7 @@ fn a_keyring_of_somebody_else_is_read_again_when_it_lacks_a_key() {
     let provider = Arc::clone(place.vault.provider());
     let reader = Vault::open_beside(&place.env, Path::new("KEYRING"), provider).unwrap();
     place.vault.renew().unwrap();
-    place.cipher.provide(KeyspaceId(100)).unwrap();
+    place.cipher.provide(KeyspaceId(99)..KeyspaceId(100), None).unwrap();
     for context in [place.context(FileKind::Log, None), place.context(FileKind::Table, Some(KeyspaceId(99)))]
     {
         let (header, _) = place.cipher.create(&context).unwrap();

@@ -1,19 +1,25 @@
 //! The keys of an open database: made, found, rotated. It is the [`Cipher`] of an encrypted database.
 
+use std::fmt;
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use parking_lot::{Mutex, RwLock};
+use pugdb_core::coding::index;
 use pugdb_core::env::{Access, Env, sync_parents};
 use pugdb_core::seam::{Cipher, FileCipher, FileContext};
-use pugdb_core::{DatabaseId, Error, ErrorKind, KeyspaceId, Result, Timestamp};
+use pugdb_core::{DatabaseId, Error, ErrorKind, KeyspaceId, Result, SealId, Timestamp};
 
 use crate::aead::Algorithm;
+use crate::certificate::signer;
 use crate::derive::SALT_BYTES;
+use crate::erasure::ValueKeys;
 use crate::file_cipher::{Header, SealedFile};
-use crate::keyring::file::{beside, encode, read, replace};
-use crate::keyring::{Generation, KeyId, Keyring};
+use crate::keyring::file::{FILE_BYTES_MAX, beside, encode, read, replace};
+use crate::keyring::{ERASURE_BYTES_MAX, Generation, KeyId, Keyring};
 use crate::provider::RootProvider;
 use crate::secret::Secret;
 
@@ -41,21 +47,25 @@ const SPARE_KEYSPACES: u32 = 16;
 /// assert_eq!(vault.status().keyring_generation, before + 1);
 /// # Ok::<(), pugdb_core::Error>(())
 /// ```
-#[derive(Debug)]
 pub struct Vault {
     env: Env,
     path: PathBuf,
     provider: Arc<dyn RootProvider>,
-    algorithm: Algorithm,
+    pub(crate) algorithm: Algorithm,
     database: DatabaseId,
+    /// True when another process may change the keyring.
+    pub(crate) is_borrowed: bool,
+    /// When it is to be looked at again then, in milliseconds of the monotonic clock.
+    pub(crate) look_at_ms: AtomicU64,
     /// Who changes the keyring holds it while its file is written.
-    change: Mutex<Change>,
+    pub(crate) change: Mutex<Change>,
     /// What the file holds. Read for each new file, never held while a disk is waited for.
-    state: RwLock<State>,
+    pub(crate) state: RwLock<State>,
+    pub(crate) values: ValueKeys,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Change {
+pub(crate) struct Change {
     access: KeyringAccess,
     /// The newest generation that this vault has tried to write: after an error it may be there or not.
     attempted: u64,
@@ -73,8 +83,8 @@ enum KeyringAccess {
 }
 
 #[derive(Clone, Debug)]
-struct State {
-    keyring: Keyring,
+pub(crate) struct State {
+    pub(crate) keyring: Keyring,
     epoch: Secret,
     /// The epoch key as the provider has wrapped it.
     wrapped: Vec<u8>,
@@ -103,6 +113,14 @@ pub struct KeyStatus {
     pub database_keys: Vec<KeyAge>,
     /// The keyspaces that have keys.
     pub keyspaces: Vec<KeyspaceKeys>,
+    /// The keyspaces that were erased, and when.
+    pub erased_keyspaces: Vec<(KeyspaceId, Timestamp)>,
+    /// How many subjects were erased.
+    pub erased_subjects: usize,
+    /// How many more fit into the keyring, about.
+    pub erasures_left: usize,
+    /// The public key that certificates of erasures are signed with (Ed25519).
+    pub signer: [u8; 32],
 }
 
 /// One key.
@@ -126,6 +144,8 @@ pub struct KeyspaceKeys {
 /// What a rotation has done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rotation {
+    /// The keyring's generation before.
+    pub keyring_before: u64,
     /// The keyring's generation now.
     pub keyring_generation: u64,
     /// How many bytes were written: the keyring's. Data is not touched.
@@ -185,6 +205,7 @@ impl Vault {
         let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
         env.fs.sync_dir(dir).map_err(|error| Error::io("sync the directory of the keyring", error))?;
         vault.settle()?;
+        vault.end_begun_erasures()?;
         Ok(vault)
     }
 
@@ -218,7 +239,12 @@ impl Vault {
         algorithm: Algorithm,
         (access, state): (KeyringAccess, State),
     ) -> Arc<Self> {
+        let values = ValueKeys::default();
+        values.clear(state.keyring.generation);
         Arc::new(Self {
+            is_borrowed: access == KeyringAccess::Borrowed,
+            look_at_ms: AtomicU64::new(0),
+            values,
             env: env.clone(),
             path: path.to_owned(),
             provider,
@@ -254,6 +280,10 @@ impl Vault {
                 .keyspaces()
                 .map(|(keyspace, keys)| KeyspaceKeys { keyspace, keys: ages(keys.generations()) })
                 .collect(),
+            erased_keyspaces: state.keyring.erased().collect(),
+            erased_subjects: state.keyring.subjects.erased().len(),
+            erasures_left: erasures_left(state.bytes),
+            signer: signer(&state.keyring.signing),
         }
     }
 
@@ -264,7 +294,7 @@ impl Vault {
     /// What keeps the provider from its root key; what the disk says: the keys go on to work, old or new. `Conflict` when another process
     /// has changed the keyring, `Denied` when it is another directory's, `Closed`.
     pub fn rotate(&self) -> Result<Rotation> {
-        self.replace_epoch(|_| ())
+        self.replace_epoch(|_| Ok(()))
     }
 
     /// New keys for all files that are made from now on. Those that are there keep theirs until they are written anew.
@@ -273,23 +303,28 @@ impl Vault {
     /// As [`rotate`](Self::rotate).
     pub fn renew(&self) -> Result<Rotation> {
         let (now, random) = (self.env.clock.now(), &self.env.random);
-        self.replace_epoch(|keyring| keyring.renew(now, &**random))
+        self.replace_epoch(|keyring| {
+            keyring.renew(now, &**random);
+            Ok(())
+        })
     }
 
     /// Changes the keyring under a new epoch key, wrapped under a new root key, and destroys the old one. A crash leaves the old keyring
     /// with its root key, or the new one with its own: an open finds out which, and ends the rest.
-    fn replace_epoch(&self, change: impl FnOnce(&mut Keyring)) -> Result<Rotation> {
+    pub(crate) fn replace_epoch(&self, change: impl FnOnce(&mut Keyring) -> Result<()>) -> Result<Rotation> {
         let mut own = self.change.lock();
         own.check()?;
         // Root keys of attempts that failed stay until one is durable: nobody knows which of them the disk needs.
         let mut state = self.state.read().clone();
-        change(&mut state.keyring);
+        let keyring_before = state.keyring.generation;
+        change(&mut state.keyring)?;
         state.epoch = Secret::random(&*self.env.random);
         state.wrapped = self.provider.wrap(&self.env, self.database, &state.epoch)?;
         self.write(&mut own, state)?;
         self.settle()?;
         let state = self.state.read();
         Ok(Rotation {
+            keyring_before,
             keyring_generation: state.keyring.generation,
             bytes: state.bytes,
             destroyed: self.provider.destroys(),
@@ -297,7 +332,7 @@ impl Vault {
     }
 
     /// Writes the file, then takes what it holds.
-    fn write(&self, own: &mut Change, mut state: State) -> Result<()> {
+    pub(crate) fn write(&self, own: &mut Change, mut state: State) -> Result<()> {
         own.check()?;
         let known = state.keyring.generation.max(own.attempted);
         if read(&self.env, &self.path)?.is_some_and(|there| there.generation > known) {
@@ -311,7 +346,28 @@ impl Vault {
         replace(&self.env, &self.path, &bytes, true)
             .map_err(|error| Error::io("write the keyring", error))?;
         state.bytes = bytes.len() as u64;
+        self.take(state);
+        Ok(())
+    }
+
+    fn take(&self, state: State) {
+        let generation = state.keyring.generation;
         *self.state.write() = state;
+        // Behind: what was derived from the old one in between is forgotten, or not kept.
+        self.values.clear(generation);
+    }
+
+    /// Takes what another process has made of the keyring.
+    pub(crate) fn reload(&self) -> Result<()> {
+        let known = self.state.read().keyring.generation;
+        // Most of the time it is as it was: its head says so.
+        if read(&self.env, &self.path)?.is_some_and(|there| there.generation <= known) {
+            return Ok(());
+        }
+        let (_, state) = read_state(&self.env, &self.path, &*self.provider)?;
+        if state.keyring.generation > self.state.read().keyring.generation {
+            self.take(state);
+        }
         Ok(())
     }
 
@@ -340,13 +396,10 @@ impl Vault {
     pub(crate) fn find(&self, keyspace: Option<KeyspaceId>, id: &KeyId) -> Result<Secret> {
         self.look(keyspace, id).or_else(|error| {
             // Somebody else's keyring may have keys that were made since.
-            if self.change.lock().access != KeyringAccess::Borrowed {
+            if !self.is_borrowed {
                 return Err(error);
             }
-            let (_, state) = read_state(&self.env, &self.path, &*self.provider)?;
-            if state.keyring.generation > self.state.read().keyring.generation {
-                *self.state.write() = state;
-            }
+            self.reload()?;
             self.look(keyspace, id)
         })
     }
@@ -361,6 +414,18 @@ impl Vault {
             Error::denied("wrong key: the keyring does not have the key it was sealed with; it is another database's, or older than the data")
         })
     }
+}
+
+/// The keys are not shown.
+impl fmt::Debug for Vault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Vault(of database {:?})", self.database)
+    }
+}
+
+/// How many more erasures a keyring of so many bytes can take.
+fn erasures_left(bytes: u64) -> usize {
+    index(FILE_BYTES_MAX.saturating_sub(bytes)) / ERASURE_BYTES_MAX
 }
 
 impl Change {
@@ -439,8 +504,21 @@ impl Cipher for VaultCipher {
         Ok(Arc::new(SealedFile::open(&self.0, &header, &parent, context)?))
     }
 
-    fn provide(&self, end: KeyspaceId) -> Result<()> {
-        self.0.provide(end)
+    fn provide(&self, made: Range<KeyspaceId>, owner: Option<KeyspaceId>) -> Result<()> {
+        self.0.provide(&made, owner)
+    }
+
+    fn is_erased(&self, seal: SealId) -> bool {
+        self.0.state.read().keyring.subjects.is_erased(seal)
+    }
+
+    fn has_erased(&self) -> bool {
+        self.0.state.read().keyring.subjects.erased().len() > 0
+    }
+
+    fn erased_below(&self) -> KeyspaceId {
+        let state = self.0.state.read();
+        KeyspaceId(state.keyring.erased().map(|(keyspace, _)| keyspace.0 + 1).max().unwrap_or(0))
     }
 
     fn database(&self) -> Option<DatabaseId> {
@@ -456,15 +534,19 @@ impl Vault {
         Err(Error::denied("wrong key: the keyring is of another database than the file"))
     }
 
-    fn provide(&self, end: KeyspaceId) -> Result<()> {
-        if self.state.read().keyring.provided() >= end {
+    fn provide(&self, made: &Range<KeyspaceId>, owner: Option<KeyspaceId>) -> Result<()> {
+        let is_there = |keyring: &Keyring| keyring.provided() >= made.end && keyring.is_owned(made, owner);
+        if is_there(&self.state.read().keyring) {
             return Ok(());
         }
         let mut own = self.change.lock();
         let mut state = self.state.read().clone();
-        if state.keyring.provided() < end {
-            let end = KeyspaceId(end.0.saturating_add(SPARE_KEYSPACES));
-            state.keyring.provide(end, self.env.clock.now(), &*self.env.random);
+        if !is_there(&state.keyring) {
+            if state.keyring.provided() < made.end {
+                let end = KeyspaceId(made.end.0.saturating_add(SPARE_KEYSPACES));
+                state.keyring.provide(end, self.env.clock.now(), &*self.env.random);
+            }
+            state.keyring.own(made, owner);
             self.write(&mut own, state)?;
         }
         Ok(())
@@ -473,6 +555,10 @@ impl Vault {
     #[cfg(test)]
     pub(crate) fn provider(&self) -> &Arc<dyn RootProvider> {
         &self.provider
+    }
+
+    pub(crate) fn provider_name(&self) -> String {
+        self.provider.describe()
     }
 
     pub(crate) fn env(&self) -> &Env {

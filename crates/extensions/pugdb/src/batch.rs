@@ -10,7 +10,7 @@ use pugdb_core::{Entry, EntryKind, EntryOptions, Error, KeySpan, Operation, Ops,
 use crate::database::Inner;
 use crate::keyspace::{Keyspace, Space};
 use crate::slow::Shape;
-use crate::{CommitTicket, Durability, write};
+use crate::{CommitTicket, Durability, sealed, write};
 
 /// Changes to any keyspaces of one database, committed together. Made by [`Database::batch`](crate::Database::batch).
 ///
@@ -157,12 +157,13 @@ impl WriteBatch {
         options: EntryOptions,
     ) {
         let (key, value) = (key.as_ref(), value.as_ref());
-        let EntryOptions { expires_at, meta } = options;
+        let EntryOptions { expires_at, meta, seal } = options;
         let expires_at = keyspace.space.expiry(expires_at, || self.inner.now());
-        match write::check_value(&self.inner, value) {
-            Ok(()) => {
+        let checked = sealed::check(&self.inner, value, seal);
+        match checked.and_then(|()| sealed::seal(&self.inner, &keyspace.space, key, value, seal)) {
+            Ok(value) => {
                 let kind = EntryKind::Put;
-                let op = RawOp { key, kind, meta, expires_at, seal: None, stamp: None, value };
+                let op = RawOp { key, kind, meta, expires_at, seal, stamp: None, value: &value };
                 self.push_entry(keyspace, &op);
             }
             Err(error) => self.refuse(error),

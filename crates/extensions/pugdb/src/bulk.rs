@@ -6,7 +6,7 @@ use pugdb_core::{EntryOptions, Key, Result, Value};
 
 use crate::handles::{HandleKind, Held};
 use crate::keyspace::{Keeper, Keyspace};
-use crate::{WriteBatch, write};
+use crate::{WriteBatch, sealed, write};
 
 /// A portion takes a part of the database's memory: one in so many,
 const PORTION_PART: usize = 8;
@@ -125,7 +125,7 @@ impl BulkLoad {
         options: EntryOptions,
     ) -> Result<()> {
         let (key, value) = (key.as_ref(), value.as_ref());
-        write::check_value(&self.keyspace.inner, value)?;
+        sealed::check(&self.keyspace.inner, value, options.seal)?;
         let key = Key::copy(key)?;
         let bytes = key.len() + value.len() + ENTRY_OVERHEAD_BYTES;
         if self.waiting_bytes + bytes > self.portion_bytes {

@@ -13,7 +13,7 @@ use pugdb_core::memory::Housekeeper;
 use pugdb_core::observer::Observers;
 use pugdb_core::seam::TableStore;
 use pugdb_core::snapshots::Snapshots;
-use pugdb_core::{Error, KeyspaceId, Lsn, Ops, Result, Seqno, Timestamp};
+use pugdb_core::{Error, ErrorKind, KeyspaceId, Lsn, Ops, Result, Seqno, Timestamp};
 use pugdb_lsm::file::Context;
 use pugdb_lsm::log::{Creation, Log, LogOptions, LogState, RecordKind, Scan, ScannedRecord, scan};
 use pugdb_lsm::manifest::{self, Manifest, State};
@@ -511,6 +511,8 @@ impl Opening {
         let Replay { keyspaces, sequencer, next_keyspace, time, operations, .. } = replay;
         snapshots.advance(time);
         let names = keyspaces.into_values().map(|space| (space.name().to_string(), space)).collect();
+        // Numbers are not used again, whether or not anybody can say any more that they were.
+        let next_keyspace = next_keyspace.max(context.cipher.erased_below().0);
         let writer = Writer { sequencer, next_keyspace, guards: Guards::default() };
         Ok(Rebuilt { store, snapshots, housekeeper, names, writer, records, operations })
     }
@@ -725,7 +727,15 @@ impl<'a> Replay<'a> {
         if id.0 < self.next_keyspace {
             return Ok(());
         }
-        let Creation { engine, options, partitions, name } = Creation::decode(&record.section(0)?)?;
+        let section = match record.section(0) {
+            // Nobody can read what it was. All that was written to it follows, and is passed over.
+            Err(error) if error.kind() == ErrorKind::Erased => {
+                self.next_keyspace = id.0 + 1;
+                return Ok(());
+            }
+            section => section?,
+        };
+        let Creation { engine, options, partitions, name } = Creation::decode(&section)?;
         let trees = self.store.create(id, &name, (engine, partitions.as_ref()), options, at);
         self.add(id, (&name, at), engine, trees.map(Keeper::Lsm), &options);
         let parts = partitions.iter().flat_map(PartitionMap::ids);
@@ -746,7 +756,11 @@ impl<'a> Replay<'a> {
     }
 
     fn partition(&mut self, record: &mut ScannedRecord<'_>) -> Result<()> {
-        let map = PartitionMap::decode_whole(&mut Reader::new(&record.section(0)?))?;
+        let section = match record.section(0) {
+            Err(error) if error.kind() == ErrorKind::Erased => return Ok(()),
+            section => section?,
+        };
+        let map = PartitionMap::decode_whole(&mut Reader::new(&section))?;
         let next = map.ids().iter().map(|id| id.0).max().unwrap_or(0).saturating_add(1);
         self.next_keyspace = self.next_keyspace.max(next);
         // One that is gone was dropped later.

@@ -13,7 +13,7 @@ use crate::durable::Durable;
 use crate::handles::{HandleKind, Held};
 use crate::key_locks::{Stripes, refuse_inside_update};
 use crate::keyspace::{Keeper, Space};
-use crate::{quota, write};
+use crate::{quota, sealed};
 
 /// Writes entries in the order of their keys to a file that [`Keyspace::ingest`](crate::Keyspace::ingest) takes in. Made by
 /// [`Keyspace::sorted_writer`](crate::Keyspace::sorted_writer). Dropped before [`finish`](Self::finish), it leaves nothing.
@@ -121,12 +121,13 @@ impl SortedWriter {
     ) -> Result<()> {
         let (key, value) = (key.as_ref(), value.as_ref());
         Key::check(key)?;
-        write::check_value(&self.inner, value)?;
+        let EntryOptions { expires_at, meta, seal } = options;
+        sealed::check(&self.inner, value, seal)?;
         self.inner.check_open()?;
-        let EntryOptions { expires_at, meta } = options;
+        let value = &sealed::seal(&self.inner, &self.space, key, value, seal)?;
         let expires_at = self.space.expiry(expires_at, || self.inner.now());
         let kind = EntryKind::Put;
-        self.tables.add(&RawOp { key, kind, meta, expires_at, seal: None, stamp: None, value })
+        self.tables.add(&RawOp { key, kind, meta, expires_at, seal, stamp: None, value })
     }
 
     /// Makes it durable and reads it again from disk, every byte.

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::RwLock;
 use pugdb_core::engine::{Counts, Engine, EngineKind, KeyRange};
@@ -35,6 +35,8 @@ pub(crate) struct Space {
     pub(crate) last_count: LastCount,
     /// The seqno of the drop; `u64::MAX` while it exists.
     dropped: AtomicU64,
+    /// All of it, for all snapshots.
+    erased: AtomicBool,
     /// How many milliseconds an entry lives that says nothing else; 0 for ever.
     default_expiry: AtomicU64,
     pub(crate) quotas: Quotas,
@@ -76,7 +78,17 @@ impl Space {
         let (name, last_count) = (RwLock::new((Arc::from(name), since)), LastCount::default());
         let (dropped, default_expiry) = (AtomicU64::new(u64::MAX), AtomicU64::default());
         let quotas = Quotas::of(options);
-        let space = Self { id, kind, keeper, name, last_count, dropped, default_expiry, quotas };
+        let space = Self {
+            id,
+            kind,
+            keeper,
+            name,
+            last_count,
+            dropped,
+            erased: AtomicBool::new(false),
+            default_expiry,
+            quotas,
+        };
         space.set_default_expiry(options.default_expiry_ms);
         Arc::new(space)
     }
@@ -198,6 +210,21 @@ impl Space {
         self.dropped.store(at.0, Ordering::Release);
     }
 
+    /// From here on nobody reads it, whatever snapshot he has.
+    pub(crate) fn mark_erased(&self) {
+        self.erased.store(true, Ordering::Release);
+        self.mark_dropped(Seqno::ZERO);
+    }
+
+    pub(crate) fn check_not_erased(&self) -> Result<()> {
+        if self.erased.load(Ordering::Acquire) {
+            return Err(Error::erased(
+                "the keyspace was erased: its key was destroyed, and nothing brings its data back",
+            ));
+        }
+        Ok(())
+    }
+
     /// Refuses a write after the drop.
     pub(crate) fn check_writable(&self) -> Result<()> {
         // No operation has the largest seqno: it stands for "not dropped".
@@ -207,6 +234,7 @@ impl Space {
     /// Refuses a read at or after the drop.
     pub(crate) fn check_readable(&self, at: Seqno) -> Result<()> {
         if self.dropped.load(Ordering::Acquire) <= at.0 {
+            self.check_not_erased()?;
             return Err(Error::not_found("the keyspace was dropped; get a new handle by its name"));
         }
         Ok(())

@@ -48,6 +48,7 @@ mod read;
 mod reader;
 mod report;
 mod scan;
+mod sealed;
 mod sizes;
 mod slow;
 mod snapshot;
@@ -74,6 +75,7 @@ pub use partition::{Partition, PartitionKeys, Partitioning};
 pub use quota::{KeyspaceUsage, Quota};
 pub use report::{LogCut, RecoveryReport, Stats, VerifyReport};
 pub use scan::Scan;
+pub use sealed::ErasureReport;
 pub use sizes::Sizes;
 pub use slow::{OperationKind, SlowOperation};
 pub use snapshot::Snapshot;
@@ -88,7 +90,9 @@ pub use pugdb_core::engine::{EngineKind, KeyRange, Persistence};
 pub use pugdb_core::observer::{DatabaseEvent, Observer};
 pub use pugdb_core::seam::AtHand;
 pub use pugdb_core::{DatabaseId, FileId, KeyspaceId};
-pub use pugdb_core::{Entry, EntryKind, EntryOptions, Error, ErrorKind, Key, Result, Timestamp, Value};
+pub use pugdb_core::{
+    Entry, EntryKind, EntryOptions, Error, ErrorKind, Key, Result, SealId, Timestamp, Value,
+};
 pub use pugdb_core::{env, limits, operators, seam};
 pub use pugdb_lsm::store::CompactionPolicy;
 pub use pugdb_lsm::table::{Compression, LocalTables, PrefixExtractor};

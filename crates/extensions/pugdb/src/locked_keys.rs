@@ -153,7 +153,7 @@ impl LockedKeys {
     /// let users = db.keyspace("users")?;
     /// db.update_keys(LockScope::Everything, |locked| {
     ///     let expires_at = Some(locked.now().plus_ms(60_000));
-    ///     locked.put_with(&users, b"ada", b"1815", EntryOptions { expires_at, meta: 0 })
+    ///     locked.put_with(&users, b"ada", b"1815", EntryOptions { expires_at, ..Default::default() })
     /// })?;
     /// assert!(users.get_entry(b"ada")?.unwrap().expires_at.is_some());
     /// # Ok::<(), pugdb::Error>(())

@@ -16,7 +16,7 @@ use crate::database::Inner;
 use crate::keyspace::{Keeper, Keyspace, Space};
 use crate::scan::Scan;
 use crate::snapshot::Snapshot;
-use crate::write;
+use crate::{sealed, write};
 
 /// A view of the database, and changes on top of it.
 pub(crate) struct Overlay {
@@ -325,7 +325,7 @@ impl Overlay {
             }
             for (key, own) in entries {
                 match own {
-                    Own::Set(entry) => ops.push(&entry.raw(&key))?,
+                    Own::Set(entry) => sealed::push(&self.inner, &space, &mut ops, &key, &entry)?,
                     Own::Merged(operands) => {
                         operands.iter().try_for_each(|operand| ops.push(&RawOp::operand(&key, operand)))?;
                     }

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use pugdb_core::engine::ReadPoint;
 use pugdb_core::seam::{AtHand, Wait};
 use pugdb_core::snapshots::SnapshotGuard;
-use pugdb_core::{Entry, Error, Result, Value};
+use pugdb_core::{Entry, Error, Found, Result, Value};
 
 use crate::database::Inner;
 use crate::keyspace::{Keeper, Space};
+use crate::sealed;
 use crate::slow::{OperationKind, Shape};
 use crate::snapshot::Snapshot;
 
@@ -67,7 +68,13 @@ pub(crate) fn look(
             (None, Wait::Never) => space.engine().try_get(key, pinned.point),
         }
     };
-    Ok(looked?.map(|found| found.map(|found| found.entry)))
+    match looked? {
+        AtHand::WouldBlock => Ok(AtHand::WouldBlock),
+        AtHand::Yes(None) => Ok(AtHand::Yes(None)),
+        AtHand::Yes(Some(found)) => {
+            sealed::open(inner, space, key, found.entry).map(|entry| AtHand::Yes(Some(entry)))
+        }
+    }
 }
 
 /// The read point of somebody who keeps nothing alive.
@@ -114,7 +121,10 @@ pub(crate) fn multi_get(
         Some(view) => view.multi_get(keys, pinned.point),
         None => space.engine().multi_get(keys, pinned.point),
     }?;
-    Ok(found.into_iter().map(|found| found.map(|found| found.entry)).collect())
+    let open = |(found, key): (Option<Found>, &&[u8])| {
+        found.map(|found| sealed::open(inner, space, key, found.entry)).transpose()
+    };
+    found.into_iter().zip(keys).map(open).collect()
 }
 
 /// The value of an entry.

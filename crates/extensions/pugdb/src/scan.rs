@@ -4,12 +4,13 @@ use std::fmt;
 use std::sync::Arc;
 
 use pugdb_core::engine::{BatchSize, Cursor, Direction, Entries, KeyRange, Parts};
-use pugdb_core::{Entry, Key, Result, Value};
+use pugdb_core::{Entry, ErrorKind, Found, Key, Result, Value};
 
 use crate::database::Inner;
 use crate::handles::{HandleKind, Held};
 use crate::keyspace::Space;
 use crate::read::{Pinned, pin};
+use crate::sealed;
 use crate::slow::{OperationKind, Shape};
 use crate::snapshot::Snapshot;
 
@@ -26,7 +27,8 @@ const BATCH_BYTES: usize = 256 << 10;
 /// The entries of a range, in order. It starts with the first `next`, and what it sees does not change after that.
 ///
 /// It yields keys with values; [`next_entry`](Self::next_entry) also gives expiry and meta byte, and
-/// [`next_ref`](Self::next_ref), the fastest way, lends both where they lie. An error ends it.
+/// [`next_ref`](Self::next_ref), the fastest way, lends both where they lie. An error ends it. Entries whose value was erased are passed
+/// over.
 ///
 /// Entries come in batches of up to a thousand and a quarter of a mebibyte. Small keys and values that are kept share the
 /// memory of their batch; copy them when few are kept for long.
@@ -53,6 +55,8 @@ pub struct Scan {
     parts: Parts,
     snapshot: Option<Snapshot>,
     state: State,
+    /// The value of the entry that was shown last, if it was sealed for a subject.
+    opened: Option<Vec<u8>>,
     _held: Held,
 }
 
@@ -73,6 +77,15 @@ enum State {
     Over,
 }
 
+/// Where an entry lies.
+struct Next<'a> {
+    batch: &'a mut Entries,
+    /// Its number there.
+    at: usize,
+    /// Its value, if that had to be opened.
+    opened: &'a mut Option<Vec<u8>>,
+}
+
 impl Scan {
     #[track_caller]
     pub(crate) fn new(
@@ -90,6 +103,7 @@ impl Scan {
             parts: Parts::All,
             snapshot,
             state: State::Fresh,
+            opened: None,
             _held: inner.handles.take(HandleKind::Scan),
         }
     }
@@ -164,8 +178,8 @@ impl Scan {
     /// # Errors
     /// As [`Keyspace::get`](crate::Keyspace::get). The scan is over then.
     pub fn next_ref(&mut self) -> Result<Option<(&[u8], &[u8])>> {
-        let Some((batch, at)) = self.advance()? else { return Ok(None) };
-        Ok(batch.key_value(at))
+        let Some(Next { batch, at, opened }) = self.advance()? else { return Ok(None) };
+        Ok(batch.key_value(at).map(|(key, value)| (key, opened.as_deref().unwrap_or(value))))
     }
 
     /// The next key with its whole entry.
@@ -182,26 +196,60 @@ impl Scan {
     /// # Errors
     /// As [`Keyspace::get`](crate::Keyspace::get). The scan is over then.
     pub fn next_entry(&mut self) -> Result<Option<(Key, Entry)>> {
-        let Some((batch, at)) = self.advance()? else { return Ok(None) };
-        Ok(batch.take(at).map(|(key, found)| (key, found.entry)))
+        let Some(Next { batch, at, opened }) = self.advance()? else { return Ok(None) };
+        let Some((key, Found { mut entry, .. })) = batch.take(at) else { return Ok(None) };
+        if let Some(value) = opened.take() {
+            entry.value = Value::new(value)?;
+        }
+        Ok(Some((key, entry)))
     }
 
-    /// The batch that holds the next entry, and its number there.
-    fn advance(&mut self) -> Result<Option<(&mut Entries, usize)>> {
-        if self.left == 0 {
-            return Ok(None);
-        }
-        if let Err(error) = self.bring() {
-            self.state = State::Over;
-            return Err(error);
-        }
-        if !matches!(&self.state, State::Running { batch, given, .. } if *given < batch.len()) {
-            self.state = State::Over;
-        }
-        let State::Running { batch, given, .. } = &mut self.state else { return Ok(None) };
-        *given += 1;
+    /// The next entry.
+    fn advance(&mut self) -> Result<Option<Next<'_>>> {
+        self.opened = None;
+        let at = loop {
+            if self.left == 0 {
+                return Ok(None);
+            }
+            if let Err(error) = self.bring() {
+                self.state = State::Over;
+                return Err(error);
+            }
+            let State::Running { batch, given, .. } = &mut self.state else { return Ok(None) };
+            if *given >= batch.len() {
+                self.state = State::Over;
+                return Ok(None);
+            }
+            let at = *given;
+            *given += 1;
+            let Some(seal) = batch.seal(at).filter(|_| batch.has_values()) else { break at };
+            let (key, value) = batch.key_value(at).unwrap_or_default();
+            match sealed::open_value(&self.inner, self.space.id, seal, key, value) {
+                Ok(value) => {
+                    self.opened = Some(value);
+                    break at;
+                }
+                // Just now.
+                Err(error) if error.kind() == ErrorKind::Erased => {}
+                Err(error) => {
+                    self.state = State::Over;
+                    return Err(error);
+                }
+            }
+        };
         self.left -= 1;
-        Ok(Some((batch, *given - 1)))
+        self.pass_over_erased();
+        let State::Running { batch, .. } = &mut self.state else { return Ok(None) };
+        Ok(Some(Next { batch, at, opened: &mut self.opened }))
+    }
+
+    /// Goes to the next entry of the batch that can be shown.
+    fn pass_over_erased(&mut self) {
+        if let State::Running { batch, given, .. } = &mut self.state {
+            while batch.seal(*given).is_some_and(|seal| sealed::is_erased(&self.inner, seal)) {
+                *given += 1;
+            }
+        }
     }
 
     /// True when the next entry, or the end, is known without a wait.
@@ -216,6 +264,21 @@ impl Scan {
 
     /// Makes sure that there is an entry to give out, unless the scan is over.
     pub(crate) fn bring(&mut self) -> Result<()> {
+        loop {
+            self.fill()?;
+            self.pass_over_erased();
+            let is_there = match &self.state {
+                State::Running { batch, given, is_over, .. } => *given < batch.len() || *is_over,
+                State::Fresh | State::Over => true,
+            };
+            if is_there {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Makes sure that there is a batch that was not given out to its end, unless the scan is over.
+    fn fill(&mut self) -> Result<()> {
         if let State::Fresh = self.state {
             let pinned = pin(&self.inner, &self.space, self.snapshot.as_ref())?;
             let view = self.snapshot.as_ref().and_then(|snapshot| snapshot.view(self.space.id));
@@ -234,6 +297,7 @@ impl Scan {
         };
         if *given == batch.len() && !*is_over {
             self.inner.check_open()?;
+            self.space.check_not_erased()?;
             batch.clear();
             *given = 0;
             let mut timed = self.inner.timed(OperationKind::ScanStep, Shape::default);

@@ -133,7 +133,11 @@ impl Keyspace {
                 return Ok((Change::Keep, false));
             }
             let change = match (new, old) {
-                (Some(new), _) => Change::put(new),
+                (Some(new), old) => {
+                    // About whom the old one was the new one is, too.
+                    let seal = old.and_then(|entry| entry.seal);
+                    Change::Put(new.to_vec(), EntryOptions { seal, ..EntryOptions::default() })
+                }
                 (None, Some(_)) => Change::Delete,
                 (None, None) => Change::Keep,
             };
@@ -245,7 +249,7 @@ impl Keyspace {
         self.update(key, |old| {
             let Some(entry) = old else { return Ok((Change::Keep, None)) };
             let before = EntryOptions::of(entry).expires_at;
-            let options = EntryOptions { expires_at: Some(at), meta: entry.meta };
+            let options = EntryOptions { expires_at: Some(at), ..EntryOptions::of(entry) };
             let change = if EntryOptions::of(entry) == options {
                 Change::Keep
             } else {

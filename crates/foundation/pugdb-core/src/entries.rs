@@ -197,6 +197,13 @@ impl Entries {
         Some((&content[row.key_start as usize..row.value_start as usize], value))
     }
 
+    /// The key that seals the value of the entry number `number`, if one does.
+    #[inline]
+    pub fn seal(&self, number: usize) -> Option<SealId> {
+        let row = self.rows.get(number)?;
+        self.fields.get(row.fields as usize)?.seal
+    }
+
     /// The entry number `number`, where it lies.
     pub fn get(&self, number: usize) -> Option<(Seqno, RawOp<'_>)> {
         let (key, value) = self.key_value(number)?;

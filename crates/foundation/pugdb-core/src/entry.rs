@@ -28,9 +28,31 @@ impl Timestamp {
     pub fn plus_ms(self, milliseconds: u64) -> Self {
         Self(self.0.saturating_add(milliseconds))
     }
+
+    /// Day and time of the day in UTC, as RFC 3339 has them.
+    ///
+    /// ```
+    /// use pugdb_core::Timestamp;
+    ///
+    /// assert_eq!(Timestamp(1_764_250_000_123).utc(), "2025-11-27T13:26:40.123Z");
+    /// ```
+    pub fn utc(self) -> String {
+        let (days, ms) = (self.0 / 86_400_000, self.0 % 86_400_000);
+        let [hours, minutes, seconds] = [ms / 3_600_000, ms / 60_000 % 60, ms / 1000 % 60];
+        // Years that begin in March have their leap day at the end: Hinnant, "chrono-compatible low-level date algorithms".
+        let days = days + 719_468;
+        let (era, day) = (days / 146_097, days % 146_097);
+        let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
+        let day = day - (365 * year + year / 4 - year / 100);
+        let month = (5 * day + 2) / 153;
+        let day = day - (153 * month + 2) / 5 + 1;
+        let month = if month < 10 { month + 3 } else { month - 9 };
+        let year = year + era * 400 + u64::from(month <= 2);
+        format!("{year:04}-{month:02}-{day:02}T{hours:02}:{minutes:02}:{seconds:02}.{:03}Z", ms % 1000)
+    }
 }
 
-/// Names the key that seals a single value (erasure of one person's data).
+/// Names the key that seals a single value: that of the subject whom it is about, who can be erased.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct SealId(pub u64);
 
@@ -204,11 +226,13 @@ pub struct EntryOptions {
     pub expires_at: Option<Timestamp>,
     /// One byte of the user's own; the server keeps the RESP type here (strings are 0).
     pub meta: u8,
+    /// Whom the value is about: it is sealed with a key of theirs, and gone when they are erased. An encrypted database says which it is.
+    pub seal: Option<SealId>,
 }
 
 impl EntryOptions {
     /// What an entry has, said so that whoever writes with it keeps it: an entry that does not expire is never to expire, whatever
-    /// the keyspace's default.
+    /// the keyspace's default; and whom it is about.
     ///
     /// ```
     /// use pugdb_core::{Entry, EntryOptions, Timestamp, Value};
@@ -217,7 +241,8 @@ impl EntryOptions {
     /// assert_eq!(kept.expires_at, Some(Timestamp::NEVER));
     /// ```
     pub fn of(entry: &Entry) -> Self {
-        Self { expires_at: Some(entry.expires_at.unwrap_or(Timestamp::NEVER)), meta: entry.meta }
+        let expires_at = Some(entry.expires_at.unwrap_or(Timestamp::NEVER));
+        Self { expires_at, meta: entry.meta, seal: entry.seal }
     }
 }
 
@@ -287,7 +312,8 @@ impl Entry {
 
     /// A put with options.
     pub fn put_with(value: Value, options: EntryOptions) -> Self {
-        Self { meta: options.meta, expires_at: options.expires_at, ..Self::put(value) }
+        let EntryOptions { expires_at, meta, seal } = options;
+        Self { meta, expires_at, seal, ..Self::put(value) }
     }
 
     /// A delete.
@@ -583,6 +609,19 @@ mod tests {
         assert_eq!(&Op::decode(&mut reader, &|bytes| Bytes::copy_from_slice(bytes)).unwrap(), op);
         assert!(reader.is_empty());
         out.len()
+    }
+
+    #[test]
+    fn days_are_those_of_the_calendar() {
+        for (at, text) in [
+            (0, "1970-01-01T00:00:00.000Z"),
+            (951_782_400_000, "2000-02-29T00:00:00.000Z"),
+            (1_767_225_600_000, "2026-01-01T00:00:00.000Z"),
+            (1_795_737_599_999, "2026-11-26T23:59:59.999Z"),
+        ] {
+            assert_eq!(Timestamp(at).utc(), text);
+        }
+        assert!(Timestamp::NEVER.utc().ends_with('Z'));
     }
 
     #[test]

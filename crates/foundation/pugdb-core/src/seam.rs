@@ -1,11 +1,12 @@
 //! The seams through which encryption, tiered storage and rules of forgetting plug in without the engine knowing them.
 
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::entry::Timestamp;
+use crate::entry::{SealId, Timestamp};
 use crate::error::Result;
 use crate::ids::{DatabaseId, FileId, KeyspaceId};
 
@@ -58,15 +59,35 @@ pub trait Cipher: Send + Sync {
     fn create(&self, context: &FileContext) -> Result<(Vec<u8>, Arc<dyn FileCipher>)>;
 
     /// Keys for an existing file from the bytes in its header.
-    fn open(&self, context: &FileContext, header: &[u8]) -> Result<Arc<dyn FileCipher>>;
-
-    /// Sees to it that there are keys, durably, for every keyspace below `end`. Called outside of all locks before a keyspace is made.
     ///
     /// # Errors
-    /// What keeps it from that: the keyspace is not made then.
-    fn provide(&self, end: KeyspaceId) -> Result<()> {
-        let _ = end;
+    /// `Erased` when the key it was made with was destroyed.
+    fn open(&self, context: &FileContext, header: &[u8]) -> Result<Arc<dyn FileCipher>>;
+
+    /// Sees to it that there are keys, durably, for every keyspace below the end of `made`. Called outside of all locks before these are made:
+    /// keyspaces, or partitions of `owner`, whose keys go with its own. None beyond was ever made.
+    ///
+    /// # Errors
+    /// What keeps it from that: they are not made then.
+    fn provide(&self, made: Range<KeyspaceId>, owner: Option<KeyspaceId>) -> Result<()> {
+        let _ = (made, owner);
         Ok(())
+    }
+
+    /// True when nobody can open a value any more that this key has sealed.
+    fn is_erased(&self, seal: SealId) -> bool {
+        let _ = seal;
+        false
+    }
+
+    /// True when there are keys of values that were destroyed.
+    fn has_erased(&self) -> bool {
+        false
+    }
+
+    /// Every keyspace that was erased has a smaller number.
+    fn erased_below(&self) -> KeyspaceId {
+        KeyspaceId(0)
     }
 
     /// The database that it has keys for, if it has any: a new one takes this identity.
@@ -85,6 +106,9 @@ pub trait FileCipher: Send + Sync {
     fn introduce(&self, keyspace: KeyspaceId) -> Result<Vec<u8>>;
 
     /// Takes the section key that [`introduce`](Self::introduce) made.
+    ///
+    /// # Errors
+    /// `Erased` when the keyspace's key was destroyed: it alone says that the keyspace is gone for good.
     fn accept(&self, keyspace: KeyspaceId, introduction: &[u8]) -> Result<()>;
 
     /// Seals `data[from..]` in place and appends the tag. `position` is unique in the file for every piece;

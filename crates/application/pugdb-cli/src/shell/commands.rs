@@ -518,7 +518,7 @@ fn set_expiry(session: &Session, key: &[u8], in_ms: Option<u64>) -> Result<(), F
     let expires_at = Some(in_ms.map_or(Timestamp::NEVER, |ms| local.db.now().plus_ms(ms)));
     let existed = keyspace.update(key, |old| {
         let change = old.map_or(Change::Keep, |entry| {
-            Change::Put(entry.value.to_vec(), EntryOptions { expires_at, meta: entry.meta })
+            Change::Put(entry.value.to_vec(), EntryOptions { expires_at, ..EntryOptions::of(entry) })
         });
         Ok((change, old.is_some()))
     })?;

@@ -188,7 +188,7 @@ impl Import<'_> {
             self.keyspace.insert(self.local.for_writing_to(&name)?)
         };
         let expires_at = expires_at.or(Some(Timestamp::NEVER));
-        self.loader.put(keyspace, key, value, EntryOptions { expires_at, meta: 0 })?;
+        self.loader.put(keyspace, key, value, EntryOptions { expires_at, ..Default::default() })?;
         self.progress.add(key.len() + value.len());
         Ok(())
     }

@@ -280,7 +280,7 @@ impl Import<'_> {
         }
         // As it was, whatever the keyspace's default.
         let expires_at = Some(row.expires_at_ms.map_or(Timestamp::NEVER, Timestamp));
-        let options = EntryOptions { expires_at, meta: row.meta };
+        let options = EntryOptions { expires_at, meta: row.meta, seal: None };
         self.loader.put(&self.keyspace, &row.key, &row.value, options)?;
         self.progress.add(row.key.len() + row.value.len());
         Ok(())

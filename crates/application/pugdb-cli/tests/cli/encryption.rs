@@ -72,7 +72,7 @@ fn keys_are_shown_rotated_and_renewed_without_a_byte_of_them() {
 
     let rotated = with_key(dir.path(), &["key", "rotate"]);
     let parts =
-        ["keyring of generation 2, ", " B written, no data", "the old root key is gone from the key file"];
+        ["keyring of generation 2, ", " written, no data", "the old root key is gone from the key file"];
     assert!(rotated.code == 0 && parts.iter().all(|part| rotated.text().contains(part)), "{rotated}");
     assert!(digits(&key()) != old && !key().contains(&old));
     let renewed = with_key(dir.path(), &["key", "renew", "--json"]);

@@ -10,6 +10,7 @@ mod damage;
 mod directory;
 mod doctor;
 mod encryption;
+mod erase;
 mod forms;
 mod inspect;
 mod jsonl;

@@ -3,7 +3,7 @@
 use std::ops::RangeInclusive;
 
 use bytes::Bytes;
-use pugdb::{Change, EntryOptions};
+use pugdb::Change;
 use pugdb_wire::resp::Reply;
 use pugdb_wire::resp::limits::BULK_BYTES_MAX;
 
@@ -12,7 +12,7 @@ use super::{count, unhurried};
 use crate::arguments::{at, integer, is, need_integer};
 use crate::call::{Call, string_of};
 use crate::failure::Failure;
-use crate::session::STRING;
+use crate::session::STRING_OPTIONS;
 
 /// `SETBIT key offset value`: the old bit. The expiry stays.
 pub(super) fn setbit(call: &mut Call<'_>, arguments: &[Bytes]) -> Result<Reply, Failure> {
@@ -121,7 +121,7 @@ pub(super) fn bitop(call: &mut Call<'_>, arguments: &[Bytes]) -> Result<Reply, F
         let bytes = strings.iter().map(Bytes::len).fold(0, usize::saturating_add);
         let result = unhurried(bytes, || combine(operation, &strings));
         if !result.is_empty() {
-            let options = EntryOptions { expires_at: None, meta: STRING };
+            let options = STRING_OPTIONS;
             locked.put_with(&keyspace, destination, &result, options)?;
         } else if locked.get_entry(&keyspace, destination)?.is_some() {
             locked.delete(&keyspace, destination)?;

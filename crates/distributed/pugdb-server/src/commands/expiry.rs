@@ -120,7 +120,7 @@ pub(super) fn persist(call: &mut Call<'_>, arguments: &[Bytes]) -> Result<Reply,
 }
 
 fn with_expiry(old: &Entry, expires_at: Timestamp) -> Change {
-    Change::Put(old.value.to_vec(), EntryOptions { expires_at: Some(expires_at), meta: old.meta })
+    Change::Put(old.value.to_vec(), EntryOptions { expires_at: Some(expires_at), ..EntryOptions::of(old) })
 }
 
 /// Changes a key that exists; 1 if it did, 0 if nothing was to be done.

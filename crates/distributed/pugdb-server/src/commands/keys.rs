@@ -4,7 +4,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::ops::{Bound, RangeInclusive};
 
 use bytes::Bytes;
-use pugdb::{Change, EntryOptions, Key, KeyRange, Keyspace};
+use pugdb::{Change, Entry, EntryOptions, ErrorKind, Key, KeyRange, Keyspace};
 use pugdb_wire::resp::Reply;
 
 use super::{count, need_integer_in};
@@ -21,14 +21,16 @@ pub(super) fn del(call: &mut Call<'_>, arguments: &[Bytes]) -> Result<Reply, Fai
     if let [_, key] = arguments {
         let existed = call.update(&keyspace, key, |old| {
             Ok(if old.is_some() { (Change::Delete, true) } else { (Change::Keep, false) })
-        })?;
-        return Ok(Reply::Integer(i64::from(existed)));
+        });
+        if !existed.as_ref().is_err_and(Failure::is_erased) {
+            return Ok(Reply::Integer(i64::from(existed?)));
+        }
     }
     let keys: Vec<_> = arguments.iter().skip(1).map(|key| (keyspace.clone(), key.as_ref())).collect();
     let deleted = call.update_keys(&keys, |locked| {
         let mut deleted = 0;
         for (keyspace, key) in &keys {
-            if locked.get_entry(keyspace, key)?.is_some() {
+            if is_there(locked.get_entry(keyspace, key))? {
                 locked.delete(keyspace, key)?;
                 deleted += 1;
             }
@@ -36,6 +38,14 @@ pub(super) fn del(call: &mut Call<'_>, arguments: &[Bytes]) -> Result<Reply, Fai
         Ok(deleted)
     })?;
     Ok(count(deleted))
+}
+
+/// What nobody can read any more is there all the same.
+fn is_there(found: pugdb::Result<Option<Entry>>) -> pugdb::Result<bool> {
+    match found {
+        Err(error) if error.kind() == ErrorKind::Erased => Ok(true),
+        found => Ok(found?.is_some()),
+    }
 }
 
 /// `EXISTS key [key ...]`, `TOUCH key [key ...]`: a key that is named twice counts twice.

@@ -10,7 +10,7 @@ use crate::arguments::{at, integer, need_integer};
 use crate::call::Call;
 use crate::decimal::Decimal;
 use crate::failure::Failure;
-use crate::session::STRING;
+use crate::session::{STRING, STRING_OPTIONS};
 
 /// `INCR key`
 pub(super) fn incr(call: &mut Call<'_>, arguments: &[Bytes]) -> Result<Reply, Failure> {
@@ -42,7 +42,7 @@ fn add(call: &mut Call<'_>, key: &Bytes, increment: i64) -> Result<Reply, Failur
         let (number, options) = match old {
             Some(old) if old.meta != STRING => return Err(Failure::WRONG_TYPE),
             Some(old) => (integer(&old.value).ok_or(Failure::NOT_AN_INTEGER)?, EntryOptions::of(old)),
-            None => (0, EntryOptions { expires_at: None, meta: STRING }),
+            None => (0, STRING_OPTIONS),
         };
         let sum = number.checked_add(increment).ok_or(Failure::OVERFLOW)?;
         Ok((Change::Put(sum.to_string().into_bytes(), options), sum))

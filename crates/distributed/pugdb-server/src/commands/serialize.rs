@@ -10,7 +10,7 @@ use super::unhurried;
 use crate::arguments::{at, is, need_integer};
 use crate::call::Call;
 use crate::failure::Failure;
-use crate::session::STRING;
+use crate::session::STRING_OPTIONS;
 
 /// `DUMP key`
 pub(super) fn dump(call: &mut Call<'_>, arguments: &[Bytes]) -> Result<Reply, Failure> {
@@ -91,7 +91,7 @@ pub(super) fn restore(call: &mut Call<'_>, arguments: &[Bytes]) -> Result<Reply,
             (None, Some(at)) if at <= now => Change::Keep,
             _ => {
                 let expires_at = expires_at.or(Some(pugdb::Timestamp::NEVER));
-                Change::Put(string, EntryOptions { expires_at, meta: STRING })
+                Change::Put(string, EntryOptions { expires_at, ..STRING_OPTIONS })
             }
         };
         Ok((change, Reply::OK))

@@ -10,7 +10,7 @@ use crate::arguments::{at, is, need_integer};
 use crate::call::{Call, string_of};
 use crate::failure::Failure;
 use crate::limits::{FETCH_BYTES, REPLY_BYTES_MAX};
-use crate::session::STRING;
+use crate::session::{STRING, STRING_OPTIONS};
 
 /// `GET key`
 pub(super) fn get(call: &mut Call<'_>, arguments: &[Bytes]) -> Result<Reply, Failure> {
@@ -167,7 +167,7 @@ pub(super) fn set(call: &mut Call<'_>, arguments: &[Bytes]) -> Result<Reply, Fai
         Expiry::Unsaid | Expiry::Never | Expiry::Keep => None,
     };
     if options.condition.is_none() && options.expiry != Expiry::Keep && !options.returns_old {
-        call.put_all(std::iter::once((key, value)), EntryOptions { expires_at, meta: STRING })?;
+        call.put_all(std::iter::once((key, value)), EntryOptions { expires_at, ..STRING_OPTIONS })?;
         return Ok(Reply::OK);
     }
     let keyspace = call.keyspace_to_write()?;
@@ -183,7 +183,7 @@ pub(super) fn set(call: &mut Call<'_>, arguments: &[Bytes]) -> Result<Reply, Fai
         }
         let kept = old.filter(|_| options.expiry == Expiry::Keep);
         let kept = kept.and_then(|old| EntryOptions::of(old).expires_at);
-        let entry = EntryOptions { expires_at: expires_at.or(kept), meta: STRING };
+        let entry = EntryOptions { expires_at: expires_at.or(kept), ..STRING_OPTIONS };
         Ok((Change::Put(value.to_vec(), entry), (true, returned)))
     })?;
     Ok(match (options.returns_old, done) {
@@ -221,7 +221,7 @@ fn set_to_expire(
 ) -> Result<Reply, Failure> {
     let expires_at = Some(moment.deadline(at(arguments, 2)?, call.now(), command)?);
     let entry = std::iter::once((at(arguments, 1)?, at(arguments, 3)?));
-    call.put_all(entry, EntryOptions { expires_at, meta: STRING })?;
+    call.put_all(entry, EntryOptions { expires_at, ..STRING_OPTIONS })?;
     Ok(Reply::OK)
 }
 
@@ -264,7 +264,7 @@ pub(super) fn getex(call: &mut Call<'_>, arguments: &[Bytes]) -> Result<Reply, F
             Change::Keep
         } else {
             let expires_at = expires_at.or(Some(Timestamp::NEVER));
-            Change::Put(old.value.to_vec(), EntryOptions { expires_at, meta: STRING })
+            Change::Put(old.value.to_vec(), EntryOptions { expires_at, ..EntryOptions::of(old) })
         };
         Ok((change, reply))
     });
@@ -284,12 +284,12 @@ fn counted(call: &Call<'_>, reply: Result<Reply, Failure>) -> Result<Reply, Fail
 }
 
 fn put(value: Vec<u8>) -> Change {
-    Change::Put(value, EntryOptions { expires_at: None, meta: STRING })
+    Change::Put(value, STRING_OPTIONS)
 }
 
 /// `MSET key value [key value ...]`: all or none.
 pub(super) fn mset(call: &mut Call<'_>, arguments: &[Bytes]) -> Result<Reply, Failure> {
-    call.put_all(pairs(arguments, "mset")?, EntryOptions { expires_at: None, meta: STRING })?;
+    call.put_all(pairs(arguments, "mset")?, STRING_OPTIONS)?;
     Ok(Reply::OK)
 }
 
@@ -305,7 +305,7 @@ pub(super) fn msetnx(call: &mut Call<'_>, arguments: &[Bytes]) -> Result<Reply, 
             }
         }
         for (key, value) in pairs {
-            locked.put_with(&keyspace, key, value, EntryOptions { expires_at: None, meta: STRING })?;
+            locked.put_with(&keyspace, key, value, STRING_OPTIONS)?;
         }
         Ok(true)
     })?;
@@ -393,7 +393,7 @@ pub(super) fn old_string(old: Option<&Entry>) -> Result<(&[u8], EntryOptions), F
     match old {
         Some(old) if old.meta != STRING => Err(Failure::WRONG_TYPE),
         Some(old) => Ok((&old.value, EntryOptions::of(old))),
-        None => Ok((&[], EntryOptions { expires_at: None, meta: STRING })),
+        None => Ok((&[], STRING_OPTIONS)),
     }
 }
 

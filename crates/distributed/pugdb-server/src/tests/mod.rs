@@ -4,6 +4,7 @@ mod admin;
 mod concurrency;
 mod connections;
 mod durability;
+mod erased;
 mod harness;
 mod health;
 mod history;

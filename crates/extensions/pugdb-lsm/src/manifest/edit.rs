@@ -1,7 +1,7 @@
 //! One change of what the manifest knows, and its encoding: numbers in the frame's head, a keyspace's own bytes (name,
 //! key bounds) in the keyspace's section.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use pugdb_core::coding::{Reader, put_bytes, put_varint};
@@ -150,6 +150,29 @@ impl Edit {
             Self::AddTable { table } => Some(table.meta.keyspace),
         }
     }
+
+    /// The seqno that it says was used, if it says so of one.
+    pub(super) fn seqno(&self) -> Seqno {
+        match self {
+            Self::Log(_)
+            | Self::Time(_)
+            | Self::NextKeyspace(_)
+            | Self::Create { .. }
+            | Self::Options { .. }
+            | Self::Rename { .. }
+            | Self::Drop { .. }
+            | Self::RemoveTable { .. }
+            | Self::Quarantine { .. } => Seqno::ZERO,
+            Self::LastSeqno(seqno)
+            | Self::Partitions { at: seqno, .. }
+            | Self::Truncate { at: seqno, .. }
+            | Self::Flushed { seqno, .. } => *seqno,
+            Self::RangeTombstones { left, .. } => {
+                left.iter().map(|tombstone| tombstone.seqno).max().unwrap_or_default()
+            }
+            Self::AddTable { table } => table.global_seqno.unwrap_or(table.meta.max_seqno),
+        }
+    }
 }
 
 const LOG: u8 = 1;
@@ -277,18 +300,42 @@ fn encode_tombstones(tombstones: &[RangeTombstone], head: &mut Vec<u8>, section:
     }
 }
 
-/// Reads the edits of a frame.
+/// The sections of a frame, on their way into edits.
+struct Sections<'a> {
+    readers: BTreeMap<KeyspaceId, Reader<'a>>,
+    /// Keyspaces whose sections nobody can open any more.
+    erased: &'a BTreeSet<KeyspaceId>,
+}
+
+impl<'a> Sections<'a> {
+    /// `None` when it was erased.
+    fn of(&mut self, keyspace: KeyspaceId) -> Result<Option<&mut Reader<'a>>> {
+        match self.readers.get_mut(&keyspace) {
+            Some(reader) => Ok(Some(reader)),
+            None if self.erased.contains(&keyspace) => Ok(None),
+            None => Err(Error::corrupt("a manifest record lacks a keyspace's section")),
+        }
+    }
+}
+
+/// Reads the edits of a frame. Of those about `erased` keyspaces only the numbers are left that must not be used again.
 ///
 /// # Errors
 /// `Corrupt` when the bytes are no edits.
-pub(super) fn decode(head: &[u8], sections: &[(KeyspaceId, Vec<u8>)]) -> Result<Vec<Edit>> {
+pub(super) fn decode(
+    head: &[u8],
+    sections: &[(KeyspaceId, Vec<u8>)],
+    erased: &BTreeSet<KeyspaceId>,
+) -> Result<Vec<Edit>> {
     let mut reader = Reader::new(head);
     let count = reader.length()?;
-    let mut sections: BTreeMap<KeyspaceId, Reader<'_>> =
-        sections.iter().map(|(keyspace, bytes)| (*keyspace, Reader::new(bytes))).collect();
+    let readers = sections.iter().map(|(keyspace, bytes)| (*keyspace, Reader::new(bytes))).collect();
+    let mut sections = Sections { readers, erased };
     let mut edits = Vec::new();
     for _ in 0..count {
-        edits.push(decode_one(&mut reader, &mut sections)?);
+        let edit = decode_one(&mut reader, &mut sections)?;
+        let is_erased = edit.keyspace().is_some_and(|keyspace| erased.contains(&keyspace));
+        edits.push(if is_erased { Edit::LastSeqno(edit.seqno()) } else { edit });
     }
     if !reader.is_empty() {
         return Err(Error::corrupt("a manifest record has bytes behind its last edit"));
@@ -296,7 +343,7 @@ pub(super) fn decode(head: &[u8], sections: &[(KeyspaceId, Vec<u8>)]) -> Result<
     Ok(edits)
 }
 
-fn decode_one(head: &mut Reader<'_>, sections: &mut BTreeMap<KeyspaceId, Reader<'_>>) -> Result<Edit> {
+fn decode_one(head: &mut Reader<'_>, sections: &mut Sections<'_>) -> Result<Edit> {
     let tag = head.u8()?;
     Ok(match tag {
         LOG => {
@@ -318,7 +365,10 @@ fn decode_one(head: &mut Reader<'_>, sections: &mut BTreeMap<KeyspaceId, Reader<
             let engine = engine
                 .ok_or_else(|| Error::corrupt("a keyspace has an engine this version does not know"))?;
             let options = TreeOptions::decode(head)?;
-            Edit::Create { keyspace, name: name(sections, keyspace)?, engine, at, options }
+            match sections.of(keyspace)? {
+                Some(section) => Edit::Create { keyspace, name: name(section)?, engine, at, options },
+                None => Edit::NextKeyspace(keyspace.0.saturating_add(1)),
+            }
         }
         OPTIONS => {
             let keyspace = KeyspaceId(head.varint_u32()?);
@@ -326,18 +376,24 @@ fn decode_one(head: &mut Reader<'_>, sections: &mut BTreeMap<KeyspaceId, Reader<
         }
         RENAME => {
             let (keyspace, at) = (KeyspaceId(head.varint_u32()?), Seqno(head.varint()?));
-            Edit::Rename { keyspace, name: name(sections, keyspace)?, at }
+            match sections.of(keyspace)? {
+                Some(section) => Edit::Rename { keyspace, name: name(section)?, at },
+                None => Edit::LastSeqno(Seqno::ZERO),
+            }
         }
         PARTITIONS => {
             let (keyspace, at) = (KeyspaceId(head.varint_u32()?), Seqno(head.varint()?));
             let map = PartitionMap::decode_head(head)?;
-            Edit::Partitions { keyspace, map: PartitionMap::decode(map, section(sections, keyspace)?)?, at }
+            match sections.of(keyspace)? {
+                Some(section) => Edit::Partitions { keyspace, map: PartitionMap::decode(map, section)?, at },
+                None => Edit::LastSeqno(at),
+            }
         }
         DROP => Edit::Drop { keyspace: KeyspaceId(head.varint_u32()?) },
         TRUNCATE => Edit::Truncate { keyspace: KeyspaceId(head.varint_u32()?), at: Seqno(head.varint()?) },
         FLUSHED => Edit::Flushed { keyspace: KeyspaceId(head.varint_u32()?), seqno: Seqno(head.varint()?) },
         RANGE_TOMBSTONES => decode_tombstones(head, sections)?,
-        ADD_TABLE => Edit::AddTable { table: decode_table(head, sections)? },
+        ADD_TABLE => decode_table(head, sections)?,
         REMOVE_TABLE => {
             Edit::RemoveTable { keyspace: KeyspaceId(head.varint_u32()?), file: FileId(head.array()?) }
         }
@@ -348,14 +404,15 @@ fn decode_one(head: &mut Reader<'_>, sections: &mut BTreeMap<KeyspaceId, Reader<
     })
 }
 
-fn decode_tombstones(head: &mut Reader<'_>, sections: &mut BTreeMap<KeyspaceId, Reader<'_>>) -> Result<Edit> {
+fn decode_tombstones(head: &mut Reader<'_>, sections: &mut Sections<'_>) -> Result<Edit> {
     let keyspace = KeyspaceId(head.varint_u32()?);
-    let (after, through, count) = (Seqno(head.varint()?), Seqno(head.varint()?), head.varint()?);
-    let section = section(sections, keyspace)?;
+    let (after, through, count) = (Seqno(head.varint()?), Seqno(head.varint()?), head.length()?);
+    let numbers: Vec<(Seqno, u8)> =
+        (0..count).map(|_| Ok((Seqno(head.varint()?), head.u8()?))).collect::<Result<_>>()?;
+    let Some(section) = sections.of(keyspace)? else { return Ok(Edit::LastSeqno(through)) };
     let key = |bytes| Key::copy(bytes).map_err(|_| Error::corrupt("a range tombstone's end is no key"));
     let mut left = Vec::new();
-    for _ in 0..count {
-        let (seqno, has_end) = (Seqno(head.varint()?), head.u8()?);
+    for (seqno, has_end) in numbers {
         let start = key(section.bytes()?)?;
         let end = match has_end {
             0 => None,
@@ -370,10 +427,7 @@ fn decode_tombstones(head: &mut Reader<'_>, sections: &mut BTreeMap<KeyspaceId, 
     Ok(Edit::RangeTombstones { keyspace, after, through, left })
 }
 
-fn decode_table(
-    head: &mut Reader<'_>,
-    sections: &mut BTreeMap<KeyspaceId, Reader<'_>>,
-) -> Result<TableEntry> {
+fn decode_table(head: &mut Reader<'_>, sections: &mut Sections<'_>) -> Result<Edit> {
     let keyspace = KeyspaceId(head.varint_u32()?);
     let (run, bytes, entries) = (head.varint()?, head.varint()?, head.varint()?);
     let (min_seqno, max_seqno, deletes) = (Seqno(head.varint()?), Seqno(head.varint()?), head.varint()?);
@@ -384,7 +438,9 @@ fn decode_table(
     let global_seqno = (flags & HAS_GLOBAL_SEQNO != 0).then(|| head.varint()).transpose()?.map(Seqno);
     let id = FileId(head.array()?);
     let values = if flags & HAS_VALUES != 0 { decode_values(head)? } else { Vec::new() };
-    let section = section(sections, keyspace)?;
+    let Some(section) = sections.of(keyspace)? else {
+        return Ok(Edit::LastSeqno(global_seqno.unwrap_or(max_seqno)));
+    };
     let mut key = || -> Result<Key> { Key::copy(section.bytes()?) };
     let (first, last, bounds) = (key()?, key()?, (key()?, key()?));
     let meta = TableMeta {
@@ -403,26 +459,14 @@ fn decode_table(
         max_seqno,
         values,
     };
-    Ok(TableEntry {
-        meta: Arc::new(meta),
-        run,
-        global_seqno,
-        bounds,
-        quarantined: flags & IS_QUARANTINED != 0,
-        cleared,
-    })
+    let quarantined = flags & IS_QUARANTINED != 0;
+    let table = TableEntry { meta: Arc::new(meta), run, global_seqno, bounds, quarantined, cleared };
+    Ok(Edit::AddTable { table })
 }
 
-fn name(sections: &mut BTreeMap<KeyspaceId, Reader<'_>>, keyspace: KeyspaceId) -> Result<String> {
-    let name = String::from_utf8(section(sections, keyspace)?.bytes()?.to_vec());
+fn name(section: &mut Reader<'_>) -> Result<String> {
+    let name = String::from_utf8(section.bytes()?.to_vec());
     name.map_err(|_| Error::corrupt("a keyspace's name is not UTF-8"))
-}
-
-fn section<'a, 'b>(
-    sections: &'a mut BTreeMap<KeyspaceId, Reader<'b>>,
-    keyspace: KeyspaceId,
-) -> Result<&'a mut Reader<'b>> {
-    sections.get_mut(&keyspace).ok_or_else(|| Error::corrupt("a manifest record lacks a keyspace's section"))
 }
 
 #[cfg(test)]
@@ -459,12 +503,12 @@ mod tests {
     #[test]
     fn range_tombstones_and_partitions_are_read_again_and_every_cut_of_them_is_an_error() {
         let (head, sections) = encoded(&edits());
-        assert_eq!(decode(&head, &sections).unwrap(), edits());
+        assert_eq!(decode(&head, &sections, &BTreeSet::new()).unwrap(), edits());
         for end in 0..head.len() {
-            assert!(decode(&head[..end], &sections).is_err());
+            assert!(decode(&head[..end], &sections, &BTreeSet::new()).is_err());
         }
         for end in 0..sections[0].1.len() {
-            assert!(decode(&head, &[(KEYSPACE, sections[0].1[..end].to_vec())]).is_err());
+            assert!(decode(&head, &[(KEYSPACE, sections[0].1[..end].to_vec())], &BTreeSet::new()).is_err());
         }
     }
 
@@ -475,7 +519,9 @@ mod tests {
             for byte in 0..=u8::MAX {
                 let mut other = head.clone();
                 other[at] = byte;
-                assert!(byte == head[at] || decode(&other, &sections).ok() != Some(edits()));
+                assert!(
+                    byte == head[at] || decode(&other, &sections, &BTreeSet::new()).ok() != Some(edits())
+                );
             }
         }
     }
@@ -494,7 +540,10 @@ mod tests {
             let (after, through) = (Seqno(6), Seqno(300));
             let edit = Edit::RangeTombstones { keyspace: KEYSPACE, after, through, left: vec![tombstone] };
             let (head, sections) = encoded(&[edit]);
-            assert_eq!(decode(&head, &sections).unwrap_err().kind(), pugdb_core::ErrorKind::Corrupt);
+            assert_eq!(
+                decode(&head, &sections, &BTreeSet::new()).unwrap_err().kind(),
+                pugdb_core::ErrorKind::Corrupt
+            );
         }
     }
 }

@@ -1,5 +1,6 @@
 //! A manifest for people: its header and each edit.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use pugdb_core::coding::Reader;
@@ -7,7 +8,7 @@ use pugdb_core::env::File;
 use pugdb_core::seam::FileKind;
 use pugdb_core::{Key, Result};
 
-use super::edit::{self, Edit, TableEntry};
+use super::edit::{Edit, TableEntry};
 use crate::PartitionBy;
 use crate::file::OpenedHeader;
 use crate::frame::{FrameReader, Step, first_offset};
@@ -26,6 +27,7 @@ pub(crate) fn inspect(
     let id = opened.header.context.file;
     let mut reader = FrameReader::new(file, id, Arc::clone(&opened.cipher), u64::MAX)?;
     let mut end = first_offset(opened.bytes);
+    let mut erased = BTreeSet::new();
     loop {
         let mut frame = match reader.step(end)? {
             Step::Frame(frame) => frame,
@@ -44,12 +46,7 @@ pub(crate) fn inspect(
                 });
             }
         };
-        let keyspaces: Vec<_> = frame.keyspaces().collect();
-        let mut sections = Vec::with_capacity(keyspaces.len());
-        for (index, keyspace) in keyspaces.into_iter().enumerate() {
-            sections.push((keyspace, reader.open_section(&mut frame, index)?));
-        }
-        let edits = edit::decode(&frame.head, &sections)?;
+        let edits = super::edits(&reader, &mut frame, &mut erased)?;
         let fields = vec![("edits", (edits.len() as u64).into())];
         visit(Part { offset: end, bytes: frame.next - end, what: "record", fields })?;
         for edit in &edits {

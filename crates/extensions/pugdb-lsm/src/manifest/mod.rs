@@ -9,12 +9,13 @@ mod state;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use pugdb_core::coding::index;
 use pugdb_core::env::{Access, File, FileSystem};
 use pugdb_core::seam::{FileContext, FileKind};
-use pugdb_core::{DatabaseId, Error, ErrorKind, FileId, Result};
+use pugdb_core::{DatabaseId, Error, ErrorKind, FileId, KeyspaceId, Result};
 use xxhash_rust::xxh3::xxh3_64;
 
 pub(crate) use inspect::inspect;
@@ -23,7 +24,7 @@ pub use edit::{Edit, TableEntry};
 pub use state::{KeyspaceState, State};
 
 use crate::file::{Context, FileHeader};
-use crate::frame::{FrameEncoder, FrameReader, Step, first_offset};
+use crate::frame::{Frame, FrameEncoder, FrameReader, Step, first_offset};
 
 /// The file that names the manifest.
 pub const CURRENT: &str = "CURRENT";
@@ -177,18 +178,14 @@ fn read(context: &Context, pointer: &Pointer, name: &str) -> Result<Recovered> {
     let mut state = State::new(opened.header.context.database);
     let mut reader = FrameReader::new(file, pointer.file, opened.cipher, u64::MAX)?;
     let mut offset = first_offset(opened.bytes);
+    let mut erased = BTreeSet::new();
     let reason = loop {
         let mut frame = match reader.step(offset)? {
             Step::Frame(frame) => frame,
             Step::Blank => break "an edit is missing",
             Step::Damaged(reason) => break reason,
         };
-        let keyspaces: Vec<_> = frame.keyspaces().collect();
-        let mut sections = Vec::with_capacity(keyspaces.len());
-        for (index, keyspace) in keyspaces.into_iter().enumerate() {
-            sections.push((keyspace, reader.open_section(&mut frame, index)?));
-        }
-        edit::decode(&frame.head, &sections)?.iter().try_for_each(|edit| state.apply(edit))?;
+        edits(&reader, &mut frame, &mut erased)?.iter().try_for_each(|edit| state.apply(edit))?;
         offset = frame.next;
     };
     // Edits are synced one by one, so a header found behind this place states everything before it.
@@ -201,6 +198,23 @@ fn read(context: &Context, pointer: &Pointer, name: &str) -> Result<Recovered> {
     }
     state.check_partitions()?;
     Ok(Recovered { state, number: pointer.number, cut_bytes: remains.used_until - offset })
+}
+
+/// What a frame says. Keyspaces that were erased are noted: of them nothing is left.
+///
+/// # Errors
+/// `Corrupt` when it holds no edits; what keeps a section closed that was not erased.
+fn edits(reader: &FrameReader, frame: &mut Frame, erased: &mut BTreeSet<KeyspaceId>) -> Result<Vec<Edit>> {
+    let keyspaces: Vec<_> = frame.keyspaces().collect();
+    let mut sections = Vec::with_capacity(keyspaces.len());
+    for (index, keyspace) in keyspaces.into_iter().enumerate() {
+        match reader.open_section(frame, index) {
+            Ok(bytes) => sections.push((keyspace, bytes)),
+            Err(error) if error.kind() == ErrorKind::Erased => drop(erased.insert(keyspace)),
+            Err(error) => return Err(error),
+        }
+    }
+    edit::decode(&frame.head, &sections, erased)
 }
 
 impl Manifest {

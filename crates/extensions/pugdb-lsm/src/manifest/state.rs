@@ -106,9 +106,11 @@ impl State {
     /// # Errors
     /// `Corrupt` when it is about a keyspace or table that never was.
     pub fn apply(&mut self, edit: &Edit) -> Result<()> {
+        // No log may say that these were used, and nothing of them need be in a table.
+        self.last_seqno = self.last_seqno.max(edit.seqno());
         match edit {
             Edit::Log(log) => self.log = log.clone(),
-            Edit::LastSeqno(seqno) => self.last_seqno = self.last_seqno.max(*seqno),
+            Edit::LastSeqno(_) => {}
             Edit::Time(time) => self.time = self.time.max(*time),
             Edit::NextKeyspace(next) => self.next_keyspace = self.next_keyspace.max(*next),
             Edit::Create { keyspace, name, engine, at, options } => {
@@ -123,36 +125,27 @@ impl State {
                 (state.name, state.named) = (name.clone(), *at);
             }
             Edit::Partitions { keyspace, map, at } => {
-                // Nor this one.
-                self.last_seqno = self.last_seqno.max(*at);
                 self.keyspace(*keyspace)?.partitions = Some((map.clone(), *at));
             }
             Edit::Drop { keyspace } => {
                 self.keyspaces.remove(keyspace);
             }
             Edit::Truncate { keyspace, at } => {
-                // No log may say that it was used.
-                self.last_seqno = self.last_seqno.max(*at);
                 let floors = &mut self.keyspace(*keyspace)?.floors;
                 floors.add(*at);
                 // No snapshot outlives the process: only the newest cut counts for who reads this.
                 floors.settle(Seqno::MAX);
             }
             Edit::Flushed { keyspace, seqno } => {
-                // Nor this one, and nothing of it need be in a table.
-                self.last_seqno = self.last_seqno.max(*seqno);
                 let state = self.keyspace(*keyspace)?;
                 state.flushed = state.flushed.max(*seqno);
             }
             Edit::RangeTombstones { keyspace, after, through, left } => {
-                let newest = left.iter().map(|tombstone| tombstone.seqno).max();
-                self.last_seqno = self.last_seqno.max(newest.unwrap_or_default());
                 let tombstones = &mut self.keyspace(*keyspace)?.tombstones;
                 tombstones.retain(|old| old.seqno <= *after || old.seqno > *through);
                 tombstones.extend(left.iter().cloned());
             }
             Edit::AddTable { table } => {
-                self.last_seqno = self.last_seqno.max(table.global_seqno.unwrap_or(table.meta.max_seqno));
                 self.keyspace(table.meta.keyspace)?.tables.push(table.clone());
             }
             Edit::RemoveTable { keyspace, file } => {

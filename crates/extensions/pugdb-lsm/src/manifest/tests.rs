@@ -1,17 +1,22 @@
 //! Edits: their bytes, their damage, and taking them back.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use pugdb_core::engine::EngineKind;
-use pugdb_core::{DatabaseId, ErrorKind, FileId, Key, KeyspaceId, Seqno, Timestamp};
+use pugdb_core::{DatabaseId, ErrorKind, FileId, Key, KeySpan, KeyspaceId, Seqno, Timestamp};
 
 use super::edit::{self, Edit, TableEntry};
 use super::state::State;
 use crate::TreeOptions;
+use crate::partition::PartitionMap;
 use crate::table::{Expiries, TableMeta};
+use crate::tombstones::RangeTombstone;
 use crate::values::ValueUse;
 
 const KEYSPACE: KeyspaceId = KeyspaceId(5);
+/// Nothing was erased.
+const NONE: BTreeSet<KeyspaceId> = BTreeSet::new();
 
 fn key(bytes: &[u8]) -> Key {
     Key::copy(bytes).unwrap()
@@ -71,7 +76,7 @@ fn the_bytes_of_an_added_table_are_these() {
     ];
     assert_eq!(head, numbers.concat());
     assert_eq!(sections, [(KEYSPACE, b"\x03ada\x05grace\x01b\x05grace".to_vec())]);
-    let edits = edit::decode(&head, &sections).unwrap();
+    let edits = edit::decode(&head, &sections, &NONE).unwrap();
     assert_eq!(edits, [Edit::AddTable { table: table(0xab) }]);
 }
 
@@ -82,11 +87,11 @@ fn what_was_cut_or_changed_is_an_error_or_another_edit_and_never_a_panic() {
     let edits = [create(), Edit::AddTable { table: table(1) }, Edit::AddTable { table: other }];
     let (head, sections) = encoded(&edits);
     for end in 0..head.len() {
-        assert!(edit::decode(&head[..end], &sections).is_err(), "a head of {end} bytes");
+        assert!(edit::decode(&head[..end], &sections, &NONE).is_err(), "a head of {end} bytes");
     }
     for end in 0..sections[0].1.len() {
         let cut = [(KEYSPACE, sections[0].1[..end].to_vec())];
-        assert!(edit::decode(&head, &cut).is_err(), "a section of {end} bytes");
+        assert!(edit::decode(&head, &cut, &NONE).is_err(), "a section of {end} bytes");
     }
     let (mut rng, mut noticed) = (fastrand::Rng::with_seed(1), 0);
     for _ in 0..20_000 {
@@ -94,7 +99,7 @@ fn what_was_cut_or_changed_is_an_error_or_another_edit_and_never_a_panic() {
         let part = if rng.bool() { &mut head } else { &mut sections[0].1 };
         let place = rng.usize(..part.len());
         part[place] = rng.u8(..);
-        noticed += usize::from(edit::decode(&head, &sections).is_err());
+        noticed += usize::from(edit::decode(&head, &sections, &NONE).is_err());
     }
     assert!(noticed > 1_000, "{noticed} of 20,000 were noticed");
 }
@@ -131,4 +136,48 @@ fn edits_are_taken_in_all_or_none_and_can_be_taken_back() {
     let undo = empty.apply_all(&[create()]).unwrap();
     empty.take_back(undo);
     assert_eq!(empty, State::new(DatabaseId([1; 16])));
+}
+
+#[test]
+fn of_an_erased_keyspace_the_numbers_are_left_that_must_not_be_used_again() {
+    let span = KeySpan { start: key(b"a"), end: Some(key(b"b")) };
+    let tombstone = RangeTombstone { span, seqno: Seqno(60) };
+    let map = PartitionMap::by_hash(2, KeyspaceId(6)).unwrap();
+    let mut later = table(2);
+    later.global_seqno = Some(Seqno(80));
+    let all = [
+        create(),
+        Edit::Options { keyspace: KEYSPACE, options: TreeOptions::default() },
+        Edit::Rename { keyspace: KEYSPACE, name: "people".to_owned(), at: Seqno(10) },
+        Edit::Partitions { keyspace: KEYSPACE, map, at: Seqno(20) },
+        Edit::Truncate { keyspace: KEYSPACE, at: Seqno(30) },
+        Edit::Flushed { keyspace: KEYSPACE, seqno: Seqno(40) },
+        Edit::RangeTombstones {
+            keyspace: KEYSPACE,
+            after: Seqno(50),
+            through: Seqno(60),
+            left: vec![tombstone],
+        },
+        Edit::AddTable { table: table(1) },
+        Edit::AddTable { table: later },
+        Edit::Quarantine { keyspace: KEYSPACE, file: FileId([1; 16]) },
+        Edit::RemoveTable { keyspace: KEYSPACE, file: FileId([1; 16]) },
+        Edit::Drop { keyspace: KEYSPACE },
+        Edit::Time(Timestamp(7)),
+    ];
+    let erased = BTreeSet::from([KEYSPACE]);
+    for count in 0..=all.len() {
+        let (head, _) = encoded(&all[..count]);
+        let edits = edit::decode(&head, &[], &erased).unwrap();
+        let (mut whole, mut rest) = (State::new(DatabaseId([1; 16])), State::new(DatabaseId([1; 16])));
+        for edit in &all[..count] {
+            whole.apply(edit).unwrap();
+        }
+        for edit in &edits {
+            rest.apply(edit).unwrap();
+        }
+        whole.keyspaces.clear();
+        assert_eq!(rest, whole, "{count} edits");
+        assert!(count < 2 || edit::decode(&head, &[], &NONE).is_err(), "{count}");
+    }
 }

@@ -264,7 +264,7 @@ fn readers_beside_the_writer_see_all_that_was_published() {
 #[test]
 fn an_entry_comes_back_as_it_went_in() {
     let memtable = Arc::new(Memtable::new(1));
-    let options = EntryOptions { expires_at: Some(Timestamp(5)), meta: 9 };
+    let options = EntryOptions { expires_at: Some(Timestamp(5)), meta: 9, seal: None };
     let op = Op { key: Key::default(), entry: Entry::put_with(Value::default(), options) };
     insert(&memtable, 7, &op);
     assert_eq!(memtable.get(b"", Seqno(7)), Some(Found { seqno: Seqno(7), entry: op.entry }));

@@ -217,7 +217,8 @@ impl CompactionJob {
             };
             let manual = self.manual.insert(manual);
             let expired = store.expired();
-            let rules = Rules { expired, is_filtered: tree.filter().is_some() };
+            let rules =
+                Rules { expired, is_filtered: tree.filter().is_some() || store.context.cipher.has_erased() };
             let Some(piece) = manual.next(&version, &runs, &rules, store.sizes()) else {
                 self.manual = None;
                 store.finish(&request);
@@ -356,9 +357,10 @@ impl CompactionJob {
         let filtering = outputs.iter().filter_map(Outputs::filtering);
         let filtered = filtering.map(|filtering| filtering.forgotten).sum();
         let folded = outputs.iter().filter_map(Outputs::folding).map(|folding| folding.folded).sum();
+        let has_forgotten = outputs.iter().any(Outputs::has_forgotten);
         let install = || {
             tree.install_tables(tables);
-            if filtered > 0 {
+            if has_forgotten {
                 tree.count_filtered();
             }
         };

@@ -146,16 +146,20 @@ impl FlushJob {
         }
         let changes: Vec<Change<'_>> = parts.iter().map(change).collect();
         let written: Vec<u64> = outputs.iter().map(Outputs::bytes).collect();
+        let forgotten: Vec<bool> = outputs.iter().map(Outputs::has_forgotten).collect();
         let folding = |outputs: &Outputs| outputs.folding().map_or(0, |folding| folding.folded);
         let folded: Vec<u64> = outputs.iter().map(folding).collect();
         let outputs = outputs.into_iter().map(|outputs| vec![outputs]).collect();
         let recorded = store.commit_tables(&changes, outputs)?;
         drop(changes);
         let (mut memtables, mut bytes) = (0, 0);
-        let sizes = written.into_iter().zip(folded);
-        for (((_, memtable, _), (written, folded)), _) in
+        let sizes = written.into_iter().zip(folded).zip(forgotten);
+        for (((tree, memtable, _), ((written, folded), has_forgotten)), _) in
             parts.iter().zip(sizes).zip(recorded).filter(|(_, is)| *is)
         {
+            if has_forgotten {
+                tree.count_filtered();
+            }
             store.forget_bytes(memtable.forget());
             (memtables, bytes) = (memtables + 1, bytes + written);
             store.counters.flushes.fetch_add(1, Ordering::Relaxed);

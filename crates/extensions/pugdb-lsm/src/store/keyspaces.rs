@@ -92,6 +92,14 @@ impl Store {
         self.wake();
     }
 
+    /// Records the changes of keyspaces that wait for the next edit: nothing is written any more about those that were dropped.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub fn record_changes(&self) -> Result<()> {
+        self.commit(&[]).map(drop)
+    }
+
     /// A new tree is not wanted after all. The manifest has not heard of it.
     pub(super) fn uproot(&self, id: KeyspaceId) {
         if let Some(tree) = self.trees.write().remove(&id) {

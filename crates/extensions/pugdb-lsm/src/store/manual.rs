@@ -22,7 +22,7 @@ pub(super) struct Request {
 pub(super) struct Rules {
     /// What had expired at this moment.
     pub(super) expired: Timestamp,
-    /// The keyspace has a filter, which has to be asked about every entry.
+    /// The keyspace has a filter, which has to be asked about every entry, or some may have been erased.
     pub(super) is_filtered: bool,
 }
 

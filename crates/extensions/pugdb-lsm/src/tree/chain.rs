@@ -13,7 +13,7 @@ use std::ops::ControlFlow;
 
 use pugdb_core::engine::ReadPoint;
 use pugdb_core::seam::{AtHand, Wait};
-use pugdb_core::{Entry, EntryKind, Found, Result, Seqno, Value};
+use pugdb_core::{Entry, EntryKind, Error, Found, Result, Seqno, Value};
 
 use super::Version;
 use crate::table::{KeyHash, Located};
@@ -79,6 +79,11 @@ impl Version {
             },
             None => None,
         };
+        if base.as_ref().is_some_and(|base| base.seal.is_some()) {
+            return Err(Error::invalid(
+                "a value that is sealed for a subject cannot be merged into; put the key, or delete it",
+            ));
+        }
         let Some(&seqno) = chain.begins.first() else { return Ok(AtHand::Yes(None)) };
         let mut value = base.as_ref().map(|base| base.value.clone());
         while let Some(begin) = chain.begins.pop() {

@@ -81,6 +81,8 @@ pub(crate) struct Outputs {
     /// Value files whose content is. They go as tables do.
     durable_values: Vec<ValueFileMeta>,
     kept: u64,
+    /// How many went because nobody can open their values any more.
+    erased: u64,
     /// The length of all that is finished.
     finished_bytes: u64,
 }
@@ -116,6 +118,7 @@ impl Outputs {
             written_values: Vec::new(),
             durable_values: Vec::new(),
             kept: 0,
+            erased: 0,
             finished_bytes: 0,
         }
     }
@@ -166,6 +169,8 @@ impl Outputs {
         let (seqno, key) = (*seqno, self.last.clone().unwrap_or_default());
         // Of a base that lies apart and cannot be read nothing is made: its reader is told.
         let (below, existing) = match (base, version) {
+            // Nor of one that only its subject's key opens.
+            (Base::Value, Some((op, _))) if op.seal.is_some() => (Some(*op), None),
             (Base::Value, Some((op, None))) => (Some(*op), Some(Bytes::copy_from_slice(op.value))),
             (Base::Value, Some((op, Some(apart)))) => match apart.of(op.key).read(Wait::Always) {
                 Err(error) if error.kind() != ErrorKind::Corrupt => return Err(error),
@@ -264,9 +269,14 @@ impl Outputs {
         Ok(())
     }
 
-    /// Asks the filter about a version that is kept, if it is to be asked.
+    /// Asks the filter about a version that is kept, if it is to be asked. What was erased goes, and no filter sees what is sealed.
     fn judge(&mut self, fate: Fate, op: &RawOp<'_>, apart: Option<Apart<'_>>) -> Result<Fate> {
         let is_asked = fate == Fate::Kept && op.kind == EntryKind::Put && self.retention.is_settled();
+        if let Some(seal) = op.seal {
+            let is_erased = is_asked && self.shelf.context.cipher.is_erased(seal);
+            self.erased += u64::from(is_erased);
+            return Ok(if is_erased { self.retention.given_up() } else { fate });
+        }
         let Some(filtering) = self.filtering.as_mut().filter(|_| is_asked) else { return Ok(fate) };
         let is_condemned = match apart.map(|apart| apart.of(op.key).read(Wait::Always)).transpose() {
             Ok(None) => filtering.forgets(op),
@@ -276,6 +286,11 @@ impl Outputs {
             Err(error) => return Err(error),
         };
         Ok(if is_condemned { self.retention.given_up() } else { fate })
+    }
+
+    /// True when entries went without a commit.
+    pub(crate) fn has_forgotten(&self) -> bool {
+        self.erased > 0 || self.filtering.as_ref().is_some_and(|filtering| filtering.forgotten > 0)
     }
 
     /// What came of the keyspace's filter, if it has one.

@@ -20,8 +20,8 @@ const VERSION: u16 = 0;
 const PREFIX_BYTES: usize = 8 + 2 + 1 + 1 + 4 + 16 + 8 + 4;
 /// A provider's answer: a wrapped key and what it needs to unwrap it.
 pub(crate) const WRAPPED_BYTES_MAX: usize = 16 << 10;
-/// Two million keyspaces. A longer file is none of ours.
-const FILE_BYTES_MAX: u64 = 256 << 20;
+/// Two million keyspaces, or 150,000 erased subjects. A longer file is none of ours.
+pub(crate) const FILE_BYTES_MAX: u64 = 256 << 20;
 const CHECKSUM_BYTES: usize = 8;
 /// Each file has a key of its own, which seals once.
 const NONCE: [u8; NONCE_BYTES] = [0; NONCE_BYTES];
@@ -51,7 +51,11 @@ pub(crate) fn encode(
     let mut content = keyring.encode();
     let length =
         PREFIX_BYTES + wrapped.len() + SALT_BYTES + PUBLIC_BYTES + content.len() + TAG_BYTES + CHECKSUM_BYTES;
-    let too_long = || Error::invalid("the keyring is too large: drop keyspaces");
+    let too_long = || {
+        Error::invalid(
+            "the keyring would be larger than 256 MiB: there is no room for more keyspaces or erased subjects",
+        )
+    };
     let narrow = |length: usize| u32::try_from(length).map_err(|_| too_long());
     if length as u64 > FILE_BYTES_MAX || wrapped.len() > WRAPPED_BYTES_MAX {
         return Err(too_long());

@@ -1,16 +1,20 @@
 //! All keys of a database: a pure value. How it lies in a file says `file.rs`.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use pugdb_core::coding::{Reader, put_varint};
 use pugdb_core::env::Random;
-use pugdb_core::{DatabaseId, Error, KeyspaceId, Result, Timestamp};
+use pugdb_core::{DatabaseId, Error, KeyspaceId, Result, SealId, Timestamp};
 use zeroize::Zeroizing;
 
 use crate::derive::{Derivation, PUBLIC_BYTES, Purpose};
 use crate::secret::Secret;
 
 pub(crate) mod file;
+mod subjects;
+
+pub(crate) use subjects::{ERASURE_BYTES_MAX, SubjectKeys};
 
 /// A key's public name: who has it does not have the key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -60,6 +64,9 @@ impl Keys {
     }
 }
 
+/// What stands for a name: who does not have the keyring cannot tell whose it is, nor try names.
+pub(crate) type NameDigest = [u8; PUBLIC_BYTES];
+
 /// The keys of a database.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Keyring {
@@ -68,8 +75,25 @@ pub(crate) struct Keyring {
     pub(crate) generation: u64,
     database_keys: Keys,
     keyspaces: BTreeMap<KeyspaceId, Keys>,
-    /// Every keyspace below has keys.
+    /// Every keyspace below has keys, or had.
     provided: KeyspaceId,
+    /// Partitions, and of which keyspace: their keys are destroyed with its own, also those of partitions that are not there any more.
+    owners: BTreeMap<KeyspaceId, KeyspaceId>,
+    /// The keyspaces that were erased, and when. Those that still have keys are to be.
+    erased: BTreeMap<KeyspaceId, Timestamp>,
+    pub(crate) subjects: SubjectKeys,
+    pub(crate) holds: Holds,
+    /// What names are digested with. It never changes: a subject is found by its digest.
+    names: Secret,
+    /// The seed of the key that signs certificates.
+    pub(crate) signing: Secret,
+}
+
+/// What must not be erased, and since when.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Holds {
+    pub(crate) subjects: BTreeMap<NameDigest, Timestamp>,
+    pub(crate) keyspaces: BTreeMap<KeyspaceId, Timestamp>,
 }
 
 /// The first keyspace there can be.
@@ -79,10 +103,22 @@ impl Keyring {
     pub(crate) fn new(database: DatabaseId, now: Timestamp, random: &dyn Random) -> Self {
         let mut database_keys = Keys::default();
         database_keys.renew(now, random);
-        Self { database, generation: 0, database_keys, keyspaces: BTreeMap::new(), provided: FIRST }
+        Self {
+            database,
+            generation: 0,
+            database_keys,
+            keyspaces: BTreeMap::new(),
+            provided: FIRST,
+            owners: BTreeMap::new(),
+            erased: BTreeMap::new(),
+            subjects: SubjectKeys::new(random),
+            holds: Holds::default(),
+            names: Secret::random(random),
+            signing: Secret::random(random),
+        }
     }
 
-    /// Every keyspace below has keys.
+    /// Every keyspace below has keys, or had.
     pub(crate) fn provided(&self) -> KeyspaceId {
         self.provided
     }
@@ -93,6 +129,20 @@ impl Keyring {
             self.keyspaces.entry(KeyspaceId(id)).or_default().renew(now, random);
         }
         self.provided = self.provided.max(end);
+    }
+
+    /// True when [`own`](Self::own) would change nothing.
+    pub(crate) fn is_owned(&self, made: &Range<KeyspaceId>, owner: Option<KeyspaceId>) -> bool {
+        let mut owned = (made.start.0..made.end.0).map(|id| self.owners.get(&KeyspaceId(id)).copied());
+        owned.all(|there| there == owner) && self.owners.range(made.end..).next().is_none()
+    }
+
+    /// These are about to be made, and are a keyspace's own, or nobody's. What is beyond never was made.
+    pub(crate) fn own(&mut self, made: &Range<KeyspaceId>, owner: Option<KeyspaceId>) {
+        self.owners.retain(|id, _| *id < made.start);
+        if let Some(owner) = owner {
+            self.owners.extend((made.start.0..made.end.0).map(|id| (KeyspaceId(id), owner)));
+        }
     }
 
     /// New keys for what is written from now on.
@@ -111,13 +161,60 @@ impl Keyring {
     /// The keys of a keyspace.
     ///
     /// # Errors
-    /// `Denied` when there are none.
+    /// `Erased` when they were destroyed, `Denied` when there never were any.
     pub(crate) fn keyspace_keys(&self, keyspace: KeyspaceId) -> Result<&Keys> {
         self.keyspaces.get(&keyspace).ok_or_else(|| {
+            if self.erased.contains_key(&keyspace) {
+                return Error::erased(format!(
+                    "keyspace {keyspace} was erased: its key was destroyed, and nothing brings its data back"
+                ));
+            }
             Error::denied(format!(
                 "the keyring has no key for keyspace {keyspace}: it is older than the data"
             ))
         })
+    }
+
+    /// This keyspace is to be erased, with all partitions that it ever had, whatever happens in between.
+    pub(crate) fn begin_erasure(&mut self, keyspace: KeyspaceId, now: Timestamp) {
+        let parts = self.owners.iter().filter(|(_, owner)| **owner == keyspace).map(|(part, _)| *part);
+        self.erased.extend(parts.chain([keyspace]).map(|keyspace| (keyspace, now)));
+    }
+
+    /// They are not to be erased after all.
+    pub(crate) fn give_up_erasures(&mut self) {
+        self.erased.retain(|keyspace, _| !self.keyspaces.contains_key(keyspace));
+    }
+
+    /// True when an erasure was begun and not ended.
+    pub(crate) fn is_erasing(&self) -> bool {
+        self.erased.keys().any(|keyspace| self.keyspaces.contains_key(keyspace))
+    }
+
+    /// Forgets the keys of all that are to be erased.
+    pub(crate) fn end_erasures(&mut self) {
+        self.keyspaces.retain(|keyspace, _| !self.erased.contains_key(keyspace));
+    }
+
+    /// The keyspaces that were erased, and when.
+    pub(crate) fn erased(&self) -> impl Iterator<Item = (KeyspaceId, Timestamp)> {
+        let has_no_key = |keyspace: &KeyspaceId| !self.keyspaces.contains_key(keyspace);
+        self.erased
+            .iter()
+            .map(|(keyspace, at)| (*keyspace, *at))
+            .filter(move |(keyspace, _)| has_no_key(keyspace))
+    }
+
+    /// What stands for a name.
+    pub(crate) fn digest(&self, purpose: Purpose, name: &[u8]) -> NameDigest {
+        Derivation::new(&self.names, &[]).public(purpose, name)
+    }
+
+    /// The number of a subject, as it is the first time, the second time and so on: once for each erasure it has come back from.
+    pub(crate) fn seal_id(&self, name: &[u8], times: u32) -> SealId {
+        let named = [&times.to_le_bytes()[..], name].concat();
+        let digest = self.digest(Purpose::SubjectName, &named);
+        SealId(u64::from_le_bytes(*digest.first_chunk().expect("a digest is longer")))
     }
 
     /// The keyspaces with their keys, in order.
@@ -131,7 +228,10 @@ impl Keyring {
         let generations = |keys: &Keys| keys.generations.len();
         let count =
             generations(&self.database_keys) + self.keyspaces.values().map(generations).sum::<usize>();
-        let mut out = Zeroizing::new(Vec::with_capacity(64 + count * 64 + self.keyspaces.len() * 32));
+        let marks =
+            self.owners.len() + self.erased.len() + self.holds.subjects.len() + self.holds.keyspaces.len();
+        let length = 256 + (count + self.keyspaces.len() + marks) * 64 + self.subjects.encoded_bytes();
+        let mut out = Zeroizing::new(Vec::with_capacity(length));
         put_keys(&mut out, &self.database_keys);
         put_varint(&mut out, u64::from(self.provided.0));
         put_varint(&mut out, self.keyspaces.len() as u64);
@@ -139,6 +239,22 @@ impl Keyring {
             put_varint(&mut out, u64::from(keyspace.0));
             put_keys(&mut out, keys);
         }
+        out.extend_from_slice(self.names.expose());
+        out.extend_from_slice(self.signing.expose());
+        put_varint(&mut out, self.owners.len() as u64);
+        for (part, owner) in &self.owners {
+            put_varint(&mut out, u64::from(part.0));
+            put_varint(&mut out, u64::from(owner.0));
+        }
+        put_times(&mut out, &self.erased);
+        put_times(&mut out, &self.holds.keyspaces);
+        put_varint(&mut out, self.holds.subjects.len() as u64);
+        for (digest, at) in &self.holds.subjects {
+            out.extend_from_slice(digest);
+            put_varint(&mut out, at.0);
+        }
+        self.subjects.encode(&mut out);
+        debug_assert!(out.len() <= length, "it would have left copies behind");
         out
     }
 
@@ -151,11 +267,55 @@ impl Keyring {
             let keyspace = KeyspaceId(reader.varint_u32()?);
             keyspaces.insert(keyspace, read_keys(&mut reader)?);
         }
+        let (names, signing) = (read_secret(&mut reader)?, read_secret(&mut reader)?);
+        let mut owners = BTreeMap::new();
+        for _ in 0..reader.length()? {
+            owners.insert(KeyspaceId(reader.varint_u32()?), KeyspaceId(reader.varint_u32()?));
+        }
+        let (erased, held) = (read_times(&mut reader)?, read_times(&mut reader)?);
+        let mut holds = Holds { keyspaces: held, ..Holds::default() };
+        for _ in 0..reader.length()? {
+            holds.subjects.insert(reader.array()?, Timestamp(reader.varint()?));
+        }
+        let subjects = SubjectKeys::decode(&mut reader)?;
         if !reader.is_empty() || database_keys.newest().is_none() {
             return Err(Error::corrupt("the keyring does not hold what a keyring holds"));
         }
-        Ok(Self { database, generation, database_keys, keyspaces, provided })
+        Ok(Self {
+            database,
+            generation,
+            database_keys,
+            keyspaces,
+            provided,
+            owners,
+            erased,
+            subjects,
+            holds,
+            names,
+            signing,
+        })
     }
+}
+
+fn put_times(out: &mut Vec<u8>, times: &BTreeMap<KeyspaceId, Timestamp>) {
+    put_varint(out, times.len() as u64);
+    for (keyspace, at) in times {
+        put_varint(out, u64::from(keyspace.0));
+        put_varint(out, at.0);
+    }
+}
+
+fn read_times(reader: &mut Reader<'_>) -> Result<BTreeMap<KeyspaceId, Timestamp>> {
+    let mut times = BTreeMap::new();
+    for _ in 0..reader.length()? {
+        times.insert(KeyspaceId(reader.varint_u32()?), Timestamp(reader.varint()?));
+    }
+    Ok(times)
+}
+
+fn read_secret(reader: &mut Reader<'_>) -> Result<Secret> {
+    let bytes = reader.take(crate::secret::KEY_BYTES)?;
+    Ok(Secret::fill(|secret| secret.copy_from_slice(bytes)))
 }
 
 fn put_keys(out: &mut Vec<u8>, keys: &Keys) {
@@ -171,9 +331,7 @@ fn read_keys(reader: &mut Reader<'_>) -> Result<Keys> {
     let mut generations = Vec::new();
     for _ in 0..reader.length()? {
         let (number, made_at) = (reader.varint()?, Timestamp(reader.varint()?));
-        let bytes = reader.take(crate::secret::KEY_BYTES)?;
-        let key = Secret::fill(|secret| secret.copy_from_slice(bytes));
-        generations.push(Generation::new(number, made_at, key));
+        generations.push(Generation::new(number, made_at, read_secret(reader)?));
     }
     Ok(Keys { generations })
 }
@@ -190,11 +348,77 @@ mod tests {
         keyring.provide(KeyspaceId(4), Timestamp(6), &OsRandom);
         keyring.renew(Timestamp(7), &OsRandom);
         keyring.provide(KeyspaceId(6), Timestamp(9), &OsRandom);
+        keyring.holds.subjects.insert([3; 32], Timestamp(4));
+        keyring.holds.keyspaces.insert(KeyspaceId(3), Timestamp(5));
+        keyring.subjects.erase(keyring.seal_id(b"ada", 0));
         let counts: Vec<usize> = keyring.keyspaces().map(|(_, keys)| keys.generations().len()).collect();
         assert_eq!(counts, [2, 2, 2, 1, 1]);
         let decoded = Keyring::decode(keyring.database, keyring.generation, &keyring.encode()).unwrap();
         assert_eq!(decoded, keyring);
         assert_eq!(keyring.keyspace_keys(KeyspaceId(6)).unwrap_err().kind(), pugdb_core::ErrorKind::Denied);
+    }
+
+    #[test]
+    fn keys_of_keyspaces_that_are_erased_are_not_in_it_and_the_others_are() {
+        let mut keyring = Keyring::new(DatabaseId([1; 16]), Timestamp(5), &OsRandom);
+        keyring.provide(KeyspaceId(4), Timestamp(6), &OsRandom);
+        keyring.renew(Timestamp(7), &OsRandom);
+        let secrets = |keyring: &Keyring, id| -> Vec<Secret> {
+            let keys = keyring.keyspace_keys(KeyspaceId(id)).unwrap();
+            keys.generations().iter().map(|generation| generation.key.clone()).collect()
+        };
+        let [gone, kept] = [2, 3].map(|id| secrets(&keyring, id));
+        keyring.begin_erasure(KeyspaceId(2), Timestamp(8));
+        keyring.begin_erasure(KeyspaceId(3), Timestamp(8));
+        assert!(keyring.is_erasing() && keyring.erased().next().is_none());
+        keyring.give_up_erasures();
+        assert!(!keyring.is_erasing() && secrets(&keyring, 2) == gone);
+        keyring.begin_erasure(KeyspaceId(2), Timestamp(8));
+        keyring.end_erasures();
+        keyring.give_up_erasures();
+        assert_eq!(keyring.erased().collect::<Vec<_>>(), [(KeyspaceId(2), Timestamp(8))]);
+        let bytes = keyring.encode();
+        let holds = |secret: &Secret| bytes.windows(32).any(|window| window == secret.expose());
+        assert!(!gone.iter().any(holds) && kept.iter().all(holds));
+        // New keys are not made for it, either.
+        keyring.renew(Timestamp(9), &OsRandom);
+        keyring.provide(KeyspaceId(6), Timestamp(9), &OsRandom);
+        let error = keyring.keyspace_keys(KeyspaceId(2)).unwrap_err();
+        assert_eq!(error.kind(), pugdb_core::ErrorKind::Erased);
+        let decoded = Keyring::decode(keyring.database, keyring.generation, &keyring.encode()).unwrap();
+        assert_eq!(decoded, keyring);
+    }
+
+    #[test]
+    fn a_keyspace_is_erased_with_all_partitions_that_it_ever_had() {
+        let id = KeyspaceId;
+        let mut keyring = Keyring::new(DatabaseId([1; 16]), Timestamp(5), &OsRandom);
+        keyring.provide(id(20), Timestamp(6), &OsRandom);
+        for (made, owner) in [(1..2, None), (2..4, Some(1)), (4..5, None), (5..7, Some(1)), (7..9, Some(4))] {
+            let (made, owner) = (id(made.start)..id(made.end), owner.map(id));
+            keyring.own(&made, owner);
+            assert!(keyring.is_owned(&made, owner));
+        }
+        assert!(!keyring.is_owned(&(id(5)..id(7)), Some(id(1))), "7 and 8 are behind");
+        // Those of 4 were not made after all, and are used for something else.
+        assert!(!keyring.is_owned(&(id(7)..id(8)), None));
+        keyring.own(&(id(7)..id(8)), None);
+        let mut keyring = Keyring::decode(keyring.database, 0, &keyring.encode()).unwrap();
+        keyring.begin_erasure(id(1), Timestamp(7));
+        keyring.begin_erasure(id(4), Timestamp(7));
+        keyring.end_erasures();
+        let erased: Vec<u32> = keyring.erased().map(|(keyspace, _)| keyspace.0).collect();
+        assert_eq!(erased, [1, 2, 3, 4, 5, 6]);
+    }
+
+    #[test]
+    fn subjects_have_numbers_of_their_own_each_time() {
+        let keyring = Keyring::new(DatabaseId([1; 16]), Timestamp(5), &OsRandom);
+        let ids = [("ada", 0), ("ada", 1), ("bob", 0), ("", 0)]
+            .map(|(name, times)| keyring.seal_id(name.as_bytes(), times));
+        assert!((0..4).all(|at| !ids[at + 1..].contains(&ids[at])));
+        let other = Keyring::new(DatabaseId([1; 16]), Timestamp(5), &OsRandom);
+        assert_ne!(other.seal_id(b"ada", 0), ids[0], "who knows the name does not know the number");
     }
 
     #[test]

@@ -47,7 +47,7 @@ pub(crate) fn change(
     // Nobody commits until it is done: writers wait for the first of these, changes of keyspaces for the second.
     let _keys = inner.locks.stripes(&Stripes::All)?;
     let order = inner.changing.lock();
-    write::provide_keys(inner, &order, 2)?;
+    write::provide_keys(inner, &order, Some(space.id), 2)?;
     inner.check_open()?;
     space.check_writable()?;
     let place = plan.place(inner, space, &partitions.map())?;

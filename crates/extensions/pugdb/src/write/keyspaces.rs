@@ -10,6 +10,7 @@ use pugdb_core::{Error, KeyspaceId, Lsn, Result, Seqno};
 use pugdb_lsm::TreeOptions;
 use pugdb_lsm::frame::Section;
 use pugdb_lsm::log::{Creation, RecordHead, RecordKind};
+use pugdb_security::Certificate;
 
 use super::{log, publish, ticket};
 use crate::database::{Inner, Names, Writer};
@@ -29,7 +30,7 @@ pub(crate) fn create_keyspace(
 ) -> Result<(Arc<Space>, CommitTicket)> {
     refuse_after_failure(inner)?;
     let order = inner.changing.lock();
-    provide_keys(inner, &order, 1 + partitioning.map_or(0, Partitioning::count))?;
+    provide_keys(inner, &order, None, partitioning.map_or(0, Partitioning::count))?;
     let mut writer = inner.writer.lock();
     inner.check_open()?;
     if let Some(space) = inner.names.read().get(name) {
@@ -152,21 +153,60 @@ pub(super) fn check_swaps(inner: &Inner, swapped: &[(Arc<Space>, Arc<Space>)]) -
 /// Ends the keyspace of this name. `None` when there is none.
 pub(crate) fn drop_keyspace(inner: &Inner, name: &str) -> Result<Option<CommitTicket>> {
     refuse_after_failure(inner)?;
-    let _order = inner.changing.lock();
+    let order = inner.changing.lock();
+    let Some(space) = inner.names.read().get(name).cloned() else {
+        return inner.check_open().map(|()| None);
+    };
+    drop_space(inner, &order, &space).map(|(_, ticket)| Some(ticket))
+}
+
+/// Ends a keyspace, and says which name it had in the end.
+fn drop_space(inner: &Inner, _order: &MutexGuard<'_, ()>, space: &Space) -> Result<(Arc<str>, CommitTicket)> {
     let mut writer = inner.writer.lock();
     inner.check_open()?;
-    let Some(space) = inner.names.read().get(name).cloned() else { return Ok(None) };
     writer.guards.meet_keyspace(space.id)?;
     let seqno = writer.sequencer.reserve(1);
     let end = log_change(inner, &mut writer, RecordKind::DropKeyspace, seqno, space.id, &[])?;
-    inner.names.write().remove(name);
+    // A batch may have given it another one just now.
+    let name = space.name();
+    inner.names.write().remove(&*name);
     space.mark_dropped(seqno);
     if let Some(durable) = &inner.durable {
         durable.store.drop_keyspace(space.id, seqno);
     }
     publish(inner, seqno, end, inner.options.durability);
     drop(writer);
-    Ok(Some(ticket(inner, end, inner.options.durability)))
+    Ok((name, ticket(inner, end, inner.options.durability)))
+}
+
+/// Ends the keyspace of this name and destroys its keys. `None` when there is none.
+///
+/// What is to come stands in the keyring before anything happens: an open ends what was begun.
+pub(crate) fn erase_keyspace(inner: &Inner, name: &str) -> Result<Option<Certificate>> {
+    refuse_after_failure(inner)?;
+    let keys = inner.durable.as_ref().and_then(|durable| Some((durable, durable.vault.as_ref()?)));
+    let (durable, vault) = keys.ok_or_else(|| {
+        Error::invalid("the database is not encrypted, so there is no key to destroy; drop the keyspace, and copies as well")
+    })?;
+    let order = inner.changing.lock();
+    let Some(space) = inner.names.read().get(name).cloned() else {
+        return inner.check_open().map(|()| None);
+    };
+    vault.begin_keyspace_erasure(space.id)?;
+    let (name, ticket) = drop_space(inner, &order, &space).inspect_err(|_| {
+        // Where the disk does not let that be noted, the next open will erase it.
+        let _ = vault.give_up_keyspace_erasure();
+    })?;
+    space.mark_erased();
+    ticket.wait()?;
+    durable.store.record_changes()?;
+    let (certificate, _) = vault.end_keyspace_erasure(space.id, &name)?;
+    // Numbers of partitions that were to be made and never were went with it.
+    let erased_below = durable.context.cipher.erased_below();
+    let mut writer = inner.writer.lock();
+    writer.next_keyspace = writer.next_keyspace.max(erased_below.0);
+    drop(writer);
+    Ok(Some(certificate))
 }
 
 /// Two keyspaces exchange their names.
@@ -184,13 +224,31 @@ pub(super) fn swap_names(inner: &Inner, names: &mut Names, pair: &(Arc<Space>, A
     }
 }
 
-/// Sees to it that the next `count` keyspaces have keys: their file is written before the log, and outside of the writer's lock. Only who
-/// holds the lock `changing` makes keyspaces.
-pub(crate) fn provide_keys(inner: &Inner, _order: &MutexGuard<'_, ()>, count: usize) -> Result<()> {
+/// Sees to it that what is made next has keys: so many partitions of `owner`, or a keyspace with so many. Their file is written before the
+/// log, and outside of the writer's lock. Only who holds the lock `changing` makes keyspaces.
+pub(crate) fn provide_keys(
+    inner: &Inner,
+    _order: &MutexGuard<'_, ()>,
+    owner: Option<KeyspaceId>,
+    partitions: usize,
+) -> Result<()> {
     let Some(durable) = &inner.durable else { return Ok(()) };
+    let cipher = &durable.context.cipher;
     let next = inner.writer.lock().next_keyspace;
-    let count = u32::try_from(count).unwrap_or(u32::MAX);
-    durable.context.cipher.provide(KeyspaceId(next.saturating_add(count)))
+    let partitions = u32::try_from(partitions).unwrap_or(u32::MAX);
+    let (owner, first) = match owner {
+        Some(owner) => (owner, next),
+        None => {
+            let keyspace = KeyspaceId(next);
+            let behind = KeyspaceId(next.saturating_add(1));
+            cipher.provide(keyspace..behind, None)?;
+            (keyspace, behind.0)
+        }
+    };
+    if partitions == 0 {
+        return Ok(());
+    }
+    cipher.provide(KeyspaceId(first)..KeyspaceId(first.saturating_add(partitions)), Some(owner))
 }
 
 /// A change takes no room in memory, but after a failure nothing is written any more.

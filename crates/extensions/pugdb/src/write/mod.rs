@@ -27,7 +27,7 @@ use pugdb_lsm::log::{Handover, RecordHead, SYNC_DELAY_MAX};
 
 pub(crate) use admit::{batch_bytes_max, batch_too_large, is_logged};
 pub(crate) use keyspaces::{
-    alter_keyspace, create_keyspace, drop_keyspace, log_change, provide_keys, take_operator,
+    alter_keyspace, create_keyspace, drop_keyspace, erase_keyspace, log_change, provide_keys, take_operator,
 };
 
 use crate::batch::{Changes, Part, WriteBatch};
@@ -38,7 +38,7 @@ use crate::keyspace::{Keeper, Space};
 use crate::locked_keys::{LockScope, LockedKeys};
 use crate::slow::OperationKind;
 use crate::transaction::{Guard, Watching};
-use crate::{Change, CommitTicket, Durability, EntryOptions, key_locks, quota, read};
+use crate::{Change, CommitTicket, Durability, EntryOptions, key_locks, quota, read, sealed};
 
 /// Commits a batch.
 pub(crate) fn commit(batch: WriteBatch) -> Result<CommitTicket> {
@@ -168,7 +168,7 @@ pub(crate) fn update<R>(
         Change::Put(value, options) => put_entry(inner, space, value, options)?,
     };
     let mut ops = Ops::default();
-    ops.push(&entry.raw(key))?;
+    sealed::push(inner, space, &mut ops, key, &entry)?;
     let bytes = ops.cost_bytes();
     let parts = vec![Part { space: Arc::clone(space), ops }];
     let changes = Changes { parts, bytes, ..Changes::default() };
@@ -201,7 +201,7 @@ pub(crate) fn update_locked<R>(
     Ok((result, commit_locked(inner, &changes, inner.options.durability, &Own::Nothing)?))
 }
 
-/// An entry with a value that was held against the limits.
+/// An entry with a value that was held against the limits, not sealed yet.
 pub(crate) fn put_entry(
     inner: &Inner,
     space: &Space,
@@ -209,17 +209,22 @@ pub(crate) fn put_entry(
     options: EntryOptions,
 ) -> Result<Entry> {
     // Looked at before it is copied: a refused value costs nothing.
-    check_value(inner, value.as_ref())?;
+    sealed::check(inner, value.as_ref(), options.seal)?;
     let expires_at = space.expiry(options.expires_at, || inner.now());
     Ok(Entry::put_with(Value::new(value.into())?, EntryOptions { expires_at, ..options }))
 }
 
 /// Holds a value against the limits of this database.
 pub(crate) fn check_value(inner: &Inner, value: &[u8]) -> Result<()> {
-    if value.len() <= inner.options.write_bytes_max() {
+    check_value_bytes(inner, value.len())
+}
+
+/// As [`check_value`], for a value of so many bytes.
+pub(crate) fn check_value_bytes(inner: &Inner, bytes: usize) -> Result<()> {
+    if bytes <= inner.options.write_bytes_max() {
         return Ok(());
     }
-    Err(admit::value_too_large(inner, value.len()))
+    Err(admit::value_too_large(inner, bytes))
 }
 
 /// Steps 3 to 6, with the key locks held.

@@ -170,7 +170,7 @@ pub(super) fn attributes_are_kept(h: &mut Harness) {
     h.check_all(h.place());
     let held = h.view();
     for meta in 0..=255 {
-        h.put_with(&[meta % 16], EntryOptions { meta, expires_at: None });
+        h.put_with(&[meta % 16], EntryOptions { meta, ..Default::default() });
     }
     h.check_all(h.place());
     h.check_all(held.place);
@@ -478,7 +478,7 @@ pub(super) fn range_deletes_are_refused(h: &mut Harness) {
 pub(super) fn operands(h: &mut Harness) {
     let alone = h.merge(b"alone");
     h.expect(h.place(), b"alone", alone);
-    h.put_with(b"put", EntryOptions { meta: 7, expires_at: None });
+    h.put_with(b"put", EntryOptions { meta: 7, ..Default::default() });
     h.put(b"deleted");
     h.delete(b"deleted");
     let (put, deleted) = (h.merge(b"put"), h.merge(b"deleted"));
@@ -509,7 +509,7 @@ pub(super) fn operands(h: &mut Harness) {
 
 pub(super) fn operands_on_what_expires(h: &mut Harness) {
     let at = h.now().plus_ms(1000);
-    h.put_with(b"k", EntryOptions { expires_at: Some(at), meta: 3 });
+    h.put_with(b"k", EntryOptions { expires_at: Some(at), meta: 3, seal: None });
     let held = h.view();
     h.merge(b"k");
     let between = h.view();
@@ -533,7 +533,7 @@ pub(super) fn operands_on_what_expires(h: &mut Harness) {
         h.advance(100);
         h.check_all(h.place());
     }
-    h.put_with(b"k", EntryOptions { expires_at: Some(h.now()), meta: 0 });
+    h.put_with(b"k", EntryOptions { expires_at: Some(h.now()), ..Default::default() });
     h.merge(b"k");
     h.check_all(h.place());
 }

@@ -9,8 +9,7 @@ use pugdb_core::engine::{
 };
 use pugdb_core::snapshots::SnapshotGuard;
 use pugdb_core::{
-    Entry, EntryKind, EntryOptions, Error, Found, Key, KeySpan, Op, Ops, SealId, Seqno, Stamp, Timestamp,
-    Value,
+    Entry, EntryKind, EntryOptions, Error, Found, Key, KeySpan, Op, Ops, Seqno, Stamp, Timestamp, Value,
 };
 
 use super::{SPAN_MS_MAX, START, Subject};
@@ -146,7 +145,7 @@ impl Harness {
         value.extend(key.iter().take(8));
         value.extend((0..length).map(|_| random.u8(..)));
         let entry = Entry {
-            seal: random.bool().then(|| SealId(random.u64(..))),
+            // No seal: nothing is merged into what has one.
             stamp: random.bool().then(|| Stamp(random.u128(..).to_le_bytes())),
             ..Entry::put_with(Value::new(value).expect("far below the limit"), options)
         };

@@ -103,7 +103,7 @@ impl Walk<'_> {
         // Some already expired, most a while from now.
         let expires_at = (random.u8(..5) == 0).then(|| Timestamp(now.0 - 100).plus_ms(random.u64(..3000)));
         let meta = if random.bool() { random.u8(..) } else { 0 };
-        Write::Entry(Harness::op(&key, seqno, EntryOptions { expires_at, meta }))
+        Write::Entry(Harness::op(&key, seqno, EntryOptions { expires_at, meta, seal: None }))
     }
 
     fn key(&mut self) -> Vec<u8> {

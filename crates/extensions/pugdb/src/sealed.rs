@@ -1,0 +1,149 @@
+//! Values that are sealed for whom they are about: before anything else sees them, and opened last of all (ADR 50).
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use pugdb_core::engine::{BatchSize, Direction, Entries, KeyRange};
+use pugdb_core::{Entry, Error, ErrorKind, KeyspaceId, Ops, RawOp, Result, SealId, Value};
+use pugdb_security::{VALUE_SEAL_BYTES, Vault};
+
+use crate::database::Inner;
+use crate::keyspace::Space;
+use crate::read::pin;
+use crate::write;
+
+impl Inner {
+    fn vault(&self) -> Option<&Vault> {
+        self.durable.as_ref()?.vault.as_deref()
+    }
+}
+
+/// Holds a value against the limits, with the seal that it is to have.
+pub(crate) fn check(inner: &Inner, value: &[u8], seal: Option<SealId>) -> Result<()> {
+    let seal_bytes = match seal {
+        None => 0,
+        Some(_) if inner.vault().is_some() => VALUE_SEAL_BYTES,
+        Some(_) => {
+            return Err(Error::invalid(
+                "only an encrypted database seals values for a subject; make one with a root key",
+            ));
+        }
+    };
+    write::check_value_bytes(inner, value.len().saturating_add(seal_bytes))
+}
+
+/// A value as it is stored.
+pub(crate) fn seal<'a>(
+    inner: &Inner,
+    space: &Space,
+    key: &[u8],
+    value: &'a [u8],
+    seal: Option<SealId>,
+) -> Result<Cow<'a, [u8]>> {
+    match (seal, inner.vault()) {
+        (Some(seal), Some(vault)) => vault.seal_value(space.id, seal, key, value).map(Cow::Owned),
+        (Some(_), None) => check(inner, value, seal).map(|()| Cow::Borrowed(value)),
+        (None, _) => Ok(Cow::Borrowed(value)),
+    }
+}
+
+/// Adds an entry to what is to be committed, its value as it is stored.
+pub(crate) fn push(inner: &Inner, space: &Space, ops: &mut Ops, key: &[u8], entry: &Entry) -> Result<()> {
+    let value = seal(inner, space, key, &entry.value, entry.seal)?;
+    ops.push(&RawOp { value: &value, ..entry.raw(key) })
+}
+
+/// An entry as it was written.
+pub(crate) fn open(inner: &Inner, space: &Space, key: &[u8], entry: Entry) -> Result<Entry> {
+    let Some(seal) = entry.seal else { return Ok(entry) };
+    let value = Value::new(open_value(inner, space.id, seal, key, &entry.value)?)?;
+    Ok(Entry { value, ..entry })
+}
+
+/// A value as it was written.
+pub(crate) fn open_value(
+    inner: &Inner,
+    keyspace: KeyspaceId,
+    seal: SealId,
+    key: &[u8],
+    sealed: &[u8],
+) -> Result<Vec<u8>> {
+    let vault = inner.vault().ok_or_else(|| {
+        Error::corrupt(
+            "a value is sealed for a subject in a database that is not encrypted; run `pugdb verify`",
+        )
+    })?;
+    vault.open_value(keyspace, seal, key, sealed)
+}
+
+/// True when a value cannot be opened any more.
+pub(crate) fn is_erased(inner: &Inner, seal: SealId) -> bool {
+    inner.vault().is_some_and(|vault| vault.is_erased(seal).unwrap_or(false))
+}
+
+/// What [`Database::verify_erasure`](crate::Database::verify_erasure) has found.
+///
+/// ```
+/// use pugdb::{Database, ErasureReport};
+///
+/// // Without keys there is nothing that could have been erased.
+/// assert_eq!(Database::in_memory()?.verify_erasure()?, ErasureReport::default());
+/// # Ok::<(), pugdb::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ErasureReport {
+    /// How many entries were looked at.
+    pub entries: u64,
+    /// How many values are sealed for a subject, and can be read.
+    pub sealed: u64,
+    /// How many values were erased, and could not be opened. Merges forget them.
+    pub erased: u64,
+    /// How many values could be opened whose subject was erased: it has to be none.
+    pub opened: u64,
+    /// How many values could not be opened for another reason.
+    pub damaged: u64,
+    /// How many keyspaces were erased, and have no key.
+    pub erased_keyspaces: usize,
+}
+
+/// How many entries are looked at in one go.
+const VERIFIED_TOGETHER: BatchSize = BatchSize { entries: 1024, bytes: 256 << 10 };
+
+/// Tries to open each value that is sealed.
+pub(crate) fn verify(inner: &Arc<Inner>) -> Result<ErasureReport> {
+    inner.check_open()?;
+    let mut report = ErasureReport::default();
+    let Some(vault) = inner.vault() else { return Ok(report) };
+    report.erased_keyspaces = vault.status().erased_keyspaces.len();
+    let spaces: Vec<Arc<Space>> = inner.names.read().values().cloned().collect();
+    for space in spaces {
+        let pinned = pin(inner, &space, None)?;
+        let mut cursor = space.engine().scan(KeyRange::all(), Direction::Forward, pinned.point)?;
+        let mut batch = Entries::default();
+        loop {
+            inner.check_open()?;
+            batch.clear();
+            cursor.fill(VERIFIED_TOGETHER, &mut batch)?;
+            if batch.is_empty() {
+                break;
+            }
+            (0..batch.len()).for_each(|at| report.add(vault, space.id, &batch, at));
+        }
+    }
+    Ok(report)
+}
+
+impl ErasureReport {
+    fn add(&mut self, vault: &Vault, keyspace: KeyspaceId, batch: &Entries, at: usize) {
+        self.entries += 1;
+        let (Some(seal), Some((key, value))) = (batch.seal(at), batch.key_value(at)) else { return };
+        let count = match (vault.open_value(keyspace, seal, key, value), vault.is_erased(seal)) {
+            (Ok(_), Ok(false)) => &mut self.sealed,
+            (Ok(_), _) => &mut self.opened,
+            (Err(error), _) if error.kind() == ErrorKind::Erased => &mut self.erased,
+            (Err(_), _) => &mut self.damaged,
+        };
+        *count += 1;
+    }
+}
