@@ -148,11 +148,13 @@ impl EraseArguments {
         if certificate.signer != vault.signer() {
             return Err(Failure::new(Exit::Partial, "another database has signed it"));
         }
-        let names = self.subject.iter().chain(&self.whole_keyspace);
-        for name in names {
-            if !certificate.erased.iter().any(|object| vault.is_about(object, name.as_bytes())) {
-                return Err(Failure::new(Exit::NotFound, "it is not about that name"));
-            }
+        let is_about = |is_subject: bool, name: &String| {
+            let of_kind = |object: &&ErasedObject| matches!(object, ErasedObject::Subject(_)) == is_subject;
+            certificate.erased.iter().filter(of_kind).any(|object| vault.is_about(object, name.as_bytes()))
+        };
+        let subjects = self.subject.iter().all(|name| is_about(true, name));
+        if !subjects || !self.whole_keyspace.iter().all(|name| is_about(false, name)) {
+            return Err(Failure::new(Exit::NotFound, "it is not about that name"));
         }
         let (at, count) = (certificate.at.utc(), certificate.erased.len());
         if format == Format::Json {

@@ -33,8 +33,14 @@ pub(crate) enum Purpose {
     Wrap,
     /// A public commitment to it.
     WrapCommitment,
-    /// A subject's number, and what else stands for its name.
+    /// The key of a keyspace's bytes that lie in an entry of another one.
+    Part,
+    /// A public commitment to it.
+    PartCommitment,
+    /// What stands for a subject's name.
     SubjectName,
+    /// Which leaf is a subject's.
+    SubjectLeaf,
     /// What stands for a keyspace's name.
     KeyspaceName,
     /// The key of a subject's values in a keyspace.
@@ -53,7 +59,10 @@ impl Purpose {
             Self::KeyringCommitment => b"pugdb 1 keyring commitment",
             Self::Wrap => b"pugdb 1 wrap",
             Self::WrapCommitment => b"pugdb 1 wrap commitment",
+            Self::Part => b"pugdb 1 part",
+            Self::PartCommitment => b"pugdb 1 part commitment",
             Self::SubjectName => b"pugdb 1 subject name",
+            Self::SubjectLeaf => b"pugdb 1 subject leaf",
             Self::KeyspaceName => b"pugdb 1 keyspace name",
             Self::SubjectValue => b"pugdb 1 subject value",
         }

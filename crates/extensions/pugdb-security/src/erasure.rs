@@ -1,6 +1,6 @@
 //! Subjects: whose values are sealed with which key; and erasure, which destroys keys. Why it is so: `docs/adr/0050-erasure.md`.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -154,21 +154,26 @@ impl Vault {
         let later = u64::try_from((now + LOOK_AGAIN).as_millis()).unwrap_or(u64::MAX);
         let is_mine = now_ms >= next
             && self.look_at_ms.compare_exchange(next, later, Ordering::AcqRel, Ordering::Acquire).is_ok();
-        if is_mine { self.reload() } else { Ok(()) }
+        if !is_mine {
+            return Ok(());
+        }
+        // Who cannot find out what was erased shows nothing: the next one looks again.
+        self.reload().inspect_err(|_| self.look_at_ms.store(0, Ordering::Release))
     }
 
     /// Destroys the keys of subjects: their values cannot be read any more, neither here nor in any copy.
     ///
     /// # Errors
     /// `Invalid` for a name that is none, `Denied` when one of them is held: nothing is erased then. As [`rotate`](Self::rotate) else.
-    pub fn erase_subjects(&self, names: &[&[u8]]) -> Result<(Certificate, Rotation)> {
+    pub fn erase_subjects(&self, names: &[&[u8]]) -> Result<Certificate> {
         names.iter().try_for_each(|name| check_subject(name))?;
         if names.is_empty() {
             return Err(Error::invalid("name a subject to be erased"));
         }
         let mut objects = Vec::new();
         let rotation = self.replace_epoch(|keyring| {
-            for name in names {
+            // Who is named twice is erased once.
+            for name in names.iter().collect::<BTreeSet<_>>() {
                 let digest = keyring.digest(Purpose::SubjectName, name);
                 if let Some(since) = keyring.holds.subjects.get(&digest) {
                     return Err(held("subject", *since));
@@ -179,56 +184,60 @@ impl Vault {
             }
             Ok(())
         })?;
-        Ok((self.certify(objects, &rotation), rotation))
+        Ok(self.certify(objects, &rotation))
     }
 
-    /// Notes durably that a keyspace is to be erased, with all partitions that it ever had: an open ends it, if nobody does before.
+    /// Notes durably that a keyspace is to be erased, with all partitions that it ever had: an open ends it, if nobody does before. It is a rotation
+    /// as well, so that what ends it will not lack the root key. `unused` is the first number that no keyspace has had.
     ///
     /// # Errors
-    /// `Denied` when it is held; as [`rotate`](Self::rotate) else, and then it may be erased by the next open.
-    pub fn begin_keyspace_erasure(&self, keyspace: KeyspaceId) -> Result<()> {
-        let mut own = self.change.lock();
-        let mut state = self.state.read().clone();
-        state.keyring.keyspace_keys(keyspace)?;
-        if let Some(since) = state.keyring.holds.keyspaces.get(&keyspace) {
-            return Err(held("keyspace", *since));
-        }
-        state.keyring.begin_erasure(keyspace, self.env().clock.now());
-        self.write(&mut own, state)
-    }
-
-    /// Takes back what [`begin_keyspace_erasure`](Self::begin_keyspace_erasure) has noted.
-    ///
-    /// # Errors
-    /// As [`rotate`](Self::rotate).
-    pub fn give_up_keyspace_erasure(&self) -> Result<()> {
-        let mut own = self.change.lock();
-        let mut state = self.state.read().clone();
-        state.keyring.give_up_erasures();
-        self.write(&mut own, state)
-    }
-
-    /// Destroys the keys of the keyspaces whose erasure was begun. `keyspace` and `name` stand in the certificate.
-    ///
-    /// # Errors
-    /// As [`rotate`](Self::rotate); the next open tries again.
-    pub fn end_keyspace_erasure(&self, keyspace: KeyspaceId, name: &str) -> Result<(Certificate, Rotation)> {
-        let rotation = self.end_erasures()?;
-        let digest = self.state.read().keyring.digest(Purpose::KeyspaceName, name.as_bytes());
-        Ok((self.certify(vec![ErasedObject::Keyspace(keyspace, digest)], &rotation), rotation))
-    }
-
-    /// Ends what an erasure that was cut off has begun.
-    pub(crate) fn end_begun_erasures(&self) -> Result<()> {
-        let is_erasing = self.state.read().keyring.is_erasing();
-        if is_erasing { self.end_erasures().map(drop) } else { Ok(()) }
-    }
-
-    fn end_erasures(&self) -> Result<Rotation> {
-        self.replace_epoch(|keyring| {
-            keyring.end_erasures();
+    /// `Denied` when it is held, `Erased`; as [`rotate`](Self::rotate) else, and then nobody knows whether it was noted.
+    pub fn begin_keyspace_erasure(&self, keyspace: KeyspaceId, unused: KeyspaceId) -> Result<()> {
+        let now = self.env().clock.now();
+        let noted = self.replace_epoch(|keyring| {
+            keyring.keyspace_keys(keyspace)?;
+            if let Some(since) = keyring.holds.keyspaces.get(&keyspace) {
+                return Err(held("keyspace", *since));
+            }
+            keyring.begin_erasure(keyspace, unused, now);
             Ok(())
-        })
+        });
+        noted.map(drop)
+    }
+
+    /// Takes back what [`begin_keyspace_erasure`](Self::begin_keyspace_erasure) has noted, or may have.
+    ///
+    /// # Errors
+    /// As [`rotate`](Self::rotate): the next open may erase it.
+    pub fn give_up_keyspace_erasure(&self, keyspace: KeyspaceId, unused: KeyspaceId) -> Result<()> {
+        let mut own = self.change.lock();
+        let mut state = self.state.read().clone();
+        state.keyring.give_up_erasure(keyspace, unused);
+        self.write(&mut own, state)
+    }
+
+    /// Destroys the keys of a keyspace whose erasure was begun, and which nobody writes about any more. `name` stands in the certificate.
+    ///
+    /// # Errors
+    /// As [`rotate`](Self::rotate). Its keys are refused from here on in any case, and the next rotation or open destroys them.
+    pub fn end_keyspace_erasure(
+        &self,
+        keyspace: KeyspaceId,
+        unused: KeyspaceId,
+        name: &str,
+    ) -> Result<Certificate> {
+        self.state.write().keyring.refuse_begun(Some((keyspace, unused)));
+        let rotation = self.rotate()?;
+        let digest = self.state.read().keyring.digest(Purpose::KeyspaceName, name.as_bytes());
+        Ok(self.certify(vec![ErasedObject::Keyspace(keyspace, digest)], &rotation))
+    }
+
+    /// Ends what an erasure that was cut off has begun. Where the keyring cannot be written now, its keys are refused, and the next rotation or
+    /// open destroys them.
+    pub(crate) fn end_begun_erasures(&self) {
+        if self.state.write().keyring.refuse_begun(None) {
+            let _ = self.rotate();
+        }
     }
 
     fn certify(&self, objects: Vec<ErasedObject>, rotation: &Rotation) -> Certificate {

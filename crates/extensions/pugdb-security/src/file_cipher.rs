@@ -17,6 +17,9 @@ use crate::secret::Secret;
 use crate::vault::Vault;
 
 const LAYOUT: u8 = 1;
+const HEADER_BYTES: usize = 2 + PUBLIC_BYTES + SALT_BYTES + PUBLIC_BYTES;
+/// The key of a part seals once.
+const PART_NONCE: [u8; NONCE_BYTES] = [0; NONCE_BYTES];
 
 /// What a sealed file's header keeps for its cipher, and a shared file's first frame for each section: enough to derive the key again, with
 /// the key it came from. Drawn in `docs/format/sealing.md`.
@@ -32,7 +35,7 @@ pub(crate) struct Header {
 
 impl Header {
     pub(crate) fn encode(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(2 + 3 * 32);
+        let mut out = Vec::with_capacity(HEADER_BYTES);
         out.extend_from_slice(&[LAYOUT, self.algorithm as u8]);
         out.extend_from_slice(&self.parent.0);
         out.extend_from_slice(&self.salt);
@@ -84,6 +87,58 @@ impl Derived {
         out[18..34].copy_from_slice(&file.file.0);
         out[34..].copy_from_slice(&keyspace.map_or(0, |keyspace| keyspace.0).to_le_bytes());
         out
+    }
+}
+
+/// Bytes of a keyspace that lie where another one's key seals: under a key of its own, which goes with the keyspace.
+impl Vault {
+    /// The bytes, sealed. Each call has a new key.
+    ///
+    /// # Errors
+    /// `Erased` when the keyspace was erased, `Denied` when it has no key.
+    pub fn seal_part(&self, keyspace: KeyspaceId, bytes: &[u8]) -> Result<Vec<u8>> {
+        let (parent, secret) = self.newest(Some(keyspace))?;
+        let mut salt = [0; SALT_BYTES];
+        self.env().random.fill(&mut salt);
+        let algorithm = self.algorithm;
+        let (key, commitment) = self.derive_part(algorithm, keyspace, &secret, &salt);
+        let mut out = Header { algorithm, parent, salt, commitment }.encode();
+        let from = out.len();
+        out.extend_from_slice(bytes);
+        key.seal(&PART_NONCE, &[], &mut out, from)?;
+        Ok(out)
+    }
+
+    /// What [`seal_part`](Self::seal_part) was given.
+    ///
+    /// # Errors
+    /// `Erased` when the keyspace was erased, `Denied` when its key is not here, `Corrupt` when it is not what was sealed.
+    pub fn open_part(&self, keyspace: KeyspaceId, sealed: &[u8]) -> Result<Vec<u8>> {
+        let damaged = || Error::corrupt("a sealed part of an entry was changed; run `pugdb verify`");
+        let (header, content) = sealed.split_at_checked(HEADER_BYTES).ok_or_else(damaged)?;
+        let Header { algorithm, parent, salt, commitment } = Header::decode(header)?;
+        let secret = self.find(Some(keyspace), &parent)?;
+        let (key, expected) = self.derive_part(algorithm, keyspace, &secret, &salt);
+        if !bool::from(expected.ct_eq(&commitment)) {
+            return Err(damaged());
+        }
+        let mut bytes = content.to_vec();
+        let length = key.open(&PART_NONCE, &[], &mut bytes).ok_or_else(damaged)?;
+        bytes.truncate(length);
+        Ok(bytes)
+    }
+
+    fn derive_part(
+        &self,
+        algorithm: Algorithm,
+        keyspace: KeyspaceId,
+        secret: &Secret,
+        salt: &[u8; SALT_BYTES],
+    ) -> (AeadKey, [u8; PUBLIC_BYTES]) {
+        let derivation = Derivation::new(secret, salt);
+        let context = [&[algorithm as u8], &self.database().0[..], &keyspace.0.to_le_bytes()].concat();
+        let key = AeadKey::new(algorithm, &derivation.secret(Purpose::Part, &context));
+        (key, derivation.public(Purpose::PartCommitment, &context))
     }
 }
 

@@ -205,7 +205,7 @@ impl Vault {
         let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
         env.fs.sync_dir(dir).map_err(|error| Error::io("sync the directory of the keyring", error))?;
         vault.settle()?;
-        vault.end_begun_erasures()?;
+        vault.end_begun_erasures();
         Ok(vault)
     }
 
@@ -318,6 +318,7 @@ impl Vault {
         let mut state = self.state.read().clone();
         let keyring_before = state.keyring.generation;
         change(&mut state.keyring)?;
+        state.keyring.end_erasures();
         state.epoch = Secret::random(&*self.env.random);
         state.wrapped = self.provider.wrap(&self.env, self.database, &state.epoch)?;
         self.write(&mut own, state)?;

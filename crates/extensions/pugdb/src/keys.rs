@@ -96,7 +96,7 @@ impl Database {
     pub fn erase_subjects(&self, names: &[impl AsRef<[u8]>]) -> Result<Certificate> {
         self.inner.check_open()?;
         let names: Vec<&[u8]> = names.iter().map(AsRef::as_ref).collect();
-        self.need_keys()?.erase_subjects(&names).map(|(certificate, _)| certificate)
+        self.need_keys()?.erase_subjects(&names)
     }
 
     /// Ends a keyspace as [`drop_keyspace`](Self::drop_keyspace) does, and destroys its keys: nothing of it can be read any more, in no checkpoint

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 use parking_lot::RwLock;
 use pugdb_core::engine::{Counts, Engine, EngineKind, KeyRange};
@@ -35,11 +35,35 @@ pub(crate) struct Space {
     pub(crate) last_count: LastCount,
     /// The seqno of the drop; `u64::MAX` while it exists.
     dropped: AtomicU64,
-    /// All of it, for all snapshots.
-    erased: AtomicBool,
+    /// An [`Erasure`]: of all of it, for all snapshots.
+    erasure: AtomicU8,
     /// How many milliseconds an entry lives that says nothing else; 0 for ever.
     default_expiry: AtomicU64,
     pub(crate) quotas: Quotas,
+}
+
+/// How far the erasure of a keyspace is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Erasure {
+    /// There is none.
+    None = NO_ERASURE,
+    /// It may come to be, or be given up.
+    Begun = 1,
+    /// Nobody needs it any more.
+    Done = 2,
+}
+
+const NO_ERASURE: u8 = 0;
+
+#[cold]
+fn refuse(erasure: u8) -> Error {
+    if erasure == Erasure::Done as u8 {
+        return Error::erased(
+            "the keyspace was erased: its key was destroyed, and nothing brings its data back",
+        );
+    }
+    Error::unavailable("the keyspace is being erased; if that came to nothing, open the database again")
 }
 
 /// The engine behind a keyspace.
@@ -85,7 +109,7 @@ impl Space {
             name,
             last_count,
             dropped,
-            erased: AtomicBool::new(false),
+            erasure: AtomicU8::new(NO_ERASURE),
             default_expiry,
             quotas,
         };
@@ -210,19 +234,16 @@ impl Space {
         self.dropped.store(at.0, Ordering::Release);
     }
 
-    /// From here on nobody reads it, whatever snapshot he has.
-    pub(crate) fn mark_erased(&self) {
-        self.erased.store(true, Ordering::Release);
-        self.mark_dropped(Seqno::ZERO);
+    /// From here on nobody reads or writes it, whatever snapshot he has; or everybody again.
+    pub(crate) fn mark(&self, erasure: Erasure) {
+        self.erasure.store(erasure as u8, Ordering::Release);
     }
 
     pub(crate) fn check_not_erased(&self) -> Result<()> {
-        if self.erased.load(Ordering::Acquire) {
-            return Err(Error::erased(
-                "the keyspace was erased: its key was destroyed, and nothing brings its data back",
-            ));
+        match self.erasure.load(Ordering::Acquire) {
+            NO_ERASURE => Ok(()),
+            erasure => Err(refuse(erasure)),
         }
-        Ok(())
     }
 
     /// Refuses a write after the drop.
@@ -233,8 +254,8 @@ impl Space {
 
     /// Refuses a read at or after the drop.
     pub(crate) fn check_readable(&self, at: Seqno) -> Result<()> {
+        self.check_not_erased()?;
         if self.dropped.load(Ordering::Acquire) <= at.0 {
-            self.check_not_erased()?;
             return Err(Error::not_found("the keyspace was dropped; get a new handle by its name"));
         }
         Ok(())
@@ -516,7 +537,7 @@ impl Keyspace {
     ///
     /// # Errors
     /// `NotFound` when the keyspace was dropped, `Closed`, `Corrupt` when the stored bytes are damaged, `Unavailable`
-    /// when the disk fails.
+    /// when the disk fails, `Erased` when the key that sealed it was destroyed.
     pub fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Value>> {
         Ok(self.get_entry(key)?.map(|entry| entry.value))
     }
@@ -629,7 +650,7 @@ impl Keyspace {
     /// ```
     ///
     /// # Errors
-    /// As [`get`](Self::get).
+    /// As [`get`](Self::get); `Erased` when one of the values was erased: ask for each by itself then.
     pub fn multi_get<K: AsRef<[u8]>>(&self, keys: impl IntoIterator<Item = K>) -> Result<Vec<Option<Value>>> {
         let keys: Vec<K> = keys.into_iter().collect();
         let keys: Vec<&[u8]> = keys.iter().map(AsRef::as_ref).collect();

@@ -348,6 +348,9 @@ pub(crate) fn fold(space: &Space, key: &[u8], beneath: Option<Entry>, operands: 
     let Keeper::Lsm(trees) = &space.keeper else {
         return Err(Error::internal("an engine that folds nothing was given operands; please report it"));
     };
+    if beneath.as_ref().is_some_and(|entry| entry.seal.is_some()) {
+        return Err(sealed::nothing_to_merge_into());
+    }
     let operands: Vec<&[u8]> = operands.iter().map(|operand| &**operand).collect();
     let value = trees.merge(key, beneath.as_ref().map(|entry| &*entry.value), &operands)?;
     Ok(Entry { value, ..beneath.unwrap_or_else(|| Entry::put(Value::default())) })

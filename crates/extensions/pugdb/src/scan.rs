@@ -211,7 +211,7 @@ impl Scan {
             if self.left == 0 {
                 return Ok(None);
             }
-            if let Err(error) = self.bring() {
+            if let Err(error) = self.space.check_not_erased().and_then(|()| self.bring()) {
                 self.state = State::Over;
                 return Err(error);
             }
@@ -246,7 +246,7 @@ impl Scan {
     /// Goes to the next entry of the batch that can be shown.
     fn pass_over_erased(&mut self) {
         if let State::Running { batch, given, .. } = &mut self.state {
-            while batch.seal(*given).is_some_and(|seal| sealed::is_erased(&self.inner, seal)) {
+            while sealed::is_hidden(&self.inner, batch, *given) {
                 *given += 1;
             }
         }
@@ -297,7 +297,6 @@ impl Scan {
         };
         if *given == batch.len() && !*is_over {
             self.inner.check_open()?;
-            self.space.check_not_erased()?;
             batch.clear();
             *given = 0;
             let mut timed = self.inner.timed(OperationKind::ScanStep, Shape::default);

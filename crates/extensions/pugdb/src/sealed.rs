@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use pugdb_core::engine::{BatchSize, Direction, Entries, KeyRange};
-use pugdb_core::{Entry, Error, ErrorKind, KeyspaceId, Ops, RawOp, Result, SealId, Value};
+use pugdb_core::{Entry, EntryKind, Error, ErrorKind, KeyspaceId, Ops, RawOp, Result, SealId, Value};
 use pugdb_security::{VALUE_SEAL_BYTES, Vault};
 
 use crate::database::Inner;
@@ -56,8 +56,26 @@ pub(crate) fn push(inner: &Inner, space: &Space, ops: &mut Ops, key: &[u8], entr
 /// An entry as it was written.
 pub(crate) fn open(inner: &Inner, space: &Space, key: &[u8], entry: Entry) -> Result<Entry> {
     let Some(seal) = entry.seal else { return Ok(entry) };
+    if entry.kind == EntryKind::Operand {
+        return Err(nothing_to_merge_into());
+    }
     let value = Value::new(open_value(inner, space.id, seal, key, &entry.value)?)?;
     Ok(Entry { value, ..entry })
+}
+
+/// Bytes of a keyspace that are to lie in an entry of another one: they go when it is erased.
+pub(crate) fn seal_part(inner: &Inner, keyspace: KeyspaceId, bytes: &[u8]) -> Result<Vec<u8>> {
+    inner.vault().map_or_else(|| Ok(bytes.to_vec()), |vault| vault.seal_part(keyspace, bytes))
+}
+
+/// What [`seal_part`] was given.
+pub(crate) fn open_part(inner: &Inner, keyspace: KeyspaceId, bytes: &[u8]) -> Result<Vec<u8>> {
+    inner.vault().map_or_else(|| Ok(bytes.to_vec()), |vault| vault.open_part(keyspace, bytes))
+}
+
+/// What the reader of operands is told whose base is sealed.
+pub(crate) fn nothing_to_merge_into() -> Error {
+    Error::invalid("a value that is sealed for a subject cannot be merged into; put the key, or delete it")
 }
 
 /// A value as it was written.
@@ -76,9 +94,11 @@ pub(crate) fn open_value(
     vault.open_value(keyspace, seal, key, sealed)
 }
 
-/// True when a value cannot be opened any more.
-pub(crate) fn is_erased(inner: &Inner, seal: SealId) -> bool {
-    inner.vault().is_some_and(|vault| vault.is_erased(seal).unwrap_or(false))
+/// True when an entry has no value that could be shown: it was erased, or something was merged into it.
+pub(crate) fn is_hidden(inner: &Inner, batch: &Entries, at: usize) -> bool {
+    let Some(seal) = batch.seal(at) else { return false };
+    let is_operand = batch.get(at).is_some_and(|(_, op)| op.kind == EntryKind::Operand);
+    is_operand || inner.vault().is_some_and(|vault| vault.is_erased(seal).unwrap_or(false))
 }
 
 /// What [`Database::verify_erasure`](crate::Database::verify_erasure) has found.

@@ -233,6 +233,8 @@ impl Group {
                 self.stage = Stage::Check { part: 0 };
             }
             Stage::Check { part } => match self.parts.get_mut(*part) {
+                // Its key may be gone with it.
+                Some(next) if next.tree.is_dropped() => *part += 1,
                 Some(next) => {
                     *part += 1;
                     // What was written just now may be asked for soon, or never again.

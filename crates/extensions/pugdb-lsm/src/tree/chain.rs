@@ -13,7 +13,7 @@ use std::ops::ControlFlow;
 
 use pugdb_core::engine::ReadPoint;
 use pugdb_core::seam::{AtHand, Wait};
-use pugdb_core::{Entry, EntryKind, Error, Found, Result, Seqno, Value};
+use pugdb_core::{Entry, EntryKind, Found, Result, Seqno, Value};
 
 use super::Version;
 use crate::table::{KeyHash, Located};
@@ -72,19 +72,19 @@ impl Version {
         if walked == AtHand::WouldBlock {
             return Ok(AtHand::WouldBlock);
         }
-        let base = match chain.base.take().filter(|base| base.found.entry.is_live(point.now)) {
+        let mut base = match chain.base.take().filter(|base| base.found.entry.is_live(point.now)) {
             Some(base) => match base.fetch(wait)? {
                 AtHand::Yes(found) => Some(found.entry),
                 AtHand::WouldBlock => return Ok(AtHand::WouldBlock),
             },
             None => None,
         };
-        if base.as_ref().is_some_and(|base| base.seal.is_some()) {
-            return Err(Error::invalid(
-                "a value that is sealed for a subject cannot be merged into; put the key, or delete it",
-            ));
-        }
         let Some(&seqno) = chain.begins.first() else { return Ok(AtHand::Yes(None)) };
+        if let Some(base) = base.take_if(|base| base.seal.is_some()) {
+            // Nothing is merged into what only its subject's key opens. Whoever asks for the value is told.
+            let entry = Entry { kind: EntryKind::Operand, ..base };
+            return Ok(AtHand::Yes(Some(Found { seqno, entry })));
+        }
         let mut value = base.as_ref().map(|base| base.value.clone());
         while let Some(begin) = chain.begins.pop() {
             let operands: Vec<&[u8]> = chain.portion.iter().rev().map(|operand| &**operand).collect();

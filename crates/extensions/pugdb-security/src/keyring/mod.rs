@@ -1,6 +1,6 @@
 //! All keys of a database: a pure value. How it lies in a file says `file.rs`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use pugdb_core::coding::{Reader, put_varint};
@@ -81,6 +81,8 @@ pub(crate) struct Keyring {
     owners: BTreeMap<KeyspaceId, KeyspaceId>,
     /// The keyspaces that were erased, and when. Those that still have keys are to be.
     erased: BTreeMap<KeyspaceId, Timestamp>,
+    /// Of those, the ones that nobody needs any more: they are refused, and gone with the next epoch. Not written down.
+    ending: BTreeSet<KeyspaceId>,
     pub(crate) subjects: SubjectKeys,
     pub(crate) holds: Holds,
     /// What names are digested with. It never changes: a subject is found by its digest.
@@ -111,6 +113,7 @@ impl Keyring {
             provided: FIRST,
             owners: BTreeMap::new(),
             erased: BTreeMap::new(),
+            ending: BTreeSet::new(),
             subjects: SubjectKeys::new(random),
             holds: Holds::default(),
             names: Secret::random(random),
@@ -163,7 +166,8 @@ impl Keyring {
     /// # Errors
     /// `Erased` when they were destroyed, `Denied` when there never were any.
     pub(crate) fn keyspace_keys(&self, keyspace: KeyspaceId) -> Result<&Keys> {
-        self.keyspaces.get(&keyspace).ok_or_else(|| {
+        let keys = self.keyspaces.get(&keyspace).filter(|_| !self.ending.contains(&keyspace));
+        keys.ok_or_else(|| {
             if self.erased.contains_key(&keyspace) {
                 return Error::erased(format!(
                     "keyspace {keyspace} was erased: its key was destroyed, and nothing brings its data back"
@@ -175,25 +179,40 @@ impl Keyring {
         })
     }
 
-    /// This keyspace is to be erased, with all partitions that it ever had, whatever happens in between.
-    pub(crate) fn begin_erasure(&mut self, keyspace: KeyspaceId, now: Timestamp) {
-        let parts = self.owners.iter().filter(|(_, owner)| **owner == keyspace).map(|(part, _)| *part);
-        self.erased.extend(parts.chain([keyspace]).map(|keyspace| (keyspace, now)));
+    /// A keyspace with all partitions that it ever had. Those from `unused` on were never made.
+    fn with_parts(&self, keyspace: KeyspaceId, unused: KeyspaceId) -> BTreeSet<KeyspaceId> {
+        let parts = self.owners.range(..unused).filter(|(_, owner)| **owner == keyspace);
+        parts.map(|(part, _)| *part).chain([keyspace]).collect()
     }
 
-    /// They are not to be erased after all.
-    pub(crate) fn give_up_erasures(&mut self) {
-        self.erased.retain(|keyspace, _| !self.keyspaces.contains_key(keyspace));
+    /// This keyspace is to be erased, whatever happens in between.
+    pub(crate) fn begin_erasure(&mut self, keyspace: KeyspaceId, unused: KeyspaceId, now: Timestamp) {
+        self.erased.extend(self.with_parts(keyspace, unused).into_iter().map(|id| (id, now)));
     }
 
-    /// True when an erasure was begun and not ended.
-    pub(crate) fn is_erasing(&self) -> bool {
-        self.erased.keys().any(|keyspace| self.keyspaces.contains_key(keyspace))
+    /// It is not to be erased after all.
+    pub(crate) fn give_up_erasure(&mut self, keyspace: KeyspaceId, unused: KeyspaceId) {
+        let parts = self.with_parts(keyspace, unused);
+        self.erased.retain(|id, _| !(parts.contains(id) && self.keyspaces.contains_key(id)));
     }
 
-    /// Forgets the keys of all that are to be erased.
+    /// What is to be erased and has keys.
+    fn begun(&self) -> BTreeSet<KeyspaceId> {
+        self.erased.keys().filter(|id| self.keyspaces.contains_key(id)).copied().collect()
+    }
+
+    /// Nobody needs the keys any more of what is to be erased: one keyspace, or whatever was begun. False when there is nothing to be erased.
+    pub(crate) fn refuse_begun(&mut self, keyspace: Option<(KeyspaceId, KeyspaceId)>) -> bool {
+        let begun = self.begun();
+        let parts = keyspace.map_or_else(|| begun.clone(), |(id, unused)| self.with_parts(id, unused));
+        self.ending.extend(parts.intersection(&begun));
+        !self.ending.is_empty()
+    }
+
+    /// Forgets the keys that nobody needs any more.
     pub(crate) fn end_erasures(&mut self) {
-        self.keyspaces.retain(|keyspace, _| !self.erased.contains_key(keyspace));
+        let ending = std::mem::take(&mut self.ending);
+        self.keyspaces.retain(|keyspace, _| !ending.contains(keyspace));
     }
 
     /// The keyspaces that were erased, and when.
@@ -213,7 +232,7 @@ impl Keyring {
     /// The number of a subject, as it is the first time, the second time and so on: once for each erasure it has come back from.
     pub(crate) fn seal_id(&self, name: &[u8], times: u32) -> SealId {
         let named = [&times.to_le_bytes()[..], name].concat();
-        let digest = self.digest(Purpose::SubjectName, &named);
+        let digest = self.digest(Purpose::SubjectLeaf, &named);
         SealId(u64::from_le_bytes(*digest.first_chunk().expect("a digest is longer")))
     }
 
@@ -289,6 +308,7 @@ impl Keyring {
             provided,
             owners,
             erased,
+            ending: BTreeSet::new(),
             subjects,
             holds,
             names,
@@ -368,14 +388,22 @@ mod tests {
             keys.generations().iter().map(|generation| generation.key.clone()).collect()
         };
         let [gone, kept] = [2, 3].map(|id| secrets(&keyring, id));
-        keyring.begin_erasure(KeyspaceId(2), Timestamp(8));
-        keyring.begin_erasure(KeyspaceId(3), Timestamp(8));
-        assert!(keyring.is_erasing() && keyring.erased().next().is_none());
-        keyring.give_up_erasures();
-        assert!(!keyring.is_erasing() && secrets(&keyring, 2) == gone);
-        keyring.begin_erasure(KeyspaceId(2), Timestamp(8));
+        let unused = KeyspaceId(4);
+        keyring.begin_erasure(KeyspaceId(2), unused, Timestamp(8));
+        keyring.begin_erasure(KeyspaceId(3), unused, Timestamp(8));
+        assert!(keyring.erased().next().is_none() && secrets(&keyring, 2) == gone);
+        keyring.give_up_erasure(KeyspaceId(3), unused);
+        assert!(keyring.refuse_begun(Some((KeyspaceId(2), unused))));
+        assert_eq!(keyring.keyspace_keys(KeyspaceId(2)).unwrap_err().kind(), pugdb_core::ErrorKind::Erased);
+        assert_eq!(secrets(&keyring, 3), kept);
+        // Until it is ended it is begun, for whoever reads it.
+        assert_eq!(
+            Keyring::decode(keyring.database, 0, &keyring.encode()).unwrap().begun(),
+            [KeyspaceId(2)].into()
+        );
         keyring.end_erasures();
-        keyring.give_up_erasures();
+        keyring.give_up_erasure(KeyspaceId(2), unused);
+        assert!(!keyring.refuse_begun(None));
         assert_eq!(keyring.erased().collect::<Vec<_>>(), [(KeyspaceId(2), Timestamp(8))]);
         let bytes = keyring.encode();
         let holds = |secret: &Secret| bytes.windows(32).any(|window| window == secret.expose());
@@ -404,11 +432,15 @@ mod tests {
         assert!(!keyring.is_owned(&(id(7)..id(8)), None));
         keyring.own(&(id(7)..id(8)), None);
         let mut keyring = Keyring::decode(keyring.database, 0, &keyring.encode()).unwrap();
-        keyring.begin_erasure(id(1), Timestamp(7));
-        keyring.begin_erasure(id(4), Timestamp(7));
+        keyring.own(&(id(8)..id(10)), Some(id(1)));
+        for keyspace in [1, 4] {
+            // 9 was to be made and never was: it may become something else.
+            keyring.begin_erasure(id(keyspace), id(9), Timestamp(7));
+        }
+        assert!(keyring.refuse_begun(None));
         keyring.end_erasures();
         let erased: Vec<u32> = keyring.erased().map(|(keyspace, _)| keyspace.0).collect();
-        assert_eq!(erased, [1, 2, 3, 4, 5, 6]);
+        assert_eq!(erased, [1, 2, 3, 4, 5, 6, 8]);
     }
 
     #[test]

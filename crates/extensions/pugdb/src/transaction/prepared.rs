@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use parking_lot::Mutex;
 use pugdb_core::coding::{Reader, put_bytes, put_varint};
 use pugdb_core::engine::{EngineKind, KeyRange};
-use pugdb_core::{Entry, Error, Key, KeyspaceId, Operation, Ops, Result};
+use pugdb_core::{Entry, Error, ErrorKind, Key, KeyspaceId, Operation, Ops, Result};
 use pugdb_lsm::TreeOptions;
 
 use super::guards::{Guard, Guarded};
@@ -26,7 +26,7 @@ use crate::database::Inner;
 use crate::key_locks::{Stripes, refuse_inside_update};
 use crate::keyspace::{Keyspace, Space};
 use crate::overlay::Overlay;
-use crate::{Durability, quota, write};
+use crate::{Durability, quota, sealed, write};
 
 /// Names of keyspaces that begin so are the database's own.
 pub(crate) const SYSTEM_PREFIX: &str = "pugdb.system.";
@@ -76,7 +76,12 @@ struct Record {
     /// By keyspace: how many operations, and those.
     parts: Vec<(KeyspaceId, Ops)>,
     reads: Vec<Guarded>,
+    /// There was more, of a keyspace that was erased.
+    is_erased: bool,
 }
+
+/// Seals, or opens, what stands there of a keyspace.
+type Cover<'a> = &'a dyn Fn(KeyspaceId, &[u8]) -> Result<Vec<u8>>;
 
 /// Makes a transaction ready to be decided.
 pub(super) fn prepare(
@@ -94,8 +99,9 @@ pub(super) fn prepare(
     let (snapshot, changes) = overlay.into_parts()?;
     let system = system_keyspace(inner)?;
     check_logged(inner, &system, &changes)?;
-    let record = Record { parts: Vec::new(), reads: read_places(reads, isolation) };
-    let bytes = record.encode(changes.parts.iter().map(|part| (part.space.id, &part.ops)));
+    let record = Record { parts: Vec::new(), reads: read_places(reads, isolation), is_erased: false };
+    let parts = changes.parts.iter().map(|part| (part.space.id, &part.ops));
+    let bytes = record.encode(parts, &|keyspace, bytes| sealed::seal_part(inner, keyspace, bytes))?;
     write::check_value(inner, &bytes).map_err(|error| error.at("the transaction, to be prepared"))?;
     let written = written_places(changes.parts.iter().map(|part| (part.space.id, &part.ops)));
     let guard = Guard::holding(written, record.reads);
@@ -143,7 +149,7 @@ pub(crate) fn recover(inner: &Arc<Inner>) -> Result<()> {
     for entry in Keyspace::new(inner, space).scan(..) {
         let (name, bytes) = entry?;
         let name = std::str::from_utf8(&name).map_err(|_| damaged())?;
-        let record = Record::decode(&bytes)?;
+        let record = Record::decode(&bytes, &|keyspace, bytes| sealed::open_part(inner, keyspace, bytes))?;
         let written = written_places(record.parts.iter().map(|(id, ops)| (*id, ops)));
         let guard = Guard::holding(written, record.reads);
         inner.writer.lock().guards.add(&guard);
@@ -271,6 +277,11 @@ impl PreparedTransaction {
     /// or failed: it stays prepared.
     pub fn commit(self) -> Result<()> {
         self.decide(|record, changes| {
+            if record.is_erased {
+                return Err(Error::erased(
+                    "a keyspace that it writes was erased, so it cannot take place as a whole; roll it back",
+                ));
+            }
             for (id, ops) in record.parts {
                 let space = self.space(id)?;
                 changes.bytes += ops.cost_bytes();
@@ -320,7 +331,8 @@ impl PreparedTransaction {
         let decided = || Error::not_found("the prepared transaction was decided already");
         let bytes = system.get(&self.name)?.ok_or_else(decided)?;
         let mut changes = Changes::default();
-        fill(Record::decode(&bytes)?, &mut changes)?;
+        let open = |keyspace, bytes: &[u8]| sealed::open_part(&self.inner, keyspace, bytes);
+        fill(Record::decode(&bytes, &open)?, &mut changes)?;
         let mut ops = Ops::default();
         ops.push(&Entry::delete().raw(self.name.as_bytes()))?;
         changes.bytes += ops.cost_bytes();
@@ -352,54 +364,79 @@ fn damaged() -> Error {
 }
 
 impl Record {
-    fn encode<'a>(&self, parts: impl ExactSizeIterator<Item = (KeyspaceId, &'a Ops)>) -> Vec<u8> {
+    fn encode<'a>(
+        &self,
+        parts: impl ExactSizeIterator<Item = (KeyspaceId, &'a Ops)>,
+        seal: Cover<'_>,
+    ) -> Result<Vec<u8>> {
         let mut out = vec![LAYOUT];
         put_varint(&mut out, parts.len() as u64);
         for (id, ops) in parts {
             out.extend(id.0.to_le_bytes());
             put_varint(&mut out, ops.len() as u64);
-            put_bytes(&mut out, ops.bytes());
+            put_bytes(&mut out, &seal(id, ops.bytes())?);
         }
         put_varint(&mut out, self.reads.len() as u64);
         for place in &self.reads {
             out.extend(place.keyspace.0.to_le_bytes());
-            put_varint(&mut out, place.keys.len() as u64);
-            place.keys.iter().for_each(|key| put_bytes(&mut out, key));
-            put_varint(&mut out, place.ranges.len() as u64);
-            for range in &place.ranges {
-                put_bound(&mut out, &range.start);
-                put_bound(&mut out, &range.end);
-            }
+            put_bytes(&mut out, &seal(place.keyspace, &encode_place(place))?);
         }
-        out
+        Ok(out)
     }
 
-    fn decode(bytes: &[u8]) -> Result<Self> {
+    fn decode(bytes: &[u8], open: Cover<'_>) -> Result<Self> {
         let mut reader = Reader::new(bytes);
         if reader.u8()? != LAYOUT {
             return Err(Error::corrupt(
                 "a prepared transaction was written by a newer version of PugDB; open the database with that one",
             ));
         }
-        let mut record = Self { parts: Vec::new(), reads: Vec::new() };
+        let mut record = Self { parts: Vec::new(), reads: Vec::new(), is_erased: false };
+        // Of an erased keyspace there is nothing that could be held on to.
+        let open = |keyspace, bytes| match open(keyspace, bytes) {
+            Err(error) if error.kind() == ErrorKind::Erased => Ok(None),
+            opened => opened.map(Some),
+        };
         for _ in 0..reader.varint()? {
             let (id, count) = (KeyspaceId(reader.u32()?), reader.varint()?);
-            record.parts.push((id, Ops::decode(reader.bytes()?.to_vec(), count)?));
+            match open(id, reader.bytes()?)? {
+                Some(bytes) => record.parts.push((id, Ops::decode(bytes, count)?)),
+                None => record.is_erased = true,
+            }
         }
         for _ in 0..reader.varint()? {
             let keyspace = KeyspaceId(reader.u32()?);
-            let mut place = Guarded { keyspace, keys: BTreeSet::new(), ranges: Vec::new() };
-            for _ in 0..reader.varint()? {
-                place.keys.insert(Key::copy(reader.bytes()?)?);
+            if let Some(bytes) = open(keyspace, reader.bytes()?)? {
+                record.reads.push(decode_place(keyspace, &bytes)?);
             }
-            for _ in 0..reader.varint()? {
-                let (start, end) = (bound(&mut reader)?, bound(&mut reader)?);
-                place.ranges.push(KeyRange { start, end });
-            }
-            record.reads.push(place);
         }
         if reader.is_empty() { Ok(record) } else { Err(damaged()) }
     }
+}
+
+fn encode_place(place: &Guarded) -> Vec<u8> {
+    let mut out = Vec::new();
+    put_varint(&mut out, place.keys.len() as u64);
+    place.keys.iter().for_each(|key| put_bytes(&mut out, key));
+    put_varint(&mut out, place.ranges.len() as u64);
+    for range in &place.ranges {
+        put_bound(&mut out, &range.start);
+        put_bound(&mut out, &range.end);
+    }
+    out
+}
+
+fn decode_place(keyspace: KeyspaceId, bytes: &[u8]) -> Result<Guarded> {
+    let mut reader = Reader::new(bytes);
+    let mut place = Guarded { keyspace, keys: BTreeSet::new(), ranges: Vec::new() };
+    for _ in 0..reader.varint()? {
+        place.keys.insert(Key::copy(reader.bytes()?)?);
+    }
+    for _ in 0..reader.varint()? {
+        let (start, end) = (bound(&mut reader)?, bound(&mut reader)?);
+        place.ranges.push(KeyRange { start, end });
+    }
+    if reader.is_empty() { Ok(place) } else { Err(damaged()) }
 }
 
 fn put_bound(out: &mut Vec<u8>, bound: &Bound<Vec<u8>>) {
@@ -429,6 +466,8 @@ fn bound(reader: &mut Reader<'_>) -> Result<Bound<Vec<u8>>> {
 mod tests {
     use super::*;
 
+    const PLAIN: Cover<'_> = &|_, bytes| Ok(bytes.to_vec());
+
     fn record() -> (Vec<u8>, Ops) {
         let mut ops = Ops::default();
         ops.push(&Entry::delete().raw(b"gone")).unwrap();
@@ -438,27 +477,43 @@ mod tests {
             keys: [own_key(b"read"), own_key(b"")].into(),
             ranges: vec![KeyRange::from(b"a"..b"c"), KeyRange::all(), KeyRange::from(b"x"..=b"y")],
         };
-        let record = Record { parts: Vec::new(), reads: vec![place] };
-        (record.encode([(KeyspaceId(3), &ops)].into_iter()), ops)
+        let record = Record { parts: Vec::new(), reads: vec![place], is_erased: false };
+        (record.encode([(KeyspaceId(3), &ops)].into_iter(), PLAIN).unwrap(), ops)
     }
 
     #[test]
     fn what_is_written_down_is_read_again() {
         let (bytes, ops) = record();
-        let read = Record::decode(&bytes).unwrap();
+        let read = Record::decode(&bytes, PLAIN).unwrap();
         assert_eq!(read.parts, [(KeyspaceId(3), ops)]);
         let parts = read.parts.iter().map(|(id, ops)| (*id, ops)).collect::<Vec<_>>();
-        assert_eq!(read.encode(parts.into_iter()), bytes);
+        assert_eq!(read.encode(parts.into_iter(), PLAIN).unwrap(), bytes);
         assert_eq!((read.reads[0].keys.len(), read.reads[0].ranges.len()), (2, 3));
+    }
+
+    #[test]
+    fn what_was_erased_is_left_out_and_the_rest_is_read() {
+        let (bytes, ops) = record();
+        let without = |erased: u32| {
+            let open = move |id: KeyspaceId, bytes: &[u8]| {
+                if id.0 == erased { Err(Error::erased("gone")) } else { Ok(bytes.to_vec()) }
+            };
+            Record::decode(&bytes, &open).unwrap()
+        };
+        let (written, read) = (without(3), without(9));
+        assert!(written.is_erased && written.parts.is_empty() && written.reads.len() == 1);
+        assert!(!read.is_erased && read.parts == [(KeyspaceId(3), ops)] && read.reads.is_empty());
+        let denied = |_: KeyspaceId, _: &[u8]| Err(Error::denied("wrong key"));
+        assert_eq!(Record::decode(&bytes, &denied).err().map(|error| error.kind()), Some(ErrorKind::Denied));
     }
 
     #[test]
     fn a_cut_or_a_tail_is_an_error() {
         let (bytes, _) = record();
         for end in 0..bytes.len() {
-            assert!(Record::decode(&bytes[..end]).is_err(), "cut at {end}");
+            assert!(Record::decode(&bytes[..end], PLAIN).is_err(), "cut at {end}");
         }
-        assert!(Record::decode(&[&bytes[..], &[0]].concat()).is_err());
-        assert!(Record::decode(&[&[LAYOUT + 1], &bytes[1..]].concat()).is_err());
+        assert!(Record::decode(&[&bytes[..], &[0]].concat(), PLAIN).is_err());
+        assert!(Record::decode(&[&[LAYOUT + 1], &bytes[1..]].concat(), PLAIN).is_err());
     }
 }

@@ -16,8 +16,9 @@ use super::{log, publish, ticket};
 use crate::database::{Inner, Names, Writer};
 use crate::durable::Durable;
 use crate::key_locks::refuse_inside_observer;
-use crate::keyspace::{Keeper, Space};
+use crate::keyspace::{Erasure, Keeper, Space};
 use crate::partition::Partitioning;
+use crate::transaction::SYSTEM_PREFIX;
 use crate::{CommitTicket, KeyspaceOptions};
 
 /// The keyspace of this name, made if it does not exist.
@@ -189,24 +190,33 @@ pub(crate) fn erase_keyspace(inner: &Inner, name: &str) -> Result<Option<Certifi
         Error::invalid("the database is not encrypted, so there is no key to destroy; drop the keyspace, and copies as well")
     })?;
     let order = inner.changing.lock();
-    let Some(space) = inner.names.read().get(name).cloned() else {
-        return inner.check_open().map(|()| None);
+    let found = inner.names.read().get(name).filter(|_| !name.starts_with(SYSTEM_PREFIX)).cloned();
+    let Some(space) = found else { return inner.check_open().map(|()| None) };
+    let unused = {
+        let writer = inner.writer.lock();
+        inner.check_open()?;
+        // Nobody prepares a transaction until this has ended: that takes the same order.
+        writer.guards.meet_keyspace(space.id)?;
+        space.mark(Erasure::Begun);
+        KeyspaceId(writer.next_keyspace)
     };
-    vault.begin_keyspace_erasure(space.id)?;
-    let (name, ticket) = drop_space(inner, &order, &space).inspect_err(|_| {
-        // Where the disk does not let that be noted, the next open will erase it.
-        let _ = vault.give_up_keyspace_erasure();
+    let begun = vault.begin_keyspace_erasure(space.id, unused);
+    let dropped = begun.and_then(|()| drop_space(inner, &order, &space));
+    let (name, ticket) = dropped.map_err(|error| match vault.give_up_keyspace_erasure(space.id, unused) {
+        Ok(()) => {
+            space.mark(Erasure::None);
+            error
+        }
+        // What nobody can take back may be done by the next open: until then nothing more is lost.
+        Err(_) => Error::unavailable(format!(
+            "{}; the keyspace is refused until the database is opened again, which may erase it",
+            error.cause()
+        )),
     })?;
-    space.mark_erased();
+    space.mark(Erasure::Done);
     ticket.wait()?;
     durable.store.record_changes()?;
-    let (certificate, _) = vault.end_keyspace_erasure(space.id, &name)?;
-    // Numbers of partitions that were to be made and never were went with it.
-    let erased_below = durable.context.cipher.erased_below();
-    let mut writer = inner.writer.lock();
-    writer.next_keyspace = writer.next_keyspace.max(erased_below.0);
-    drop(writer);
-    Ok(Some(certificate))
+    vault.end_keyspace_erasure(space.id, unused, &name).map(Some)
 }
 
 /// Two keyspaces exchange their names.
@@ -236,18 +246,17 @@ pub(crate) fn provide_keys(
     let cipher = &durable.context.cipher;
     let next = inner.writer.lock().next_keyspace;
     let partitions = u32::try_from(partitions).unwrap_or(u32::MAX);
-    let (owner, first) = match owner {
-        Some(owner) => (owner, next),
-        None => {
-            let keyspace = KeyspaceId(next);
-            let behind = KeyspaceId(next.saturating_add(1));
-            cipher.provide(keyspace..behind, None)?;
-            (keyspace, behind.0)
-        }
+    let first = if owner.is_some() {
+        next
+    } else {
+        let behind = next.saturating_add(1);
+        cipher.provide(KeyspaceId(next)..KeyspaceId(behind), None)?;
+        behind
     };
     if partitions == 0 {
         return Ok(());
     }
+    let owner = owner.unwrap_or(KeyspaceId(next));
     cipher.provide(KeyspaceId(first)..KeyspaceId(first.saturating_add(partitions)), Some(owner))
 }
 
