@@ -116,6 +116,17 @@ fn what_was_written_for_a_subject_is_erased_for_everybody_and_its_neighbours_are
     // Another process looks at the keyring each second.
     world.advance(std::time::Duration::from_secs(2));
     check_orders(b"a", |key| read.get(key));
+    // One that cannot find out what was erased shows nothing that is sealed, time and again.
+    db.keys().unwrap().rotate().unwrap();
+    world.advance(std::time::Duration::from_secs(2));
+    world.fail_when(|kind, path| {
+        (kind == CallKind::Read && path.ends_with("KEYRING")).then_some(std::io::ErrorKind::Other)
+    });
+    for _ in 0..3 {
+        assert_eq!(read.get([b'b', 0, 0]).unwrap_err().kind(), ErrorKind::Unavailable);
+    }
+    world.heal();
+    check_orders(b"a", |key| read.get(key));
     reader.close().unwrap();
     drop((snapshot, transaction));
     is_filled(&db);
@@ -562,7 +573,8 @@ fn an_erasure_of_a_keyspace_that_fails_or_is_cut_at_each_call_is_done_or_not() {
                     let has_keys = keys.keyspaces.iter().any(|keys| keys.keyspace == keyspace);
                     assert!(outcome.is_err() || !has_keys, "what was acknowledged stays: call {call}");
                     let is_there = db.keyspaces().unwrap().iter().any(|there| there == name);
-                    assert!(has_keys || !is_there, "call {call}");
+                    // A drop whose record failed may be there or not, and then nothing is to be erased any more.
+                    assert!(has_keys == is_there || way == 0 && has_keys, "call {call}, way {way}");
                     if is_there && name == "orders" {
                         let orders = db.keyspace(name).unwrap();
                         check_orders(&[], |key| orders.get(key));

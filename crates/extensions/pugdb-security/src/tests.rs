@@ -352,3 +352,67 @@ mod ghash {
         (power(one ^ other, 1 << 127), mask)
     }
 }
+
+#[test]
+fn a_value_opens_for_its_key_in_its_keyspace_with_its_subject_and_nowhere_else() {
+    let place = Place::new(8);
+    let vault = &place.vault;
+    let (ada, bob) = (vault.subject(b"ada").unwrap(), vault.subject(b"bob").unwrap());
+    let sealed = vault.seal_value(ONE, ada, b"key", b"value").unwrap();
+    assert_eq!(sealed.len(), 5 + crate::VALUE_SEAL_BYTES);
+    assert_ne!(sealed, vault.seal_value(ONE, ada, b"key", b"value").unwrap(), "the nonce is new each time");
+    assert_eq!(vault.open_value(ONE, ada, b"key", &sealed).unwrap(), b"value");
+    let wrong = [(OTHER, ada, "key"), (ONE, bob, "key"), (ONE, ada, "other")];
+    for (keyspace, seal, key) in wrong {
+        let error = vault.open_value(keyspace, seal, key.as_bytes(), &sealed).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
+    }
+    for at in 0..sealed.len() {
+        let mut changed = sealed.clone();
+        changed[at] ^= 1;
+        assert_eq!(vault.open_value(ONE, ada, b"key", &changed).unwrap_err().kind(), ErrorKind::Corrupt);
+        assert_eq!(vault.open_value(ONE, ada, b"key", &sealed[..at]).unwrap_err().kind(), ErrorKind::Corrupt);
+    }
+    vault.erase_subjects(&[b"ada"]).unwrap();
+    assert_eq!(vault.open_value(ONE, ada, b"key", &sealed).unwrap_err().kind(), ErrorKind::Erased);
+    assert_eq!(vault.seal_value(ONE, ada, b"key", b"value").unwrap_err().kind(), ErrorKind::Erased);
+}
+
+#[test]
+fn a_part_opens_with_its_keyspace_and_each_byte_of_it_counts() {
+    let place = Place::new(9);
+    let vault = &place.vault;
+    let sealed = vault.seal_part(ONE, b"operations").unwrap();
+    assert_eq!(vault.open_part(ONE, &sealed).unwrap(), b"operations");
+    assert_eq!(vault.open_part(OTHER, &sealed).unwrap_err().kind(), ErrorKind::Denied);
+    vault.renew().unwrap();
+    assert_eq!(vault.open_part(ONE, &sealed).unwrap(), b"operations");
+    for at in 0..sealed.len() {
+        let mut changed = sealed.clone();
+        changed[at] ^= 1;
+        assert!(
+            vault.open_part(ONE, &changed).is_err() && vault.open_part(ONE, &sealed[..at]).is_err(),
+            "{at}"
+        );
+    }
+}
+
+/// Keys that were derived before an erasure do not come back behind it.
+#[test]
+fn threads_that_read_while_a_subject_is_erased_read_nothing_behind_it() {
+    for round in 0..50 {
+        let place = Place::new(100 + round);
+        let vault = &place.vault;
+        let ada = vault.subject(b"ada").unwrap();
+        let sealed = vault.seal_value(ONE, ada, b"key", b"value").unwrap();
+        std::thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| while vault.open_value(ONE, ada, b"key", &sealed).is_ok() {});
+            }
+            vault.erase_subjects(&[b"ada"]).unwrap();
+            for _ in 0..100 {
+                assert!(vault.open_value(ONE, ada, b"key", &sealed).is_err());
+            }
+        });
+    }
+}
