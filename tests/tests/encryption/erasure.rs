@@ -490,6 +490,24 @@ fn a_keyspace_that_is_erased_is_gone_for_everybody_here_and_in_every_copy() {
             world.files().into_iter().filter(|(path, _)| path.starts_with(format!("{copy}/tables"))).count();
         assert!(tables > 0 && tables < 20, "{copy}: {tables}");
     }
+    // A copy of the files of a running database, put back beside the keyring of today: the log alone knows of `late`.
+    for (path, _) in
+        world.files().iter().filter(|(path, _)| path.starts_with(DIR) && !path.ends_with("KEYRING"))
+    {
+        world.remove_file(path).unwrap();
+    }
+    for (path, bytes) in backup.iter().filter(|(path, _)| !path.ends_with("KEYRING")) {
+        world.write_file(path, bytes).unwrap();
+    }
+    for _ in 0..2 {
+        let db = open(&world).unwrap();
+        is_filled(&db);
+        assert_eq!(db.keyspaces().unwrap().len(), 2);
+        assert!(!ids.contains(&db.keyspace("new").unwrap().id()));
+        db.drop_keyspace("new").unwrap();
+        db.close().unwrap();
+    }
+    // And with its own, whose root key is gone.
     for (path, bytes) in &backup {
         world.write_file(path, bytes).unwrap();
     }
