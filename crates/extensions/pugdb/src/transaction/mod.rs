@@ -382,7 +382,7 @@ impl Transaction {
     /// let users = db.keyspace("users")?;
     /// let mut transaction = db.begin()?;
     /// let expires_at = Some(transaction.now().plus_ms(60_000));
-    /// transaction.put_with(&users, b"ada", b"1815", EntryOptions { expires_at, meta: 7 })?;
+    /// transaction.put_with(&users, b"ada", b"1815", EntryOptions { expires_at, meta: 7, seal: None })?;
     /// transaction.commit()?;
     /// assert_eq!(users.get_entry(b"ada")?.unwrap().meta, 7);
     /// # Ok::<(), pugdb::Error>(())
