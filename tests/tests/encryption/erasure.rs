@@ -423,12 +423,14 @@ fn a_keyspace_that_is_erased_is_gone_for_everybody_here_and_in_every_copy() {
     let late = db.keyspace("late").unwrap();
     late.put("k", "v").unwrap();
     db.checkpoint("copy-2").unwrap();
+    let later = db.keyspace("later").unwrap();
+    later.put("k", "v").unwrap();
     let backup = copy_of(&world, DIR);
     let (snapshot, mut scan) = (db.snapshot().unwrap(), orders.scan(..));
     scan.next().unwrap().unwrap();
 
-    let ids = [orders.id(), late.id(), parts.id()];
-    for (name, id) in ["orders", "late", "parts"].into_iter().zip(ids) {
+    let ids = [orders.id(), late.id(), parts.id(), later.id()];
+    for (name, id) in ["orders", "late", "parts", "later"].into_iter().zip(ids) {
         let certificate = db.erase_keyspace(name).unwrap().unwrap();
         let keys = db.keys().unwrap();
         assert!(certificate.is_root_key_destroyed && keys.is_about(&certificate.erased[0], name.as_bytes()));
@@ -498,7 +500,7 @@ fn is_erased_in_copies_of_files(
     backup: &[(std::path::PathBuf, Vec<u8>)],
     ids: &[pugdb::KeyspaceId],
 ) {
-    // A copy of the files of a running database, put back beside the keyring of today: the log alone knows of `late`.
+    // A copy of the files of a running database, put back beside the keyring of today: the log alone knows of `later`.
     for (path, _) in
         world.files().iter().filter(|(path, _)| path.starts_with(DIR) && !path.ends_with("KEYRING"))
     {
