@@ -159,9 +159,12 @@ fn what_was_written_for_a_subject_is_erased_for_everybody_and_its_neighbours_are
     assert!(db.verify().unwrap().problems.is_empty());
     db.close().unwrap();
 
-    // A copy of before, opened with the keyring of today.
+    // A copy of before, opened with the keyring of today, which is another directory's to change.
     let db = encrypted(&world).keyring(KEYRING).open("copy").unwrap();
     let orders = db.keyspace("orders").unwrap();
+    for error in [db.erase_subjects(&[BOB]).unwrap_err(), db.erase_keyspace("orders").unwrap_err()] {
+        assert_eq!(error.kind(), ErrorKind::Denied, "{}", decent(&error));
+    }
     check_orders(b"a", |key| orders.get(key));
     check_scans(b"a", &db);
     is_filled(&db);
@@ -348,10 +351,12 @@ fn a_legal_hold_keeps_everything_until_it_is_released() {
     db.close().unwrap();
     let db = open(&world).unwrap();
     let orders = db.keyspace("orders").unwrap();
+    let before = world.read_file(KEYRING).unwrap();
     for error in [db.erase_subjects(&[BOB, ADA]).unwrap_err(), db.erase_keyspace("orders").unwrap_err()] {
         assert_eq!(error.kind(), ErrorKind::Denied, "{}", decent(&error));
         assert!(error.to_string().contains("legal hold since 20"), "{error}");
     }
+    assert!(world.read_file(KEYRING).unwrap() == before, "nothing was even begun");
     check_orders(&[], |key| orders.get(key));
     let keys = db.keys().unwrap();
     assert!(keys.release_subject(ADA.as_bytes()).unwrap() && !keys.release_subject(BOB.as_bytes()).unwrap());

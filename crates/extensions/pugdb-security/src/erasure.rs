@@ -1,6 +1,6 @@
 //! Subjects: whose values are sealed with which key; and erasure, which destroys keys. Why it is so: `docs/adr/0050-erasure.md`.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -195,14 +195,20 @@ impl Vault {
     pub fn begin_keyspace_erasure(&self, keyspace: KeyspaceId, unused: KeyspaceId) -> Result<()> {
         let now = self.env().clock.now();
         let noted = self.replace_epoch(|keyring| {
-            keyring.keyspace_keys(keyspace)?;
-            if let Some(since) = keyring.holds.keyspaces.get(&keyspace) {
-                return Err(held("keyspace", *since));
-            }
+            check_erasable(keyring, keyspace)?;
             keyring.begin_erasure(keyspace, unused, now);
             Ok(())
         });
         noted.map(drop)
+    }
+
+    /// Refuses what must not be erased, or cannot be from here, before anything is done.
+    ///
+    /// # Errors
+    /// `Denied` when it is held, or the keyring is only read here; `Erased`, `Closed`.
+    pub fn check_erasable(&self, keyspace: KeyspaceId) -> Result<()> {
+        self.change.lock().check()?;
+        check_erasable(&self.state.read().keyring, keyspace)
     }
 
     /// Takes back what [`begin_keyspace_erasure`](Self::begin_keyspace_erasure) has noted, or may have.
@@ -226,8 +232,12 @@ impl Vault {
         unused: KeyspaceId,
         name: &str,
     ) -> Result<Certificate> {
-        self.state.write().keyring.refuse_begun(Some((keyspace, unused)));
-        let rotation = self.rotate()?;
+        let rotation = {
+            // Together: who rotates meanwhile writes the keyring as he has read it.
+            let mut own = self.change.lock();
+            self.state.write().keyring.refuse_begun(Some((keyspace, unused)));
+            self.replace_epoch_of(&mut own, |_| Ok(()))?
+        };
         let digest = self.state.read().keyring.digest(Purpose::KeyspaceName, name.as_bytes());
         Ok(self.certify(vec![ErasedObject::Keyspace(keyspace, digest)], &rotation))
     }
@@ -235,8 +245,9 @@ impl Vault {
     /// Ends what an erasure that was cut off has begun. Where the keyring cannot be written now, its keys are refused, and the next rotation or
     /// open destroys them.
     pub(crate) fn end_begun_erasures(&self) {
+        let mut own = self.change.lock();
         if self.state.write().keyring.refuse_begun(None) {
-            let _ = self.rotate();
+            let _ = self.replace_epoch_of(&mut own, |_| Ok(()));
         }
     }
 
@@ -272,9 +283,7 @@ impl Vault {
         let now = self.env().clock.now();
         self.change_holds(|keyring| {
             let digest = keyring.digest(Purpose::SubjectName, name);
-            let is_new = !keyring.holds.subjects.contains_key(&digest);
-            keyring.holds.subjects.entry(digest).or_insert(now);
-            is_new
+            hold(&mut keyring.holds.subjects, digest, now)
         })
     }
 
@@ -297,11 +306,7 @@ impl Vault {
     pub fn hold_keyspace(&self, keyspace: KeyspaceId) -> Result<bool> {
         self.state.read().keyring.keyspace_keys(keyspace)?;
         let now = self.env().clock.now();
-        self.change_holds(|keyring| {
-            let is_new = !keyring.holds.keyspaces.contains_key(&keyspace);
-            keyring.holds.keyspaces.entry(keyspace).or_insert(now);
-            is_new
-        })
+        self.change_holds(|keyring| hold(&mut keyring.holds.keyspaces, keyspace, now))
     }
 
     /// Ends a hold. False when there was none.
@@ -331,6 +336,11 @@ impl Vault {
     }
 }
 
+fn check_erasable(keyring: &Keyring, keyspace: KeyspaceId) -> Result<()> {
+    keyring.keyspace_keys(keyspace)?;
+    keyring.holds.keyspaces.get(&keyspace).map_or(Ok(()), |since| Err(held("keyspace", *since)))
+}
+
 fn check_subject(name: &[u8]) -> Result<()> {
     if (1..=SUBJECT_BYTES_MAX).contains(&name.len()) {
         return Ok(());
@@ -346,6 +356,13 @@ fn newest(keyring: &Keyring, name: &[u8]) -> Result<SealId> {
     let mut ids = (0..TIMES_MAX).map(|times| keyring.seal_id(name, times));
     ids.find(|id| !keyring.subjects.is_erased(*id))
         .ok_or_else(|| Error::invalid("this subject was erased too often; give it another name"))
+}
+
+/// False when it was held before: that is since when it is.
+fn hold<T: Ord>(holds: &mut BTreeMap<T, Timestamp>, what: T, now: Timestamp) -> bool {
+    let count = holds.len();
+    holds.entry(what).or_insert(now);
+    holds.len() > count
 }
 
 fn held(what: &str, since: Timestamp) -> Error {

@@ -416,3 +416,29 @@ fn threads_that_read_while_a_subject_is_erased_read_nothing_behind_it() {
         });
     }
 }
+
+/// Whoever rotates meanwhile has read the keyring before it was known that the keys are needed by nobody.
+#[test]
+fn keys_of_a_keyspace_are_gone_when_its_erasure_has_ended_whoever_rotates_meanwhile() {
+    let place = Place::new(10);
+    let vault = &place.vault;
+    place.cipher.provide(KeyspaceId(1)..KeyspaceId(201), None).unwrap();
+    let is_over = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_over.load(std::sync::atomic::Ordering::Acquire) {
+                vault.rotate().unwrap();
+            }
+        });
+        let left: Vec<KeyspaceId> = (1..200)
+            .map(KeyspaceId)
+            .filter(|keyspace| {
+                vault.begin_keyspace_erasure(*keyspace, KeyspaceId(201)).unwrap();
+                vault.end_keyspace_erasure(*keyspace, KeyspaceId(201), "name").unwrap();
+                vault.status().keyspaces.iter().any(|there| there.keyspace == *keyspace)
+            })
+            .collect();
+        is_over.store(true, std::sync::atomic::Ordering::Release);
+        assert_eq!(left, []);
+    });
+}

@@ -312,7 +312,15 @@ impl Vault {
     /// Changes the keyring under a new epoch key, wrapped under a new root key, and destroys the old one. A crash leaves the old keyring
     /// with its root key, or the new one with its own: an open finds out which, and ends the rest.
     pub(crate) fn replace_epoch(&self, change: impl FnOnce(&mut Keyring) -> Result<()>) -> Result<Rotation> {
-        let mut own = self.change.lock();
+        self.replace_epoch_of(&mut self.change.lock(), change)
+    }
+
+    /// As [`replace_epoch`](Self::replace_epoch), for who changes the keyring already.
+    pub(crate) fn replace_epoch_of(
+        &self,
+        own: &mut Change,
+        change: impl FnOnce(&mut Keyring) -> Result<()>,
+    ) -> Result<Rotation> {
         own.check()?;
         // Root keys of attempts that failed stay until one is durable: nobody knows which of them the disk needs.
         let mut state = self.state.read().clone();
@@ -321,7 +329,7 @@ impl Vault {
         state.keyring.end_erasures();
         state.epoch = Secret::random(&*self.env.random);
         state.wrapped = self.provider.wrap(&self.env, self.database, &state.epoch)?;
-        self.write(&mut own, state)?;
+        self.write(own, state)?;
         self.settle()?;
         let state = self.state.read();
         Ok(Rotation {
@@ -430,7 +438,7 @@ fn erasures_left(bytes: u64) -> usize {
 }
 
 impl Change {
-    fn check(&self) -> Result<()> {
+    pub(crate) fn check(&self) -> Result<()> {
         match self.access {
             KeyringAccess::Own => Ok(()),
             KeyringAccess::Closed => {

@@ -192,6 +192,7 @@ pub(crate) fn erase_keyspace(inner: &Inner, name: &str) -> Result<Option<Certifi
     let order = inner.changing.lock();
     let found = inner.names.read().get(name).filter(|_| !name.starts_with(SYSTEM_PREFIX)).cloned();
     let Some(space) = found else { return inner.check_open().map(|()| None) };
+    vault.check_erasable(space.id)?;
     let unused = {
         let writer = inner.writer.lock();
         inner.check_open()?;
