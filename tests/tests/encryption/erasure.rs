@@ -37,6 +37,30 @@ fn write_orders(db: &Database) -> Keyspace {
     orders
 }
 
+/// A database with all of it.
+fn with_orders(seed: u64) -> (World, Database) {
+    let world = World::new(seed);
+    let db = open(&world).unwrap();
+    fill(&db);
+    write_orders(&db);
+    (world, db)
+}
+
+/// How many calls of the operating system it takes.
+fn calls_of((world, db): (World, Database), erase: impl FnOnce(&Database)) -> u64 {
+    let before = world.calls();
+    erase(&db);
+    world.calls() - before
+}
+
+/// One call fails, or it and all that follow.
+fn fail_or_stop(world: &World, way: u32, call: u64) {
+    match way {
+        0 => world.fail_call(world.calls() + call, std::io::ErrorKind::Other),
+        _ => world.stop_at(world.calls() + call),
+    }
+}
+
 fn value(key: &[u8]) -> Vec<u8> {
     vec![key[2]; if key[2].is_multiple_of(2) { 40 } else { 500 }]
 }
@@ -369,24 +393,11 @@ fn a_legal_hold_keeps_everything_until_it_is_released() {
 #[test]
 fn an_erasure_of_subjects_that_fails_or_is_cut_at_each_call_is_done_or_not() {
     pugdb_sim::check(TARGET, "an_erasure_of_subjects", 0..2, |seed| {
-        let prepared = || {
-            let world = World::new(seed);
-            let db = open(&world).unwrap();
-            fill(&db);
-            write_orders(&db);
-            (world, db)
-        };
-        let (world, db) = prepared();
-        let before = world.calls();
-        db.erase_subjects(&[ADA]).unwrap();
-        let calls = world.calls() - before;
+        let calls = calls_of(with_orders(seed), |db| drop(db.erase_subjects(&[ADA]).unwrap()));
         for call in 0..calls {
             for way in 0..3 {
-                let (world, db) = prepared();
-                match way {
-                    0 => world.fail_call(world.calls() + call, std::io::ErrorKind::Other),
-                    _ => world.stop_at(world.calls() + call),
-                }
+                let (world, db) = with_orders(seed);
+                fail_or_stop(&world, way, call);
                 let outcome = db.erase_subjects(&[ADA]);
                 let world = if way == 1 { world.kill() } else { world.power_cut() };
                 let db = open(&world).unwrap_or_else(|error| panic!("call {call}: {error}"));
@@ -560,28 +571,18 @@ fn partitions_that_were_split_and_merged_away_are_erased_with_their_keyspace() {
 fn an_erasure_of_a_keyspace_that_fails_or_is_cut_at_each_call_is_done_or_not() {
     pugdb_sim::check(TARGET, "an_erasure_of_a_keyspace", 0..2, |seed| {
         let prepared = || {
-            let world = World::new(seed);
-            let db = open(&world).unwrap();
-            fill(&db);
-            let parts = partitioned(&db);
+            let (world, db) = with_orders(seed);
             // It is given keys for two, and needs one.
-            parts.merge_partitions(0, &mut |_| {}).unwrap();
-            write_orders(&db);
+            partitioned(&db).merge_partitions(0, &mut |_| {}).unwrap();
             (world, db)
         };
         let name = if seed % 2 == 0 { "orders" } else { "parts" };
-        let (world, db) = prepared();
-        let before = world.calls();
-        db.erase_keyspace(name).unwrap().unwrap();
-        let calls = world.calls() - before;
+        let calls = calls_of(prepared(), |db| drop(db.erase_keyspace(name).unwrap().unwrap()));
         for call in 0..calls {
             for way in 0..3 {
                 let (world, db) = prepared();
                 let keyspace = db.keyspace(name).unwrap().id();
-                match way {
-                    0 => world.fail_call(world.calls() + call, std::io::ErrorKind::Other),
-                    _ => world.stop_at(world.calls() + call),
-                }
+                fail_or_stop(&world, way, call);
                 let outcome = db.erase_keyspace(name);
                 let mut late = None;
                 if way == 0 {
@@ -678,20 +679,10 @@ fn what_was_prepared_is_erased_with_its_keyspace() {
 #[test]
 fn an_erasure_that_an_open_cannot_end_does_not_keep_it_from_opening() {
     pugdb_sim::check(TARGET, "an_erasure_that_an_open_cannot_end", 0..1, |seed| {
-        let prepared = || {
-            let world = World::new(seed);
-            let db = open(&world).unwrap();
-            fill(&db);
-            write_orders(&db);
-            (world, db)
-        };
-        let (world, db) = prepared();
-        let before = world.calls();
-        db.erase_keyspace("orders").unwrap().unwrap();
-        let calls = world.calls() - before;
+        let calls = calls_of(with_orders(seed), |db| drop(db.erase_keyspace("orders").unwrap().unwrap()));
         let mut begun = 0;
         for call in 0..calls {
-            let (world, db) = prepared();
+            let (world, db) = with_orders(seed);
             world.stop_at(world.calls() + call);
             let _ = db.erase_keyspace("orders");
             let world = world.kill();
