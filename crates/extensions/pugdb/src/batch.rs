@@ -8,8 +8,9 @@ use pugdb_core::engine::{KeyRange, Scans};
 use pugdb_core::{Entry, EntryKind, EntryOptions, Error, KeySpan, Operation, Ops, RawOp, Result};
 
 use crate::database::Inner;
-use crate::keyspace::{Keyspace, Space};
+use crate::keyspace::Keyspace;
 use crate::slow::Shape;
+use crate::space::Space;
 use crate::{CommitTicket, Durability, sealed, write};
 
 /// Changes to any keyspaces of one database, committed together. Made by [`Database::batch`](crate::Database::batch).

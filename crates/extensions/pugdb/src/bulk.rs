@@ -5,7 +5,8 @@ use std::fmt;
 use pugdb_core::{EntryOptions, Key, Result, Value};
 
 use crate::handles::{HandleKind, Held};
-use crate::keyspace::{Keeper, Keyspace};
+use crate::keyspace::Keyspace;
+use crate::space::Keeper;
 use crate::{WriteBatch, sealed, write};
 
 /// A portion takes a part of the database's memory: one in so many,

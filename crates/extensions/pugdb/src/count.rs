@@ -8,8 +8,8 @@ use pugdb_core::{Result, Seqno, Timestamp};
 use pugdb_lsm::Approximate;
 
 use crate::database::Inner;
-use crate::keyspace::{Keeper, Space};
 use crate::read::pin;
+use crate::space::{Keeper, Space};
 
 /// How many keys a keyspace has, by [`Keyspace::counts`](crate::Keyspace::counts).
 ///

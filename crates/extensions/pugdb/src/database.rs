@@ -19,13 +19,14 @@ use pugdb_lsm::{Sequencer, TreeOptions};
 use crate::durable::Durable;
 use crate::handles::{Handles, OpenHandle};
 use crate::key_locks::{KeyLocks, refuse_inside_observer, refuse_inside_update};
-use crate::keyspace::{Keyspace, Space};
+use crate::keyspace::Keyspace;
 use crate::latency::{Latencies, Recorders, Timed};
 use crate::options::KeyspaceOptions;
 use crate::partition::Partitioning;
 use crate::report::{RecoveryReport, Stats, VerifyReport};
 use crate::slow::{OperationKind, Shape, SlowLog, SlowOperation};
 use crate::snapshot::Snapshot;
+use crate::space::Space;
 use crate::transaction::{
     Guards, Prepared, PreparedTransaction, RowLocks, SYSTEM_PREFIX, Transaction, TransactionOptions, recover,
     transact,

@@ -24,9 +24,9 @@ use pugdb_security::{KEYRING, Vault, VaultCipher};
 
 use crate::checkpoint::FOLDERS;
 use crate::database::{Inner, Names, Writer};
-use crate::keyspace::{Keeper, Space};
 use crate::reader::{self, Lease, READERS};
 use crate::report::{LogCut, RecoveryReport, Stats, VerifyReport};
+use crate::space::{Keeper, Space};
 use crate::transaction::Guards;
 use crate::{Builder, HandleCounts};
 

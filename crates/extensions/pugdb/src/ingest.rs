@@ -12,7 +12,7 @@ use crate::database::Inner;
 use crate::durable::Durable;
 use crate::handles::{HandleKind, Held};
 use crate::key_locks::{Stripes, refuse_inside_update};
-use crate::keyspace::{Keeper, Space};
+use crate::space::{Keeper, Space};
 use crate::{quota, sealed};
 
 /// Writes entries in the order of their keys to a file that [`Keyspace::ingest`](crate::Keyspace::ingest) takes in. Made by

@@ -52,6 +52,7 @@ mod sealed;
 mod sizes;
 mod slow;
 mod snapshot;
+mod space;
 mod ticket;
 mod transaction;
 mod update;

@@ -9,8 +9,9 @@ use pugdb_core::{Entry, EntryOptions, Error, Key, Result, Timestamp, Value};
 use crate::batch::Changes;
 use crate::database::Inner;
 use crate::key_locks::Stripes;
-use crate::keyspace::{Keyspace, Space};
+use crate::keyspace::Keyspace;
 use crate::overlay::{Overlay, OverlayScan};
+use crate::space::Space;
 
 /// What [`Database::update_keys`](crate::Database::update_keys) locks.
 ///

@@ -13,9 +13,10 @@ use pugdb_core::{
 
 use crate::batch::{Changes, Part};
 use crate::database::Inner;
-use crate::keyspace::{Keeper, Keyspace, Space};
+use crate::keyspace::Keyspace;
 use crate::scan::Scan;
 use crate::snapshot::Snapshot;
+use crate::space::{Keeper, Space};
 use crate::{sealed, write};
 
 /// A view of the database, and changes on top of it.

@@ -10,7 +10,7 @@ use pugdb_lsm::TreeOptions;
 
 use crate::batch::Changes;
 use crate::database::Inner;
-use crate::keyspace::{Keeper, Space};
+use crate::space::{Keeper, Space};
 
 /// How much of something a keyspace may have: bytes or keys.
 ///

@@ -8,10 +8,10 @@ use pugdb_core::snapshots::SnapshotGuard;
 use pugdb_core::{Entry, Error, Found, Result, Value};
 
 use crate::database::Inner;
-use crate::keyspace::{Keeper, Space};
 use crate::sealed;
 use crate::slow::{OperationKind, Shape};
 use crate::snapshot::Snapshot;
+use crate::space::{Keeper, Space};
 
 /// A read point, and what keeps its versions alive.
 pub(crate) struct Pinned {

@@ -8,11 +8,11 @@ use pugdb_core::{Entry, ErrorKind, Found, Key, Result, Value};
 
 use crate::database::Inner;
 use crate::handles::{HandleKind, Held};
-use crate::keyspace::Space;
 use crate::read::{Pinned, pin};
 use crate::sealed;
 use crate::slow::{OperationKind, Shape};
 use crate::snapshot::Snapshot;
+use crate::space::Space;
 
 /// The first batch is small, for scans that look at a few entries; later ones grow.
 const FIRST_ENTRIES: usize = 16;

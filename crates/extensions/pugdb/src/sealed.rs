@@ -8,8 +8,8 @@ use pugdb_core::{Entry, EntryKind, Error, ErrorKind, KeyspaceId, Ops, RawOp, Res
 use pugdb_security::{VALUE_SEAL_BYTES, Vault};
 
 use crate::database::Inner;
-use crate::keyspace::Space;
 use crate::read::pin;
+use crate::space::Space;
 use crate::write;
 
 impl Inner {

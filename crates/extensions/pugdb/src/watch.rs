@@ -11,8 +11,8 @@ use pugdb_core::{Key, KeyspaceId, Operation, Result, Seqno, Timestamp};
 
 use crate::batch::Changes;
 use crate::database::Inner;
-use crate::keyspace::Space;
 use crate::read;
+use crate::space::Space;
 
 /// Looks after one key, from [`Keyspace::watch`](crate::Keyspace::watch) until it is dropped.
 ///

@@ -20,7 +20,7 @@ const VERSION: u16 = 0;
 const PREFIX_BYTES: usize = 8 + 2 + 1 + 1 + 4 + 16 + 8 + 4;
 /// A provider's answer: a wrapped key and what it needs to unwrap it.
 pub(crate) const WRAPPED_BYTES_MAX: usize = 16 << 10;
-/// Two million keyspaces, or 150,000 erased subjects. A longer file is none of ours.
+/// Two million keyspaces, or 130,000 erased subjects. A longer file is none of ours.
 pub(crate) const FILE_BYTES_MAX: u64 = 256 << 20;
 const CHECKSUM_BYTES: usize = 8;
 /// Each file has a key of its own, which seals once.

@@ -13,9 +13,9 @@ use pugdb_lsm::{PartitionBy, PartitionMap};
 use super::several;
 use crate::database::{Inner, Writer};
 use crate::key_locks::{Stripes, refuse_inside_update};
-use crate::keyspace::Space;
 use crate::read::pin;
 use crate::scan::Scan;
+use crate::space::Space;
 use crate::write;
 
 /// What the partitions are to be.

@@ -9,7 +9,7 @@ use pugdb_lsm::{PartitionBy, PartitionMap, Partitions};
 pub(crate) use change::{Plan, change};
 
 use crate::database::{Inner, Writer};
-use crate::keyspace::{Keeper, Space};
+use crate::space::{Keeper, Space};
 
 /// How the keys of a keyspace are distributed over its partitions when it is made.
 ///

@@ -24,8 +24,9 @@ use super::{Isolation, commit};
 use crate::batch::{Changes, Part};
 use crate::database::Inner;
 use crate::key_locks::{Stripes, refuse_inside_update};
-use crate::keyspace::{Keyspace, Space};
+use crate::keyspace::Keyspace;
 use crate::overlay::Overlay;
+use crate::space::Space;
 use crate::{Durability, quota, sealed, write};
 
 /// Names of keyspaces that begin so are the database's own.

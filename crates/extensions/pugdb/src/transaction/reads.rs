@@ -7,7 +7,7 @@ use std::sync::Arc;
 use pugdb_core::engine::KeyRange;
 use pugdb_core::{KeyspaceId, Result, Seqno};
 
-use crate::keyspace::Space;
+use crate::space::Space;
 
 /// Keys of one keyspace that are remembered one by one,
 const KEYS_MAX: usize = 1 << 16;

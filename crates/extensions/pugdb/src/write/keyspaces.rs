@@ -16,8 +16,8 @@ use super::{log, publish, ticket};
 use crate::database::{Inner, Names, Writer};
 use crate::durable::Durable;
 use crate::key_locks::refuse_inside_observer;
-use crate::keyspace::{Erasure, Keeper, Space};
 use crate::partition::Partitioning;
+use crate::space::{Erasure, Keeper, Space};
 use crate::transaction::SYSTEM_PREFIX;
 use crate::{CommitTicket, KeyspaceOptions};
 

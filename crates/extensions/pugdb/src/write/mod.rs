@@ -34,9 +34,9 @@ use crate::batch::{Changes, Part, WriteBatch};
 use crate::database::{Inner, Names, Writer};
 use crate::durable::Durable;
 use crate::key_locks::Stripes;
-use crate::keyspace::{Keeper, Space};
 use crate::locked_keys::{LockScope, LockedKeys};
 use crate::slow::OperationKind;
+use crate::space::{Keeper, Space};
 use crate::transaction::{Guard, Watching};
 use crate::{Change, CommitTicket, Durability, EntryOptions, key_locks, quota, read, sealed};
 
