@@ -6,6 +6,7 @@ use pugdb::{ErrorKind, FileId};
 use pugdb_lsm::checksum::Checksum;
 use pugdb_sim::World;
 use pugdb_tests::hostile::decent;
+use xxhash_rust::xxh3::xxh3_64;
 
 use super::{DIR, fill, is_filled, open};
 
@@ -102,4 +103,44 @@ fn what_a_frame_states_of_durability_is_bound_to_its_seal() {
         }
     }
     assert!(frames > 20, "{frames}");
+}
+
+/// `CURRENT` with other words, and the checksum that says that it is whole.
+fn forge_current(words: &[&str]) -> Vec<u8> {
+    let line = words.join(" ");
+    format!("{line} {:016x}\n", xxh3_64(line.as_bytes())).into_bytes()
+}
+
+#[test]
+fn what_names_the_manifest_is_bound_to_the_key_of_the_database() {
+    let world = dropped();
+    let path = Path::new(DIR).join("CURRENT");
+    let text = String::from_utf8(world.read_file(&path).unwrap()).unwrap();
+    let words: Vec<&str> = text.trim_end().split(' ').collect();
+    let ["pugdb", number, file, durable, tag, _] = words[..] else { panic!("{text}") };
+    let earlier = durable.parse::<u64>().unwrap() - 8;
+    let flipped = format!("{}{}", if file.starts_with('0') { '1' } else { '0' }, &file[1..]);
+    let last = tag.len() - 1;
+    let other_tag = format!("{}{}", &tag[..last], if tag.ends_with('0') { '1' } else { '0' });
+    let other_key = format!("{}{}", if tag.starts_with('0') { '1' } else { '0' }, &tag[1..]);
+    for forged in [
+        ["pugdb", number, file, &earlier.to_string(), tag],
+        ["pugdb", number, file, "0", tag],
+        ["pugdb", number, &flipped, durable, tag],
+        ["pugdb", "7", file, durable, tag],
+        ["pugdb", number, file, durable, "-"],
+        ["pugdb", number, file, durable, &tag[..64]],
+        ["pugdb", number, file, durable, &other_tag],
+        ["pugdb", number, file, durable, &other_key],
+        ["pugdb", number, file, durable, "0"],
+        ["pugdb", number, file, durable, "\u{e9}\u{e9}"],
+    ] {
+        let copy = world.kill();
+        copy.write_file(&path, &forge_current(&forged)).unwrap();
+        is_refused(&copy, &forged);
+    }
+    // And what was not forged opens.
+    let copy = world.kill();
+    copy.write_file(&path, &forge_current(&words[..5])).unwrap();
+    is_filled(&open(&copy).unwrap());
 }

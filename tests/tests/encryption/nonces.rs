@@ -60,6 +60,14 @@ impl Cipher for Recorder {
     fn database(&self) -> Option<DatabaseId> {
         self.inner.database()
     }
+
+    fn vouch(&self, statement: &[u8]) -> Result<Vec<u8>> {
+        self.inner.vouch(statement)
+    }
+
+    fn check(&self, statement: &[u8], tag: &[u8]) -> Result<()> {
+        self.inner.check(statement, tag)
+    }
 }
 
 impl FileCipher for RecordedFile {

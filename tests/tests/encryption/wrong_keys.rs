@@ -73,7 +73,7 @@ fn a_keyring_of_another_database_is_refused_with_its_key_or_without() {
     world.write_file(KEY_FILE, &other.read_file(KEY_FILE).unwrap()).unwrap();
     let error = open(&world).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Denied);
-    assert!(decent(&error).contains("of another database"), "{error}");
+    assert!(decent(&error).contains("it is another database's"), "{error}");
     world.write_file(KEYRING, &keyring).unwrap();
     world.write_file(KEY_FILE, &key).unwrap();
     is_filled(&open(&world).unwrap());

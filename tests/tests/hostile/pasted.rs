@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use pugdb::ErrorKind;
 use pugdb_sim::World;
-use pugdb_tests::hostile::{Author, DIR, Ending, Fixture, Seal, check_reads, decent, open};
+use pugdb_tests::hostile::{Author, DIR, Ending, Fixture, Seal, builder, check_reads, decent, open};
 
 /// Opening is refused as corruption, with one sentence that names one of `names`, and nothing was removed meanwhile.
 fn refused(copy: &World, seal: Seal, names: &[&Path], what: &dyn std::fmt::Debug) {
@@ -185,4 +185,111 @@ fn world_of_the_moment(world: &World) -> World {
         copy.write_file(&path, &world.read_file(&path).expect("it is there")).expect("a new disk");
     }
     copy
+}
+
+/// Two copies that are written to go on at the same place of the log, under the same keys: what one has written fits behind the other.
+#[test]
+fn log_segments_of_a_copy_that_was_written_to_are_refused() {
+    for (seed, seal) in [(50, Seal::Plain), (51, Seal::Cipher), (52, Seal::Keys)] {
+        for ending in [Ending::Closed, Ending::Dropped, Ending::KilledWithMark] {
+            let fixture = Fixture::new(seed, seal, ending);
+            let (one, other) = (fixture.copy(), fixture.copy());
+            for (world, value) in [(&one, "one"), (&other, "other")] {
+                let db = open(world, seal).expect("it is whole");
+                let keyspace = db.keyspace("branch").expect("it opens");
+                keyspace.put(b"branch", value).expect("it can be written");
+                drop(db);
+            }
+            let (one, other) = (one.kill(), other.kill());
+            let log = Path::new(DIR).join("log");
+            let names = |world: &World| -> Vec<PathBuf> {
+                let paths = world.files().into_iter().map(|(path, _)| path);
+                paths.filter(|path| path.starts_with(&log)).collect()
+            };
+            let before = names(&fixture.copy());
+            let theirs: Vec<PathBuf> =
+                names(&other).into_iter().filter(|path| !before.contains(path)).collect();
+            assert!(!theirs.is_empty(), "the copy has written a segment");
+            // Once more, so that the manifest names the segment.
+            let again = one.kill();
+            drop(open(&again, seal).expect("it is whole"));
+            for path in &theirs {
+                // In the place of our own, which has the same number, and behind a log that has none yet.
+                for into in [&one, &again, &fixture.copy()] {
+                    let copy = into.kill();
+                    paste(&other, path, &copy, path);
+                    refused(&copy, seal, &[path], &("a copy's segment", seal, path));
+                }
+            }
+        }
+    }
+}
+
+/// What a database writes after a checkpoint goes on where the checkpoint ends, and is not the checkpoint's.
+#[test]
+fn log_segments_of_the_original_are_refused_in_a_checkpoint() {
+    for (seed, seal) in [(55, Seal::Plain), (56, Seal::Cipher)] {
+        let fixture = Fixture::new(seed, seal, Ending::Closed);
+        let (world, target) = (fixture.copy(), Path::new("checkpoint"));
+        let db = open(&world, seal).expect("it is whole");
+        db.checkpoint(target).expect("there is room");
+        db.keyspace("more").expect("it opens").put(b"key", b"value").expect("it can be written");
+        drop(db);
+        let written = world.files().into_iter().map(|(path, _)| path);
+        let written: Vec<PathBuf> =
+            written.filter(|path| path.starts_with(Path::new(DIR).join("log"))).collect();
+        let name = written.last().and_then(|path| path.file_name()).expect("it has written a segment");
+        let there = target.join("log").join(name);
+        assert!(world.read_file(&there).is_err(), "the checkpoint ends before");
+        paste(&world, &written[written.len() - 1], &world, &there);
+        let error = builder(&world, seal).open(target).expect_err("it is not the checkpoint's");
+        assert_eq!(error.kind(), ErrorKind::Corrupt, "{}", decent(&error));
+        world.remove_file(&there).expect("it is there");
+        builder(&world, seal).open(target).expect("without it the checkpoint is whole");
+    }
+}
+
+/// A copy of the whole directory is whole: only a number that was noted elsewhere tells that it is old.
+#[test]
+fn a_database_that_was_put_back_is_refused_by_whoever_expects_more_of_it() {
+    for (seed, seal) in [(53, Seal::Plain), (54, Seal::Keys)] {
+        for ending in [Ending::Closed, Ending::Dropped, Ending::KilledWithMark] {
+            let fixture = Fixture::new(seed, seal, ending);
+            let (older, newer) = (fixture.copy(), fixture.copy());
+            let db = open(&newer, seal).expect("it is whole");
+            let before = db.generation();
+            db.keyspace("more").expect("it opens").put(b"key", b"value").expect("it can be written");
+            let noted = db.generation();
+            assert!(noted > before);
+            drop(db);
+            let newer = newer.kill();
+            for reads in [false, true] {
+                let open = |world: &World, expected| {
+                    let builder = builder(world, seal).expect_generation(expected);
+                    if reads { builder.open_read_only(DIR) } else { builder.open(DIR) }
+                };
+                open(&newer.kill(), noted).expect("it has come so far");
+                let copy = older.kill();
+                let files = copy.files();
+                let error = open(&copy, noted).expect_err("it is older");
+                assert_eq!(error.kind(), ErrorKind::Denied, "{error}");
+                assert!(error.to_string().contains("older copy"), "{error}");
+                let kept = |(path, _): &(PathBuf, _)| {
+                    path.starts_with(Path::new(DIR).join("log")) || path.ends_with("CURRENT")
+                };
+                for (path, _) in files.iter().filter(|file| kept(file)) {
+                    assert_eq!(
+                        copy.read_file(path).ok(),
+                        older.kill().read_file(path).ok(),
+                        "{path:?} was changed"
+                    );
+                }
+                open(&copy, before).expect("it opens for who expects less");
+            }
+            let nothing = World::new(seed);
+            let error =
+                builder(&nothing, seal).expect_generation(noted).open(DIR).expect_err("it is not there");
+            assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
+        }
+    }
 }

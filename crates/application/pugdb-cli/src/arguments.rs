@@ -241,6 +241,10 @@ pub(crate) struct ServeArguments {
     /// Room that is kept for a full disk, so that deletes go on there and make some; 0 for none
     #[arg(long, value_name = "BYTES", default_value = "192MiB", value_parser = parse_size)]
     pub(crate) reserve: usize,
+    /// Refuse a database that has not come so far: it was put back from an older copy. `stats`, the last line of `serve` and the metric
+    /// `pugdb_generation` say how far it is; note it where no copy of the data is
+    #[arg(long, value_name = "NUMBER", default_value_t = 0)]
+    pub(crate) expect_generation: u64,
     /// What an acknowledged write survives: sync (a power cut), group:5ms (a power cut, with up to so much delay to share
     /// a sync), periodic:1s (a kill; a power cut takes so much at most), os (a kill)
     #[arg(long, value_name = "LEVEL", default_value_t = Durability::Sync)]
@@ -260,6 +264,9 @@ pub(crate) struct ServeArguments {
     /// Close clients that are silent for so long; 0 for never
     #[arg(long, value_name = "SECONDS", default_value_t = 0)]
     pub(crate) idle_timeout: u32,
+    /// Let a crash leave a core dump and debuggers attach: for who looks for a bug, as keys and values are in memory
+    #[arg(long)]
+    pub(crate) allow_core_dumps: bool,
     /// Accept an address that other machines reach: everybody who does reads and changes everything, and so does
     /// everybody on the way
     #[arg(long)]

@@ -5,6 +5,7 @@ mod arguments;
 mod bench;
 mod compact;
 mod doctor;
+mod dumps;
 mod erase;
 mod init;
 mod input;
@@ -50,6 +51,9 @@ fn main() -> ExitCode {
 
 fn run(arguments: &Arguments, settings: &Settings) -> Result<Exit, Failure> {
     let format = if arguments.json { Format::Json } else { Format::Text };
+    if !matches!(&arguments.command, Command::Serve(serve) if serve.allow_core_dumps) {
+        dumps::switch_off();
+    }
     match &arguments.command {
         Command::Init(arguments) => init::init(arguments, format),
         Command::Serve(arguments) => serve::serve(arguments, format),

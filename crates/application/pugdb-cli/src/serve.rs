@@ -42,6 +42,7 @@ pub(crate) fn serve(arguments: &ServeArguments, format: Format) -> Result<Exit, 
         Some(bytes) => builder.background_bytes_per_second(bytes as u64),
         None => builder,
     };
+    let builder = builder.expect_generation(arguments.expect_generation);
     let builder = arguments.keys.apply(builder, &arguments.data)?;
     let db = open_database(builder, &arguments.data, STOP_FIRST)?;
     let options = ServerOptions {
@@ -61,13 +62,17 @@ pub(crate) fn serve(arguments: &ServeArguments, format: Format) -> Result<Exit, 
         &format!("pugdb {version}, data in {data}: {recovery}; memory {taken}, {}", memory.why),
         &json!({
             "event": "start", "version": version, "data": data, "recovery": recovery,
-            "memory_bytes": memory.bytes, "memory_why": memory.why,
+            "memory_bytes": memory.bytes, "memory_why": memory.why, "generation": db.generation(),
         }),
     );
     let ready = Ready::of(&server, arguments.no_http);
     server.run(until_signal(ready, teller));
     db.close()?;
-    teller.tell("closed in good order", &json!({ "event": "closed" }));
+    let generation = db.generation();
+    teller.tell(
+        &format!("closed in good order at generation {generation}"),
+        &json!({ "event": "closed", "generation": generation }),
+    );
     Ok(Exit::Done)
 }
 

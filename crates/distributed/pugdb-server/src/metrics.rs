@@ -276,6 +276,7 @@ fn database(shared: &Shared, page: &mut Page<'_>) -> fmt::Result {
     page.counter("cache_hits", "Blocks that readers found in memory", stats.cache_hits)?;
     page.counter("cache_misses", "Blocks that readers had to read", stats.cache_misses)?;
     page.bytes("log", "Size of the log", stats.log_bytes)?;
+    page.gauge("generation", "How far the database has come: it never falls", shared.db.generation())?;
     page.counter("flushes", "Memtables that were written to files", stats.flushes)?;
     page.counter_of_bytes("flushed", "Bytes of sorted files that flushes wrote", stats.flushed_bytes)?;
     page.counter("compactions", "Merges of sorted files", stats.compactions)?;

@@ -45,6 +45,8 @@ pub(crate) enum Purpose {
     KeyspaceName,
     /// The key of a subject's values in a keyspace.
     SubjectValue,
+    /// The tag of a statement that lies in plain text.
+    Statement,
 }
 
 impl Purpose {
@@ -65,6 +67,7 @@ impl Purpose {
             Self::SubjectLeaf => b"pugdb 1 subject leaf",
             Self::KeyspaceName => b"pugdb 1 keyspace name",
             Self::SubjectValue => b"pugdb 1 subject value",
+            Self::Statement => b"pugdb 1 statement",
         }
     }
 }

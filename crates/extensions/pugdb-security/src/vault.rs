@@ -12,10 +12,11 @@ use pugdb_core::coding::index;
 use pugdb_core::env::{Access, Env, sync_parents};
 use pugdb_core::seam::{Cipher, FileCipher, FileContext};
 use pugdb_core::{DatabaseId, Error, ErrorKind, KeyspaceId, Result, SealId, Timestamp};
+use subtle::ConstantTimeEq as _;
 
 use crate::aead::Algorithm;
 use crate::certificate::signer;
-use crate::derive::SALT_BYTES;
+use crate::derive::{Derivation, PUBLIC_BYTES, Purpose, SALT_BYTES};
 use crate::erasure::ValueKeys;
 use crate::file_cipher::{Header, SealedFile};
 use crate::keyring::file::{FILE_BYTES_MAX, beside, encode, read, replace};
@@ -491,6 +492,10 @@ impl VaultCipher {
     }
 }
 
+fn not_encrypted() -> Error {
+    Error::denied("the file is not encrypted, and the database is: it was put there by somebody else")
+}
+
 impl Cipher for VaultCipher {
     fn create(&self, context: &FileContext) -> Result<(Vec<u8>, Arc<dyn FileCipher>)> {
         self.0.refuse_other_database(context)?;
@@ -503,9 +508,7 @@ impl Cipher for VaultCipher {
 
     fn open(&self, context: &FileContext, header: &[u8]) -> Result<Arc<dyn FileCipher>> {
         if header.is_empty() {
-            return Err(Error::denied(
-                "the file is not encrypted, and the database is: it was put there by somebody else",
-            ));
+            return Err(not_encrypted());
         }
         self.0.refuse_other_database(context)?;
         let header = Header::decode(header)?;
@@ -533,6 +536,21 @@ impl Cipher for VaultCipher {
     fn database(&self) -> Option<DatabaseId> {
         Some(self.0.database)
     }
+
+    fn vouch(&self, statement: &[u8]) -> Result<Vec<u8>> {
+        let (id, key) = self.0.newest(None)?;
+        Ok([id.0, self.0.statement_tag(&key, statement)].concat())
+    }
+
+    fn check(&self, statement: &[u8], tag: &[u8]) -> Result<()> {
+        if tag.is_empty() {
+            return Err(not_encrypted());
+        }
+        let changed = || Error::corrupt("it was changed; restore it from a backup");
+        let (id, tag) = tag.split_first_chunk::<PUBLIC_BYTES>().ok_or_else(changed)?;
+        let expected = self.0.statement_tag(&self.0.find(None, &KeyId(*id))?, statement);
+        if bool::from(expected[..].ct_eq(tag)) { Ok(()) } else { Err(changed()) }
+    }
 }
 
 impl Vault {
@@ -541,6 +559,12 @@ impl Vault {
             return Ok(());
         }
         Err(Error::denied("wrong key: the keyring is of another database than the file"))
+    }
+
+    /// Nobody can make it without the key: HKDF's second step is an HMAC of what is derived for.
+    fn statement_tag(&self, key: &Secret, statement: &[u8]) -> [u8; PUBLIC_BYTES] {
+        let context = [&self.database.0[..], statement].concat();
+        Derivation::new(key, &[]).public(Purpose::Statement, &context)
     }
 
     fn provide(&self, made: &Range<KeyspaceId>, owner: Option<KeyspaceId>) -> Result<()> {

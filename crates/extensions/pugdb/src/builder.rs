@@ -52,6 +52,7 @@ pub struct Builder {
     pub(crate) background_bytes_per_second: Option<u64>,
     pub(crate) scrub_interval: Option<Duration>,
     pub(crate) reserve_bytes: u64,
+    pub(crate) expected_generation: u64,
     pub(crate) filters: Filters,
     pub(crate) operators: Operators,
     pub(crate) create: bool,
@@ -90,6 +91,7 @@ impl Default for Builder {
             background_bytes_per_second: None,
             scrub_interval: None,
             reserve_bytes: 0,
+            expected_generation: 0,
             filters: Filters::default(),
             operators: Operators::default(),
             create: true,
@@ -579,6 +581,31 @@ impl Builder {
     #[must_use]
     pub fn keyring(mut self, path: impl Into<PathBuf>) -> Self {
         self.keyring = Some(path.into());
+        self
+    }
+
+    /// Refuses a database that has not come as far as this [`generation`](Database::generation), which somebody has noted elsewhere: it was
+    /// put back from an older copy. From inside that cannot be seen, for an old copy is whole.
+    ///
+    /// ```
+    /// use pugdb::{Database, ErrorKind};
+    ///
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let (path, copy) = (dir.path().join("data"), dir.path().join("copy"));
+    /// let db = Database::open(&path)?;
+    /// db.checkpoint(&copy)?;
+    /// db.keyspace("users")?.put(b"ada", b"1815")?;
+    /// let noted = db.generation();
+    /// db.close()?;
+    ///
+    /// assert!(Database::builder().expect_generation(noted).open(&path).is_ok());
+    /// let older = Database::builder().expect_generation(noted).open(&copy).unwrap_err();
+    /// assert_eq!(older.kind(), ErrorKind::Denied);
+    /// # Ok::<(), pugdb::Error>(())
+    /// ```
+    #[must_use]
+    pub fn expect_generation(mut self, generation: u64) -> Self {
+        self.expected_generation = generation;
         self
     }
 

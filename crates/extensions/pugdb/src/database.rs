@@ -767,6 +767,23 @@ impl Database {
         checkpoint::checkpoint(durable, dir.as_ref(), self.now())
     }
 
+    /// How far the database has come: a number that rises with what is logged and durable, and never falls. Who notes it elsewhere can tell
+    /// later whether the whole directory was put back ([`Builder::expect_generation`]). It is 0 in memory.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let path = dir.path().join("data");
+    /// let db = pugdb::Database::open(&path)?;
+    /// let users = db.keyspace("users")?;
+    /// let before = db.generation();
+    /// users.put(b"ada", b"1815")?;
+    /// assert!(db.generation() > before);
+    /// # Ok::<(), pugdb::Error>(())
+    /// ```
+    pub fn generation(&self) -> u64 {
+        self.inner.durable.as_ref().map_or(0, Durable::generation)
+    }
+
     /// What the last open found and did; empty in memory.
     ///
     /// ```

@@ -13,7 +13,7 @@ use pugdb_core::memory::Housekeeper;
 use pugdb_core::observer::Observers;
 use pugdb_core::seam::TableStore;
 use pugdb_core::snapshots::Snapshots;
-use pugdb_core::{Error, ErrorKind, KeyspaceId, Lsn, Ops, Result, Seqno, Timestamp};
+use pugdb_core::{Error, ErrorKind, Incarnation, KeyspaceId, Lsn, Ops, Result, Seqno, Timestamp};
 use pugdb_lsm::file::Context;
 use pugdb_lsm::log::{Creation, Log, LogOptions, LogState, RecordKind, Scan, ScannedRecord, scan};
 use pugdb_lsm::manifest::{self, Manifest, State};
@@ -86,6 +86,11 @@ impl Durable {
             self.asked_at.store(end.0, Ordering::Release);
             self.store.seal_oldest();
         }
+    }
+
+    /// How far the log was ever durable.
+    pub(crate) fn generation(&self) -> u64 {
+        self.log.durable().0
     }
 
     pub(crate) fn is_reader(&self) -> bool {
@@ -202,8 +207,9 @@ impl Durable {
 
     fn record_close(&self, (next_segment, end): (u64, Lsn), last: Seqno, time: Timestamp) -> Result<()> {
         let start = if self.store.is_flushed() { end } else { self.gate.start() };
-        let ends = self.log.closed_segments().into_iter().filter(|&(_, end)| end > start).collect();
-        let state = LogState { start, durable: end, ends, next_segment, clean: true };
+        let ends = self.log.closed_segments().into_iter().filter(|(_, closed)| closed.end > start).collect();
+        let incarnation = self.log.incarnation();
+        let state = LogState { start, durable: end, ends, next_segment, clean: true, incarnation };
         self.store.record_close(state, last, time)?;
         self.log.trim(start);
         Ok(())
@@ -232,13 +238,14 @@ impl Gate for LogGate {
     fn log_state(&self, first_unflushed: Seqno) -> LogState {
         let needed = self.writer.lock().sequencer.log_needed_from(first_unflushed);
         let start = needed.unwrap_or(Lsn(0)).max(self.start());
-        let ends = self.log.closed_segments().into_iter().filter(|&(_, end)| end > start).collect();
+        let ends = self.log.closed_segments().into_iter().filter(|(_, closed)| closed.end > start).collect();
         LogState {
             start,
             durable: self.log.durable(),
             ends,
             next_segment: self.log.next_segment(),
             clean: false,
+            incarnation: self.log.incarnation(),
         }
     }
 
@@ -258,7 +265,7 @@ pub(crate) fn open(options: Builder, dir: &Path) -> Result<Arc<Inner>> {
     let doing = |error| Error::io(format!("open the directory {}", dir.display()), error);
     let is_database = manifest::exists(&*env.fs, dir)?;
     if !is_database {
-        if !options.create {
+        if !options.create || options.expected_generation > 0 {
             return Err(Error::not_found(format!("there is no database in {}", dir.display())));
         }
         env.fs.create_dir_all(dir).map_err(doing)?;
@@ -444,10 +451,11 @@ impl Opening {
     ) -> Result<Arc<Inner>> {
         // The log's end is found and made durable before the new manifest states it.
         let scan = scan(&context, &recovered.state.log)?;
+        self.refuse_older(scan.end)?;
         scan.make_durable(&context)?;
         let clean = recovered.state.log.clean;
         let mut state = recovered.state;
-        state.log = scan.state(state.log.start);
+        state.log = scan.state(state.log.start, Incarnation::random(&*self.env.random));
         if created {
             // Before CURRENT: where it is found, the names of the directories above it are durable.
             sync_parents(&*self.env.fs, &self.dir)?;
@@ -464,7 +472,7 @@ impl Opening {
             files_removed: rebuilt.store.remove_leftovers(),
             ..rebuilt.report(&scan)
         };
-        Ok(self.finish((context, Role::Writer, Box::new(lock)), &scan, state.log.start, rebuilt, report))
+        Ok(self.finish((context, Role::Writer, Box::new(lock)), &scan, &state.log, rebuilt, report))
     }
 
     /// Reads what somebody else may be writing at this moment. Nothing is cut, and nothing removed.
@@ -481,14 +489,28 @@ impl Opening {
         let mut scan = scan(&context, &recovered.state.log)?;
         // What came behind them may follow on what this manifest does not know, but for what it says to be durable.
         scan.end_at(found.max(recovered.state.log.durable));
+        self.refuse_older(scan.end)?;
         let clean = recovered.state.log.clean;
         let mut state = recovered.state;
-        state.log = scan.state(state.log.start);
+        state.log = scan.state(state.log.start, state.log.incarnation);
         let manifest = Manifest::begin(context.clone(), state.clone(), 1)?;
         let rebuilt = self.rebuild(&context, manifest, &scan, &state)?;
         let report =
             RecoveryReport { clean, manifest_cut_bytes: recovered.cut_bytes, ..rebuilt.report(&scan) };
-        Ok(self.finish((context, Role::Reader, Box::new(lease)), &scan, state.log.start, rebuilt, report))
+        Ok(self.finish((context, Role::Reader, Box::new(lease)), &scan, &state.log, rebuilt, report))
+    }
+
+    /// A database that ends before what somebody has seen of it was put back from a copy. Nothing is changed in it.
+    fn refuse_older(&self, end: Lsn) -> Result<()> {
+        let expected = self.options.expected_generation;
+        if end.0 >= expected {
+            return Ok(());
+        }
+        Err(Error::denied(format!(
+            "the database in {} is at generation {end} and was at {expected} before: it was put back from an older copy, or has lost its \
+             end; restore the newer one, or expect less",
+            self.dir.display()
+        )))
     }
 
     /// The trees as the manifest and the log behind it have them.
@@ -522,7 +544,7 @@ impl Opening {
         self,
         (context, role, hold): (Context, Role, Box<dyn Send>),
         scan: &Scan,
-        log_start: Lsn,
+        log_state: &LogState,
         rebuilt: Rebuilt,
         report: RecoveryReport,
     ) -> Arc<Inner> {
@@ -531,12 +553,12 @@ impl Opening {
             .options
             .log_segment_bytes
             .map_or_else(LogOptions::default, |segment_bytes| LogOptions { segment_bytes });
-        let log = Log::new(context.clone(), log_options, scan);
+        let log = Log::new(context.clone(), log_options, log_state.incarnation, scan);
         let writer = Arc::new(Mutex::new(writer));
         let gate = Arc::new(LogGate {
             log: Arc::clone(&log),
             writer: Arc::clone(&writer),
-            start: AtomicU64::new(log_start.0),
+            start: AtomicU64::new(log_state.start.0),
         });
         match role {
             Role::Writer => {

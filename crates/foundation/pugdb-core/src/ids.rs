@@ -61,7 +61,7 @@ impl Lsn {
 macro_rules! random_id {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
-        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub struct $name(pub [u8; 16]);
 
         impl $name {
@@ -106,4 +106,9 @@ random_id! {
 random_id! {
     /// A database's identity: files of another database are refused.
     DatabaseId
+}
+random_id! {
+    /// One opening of a database for writing. A copy of it that is written to has another one, so what belongs to the copy is told from
+    /// what belongs to the original, though both go on at the same place.
+    Incarnation
 }

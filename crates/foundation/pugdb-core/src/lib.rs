@@ -45,6 +45,6 @@ pub use entry::{
     Entry, EntryKind, EntryOptions, Found, Key, Op, Operation, RawOp, SealId, Stamp, Timestamp, Value,
 };
 pub use error::{Error, ErrorKind, Result};
-pub use ids::{DatabaseId, FileId, KeyspaceId, Lsn, Seqno, StreamId};
+pub use ids::{DatabaseId, FileId, Incarnation, KeyspaceId, Lsn, Seqno, StreamId};
 pub use ops::Ops;
 pub use span::{KeySpan, RawSpan};

@@ -94,6 +94,29 @@ pub trait Cipher: Send + Sync {
     fn database(&self) -> Option<DatabaseId> {
         None
     }
+
+    /// A tag by which [`check`](Self::check) knows that who has the database's key has made a statement, which is stored in plain text.
+    /// Empty where nothing is sealed.
+    ///
+    /// # Errors
+    /// What keeps it from its key.
+    fn vouch(&self, statement: &[u8]) -> Result<Vec<u8>> {
+        let _ = statement;
+        Ok(Vec::new())
+    }
+
+    /// Finds that a statement is as it was when [`vouch`](Self::vouch) made its tag.
+    ///
+    /// # Errors
+    /// `Corrupt` when it is not, `Denied` when it was made with another key, or with one and there is none.
+    fn check(&self, statement: &[u8], tag: &[u8]) -> Result<()> {
+        let _ = statement;
+        if tag.is_empty() {
+            Ok(())
+        } else {
+            Err(crate::Error::denied("the database is encrypted; open it with its key"))
+        }
+    }
 }
 
 /// The keys of one file.

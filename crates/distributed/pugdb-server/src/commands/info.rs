@@ -167,6 +167,7 @@ fn persistence(shared: &Shared, text: &mut Text) -> Result<(), Failure> {
         text.line("pugdb_failure", failure.to_string().replace(['\r', '\n'], " "));
     }
     text.line("pugdb_log_bytes", stats.log_bytes);
+    text.line("pugdb_generation", shared.db.generation());
     text.line("pugdb_tables", stats.tables);
     text.line("pugdb_table_bytes", stats.table_bytes);
     text.line("pugdb_value_files", stats.value_files);

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use pugdb_core::coding::index;
 use pugdb_core::env::{Access, File};
 use pugdb_core::seam::FileKind;
-use pugdb_core::{Error, Lsn, Result};
+use pugdb_core::{Error, Incarnation, Lsn, Result};
 
 use super::segment::{self, SegmentPlace};
-use super::{Log, LogState, STREAM};
+use super::{Log, LogState, STREAM, SegmentEnd};
 use crate::file::{Context, FileHeader};
 use crate::frame::first_offset;
 
@@ -21,8 +21,8 @@ pub struct PinnedLog {
     start: Lsn,
     end: Lsn,
     next_segment: u64,
-    /// Number, end and file of each segment, in order.
-    segments: Vec<(u64, Lsn, Arc<dyn File>)>,
+    /// Number and end of each segment, and itself, in order.
+    segments: Vec<(u64, SegmentEnd, Arc<dyn File>)>,
 }
 
 impl Log {
@@ -35,11 +35,11 @@ impl Log {
         let (end, next_segment, numbers) = {
             let tail = self.tail.lock();
             let closed = tail.closed.iter().copied();
-            let current = tail.segment.iter().map(|segment| (segment.place.number, tail.end));
-            let numbers: Vec<(u64, Lsn)> = closed.chain(current).filter(|&(_, end)| end > start).collect();
+            let current = tail.segment.iter().map(|segment| segment.closed_at(tail.end));
+            let numbers: Vec<_> = closed.chain(current).filter(|(_, closed)| closed.end > start).collect();
             (tail.end, tail.next_number, numbers)
         };
-        let open = |(number, end): (u64, Lsn)| {
+        let open = |(number, end): (u64, SegmentEnd)| {
             let opened =
                 self.context.env.fs.open(&segment::path(&self.context, STREAM, number), Access::Read);
             let name = segment::file_name(STREAM, number);
@@ -66,7 +66,7 @@ impl PinnedLog {
     pub fn copy_to(&self, context: &Context) -> Result<LogState> {
         for (number, end, file) in &self.segments {
             let name = segment::file_name(STREAM, *number);
-            copy_segment(context, *number, *end, &**file)
+            copy_segment(context, *number, end.end, &**file)
                 .map_err(|error| error.at(format_args!("copy the log segment {name}")))?;
         }
         let synced = context.env.fs.sync_dir(&context.log_dir());
@@ -77,6 +77,8 @@ impl PinnedLog {
             ends: self.segments.iter().map(|(number, end, _)| (*number, *end)).collect(),
             next_segment: self.next_segment,
             clean: true,
+            // What the original writes from here on is not the copy's.
+            incarnation: Incarnation::random(&*context.env.random),
         })
     }
 }

@@ -31,6 +31,7 @@ pub(crate) fn inspect(
         ("number", place.number.into()),
         ("first_lsn", place.first.0.into()),
         ("durable_lsn", place.durable.0.into()),
+        ("incarnation", place.incarnation.to_string().into()),
     ];
     visit(header(opened, more))?;
     let first = first_offset(opened.bytes);

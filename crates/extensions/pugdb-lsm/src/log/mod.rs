@@ -21,13 +21,13 @@ use std::time::Duration;
 use pugdb_core::env::{Event, File, JobHandle};
 use pugdb_core::sync::Mutex;
 use pugdb_core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use pugdb_core::{Error, Lsn, Result, StreamId};
+use pugdb_core::{Error, Incarnation, Lsn, Result, StreamId};
 
 pub use copy::PinnedLog;
 pub use creation::Creation;
 pub(crate) use inspect::inspect;
 pub use record::{RecordHead, RecordKind};
-pub use recover::{Cut, LogState, OldSegment, Scan, ScannedRecord, scan};
+pub use recover::{Cut, LogState, OldSegment, Scan, ScannedRecord, SegmentEnd, scan};
 pub use segment::{SegmentPlace, parse_name};
 
 use crate::file::Context;
@@ -85,6 +85,8 @@ pub struct Appended {
 pub struct Log {
     context: Context,
     options: LogOptions,
+    /// This opening of the database, which every new segment names.
+    incarnation: Incarnation,
     /// Everything before this position is on disk. Never goes back.
     durable: AtomicU64,
     /// A write or sync failed; what it was stands in `sync`.
@@ -126,8 +128,8 @@ struct Tail {
     records_end: Lsn,
     /// The newest frame: where it ends, and the durable position it states.
     newest: (Lsn, Lsn),
-    /// Closed segments, oldest first: number and end.
-    closed: Vec<(u64, Lsn)>,
+    /// Closed segments, oldest first, with their numbers.
+    closed: Vec<(u64, SegmentEnd)>,
 }
 
 #[derive(Default)]
@@ -172,11 +174,12 @@ impl Untold {
 
 impl Log {
     /// A log that goes on at `end`, everything before being durable. The first append makes a new segment.
-    pub fn new(context: Context, options: LogOptions, scan: &Scan) -> Arc<Self> {
+    pub fn new(context: Context, options: LogOptions, incarnation: Incarnation, scan: &Scan) -> Arc<Self> {
         let end = scan.end;
         Arc::new(Self {
             context,
             options,
+            incarnation,
             durable: AtomicU64::new(end.0),
             has_failed: AtomicBool::new(false),
             is_job_watching: AtomicBool::new(false),
@@ -196,7 +199,7 @@ impl Log {
                 names_dirty: false,
                 records_end: end,
                 newest: (end, end),
-                closed: scan.segments.iter().map(|segment| (segment.place.number, segment.end)).collect(),
+                closed: scan.ends().collect(),
             }),
             sync: Mutex::new(SyncState { stated: end, records_end: end, ..SyncState::default() }),
         })
@@ -300,9 +303,9 @@ impl Log {
             }
         };
         let is_name_durable = prepared.is_name_durable;
-        let segment = prepared.begin(&self.context, STREAM, tail.end, durable)?;
+        let segment = prepared.begin(&self.context, (STREAM, self.incarnation), tail.end, durable)?;
         if let Some(old) = tail.segment.take() {
-            tail.closed.push((old.place.number, tail.end));
+            tail.closed.push(old.closed_at(tail.end));
             tail.full.push((old, tail.end));
         }
         tail.dirty.push(Arc::clone(&segment.file));
@@ -502,7 +505,7 @@ impl Log {
         let mut gone = Vec::new();
         {
             let mut tail = self.tail.lock();
-            let count = tail.closed.partition_point(|&(_, end)| end <= lsn);
+            let count = tail.closed.partition_point(|(_, closed)| closed.end <= lsn);
             gone.extend(tail.closed.drain(..count));
         }
         for (number, _) in gone {
@@ -510,13 +513,18 @@ impl Log {
         }
     }
 
+    /// This opening of the database.
+    pub fn incarnation(&self) -> Incarnation {
+        self.incarnation
+    }
+
     /// The number for the next segment.
     pub fn next_segment(&self) -> u64 {
         self.tail.lock().next_number
     }
 
-    /// What the manifest records of the log: the numbers and ends of the closed segments.
-    pub fn closed_segments(&self) -> Vec<(u64, Lsn)> {
+    /// What the manifest records of the log: the closed segments with their numbers.
+    pub fn closed_segments(&self) -> Vec<(u64, SegmentEnd)> {
         self.tail.lock().closed.clone()
     }
 
@@ -541,7 +549,7 @@ impl Log {
             next.remove(&self.context);
         }
         if let Some(last) = tail.segment.take() {
-            tail.closed.push((last.place.number, end));
+            tail.closed.push(last.closed_at(end));
             last.close(end);
         }
         Ok((tail.next_number, end))

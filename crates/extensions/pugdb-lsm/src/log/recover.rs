@@ -12,7 +12,7 @@ use std::sync::Arc;
 use pugdb_core::coding::index;
 use pugdb_core::env::{Access, File};
 use pugdb_core::seam::{FileCipher, FileKind, Plain};
-use pugdb_core::{Error, ErrorKind, FileId, KeyspaceId, Lsn, Result};
+use pugdb_core::{Error, ErrorKind, FileId, Incarnation, KeyspaceId, Lsn, Result};
 
 use super::segment::{ID_OFFSETS, SegmentPlace, file_name, parse_name};
 use super::{RecordHead, STREAM};
@@ -29,12 +29,23 @@ pub struct LogState {
     pub start: Lsn,
     /// Everything before this position was durable when the manifest was written.
     pub durable: Lsn,
-    /// Where closed segments end; what lies behind the end in the file is not looked at.
-    pub ends: BTreeMap<u64, Lsn>,
+    /// The closed segments, by their numbers.
+    pub ends: BTreeMap<u64, SegmentEnd>,
     /// No segment with this number or a larger one was ever written when the manifest was.
     pub next_segment: u64,
     /// The database was closed in good order then.
     pub clean: bool,
+    /// Segments that are not among the closed ones were written by this opening of the database.
+    pub incarnation: Incarnation,
+}
+
+/// A closed segment as the manifest knows it: a file of this number with another identity is none of this database's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SegmentEnd {
+    /// The file's identity.
+    pub file: FileId,
+    /// Where it ends; what lies behind in the file is not looked at.
+    pub end: Lsn,
 }
 
 /// A segment that holds records that are needed.
@@ -171,6 +182,7 @@ pub fn scan(context: &Context, state: &LogState) -> Result<Scan> {
         },
         durable: state.durable.max(state.start),
     };
+    let found = walk.without_foreign(found)?;
     walk.run(found)?;
     Ok(walk.scan)
 }
@@ -267,6 +279,16 @@ fn stated_without_header(context: &Context, path: &Path) -> Result<u64> {
     Ok(stated)
 }
 
+/// Which opening a segment is of.
+enum Origin {
+    /// The manifest names it, or it was written since.
+    Own,
+    /// One before, and nothing needs it any more.
+    Past,
+    /// None of this database's.
+    Elsewhere,
+}
+
 /// The walk from the first needed record to the end.
 struct Walk<'a> {
     context: &'a Context,
@@ -277,6 +299,40 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
+    /// Looks whose segments these are. One that an earlier opening has written and that the manifest does not name is not needed any more.
+    ///
+    /// # Errors
+    /// `Corrupt` when one is of none of this database's openings: it comes from a copy that was written to.
+    fn without_foreign(&mut self, found: Vec<Found>) -> Result<Vec<Found>> {
+        let mut ours = Vec::with_capacity(found.len());
+        for segment in found {
+            match self.origin(&segment) {
+                Origin::Own => ours.push(segment),
+                Origin::Past => self.scan.obsolete.push(segment.path().clone()),
+                Origin::Elsewhere => {
+                    return Err(Error::corrupt(
+                        "it was written by another opening of the database, perhaps of a copy; put the right file in its place",
+                    )
+                    .at(format_args!("log segment {}", crate::file::name(segment.path()))));
+                }
+            }
+        }
+        Ok(ours)
+    }
+
+    fn origin(&self, found: &Found) -> Origin {
+        // What a damaged header hides is looked at where it matters.
+        let Found::Good(candidate) = found else { return Origin::Own };
+        let place = candidate.place;
+        match self.state.ends.get(&place.number) {
+            Some(known) if known.file == candidate.id => Origin::Own,
+            Some(_) => Origin::Elsewhere,
+            None if place.incarnation == self.state.incarnation => Origin::Own,
+            None if place.number < self.state.next_segment => Origin::Past,
+            None => Origin::Elsewhere,
+        }
+    }
+
     fn run(&mut self, found: Vec<Found>) -> Result<()> {
         let (obsolete, needed) = split_obsolete(found, self.state.start);
         self.scan.obsolete.extend(obsolete.iter().map(|found| found.path().clone()));
@@ -333,7 +389,7 @@ impl Walk<'_> {
     fn read_segment(&mut self, candidate: Candidate, next_first: Option<Lsn>) -> Result<Option<Stopped>> {
         let place = candidate.place;
         self.durable = self.durable.max(place.durable);
-        let recorded_end = self.state.ends.get(&place.number).copied();
+        let recorded_end = self.state.ends.get(&place.number).map(|known| known.end);
         let limit =
             recorded_end.map_or(u64::MAX, |end| candidate.content + (end.0 - place.first.0.min(end.0)));
         let mut reader = FrameReader::new(
@@ -527,14 +583,22 @@ impl Scan {
     }
 
     /// What the manifest has to record before the first new record.
-    pub fn state(&self, start: Lsn) -> LogState {
+    pub fn state(&self, start: Lsn, incarnation: Incarnation) -> LogState {
         LogState {
             start,
             durable: self.end,
-            ends: self.segments.iter().map(|segment| (segment.place.number, segment.end)).collect(),
+            ends: self.ends().collect(),
             next_segment: self.next_segment,
             clean: false,
+            incarnation,
         }
+    }
+
+    /// The segments as closed ones, by their numbers.
+    pub(super) fn ends(&self) -> impl Iterator<Item = (u64, SegmentEnd)> {
+        self.segments
+            .iter()
+            .map(|segment| (segment.place.number, SegmentEnd { file: segment.id, end: segment.end }))
     }
 
     /// Hands out every record in order.

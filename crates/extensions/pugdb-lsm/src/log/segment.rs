@@ -7,9 +7,9 @@ use std::sync::Arc;
 use pugdb_core::coding::Reader;
 use pugdb_core::env::{File, Mapping};
 use pugdb_core::seam::{FileCipher, FileContext, FileKind};
-use pugdb_core::{Error, FileId, Lsn, Result, StreamId};
+use pugdb_core::{Error, FileId, Incarnation, Lsn, Result, StreamId};
 
-use super::Handover;
+use super::{Handover, SegmentEnd};
 use crate::file::{Context, EXTRA_OFFSET, FileHeader, ID_OFFSET};
 use crate::frame::{FrameEncoder, Section, first_offset};
 
@@ -24,20 +24,23 @@ pub struct SegmentPlace {
     pub first: Lsn,
     /// The durable position when it was made.
     pub durable: Lsn,
+    /// Which opening of the database has made it.
+    pub incarnation: Incarnation,
 }
 
 /// Where a segment's header holds its id: twice, so that its frames can prove themselves when one of them is damaged.
 pub(super) const ID_OFFSETS: [u64; 2] = [ID_OFFSET, EXTRA_OFFSET + PLACE_BYTES];
-/// Stream, number, first position, durable position.
-const PLACE_BYTES: u64 = 4 + 3 * 8;
+/// Stream, number, first position, durable position, incarnation.
+const PLACE_BYTES: u64 = 4 + 3 * 8 + 16;
 
 impl SegmentPlace {
     fn encode(self, id: FileId) -> Vec<u8> {
-        let mut out = Vec::with_capacity(44);
+        let mut out = Vec::with_capacity(60);
         out.extend_from_slice(&self.stream.0.to_le_bytes());
         for number in [self.number, self.first.0, self.durable.0] {
             out.extend_from_slice(&number.to_le_bytes());
         }
+        out.extend_from_slice(&self.incarnation.0);
         out.extend_from_slice(&id.0);
         out
     }
@@ -48,10 +51,11 @@ impl SegmentPlace {
         let stream = StreamId(reader.u32()?);
         let number = reader.u64()?;
         let (first, durable) = (Lsn(reader.u64()?), Lsn(reader.u64()?));
+        let incarnation = Incarnation(reader.array()?);
         if reader.rest() != id.0 || durable > first {
             return Err(Error::corrupt("a log segment's header does not add up"));
         }
-        Ok(Self { stream, number, first, durable })
+        Ok(Self { stream, number, first, durable, incarnation })
     }
 }
 
@@ -100,7 +104,13 @@ impl Prepared {
             FileContext { database: context.database, file: id, kind: FileKind::Log, keyspace: None };
         let (cipher_header, cipher) = context.cipher.create(&identity)?;
         // Where the frames begin does not depend on what the place says.
-        let place = SegmentPlace { stream, number, first: Lsn(0), durable: Lsn(0) };
+        let place = SegmentPlace {
+            stream,
+            number,
+            first: Lsn(0),
+            durable: Lsn(0),
+            incarnation: Incarnation([0; 16]),
+        };
         let frames = first_offset(header(identity, place, cipher_header.clone()).length(&*cipher));
         let capacity = frames + room;
         let file = context.env.fs.create(&path).map_err(|error| creating(stream, number, error))?;
@@ -136,14 +146,15 @@ impl Prepared {
     pub(super) fn begin(
         self,
         context: &Context,
-        stream: StreamId,
+        (stream, incarnation): (StreamId, Incarnation),
         first: Lsn,
         durable: Lsn,
     ) -> Result<Segment> {
-        let place = SegmentPlace { stream, number: self.number, first, durable };
+        let place = SegmentPlace { stream, number: self.number, first, durable, incarnation };
         let header = header(self.identity, place, self.cipher_header).encode(&*self.cipher)?;
         let mut segment = Segment {
             file: self.file,
+            id: self.identity.file,
             place,
             encoder: FrameEncoder::new(self.identity.file, self.cipher),
             mapping: self.mapping,
@@ -177,6 +188,7 @@ fn creating(stream: StreamId, number: u64, error: io::Error) -> Error {
 pub(super) struct Segment {
     /// The file.
     pub file: Arc<dyn File>,
+    id: FileId,
     /// Its place in the stream.
     pub place: SegmentPlace,
     encoder: FrameEncoder,
@@ -209,6 +221,11 @@ impl Segment {
 
     fn write(&mut self, bytes: &[u8], offset: u64) -> io::Result<()> {
         write(&self.file, self.mapping.as_mut(), bytes, offset)
+    }
+
+    /// Its number, and itself closed at `end`.
+    pub(super) fn closed_at(&self, end: Lsn) -> (u64, SegmentEnd) {
+        (self.place.number, SegmentEnd { file: self.id, end })
     }
 
     /// Gives back what was preallocated behind `end`. Best effort: it only takes space.

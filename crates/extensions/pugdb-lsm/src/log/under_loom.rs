@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicU64 as Count;
 use loom::thread;
 use pugdb_core::env::{Env, Executor, Job};
 use pugdb_core::seam::Plain;
-use pugdb_core::{DatabaseId, Timestamp};
+use pugdb_core::{DatabaseId, Incarnation, Timestamp};
 use pugdb_sim::{CallKind, World};
 
 use super::*;
@@ -63,7 +63,7 @@ impl Kit {
         };
         context.env.fs.create_dir_all(&context.log_dir()).unwrap();
         let scan = scan(&context, &LogState::default()).unwrap();
-        let log = Log::new(context, LogOptions { segment_bytes: 4096 }, &scan);
+        let log = Log::new(context, LogOptions { segment_bytes: 4096 }, Incarnation::default(), &scan);
         let begin = append(&log);
         log.sync_to(begin).unwrap();
         let (written, synced) = (Arc::new(Count::new(0)), Arc::new(Count::new(0)));

@@ -6,11 +6,11 @@ use std::sync::Arc;
 
 use pugdb_core::coding::{Reader, put_bytes, put_varint};
 use pugdb_core::engine::EngineKind;
-use pugdb_core::{Error, FileId, Key, KeySpan, KeyspaceId, Lsn, Result, Seqno, Timestamp};
+use pugdb_core::{Error, FileId, Incarnation, Key, KeySpan, KeyspaceId, Lsn, Result, Seqno, Timestamp};
 
 use crate::TreeOptions;
 use crate::frame::Section;
-use crate::log::LogState;
+use crate::log::{LogState, SegmentEnd};
 use crate::partition::PartitionMap;
 use crate::table::{Expiries, TableMeta, decode_values, encode_values};
 use crate::tombstones::RangeTombstone;
@@ -225,10 +225,12 @@ fn encode_one(edit: &Edit, head: &mut Vec<u8>, sections: &mut BTreeMap<KeyspaceI
                 LOG,
                 &[state.start.0, state.durable.0, state.next_segment, clean, state.ends.len() as u64],
             );
-            for (segment, end) in &state.ends {
+            for (segment, closed) in &state.ends {
                 put_varint(head, *segment);
-                put_varint(head, end.0);
+                put_varint(head, closed.end.0);
+                head.extend_from_slice(&closed.file.0);
             }
+            head.extend_from_slice(&state.incarnation.0);
         }
         Edit::LastSeqno(seqno) => numbers(LAST_SEQNO, &[seqno.0]),
         Edit::Time(time) => numbers(TIME, &[time.0]),
@@ -352,9 +354,11 @@ fn decode_one(head: &mut Reader<'_>, sections: &mut Sections<'_>) -> Result<Edit
             let count = head.length()?;
             let mut ends = BTreeMap::new();
             for _ in 0..count {
-                ends.insert(head.varint()?, Lsn(head.varint()?));
+                let (segment, end) = (head.varint()?, Lsn(head.varint()?));
+                ends.insert(segment, SegmentEnd { file: FileId(head.array()?), end });
             }
-            Edit::Log(LogState { start, durable, ends, next_segment, clean })
+            let incarnation = Incarnation(head.array()?);
+            Edit::Log(LogState { start, durable, ends, next_segment, clean, incarnation })
         }
         LAST_SEQNO => Edit::LastSeqno(Seqno(head.varint()?)),
         TIME => Edit::Time(Timestamp(head.varint()?)),

@@ -66,6 +66,7 @@ fn fields_of(edit: &Edit) -> Fields {
                 ("durable_lsn", log.durable.0.into()),
                 ("next_segment", log.next_segment.into()),
                 ("ends", (log.ends.len() as u64).into()),
+                ("incarnation", log.incarnation.to_string().into()),
                 ("closed", if log.clean { "in good order" } else { "not" }.into()),
             ],
         ),

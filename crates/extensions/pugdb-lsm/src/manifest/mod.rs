@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use pugdb_core::coding::index;
 use pugdb_core::env::{Access, File, FileSystem};
-use pugdb_core::seam::{FileContext, FileKind};
+use pugdb_core::seam::{Cipher, FileContext, FileKind};
 use pugdb_core::{DatabaseId, Error, ErrorKind, FileId, KeyspaceId, Result};
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -60,15 +60,34 @@ struct Pointer {
     durable: u64,
 }
 
+/// Stands for the tag where nothing is sealed.
+const NO_TAG: &str = "-";
+
 impl Pointer {
-    fn encode(&self) -> Vec<u8> {
-        let line = format!("pugdb {} {} {}", self.number, self.file, self.durable);
-        format!("{line} {:016x}\n", xxh3_64(line.as_bytes())).into_bytes()
+    fn encode(&self, cipher: &dyn Cipher) -> Result<Vec<u8>> {
+        let statement = format!("pugdb {} {} {}", self.number, self.file, self.durable);
+        let tag = cipher.vouch(statement.as_bytes())?;
+        let digits: String = tag.iter().map(|byte| format!("{byte:02x}")).collect();
+        let line = format!("{statement} {}", if digits.is_empty() { NO_TAG } else { &digits });
+        Ok(format!("{line} {:016x}\n", xxh3_64(line.as_bytes())).into_bytes())
     }
 
-    fn decode(bytes: &[u8]) -> Option<Self> {
+    fn decode(bytes: &[u8], cipher: &dyn Cipher) -> Result<Self> {
+        let (pointer, statement, tag) = Self::parse(bytes).ok_or_else(|| {
+            Error::corrupt("CURRENT is damaged; restore it from a backup, or run `pugdb verify`")
+        })?;
+        cipher.check(statement.as_bytes(), &tag).map_err(|error| error.at(CURRENT))?;
+        Ok(pointer)
+    }
+
+    /// The pointer, what is vouched for, and the tag.
+    fn parse(bytes: &[u8]) -> Option<(Self, &str, Vec<u8>)> {
         let (line, checksum) = std::str::from_utf8(bytes).ok()?.strip_suffix('\n')?.rsplit_once(' ')?;
-        let mut words = line.split(' ');
+        if checksum != format!("{:016x}", xxh3_64(line.as_bytes())) {
+            return None;
+        }
+        let (statement, digits) = line.rsplit_once(' ')?;
+        let mut words = statement.split(' ');
         let pointer = match (words.next()?, words.next()?, words.next()?, words.next()?, words.next()) {
             ("pugdb", number, file, durable, None) => Self {
                 number: number.parse().ok()?,
@@ -77,8 +96,20 @@ impl Pointer {
             },
             _ => return None,
         };
-        (checksum == format!("{:016x}", xxh3_64(line.as_bytes()))).then_some(pointer)
+        let tag = if digits == NO_TAG { Vec::new() } else { bytes_of(digits)? };
+        Some((pointer, statement, tag))
     }
+}
+
+/// The bytes that hexadecimal digits stand for; there is one at least.
+fn bytes_of(digits: &str) -> Option<Vec<u8>> {
+    if digits.is_empty()
+        || !digits.len().is_multiple_of(2)
+        || !digits.bytes().all(|digit| digit.is_ascii_hexdigit())
+    {
+        return None;
+    }
+    (0..digits.len()).step_by(2).map(|at| u8::from_str_radix(digits.get(at..at + 2)?, 16).ok()).collect()
 }
 
 fn file_name(number: u64) -> String {
@@ -164,8 +195,7 @@ fn read_pointer(context: &Context) -> Result<Pointer> {
     let file = context.env.fs.open(&path, Access::Read).map_err(doing)?;
     let mut bytes = vec![0; CURRENT_BYTES_MAX];
     let length = file.read_at(&mut bytes, 0).map_err(doing)?;
-    Pointer::decode(&bytes[..length])
-        .ok_or_else(|| Error::corrupt("CURRENT is damaged; restore it from a backup, or run `pugdb verify`"))
+    Pointer::decode(&bytes[..length], &*context.cipher)
 }
 
 fn read(context: &Context, pointer: &Pointer, name: &str) -> Result<Recovered> {
@@ -340,7 +370,7 @@ fn point_to(context: &Context, pointer: &Pointer) -> Result<()> {
     let (new, current) = (context.dir.join(CURRENT_NEW), context.dir.join(CURRENT));
     let fs = &context.env.fs;
     let _ = fs.remove(&new);
-    let line = pointer.encode();
+    let line = pointer.encode(&*context.cipher)?;
     debug_assert!(line.len() <= CURRENT_BYTES_MAX, "{}", index(line.len() as u64));
     let replace = || {
         let file = fs.create(&new)?;

@@ -98,6 +98,21 @@ impl Cipher for TestCipher {
         let (salt, framing) = self.shared.read_header(context, header)?;
         Ok(Arc::new(TestFile::new(&self.shared, context, salt, framing, Use::Read)?))
     }
+
+    fn vouch(&self, statement: &[u8]) -> Result<Vec<u8>> {
+        Ok([to_bytes(self.shared.commitment(0)), self.shared.statement_tag(statement)].concat())
+    }
+
+    fn check(&self, statement: &[u8], tag: &[u8]) -> Result<()> {
+        match tag.split_at_checked(16) {
+            None => Err(Error::denied("a statement is not sealed, and the database is")),
+            Some((key, _)) if key != to_bytes(self.shared.commitment(0)) => {
+                Err(Error::denied("wrong key: the statement was sealed under another one"))
+            }
+            Some((_, tag)) if tag == self.shared.statement_tag(statement) => Ok(()),
+            Some(_) => Err(Error::corrupt("a statement was changed")),
+        }
+    }
 }
 
 impl Shared {
@@ -113,6 +128,10 @@ impl Shared {
 
     fn database_key(&self) -> Secret {
         Hash::new(self.root, Purpose::DatabaseKey).finish()
+    }
+
+    fn statement_tag(&self, statement: &[u8]) -> [u8; 16] {
+        to_bytes(Hash::new(self.database_key(), Purpose::Statement).bytes(statement).finish())
     }
 
     fn keyspace_key(&self, keyspace: KeyspaceId) -> Result<Secret> {
@@ -373,6 +392,7 @@ enum Purpose {
     Checksum,
     Tag,
     Stream,
+    Statement,
 }
 
 /// A keyed hash, eight bytes a step. Each step is a bijection of the state and of the word, so two inputs that differ
