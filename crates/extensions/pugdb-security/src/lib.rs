@@ -28,6 +28,6 @@ mod wiped;
 pub use aead::{AeadKey, Algorithm, NONCE_BYTES, TAG_BYTES};
 pub use certificate::{Certificate, ErasedObject};
 pub use erasure::{Held, SUBJECT_BYTES_MAX, VALUE_SEAL_BYTES};
-pub use provider::{GivenKey, KeyFile, RootProvider};
+pub use provider::{GivenKey, KeyFile, Passphrase, RootProvider};
 pub use secret::{KEY_BYTES, Secret};
 pub use vault::{KEYRING, KeyAge, KeyStatus, KeyspaceKeys, Rotation, Vault, VaultCipher};

@@ -1,10 +1,14 @@
 //! A root key that the caller has: from its own key service, or from an environment variable, as a container gets it.
 
+use std::ffi::OsStr;
+use std::io::Read as _;
+use std::process::{Command, Stdio};
+
 use pugdb_core::env::Env;
 use pugdb_core::{DatabaseId, Error, Result};
 use zeroize::Zeroizing;
 
-use super::{RootProvider, unhex};
+use super::{Kind, RootProvider, unhex};
 use crate::secret::Secret;
 
 /// A root key that is kept elsewhere and given to the database each time that it is opened.
@@ -48,15 +52,61 @@ impl GivenKey {
                 "the environment variable {variable} is not set; it has to hold the root key"
             ))
         })?;
-        let mut read = None;
-        let root = Secret::fill(|bytes| read = unhex(digits.trim(), bytes));
-        read.map(|()| Self { from: format!("the environment variable {variable}"), root }).ok_or_else(|| {
+        Self::from_digits(&digits, format!("the environment variable {variable}")).ok_or_else(|| {
             Error::invalid(format!(
                 "{variable} has to hold 64 hexadecimal digits, as `openssl rand -hex 32` makes them"
             ))
         })
     }
+
+    /// The key that a command prints: 64 hexadecimal digits. It is run once, now, without a shell: its program, then its arguments. So a
+    /// password manager, a key service or a hardware token with a command line can keep the root key.
+    ///
+    /// ```
+    /// use pugdb_security::{GivenKey, RootProvider as _};
+    ///
+    /// let key = GivenKey::from_command(&["printf", "%064d", "7"])?;
+    /// assert_eq!(key.describe(), "what the command printf prints");
+    /// assert!(GivenKey::from_command(&["false"]).is_err());
+    /// # Ok::<(), pugdb_core::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// `Invalid` when no command is named, or it prints something else; `Unavailable` when it cannot be run, or fails.
+    pub fn from_command(command: &[impl AsRef<OsStr>]) -> Result<Self> {
+        let Some((program, arguments)) = command.split_first() else {
+            return Err(Error::invalid("a command that prints the root key has at least a program"));
+        };
+        let name = program.as_ref().display().to_string();
+        let failed =
+            |what: String| Error::unavailable(format!("the command {name} that prints the root key {what}"));
+        let mut child = Command::new(program)
+            .args(arguments)
+            .stdin(Stdio::inherit())
+            .stdout(Stdio::piped())
+            .spawn()
+            .map_err(|error| failed(format!("cannot be run: {error}")))?;
+        let mut digits = Zeroizing::new(Vec::with_capacity(PRINTED_BYTES_MAX));
+        let read =
+            child.stdout.take().map(|stdout| stdout.take(PRINTED_BYTES_MAX as u64).read_to_end(&mut digits));
+        let status = child.wait().map_err(|error| failed(format!("cannot be waited for: {error}")))?;
+        if !status.success() || !read.is_some_and(|read| read.is_ok()) {
+            return Err(failed(format!("has failed ({status})")));
+        }
+        let digits = std::str::from_utf8(&digits).unwrap_or_default();
+        Self::from_digits(digits, format!("what the command {name} prints"))
+            .ok_or_else(|| Error::invalid(format!("the command {name} has to print 64 hexadecimal digits")))
+    }
+
+    fn from_digits(digits: &str, from: String) -> Option<Self> {
+        let mut read = None;
+        let root = Secret::fill(|bytes| read = unhex(digits.trim(), bytes));
+        read.map(|()| Self { from, root })
+    }
 }
+
+/// More than 64 digits and the ends of some lines are no key.
+const PRINTED_BYTES_MAX: usize = 256;
 
 impl RootProvider for GivenKey {
     fn describe(&self) -> String {
@@ -73,11 +123,13 @@ impl RootProvider for GivenKey {
     }
 
     fn wrap(&self, env: &Env, database: DatabaseId, epoch: &Secret) -> Result<Vec<u8>> {
-        Ok(super::wrap(env, &self.root, database, LABEL, epoch))
+        let mut out = vec![Kind::Given as u8];
+        out.extend_from_slice(&super::wrap(env, &self.root, database, LABEL, epoch));
+        Ok(out)
     }
 
     fn unwrap(&self, _: &Env, database: DatabaseId, wrapped: &[u8]) -> Result<Secret> {
-        super::unwrap(&self.root, database, LABEL, wrapped)?.ok_or_else(|| {
+        super::unwrap(&self.root, database, LABEL, Kind::Given.of(wrapped)?)?.ok_or_else(|| {
             Error::denied(format!("wrong key: {} is not the key that sealed the keyring", self.describe()))
         })
     }

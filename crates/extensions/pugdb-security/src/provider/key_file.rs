@@ -8,7 +8,7 @@ use pugdb_core::env::{Access, Env, sync_parents};
 use pugdb_core::{DatabaseId, Error, Result};
 use zeroize::Zeroizing;
 
-use super::{RootProvider, hex, unhex};
+use super::{Kind, RootProvider, hex, unhex};
 use crate::keyring::file::{beside, replace};
 use crate::secret::Secret;
 
@@ -177,7 +177,8 @@ fn named(dir: &Path, database: DatabaseId) -> PathBuf {
 
 /// The number of the root key that made it stands before what was wrapped.
 fn split(wrapped: &[u8]) -> Result<(u64, &[u8])> {
-    let (number, wrapped) = wrapped
+    let (number, wrapped) = Kind::KeyFile
+        .of(wrapped)?
         .split_first_chunk::<8>()
         .ok_or_else(|| Error::corrupt("the keyring was not made with a key file, or was changed"))?;
     Ok((u64::from_le_bytes(*number), wrapped))
@@ -214,7 +215,8 @@ impl RootProvider for KeyFile {
         let root = Secret::random(&*env.random);
         content.keys.push((number, root.clone()));
         self.write(env, &content)?;
-        let mut out = number.to_le_bytes().to_vec();
+        let mut out = vec![Kind::KeyFile as u8];
+        out.extend_from_slice(&number.to_le_bytes());
         out.extend_from_slice(&super::wrap(env, &root, database, &number.to_le_bytes(), epoch));
         Ok(out)
     }

@@ -14,9 +14,11 @@ use crate::secret::{KEY_BYTES, Secret};
 
 mod given;
 mod key_file;
+mod passphrase;
 
 pub use given::GivenKey;
 pub use key_file::KeyFile;
+pub use passphrase::Passphrase;
 
 /// Keeps a root key, which wraps one key of the database: its epoch key. Who has the root key and the data directory can read the database.
 ///
@@ -87,6 +89,41 @@ impl<P: RootProvider + ?Sized> RootProvider for Arc<P> {
 
     fn settle(&self, env: &Env, database: DatabaseId, wrapped: &[u8]) -> Result<()> {
         (**self).settle(env, database, wrapped)
+    }
+}
+
+/// Which of the providers here has wrapped an epoch key: the first byte of what it has made of it. The numbers are part of the disk format.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    KeyFile = 1,
+    Given = 2,
+    Passphrase = 3,
+}
+
+impl Kind {
+    /// What stands behind its number.
+    ///
+    /// # Errors
+    /// `Denied` when another provider has wrapped it.
+    fn of(self, wrapped: &[u8]) -> Result<&[u8]> {
+        match wrapped.split_first() {
+            Some((&number, rest)) if number == self as u8 => Ok(rest),
+            Some((&number, _)) => {
+                Err(Error::denied(format!("wrong key: the keyring was sealed with {}", Self::words(number))))
+            }
+            None => Err(Error::corrupt(
+                "the wrapped key in the keyring is missing; put back a copy of the keyring",
+            )),
+        }
+    }
+
+    fn words(number: u8) -> &'static str {
+        match number {
+            1 => "a key file; name it by --root-key file:PATH",
+            2 => "a key that is kept elsewhere; name it by --root-key env:VARIABLE or command:PROGRAM",
+            3 => "a passphrase; give it by --root-key passphrase",
+            _ => "a root key of another kind",
+        }
     }
 }
 
