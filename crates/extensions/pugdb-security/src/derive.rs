@@ -45,6 +45,8 @@ pub(crate) enum Purpose {
     KeyspaceName,
     /// The key of a subject's values in a keyspace.
     SubjectValue,
+    /// What stands for a name in the audit log.
+    AuditObject,
 }
 
 impl Purpose {
@@ -65,6 +67,7 @@ impl Purpose {
             Self::SubjectLeaf => b"pugdb 1 subject leaf",
             Self::KeyspaceName => b"pugdb 1 keyspace name",
             Self::SubjectValue => b"pugdb 1 subject value",
+            Self::AuditObject => b"pugdb 1 audit object",
         }
     }
 }
