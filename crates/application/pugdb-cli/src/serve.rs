@@ -7,12 +7,14 @@ use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
 
-use pugdb::{Database, LocalTables};
+use pugdb::audit::{AuditOptions, OnFailure};
+use pugdb::{Builder, Database, LocalTables};
 use pugdb_server::{HttpAddress, Server, ServerOptions, shutdown_signal};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::json;
 
-use crate::arguments::ServeArguments;
+use crate::arguments::{AuditFailure, ServeArguments};
+use crate::audit;
 use crate::interrupt::Interrupt;
 use crate::outcome::{Exit, Failure};
 use crate::output::{Format, status};
@@ -42,7 +44,7 @@ pub(crate) fn serve(arguments: &ServeArguments, format: Format) -> Result<Exit, 
         Some(bytes) => builder.background_bytes_per_second(bytes as u64),
         None => builder,
     };
-    let builder = arguments.keys.apply(builder, &arguments.data)?;
+    let builder = with_audit(arguments.keys.apply(builder, &arguments.data)?, arguments)?;
     let db = open_database(builder, &arguments.data, STOP_FIRST)?;
     let options = ServerOptions {
         addresses: vec![address],
@@ -69,6 +71,20 @@ pub(crate) fn serve(arguments: &ServeArguments, format: Format) -> Result<Exit, 
     db.close()?;
     teller.tell("closed in good order", &json!({ "event": "closed" }));
     Ok(Exit::Done)
+}
+
+/// The same builder, with an audit log if there is to be one.
+fn with_audit(builder: Builder, arguments: &ServeArguments) -> Result<Builder, Failure> {
+    let is_encrypted = arguments.keys.provider(&arguments.data)?.is_some();
+    if !audit::is_kept(arguments.audit, &arguments.data, is_encrypted) {
+        return Ok(builder);
+    }
+    let on_failure = match arguments.audit_on_failure {
+        AuditFailure::Block => OnFailure::Block,
+        AuditFailure::Continue => OnFailure::Continue,
+    };
+    let copy = arguments.audit_copy.clone();
+    Ok(builder.audit(AuditOptions { on_failure, copy, ..audit::options() }))
 }
 
 /// Says what happens, in words or as a line of JSON.
