@@ -231,3 +231,34 @@ fn a_torn_end_is_no_damage_and_is_cut_by_the_next_open() {
     is_well(&report);
     assert_eq!(report.torn_bytes, 0);
 }
+
+#[test]
+fn threads_that_act_at_once_leave_one_chain() {
+    let dir = tempfile::tempdir().unwrap();
+    let builder = Database::builder().root_key(pugdb::keys::KeyFile::new(dir.path().join("key")));
+    let (path, copy) = (dir.path().join("data"), dir.path().join("copy"));
+    let audited = builder.clone().audit(with_rule(OnFailure::Block)).audit_copy(&copy);
+    let db = audited.open(&path).unwrap();
+    let users = db.keyspace("users").unwrap();
+    std::thread::scope(|scope| {
+        for thread in 0..4_u8 {
+            let (db, users) = (&db, &users);
+            scope.spawn(move || {
+                for round in 0..20 {
+                    db.keyspace(&format!("k{thread}")).unwrap();
+                    users.put([thread, round], b"value").unwrap();
+                    users.get([thread, round]).unwrap();
+                    db.drop_keyspace(&format!("k{thread}")).unwrap();
+                }
+            });
+        }
+    });
+    db.close().unwrap();
+    let mut known = String::new();
+    let file = std::fs::File::options().read(true).open(&copy).unwrap();
+    io::Read::read_to_string(&mut { file }, &mut known).unwrap();
+    let report = builder.audit_log(&path).unwrap().verify(Some(&known)).unwrap();
+    is_well(&report);
+    assert_eq!((report.last, report.is_closed), (4 + 4 * 20 * 6, true));
+    assert!(report.segments > 3 && report.against.unwrap().checkpoints > 3);
+}

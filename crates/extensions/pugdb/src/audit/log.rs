@@ -179,7 +179,8 @@ pub(super) enum Seen<'a> {
 pub(super) enum Flow {
     On,
     Enough,
-    Problem(String),
+    /// The first record that is wrong, and what is.
+    Problem(u64, String),
 }
 
 type Visit<'a> = dyn FnMut(&Seen<'_>, &Stand) -> Result<Flow> + 'a;
@@ -290,11 +291,12 @@ impl AuditLog {
                     expected.as_mut().and_then(|expected| expected.at(stand))
                 }
                 Seen::Checkpoint(text) => {
+                    let mistake = self.mistake(text, stand).map(|what| (covered + 1, what));
                     (checkpoints, covered) = (checkpoints + 1, stand.tree.size());
-                    self.mistake(text, stand)
+                    mistake
                 }
             };
-            Ok(problem.map_or(Flow::On, Flow::Problem))
+            Ok(problem.map_or(Flow::On, |(record, what)| Flow::Problem(record, what)))
         })?;
         (report.checkpoints, report.covered, report.missing) = (checkpoints, covered, missing);
         if let Some(expected) = expected {
@@ -370,7 +372,7 @@ impl AuditLog {
         let report = self.walk(&mut |seen, stand| {
             if let Seen::Checkpoint(text) = seen {
                 if let Some(what) = self.mistake(text, stand) {
-                    return Ok(Flow::Problem(what));
+                    return Ok(Flow::Problem(stand.tree.size().max(1), what));
                 }
                 newest = Some(Checkpoint::parse(text)?);
             }
@@ -514,13 +516,8 @@ impl Walk<'_, '_> {
         match (self.visit)(seen, &self.stand)? {
             Flow::On => {}
             Flow::Enough => self.is_enough = true,
-            Flow::Problem(what) => {
-                // It was noticed behind the record that it is about.
-                self.report.problem.get_or_insert(AuditProblem {
-                    record: self.stand.tree.size().max(1),
-                    segment,
-                    what,
-                });
+            Flow::Problem(record, what) => {
+                self.report.problem.get_or_insert(AuditProblem { record, segment, what });
             }
         }
         Ok(())

@@ -153,8 +153,8 @@ impl Expected {
         Ok(expected)
     }
 
-    /// The log is first known here.
-    pub(super) fn begin(&mut self, stand: &Stand) -> Option<String> {
+    /// The log is first known here. What is wrong, and from which record on.
+    pub(super) fn begin(&mut self, stand: &Stand) -> Option<(u64, String)> {
         let kept = self.by_size.split_off(&stand.tree.size());
         let gone = std::mem::replace(&mut self.by_size, kept);
         // Of no records there is nothing to be checked.
@@ -163,14 +163,15 @@ impl Expected {
     }
 
     /// The log has come to here.
-    pub(super) fn at(&mut self, stand: &Stand) -> Option<String> {
+    pub(super) fn at(&mut self, stand: &Stand) -> Option<(u64, String)> {
         let known = self.by_size.remove(&stand.tree.size())?;
         let own = (stand.tree.root(), stand.last);
         if known.iter().any(|other| *other != own) {
             let (from, to) = (self.good + 1, stand.tree.size());
-            return Some(format!(
+            let what = format!(
                 "records {from} to {to} are not those that the second place knows: the log was changed, or has a fork"
-            ));
+            );
+            return Some((from, what));
         }
         self.good = stand.tree.size();
         None

@@ -20,6 +20,8 @@ const RECORD: u8 = 2;
 const CHECKPOINT: u8 = 3;
 /// A frame's content is no longer: the longest record, and what says what it is.
 const CONTENT_BYTES_MAX: usize = RECORD_BYTES_MAX + 1;
+/// Neither a segment nor a record has a larger number, so that there is always a next one.
+const NUMBER_MAX: u64 = 1 << 60;
 /// States nothing about what is durable: the file has no name yet.
 const LAG_UNKNOWN: u64 = u64::MAX;
 
@@ -43,7 +45,7 @@ fn new_path(context: &Context, number: u64) -> PathBuf {
 /// Reads a name that [`file_name`] made, and no other that means the same.
 fn parse_name(name: &str) -> Option<u64> {
     let number = name.strip_suffix(ENDING)?.parse().ok()?;
-    (file_name(number) == name).then_some(number)
+    (number <= NUMBER_MAX && file_name(number) == name).then_some(number)
 }
 
 /// The numbers of the segments, ascending. None when there is no audit log.
@@ -113,7 +115,7 @@ impl Start {
     fn decode(content: &[u8]) -> Result<Self> {
         let damaged = || Error::corrupt("the beginning of a segment of the audit log is damaged");
         let mut reader = Reader::new(content);
-        let size = reader.varint()?.checked_sub(1).ok_or_else(damaged)?;
+        let size = reader.varint()?.checked_sub(1).filter(|size| *size < NUMBER_MAX).ok_or_else(damaged)?;
         let (at, last) = (Timestamp(reader.varint()?), reader.array()?);
         let roots = (0..size.count_ones()).map(|_| reader.array()).collect::<Result<Vec<_>>>()?;
         let tree = Frontier::from_parts(size, roots)?;
@@ -307,7 +309,14 @@ mod tests {
     #[test]
     fn a_name_is_read_as_it_was_written() {
         assert_eq!(parse_name("0000000012.audit"), Some(12));
-        for other in ["12.audit", "+000000012.audit", "0000000012.audit.new", "0000000012", ".audit"] {
+        for other in [
+            "12.audit",
+            "+000000012.audit",
+            "0000000012.audit.new",
+            "0000000012",
+            ".audit",
+            "18446744073709551615.audit",
+        ] {
             assert_eq!(parse_name(other), None, "{other}");
         }
     }
@@ -323,5 +332,8 @@ mod tests {
             stand.tree.push([count; 32]);
         }
         assert!(Start::decode(&[0, 0]).is_err());
+        // A number behind which there is none: 2^64 - 1, of a log whose tree has 63 full subtrees.
+        let many = [&[0xff; 9][..], &[1, 0], &[0; 64 * 32]].concat();
+        assert!(Start::decode(&many).is_err());
     }
 }
