@@ -1,7 +1,13 @@
 //! What somebody does to the log who can write the disk, without the keys and with them, and what finds him out.
 
+use std::sync::Arc;
+
 use pugdb::ErrorKind;
-use pugdb::audit::{AuditReport, Checkpoint, OnFailure};
+use pugdb::audit::{Action, AuditReport, Checkpoint, OnFailure};
+use pugdb::env::Access;
+use pugdb::seam::Plain;
+use pugdb_lsm::file::FileHeader;
+use pugdb_lsm::frame::{FrameEncoder, FrameReader, Step, first_offset};
 use pugdb_sim::World;
 
 use super::{
@@ -171,7 +177,7 @@ fn an_end_that_was_cut_off_is_found_by_the_second_place_alone() {
     assert_eq!(open(&world).unwrap_err().kind(), ErrorKind::Corrupt);
     super::open_with(&world, options(OnFailure::Continue)).unwrap().close().unwrap();
     assert!(against(&world).unwrap().problem.is_some());
-    assert!(records(&world).iter().any(|record| record.event.action == pugdb::audit::Action::Damage));
+    assert!(records(&world).iter().any(|record| record.event.action == Action::Damage));
 }
 
 #[test]
@@ -327,4 +333,124 @@ fn without_the_root_key_nothing_is_read() {
         let bytes = world.read_file(path).unwrap();
         assert!(!bytes.windows(7).any(|window| window == b"program"));
     }
+}
+
+/// Two copies went on by themselves with the same keys: a segment of one fits into the other by its number, its records and its seals.
+#[test]
+fn a_segment_of_another_history_is_noticed_where_the_next_one_begins() {
+    let world = World::new(20);
+    open(&world).unwrap().close().unwrap();
+    let before = copy_of(&world, DIR);
+    let mut histories = Vec::new();
+    for name in ["one", "other"] {
+        put_back(&world, DIR, &before);
+        for life in 0..2 {
+            let db = encrypted(&world).audit(options(OnFailure::Block)).open(DIR).unwrap();
+            db.keyspace(&format!("{name}-{life}")).unwrap();
+            db.close().unwrap();
+        }
+        is_well(&verify(&world).unwrap());
+        histories.push(copy_of(&world, FOLDER));
+    }
+    put_back(&world, FOLDER, &histories[0]);
+    world.write_file(&histories[1][1].0, &histories[1][1].1).unwrap();
+    assert_eq!(is_noticed(&world, 3), 7);
+}
+
+/// Of what lies before something that was synced later no crash has torn anything, also in the last segment.
+#[test]
+fn damage_before_what_was_durable_is_no_torn_end() {
+    let world = history(22);
+    let path = segments(&world).pop().unwrap();
+    let at = frames(&world.read_file(&path).unwrap())[2].start as u64;
+    world.flip_bit(&path, at + 40, 3).unwrap();
+    assert_eq!(is_noticed(&world, 3), 19);
+    // The header of the frame as well: those behind it speak.
+    world.flip_bit(&path, at + 2, 3).unwrap();
+    assert_eq!(is_noticed(&world, 3), 19);
+    // Who opens it says so, and leaves it as it is.
+    let before = world.read_file(&path).unwrap();
+    super::open_with(&world, options(OnFailure::Continue)).unwrap().close().unwrap();
+    assert!(world.read_file(&path).unwrap() == before && verify(&world).unwrap().problem.is_some());
+}
+
+/// Records that the next segment does not have: they were put there.
+#[test]
+fn records_beyond_the_beginning_of_the_next_segment_have_to_be_the_same_there() {
+    let world = World::new(23);
+    let builder = || super::plain(&world).audit(options(OnFailure::Block));
+    for _ in 0..2 {
+        builder().open(DIR).unwrap().close().unwrap();
+    }
+    let verify = || builder().audit_log(DIR).unwrap().verify(None).unwrap();
+    let mut third = Vec::new();
+    rewrite_plain(&world, 1, |contents| third.clone_from(&contents[1]));
+    rewrite_plain(&world, 0, |contents| contents.push(third.clone()));
+    is_well(&verify());
+    *third.last_mut().unwrap() ^= 1;
+    rewrite_plain(&world, 0, |contents| *contents.last_mut().unwrap() = third.clone());
+    let problem = verify().problem.unwrap();
+    assert!(problem.record == 3 && problem.what.contains("fork"), "{problem}");
+    // One that the next segment has nothing of.
+    rewrite_plain(&world, 1, |contents| contents.truncate(1));
+    assert!(verify().problem.unwrap().what.contains("fork"));
+}
+
+/// Writes a segment of a log that is not sealed anew, as everybody can: its frames with other contents.
+fn rewrite_plain(world: &World, segment: usize, change: impl FnOnce(&mut Vec<Vec<u8>>)) {
+    let path = &segments(world)[segment];
+    let file = world.env().fs.open(path, Access::Read).unwrap();
+    let opened = FileHeader::read_any(&*file, &Plain).unwrap();
+    let (id, length) = (opened.header.context.file, file.length().unwrap());
+    let begin = first_offset(opened.bytes);
+    let mut frames = FrameReader::new(file, id, Arc::new(Plain), length).unwrap();
+    let (mut at, mut contents) = (begin, Vec::new());
+    while let Step::Frame(frame) = frames.step(at).unwrap() {
+        at = frame.next;
+        contents.push(frame.head);
+    }
+    change(&mut contents);
+    let mut bytes = world.read_file(path).unwrap();
+    bytes.truncate(usize::try_from(begin).unwrap());
+    let mut encoder = FrameEncoder::new(id, Arc::new(Plain));
+    for content in &contents {
+        let frame = encoder.encode(bytes.len() as u64, 0, content, &[]).unwrap().to_vec();
+        bytes.extend_from_slice(&frame);
+    }
+    world.write_file(path, &bytes).unwrap();
+}
+
+/// Without a key nothing keeps somebody from making checksums and links anew: the chain holds up who is careless, the second place shows the rest.
+#[test]
+fn what_is_changed_in_a_log_that_is_not_sealed_is_noticed_if_the_rest_is_not_made_anew() {
+    let world = World::new(21);
+    world.env().fs.create_dir_all("elsewhere".as_ref()).unwrap();
+    let builder = || super::plain(&world).audit(options(OnFailure::Block)).audit_copy(COPY);
+    let db = builder().open(DIR).unwrap();
+    db.keyspace("users").unwrap();
+    db.close().unwrap();
+    let files = copy_of(&world, FOLDER);
+    let verify = || builder().audit_log(DIR).unwrap().verify(None).unwrap();
+    rewrite_plain(&world, 0, |_| {});
+    is_well(&verify());
+    // Its start, the open, two about the keyspace, the close, a checkpoint.
+    rewrite_plain(&world, 0, |contents| drop(contents.remove(2)));
+    assert_eq!(verify().problem.unwrap().record, 2);
+    put_back(&world, FOLDER, &files);
+    rewrite_plain(&world, 0, |contents| {
+        let action = contents[3].iter_mut().find(|byte| **byte == Action::KeyspaceCreate as u8).unwrap();
+        *action = Action::KeyspaceDrop as u8;
+    });
+    let problem = verify().problem.unwrap();
+    assert!(problem.record == 1 && problem.what.contains("not those that it is about"), "{problem}");
+    // Who takes the checkpoint away as well.
+    rewrite_plain(&world, 0, |contents| contents.truncate(5));
+    is_well(&verify());
+    assert!(builder().audit_log(DIR).unwrap().verify(Some(&known(&world))).unwrap().problem.is_some());
+    // And who writes numbers at which an end cannot be reached.
+    rewrite_plain(&world, 0, |contents| {
+        contents[0] = [&[1][..], &[0xff; 9], &[1, 0], &[0; 64 * 32]].concat();
+    });
+    assert!(verify().problem.is_some());
+    builder().audit_log(DIR).unwrap().records(&mut |_| Ok(true)).unwrap_err();
 }

@@ -7,7 +7,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::command::{Run, pugdb};
-use crate::directory::write;
+use crate::directory::{read, write};
 use crate::server::Running;
 
 const KEY: [&str; 2] = ["--root-key", "file:keys/orders.key"];
@@ -76,13 +76,13 @@ fn a_log_that_was_changed_is_told_with_the_first_record_and_the_code_of_damage()
             && text.contains("does not show that its end was cut off")
     );
     let segment = dir.path().join("pugdb-data/audit/0000000002.audit");
-    let whole = fs::read(&segment).unwrap();
+    let whole = read(&segment);
     let mut bytes = whole.clone();
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;
     write(&segment, &bytes);
     let found = with_key(dir.path(), &["audit", "verify", "--json"]);
-    let report: Value = serde_json::from_str(&found.text()).unwrap();
+    let report: Value = serde_json::from_str(found.text()).unwrap();
     assert_eq!((found.code, report["problem"]["segment"].as_u64()), (3, Some(2)));
     assert!(with_key(dir.path(), &["audit", "verify"]).text().contains("behind it nothing was read"));
     assert_eq!(with_key(dir.path(), &["audit", "show"]).code, 3);
@@ -99,7 +99,7 @@ fn a_proof_is_checked_without_the_database() {
     let elsewhere = tempfile::tempdir().unwrap();
     write(&elsewhere.path().join("proof"), proof.text().as_bytes());
     let status = with_key(dir.path(), &["key", "status", "--json"]);
-    let status: Value = serde_json::from_str(&status.text()).unwrap();
+    let status: Value = serde_json::from_str(status.text()).unwrap();
     let signer = status["certificates_signed_with"].as_str().unwrap();
     let checked = pugdb(elsewhere.path(), &["audit", "check", "proof", "--signer", signer]);
     assert!(checked.code == 0 && checked.text().ends_with("signed by that key\n"), "{checked}");
