@@ -311,3 +311,34 @@ fn a_database_without_an_audit_log_has_none() {
     open(&world).unwrap().close().unwrap();
     is_well(&verify(&world).unwrap());
 }
+
+/// Sealed or not: what was acted on, and what was written, is in no file of the log, its second place or a proof. Who acted is.
+#[test]
+fn no_name_no_key_and_no_value_is_in_the_log() {
+    for is_sealed in [true, false] {
+        let world = World::new(12);
+        world.env().fs.create_dir_all("elsewhere".as_ref()).unwrap();
+        let builder = if is_sealed { encrypted(&world) } else { plain(&world) };
+        let rules = vec![AuditRule::new("canary-space", AuditAccess::All)];
+        let actor = Actor::new("sparrow", "test");
+        let audited = AuditOptions { rules, actor, ..options(OnFailure::Block) };
+        let db = builder.clone().audit(audited).audit_copy(COPY).open(DIR).unwrap();
+        let space = db.keyspace("canary-space").unwrap();
+        space.put(b"canary-key", b"canary-value").unwrap();
+        space.get(b"canary-key").unwrap();
+        if is_sealed {
+            db.erase_subjects(&["canary-subject"]).unwrap();
+        }
+        db.checkpoint("canary-copy").unwrap();
+        db.close().unwrap();
+        let (proof, checkpoint) = builder.audit_log(DIR).unwrap().prove(3).unwrap();
+        let mut texts = vec![format!("{proof}{checkpoint}").into_bytes(), known(&world).into_bytes()];
+        texts.extend(super::segments(&world).iter().map(|path| world.read_file(path).unwrap()));
+        let has =
+            |name: &[u8]| texts.iter().any(|text| text.windows(name.len()).any(|window| window == name));
+        assert!(!has(b"canary"));
+        // In a proof, and where nothing is sealed.
+        assert!(has(b"sparrow"));
+        assert_eq!(texts[2].windows(7).any(|window| window == b"sparrow"), !is_sealed);
+    }
+}
