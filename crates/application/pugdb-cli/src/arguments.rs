@@ -3,9 +3,10 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use pugdb::Durability;
 
+use crate::audit::AuditArguments;
 use crate::doctor::DoctorArguments;
 use crate::erase::EraseArguments;
 use crate::init::InitArguments;
@@ -77,6 +78,7 @@ pub(crate) enum Command {
     Compact(CompactArguments),
     Key(KeyCommandArguments),
     Erase(EraseArguments),
+    Audit(AuditArguments),
     Import(ImportArguments),
     Export(ExportArguments),
     Bench(crate::bench::BenchArguments),
@@ -108,6 +110,7 @@ impl Command {
             Self::Export(arguments) => Some(arguments.target_mut()),
             Self::Init(_)
             | Self::Serve(_)
+            | Self::Audit(_)
             | Self::Bench(_)
             | Self::Inspect(_)
             | Self::Doctor(_)
@@ -205,6 +208,22 @@ impl Spelling {
     }
 }
 
+/// Something that is or is not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Switch {
+    On,
+    Off,
+}
+
+/// What becomes of what cannot be written into the audit log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum AuditFailure {
+    /// It is refused
+    Block,
+    /// It is done, and counted
+    Continue,
+}
+
 /// Serve the database to Redis clients until Ctrl-C or SIGTERM
 #[derive(Args, Debug)]
 #[command(after_help = "\
@@ -249,6 +268,15 @@ pub(crate) struct ServeArguments {
     /// a sync), periodic:1s (a kill; a power cut takes so much at most), os (a kill)
     #[arg(long, value_name = "LEVEL", default_value_t = Durability::Sync)]
     pub(crate) durability: Durability,
+    /// Keep an audit log [default: on for a database that is encrypted or has one]
+    #[arg(long, value_name = "SWITCH")]
+    pub(crate) audit: Option<Switch>,
+    /// A second place for the audit log's checkpoints: a file, best on another machine's disk
+    #[arg(long, value_name = "FILE")]
+    pub(crate) audit_copy: Option<PathBuf>,
+    /// What becomes of what cannot be written into the audit log: block refuses it, continue does it and counts
+    #[arg(long, value_name = "POLICY", default_value = "block")]
+    pub(crate) audit_on_failure: AuditFailure,
     /// A socket in the file system for Redis clients, too; only its owner may connect
     #[arg(long, value_name = "PATH")]
     pub(crate) unix_socket: Option<PathBuf>,

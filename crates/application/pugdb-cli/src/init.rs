@@ -8,6 +8,7 @@ use pugdb::keys::KeyFile;
 use pugdb::{Builder, Database};
 use serde_json::json;
 
+use crate::audit;
 use crate::outcome::{Exit, Failure};
 use crate::output::{Answer, Format, answer_json};
 use crate::root_key::{KeyArguments, RootKey, usual_directory};
@@ -34,6 +35,9 @@ pub(crate) struct InitArguments {
     /// Seal nothing: whoever reads the disk, or a copy of it, reads the data
     #[arg(long)]
     no_encryption: bool,
+    /// Keep no audit log; a database that is not encrypted has none unless `serve --audit on` begins one
+    #[arg(long)]
+    no_audit: bool,
 }
 
 pub(crate) fn init(arguments: &InitArguments, format: Format) -> Result<Exit, Failure> {
@@ -42,12 +46,14 @@ pub(crate) fn init(arguments: &InitArguments, format: Format) -> Result<Exit, Fa
     if pugdb::inspect::files(&arguments.data).is_ok() {
         return Err(Failure::new(Exit::Unavailable, format!("there is a database in {data} already")));
     }
-    let db = open_database(arguments.encrypt(Database::builder())?, &arguments.data, STOP_FIRST)?;
+    let is_audited = !arguments.no_encryption && !arguments.no_audit;
+    let builder = if is_audited { Database::builder().audit(audit::options()) } else { Database::builder() };
+    let db = open_database(arguments.encrypt(builder)?, &arguments.data, STOP_FIRST)?;
     let provider = db.keys().map(|keys| keys.status().provider);
     db.close()?;
     if format == Format::Json {
         answer_json(
-            &json!({ "data": data.to_string(), "encrypted": provider.is_some(), "provider": provider }),
+            &json!({ "data": data.to_string(), "encrypted": provider.is_some(), "provider": provider, "audit": is_audited }),
         )?;
         return Ok(Exit::Done);
     }

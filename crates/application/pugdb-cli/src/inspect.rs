@@ -53,6 +53,9 @@ enum Kind {
     Table,
     Manifest,
     Values,
+    /// Shown by `pugdb audit show`, and never here.
+    #[value(skip)]
+    Audit,
 }
 
 impl Kind {
@@ -62,6 +65,7 @@ impl Kind {
             FileKind::Table => Self::Table,
             FileKind::Manifest => Self::Manifest,
             FileKind::Values => Self::Values,
+            FileKind::Audit => Self::Audit,
         }
     }
 
@@ -71,6 +75,7 @@ impl Kind {
             Self::Table => "table",
             Self::Manifest => "manifest",
             Self::Values => "value file",
+            Self::Audit => "audit segment",
         }
     }
 

@@ -2,6 +2,7 @@
 
 mod allocator;
 mod arguments;
+mod audit;
 mod bench;
 mod compact;
 mod doctor;
@@ -69,6 +70,7 @@ fn run(arguments: &Arguments, settings: &Settings) -> Result<Exit, Failure> {
         Command::Verify(arguments) => report::verify(arguments, format),
         Command::Key(arguments) => key::key(arguments, format),
         Command::Erase(arguments) => erase::erase(arguments, format),
+        Command::Audit(arguments) => audit::audit(arguments, format),
         Command::Compact(arguments) => compact::compact(arguments, format),
         Command::Import(arguments) => transfer::import(arguments, format),
         Command::Export(arguments) => transfer::export(arguments, format),

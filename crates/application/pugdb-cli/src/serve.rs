@@ -7,12 +7,14 @@ use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
 
-use pugdb::{Database, LocalTables};
+use pugdb::audit::{AuditOptions, OnFailure};
+use pugdb::{Builder, Database, LocalTables};
 use pugdb_server::{HttpAddress, Server, ServerOptions, shutdown_signal};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::json;
 
-use crate::arguments::ServeArguments;
+use crate::arguments::{AuditFailure, ServeArguments};
+use crate::audit;
 use crate::interrupt::Interrupt;
 use crate::outcome::{Exit, Failure};
 use crate::output::{Format, status};
@@ -43,7 +45,7 @@ pub(crate) fn serve(arguments: &ServeArguments, format: Format) -> Result<Exit, 
         None => builder,
     };
     let builder = builder.expect_generation(arguments.expect_generation);
-    let builder = arguments.keys.apply(builder, &arguments.data)?;
+    let builder = with_audit(arguments.keys.apply(builder, &arguments.data)?, arguments)?;
     let db = open_database(builder, &arguments.data, STOP_FIRST)?;
     let options = ServerOptions {
         addresses: vec![address],
@@ -74,6 +76,20 @@ pub(crate) fn serve(arguments: &ServeArguments, format: Format) -> Result<Exit, 
         &json!({ "event": "closed", "generation": generation }),
     );
     Ok(Exit::Done)
+}
+
+/// The same builder, with an audit log if there is to be one.
+fn with_audit(builder: Builder, arguments: &ServeArguments) -> Result<Builder, Failure> {
+    let is_encrypted = arguments.keys.provider(&arguments.data)?.is_some();
+    if !audit::is_kept(arguments.audit, &arguments.data, is_encrypted) {
+        return Ok(builder);
+    }
+    let on_failure = match arguments.audit_on_failure {
+        AuditFailure::Block => OnFailure::Block,
+        AuditFailure::Continue => OnFailure::Continue,
+    };
+    let copy = arguments.audit_copy.clone();
+    Ok(builder.audit(AuditOptions { on_failure, copy, ..audit::options() }))
 }
 
 /// Says what happens, in words or as a line of JSON.

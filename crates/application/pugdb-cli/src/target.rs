@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use pugdb::{Builder, Database, Error, ErrorKind, Keyspace, Persistence, limits};
 
 use crate::arguments::Target;
+use crate::audit;
 use crate::outcome::{Exit, Failure};
 use crate::output;
 use crate::remote::Remote;
@@ -85,7 +86,8 @@ impl Target {
 
     fn open_with(&self, access: Access, builder: Builder, if_in_use: &str) -> Result<Local, Failure> {
         let data = self.data();
-        let mut builder = self.keys.apply(builder.create_if_missing(access == Access::Create), &data)?;
+        let builder = audit::as_it_was(builder.create_if_missing(access == Access::Create), &data);
+        let mut builder = self.keys.apply(builder, &data)?;
         if let Some(memory) = self.memory {
             let usual = limits::MEMORY_BYTES_DEFAULT;
             builder = builder.memory_bytes(memory.choose(usual, MemoryLimit::ask()).bytes);

@@ -146,6 +146,9 @@ pub fn inspect(
         FileKind::Table => table::inspect(&file, &opened, detail, visit),
         FileKind::Manifest => manifest::inspect(file, &opened, visit),
         FileKind::Values => values::inspect(&file, &opened, visit),
+        FileKind::Audit => {
+            Err(Error::invalid("this is a segment of the audit log; `pugdb audit show` prints it"))
+        }
     }
 }
 

@@ -10,8 +10,8 @@ use crate::provider::{hex, unhex};
 use crate::secret::Secret;
 
 const TITLE: &str = "PugDB erasure certificate 1";
-const PUBLIC_KEY_BYTES: usize = 32;
-const SIGNATURE_BYTES: usize = 64;
+pub(crate) const PUBLIC_KEY_BYTES: usize = 32;
+pub(crate) const SIGNATURE_BYTES: usize = 64;
 
 /// Something that was erased. Names stand there as keyed digests: who has the keyring can tell whether a name is meant, and nobody else can.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,7 +53,7 @@ pub(crate) fn signer(seed: &Secret) -> [u8; PUBLIC_KEY_BYTES] {
     pair.public_key().as_ref().try_into().expect("an Ed25519 key has 32 bytes")
 }
 
-fn key_pair(seed: &Secret) -> Ed25519KeyPair {
+pub(crate) fn key_pair(seed: &Secret) -> Ed25519KeyPair {
     Ed25519KeyPair::from_seed_unchecked(seed.expose()).expect("any 32 bytes are a seed")
 }
 

@@ -47,6 +47,8 @@ pub(crate) enum Purpose {
     SubjectValue,
     /// The tag of a statement that lies in plain text.
     Statement,
+    /// What stands for a name in the audit log.
+    AuditObject,
 }
 
 impl Purpose {
@@ -68,6 +70,7 @@ impl Purpose {
             Self::KeyspaceName => b"pugdb 1 keyspace name",
             Self::SubjectValue => b"pugdb 1 subject value",
             Self::Statement => b"pugdb 1 statement",
+            Self::AuditObject => b"pugdb 1 audit object",
         }
     }
 }

@@ -9,6 +9,7 @@ use parking_lot::RwLock;
 use pugdb_core::{Error, KeyspaceId, Result, SealId, Timestamp};
 
 use crate::aead::{AeadKey, Algorithm, NONCE_BYTES, TAG_BYTES};
+use crate::audit::{Action, Count, Event, ObjectKind, object};
 use crate::certificate::{Certificate, ErasedObject, signer};
 use crate::derive::{Derivation, Purpose};
 use crate::keyring::{Keyring, NameDigest};
@@ -170,6 +171,21 @@ impl Vault {
         if names.is_empty() {
             return Err(Error::invalid("name a subject to be erased"));
         }
+        self.witnessed(
+            |vault| vault.about_subjects(Action::EraseSubjects, names),
+            || self.destroy_subjects(names),
+        )
+    }
+
+    /// An event about subjects.
+    fn about_subjects(&self, action: Action, names: &[&[u8]]) -> Event {
+        let keyring = &self.state.read().keyring;
+        let mut event = Event::begun(action);
+        event.objects = names.iter().map(|name| object(keyring, ObjectKind::Subject, name)).collect();
+        event
+    }
+
+    fn destroy_subjects(&self, names: &[&[u8]]) -> Result<Certificate> {
         let mut objects = Vec::new();
         let rotation = self.replace_epoch(|keyring| {
             // Who is named twice is erased once.
@@ -281,10 +297,11 @@ impl Vault {
     pub fn hold_subject(&self, name: &[u8]) -> Result<bool> {
         check_subject(name)?;
         let now = self.env().clock.now();
-        self.change_holds(|keyring| {
+        let put = |keyring: &mut Keyring| {
             let digest = keyring.digest(Purpose::SubjectName, name);
             hold(&mut keyring.holds.subjects, digest, now)
-        })
+        };
+        self.witnessed(|vault| vault.about_subjects(Action::Hold, &[name]), || self.change_holds(put))
     }
 
     /// Ends a hold. False when there was none.
@@ -293,10 +310,11 @@ impl Vault {
     /// As [`hold_subject`](Self::hold_subject).
     pub fn release_subject(&self, name: &[u8]) -> Result<bool> {
         check_subject(name)?;
-        self.change_holds(|keyring| {
+        let end = |keyring: &mut Keyring| {
             let digest = keyring.digest(Purpose::SubjectName, name);
             keyring.holds.subjects.remove(&digest).is_some()
-        })
+        };
+        self.witnessed(|vault| vault.about_subjects(Action::Release, &[name]), || self.change_holds(end))
     }
 
     /// Keeps a keyspace from being erased, until it is released. False when it was held before.
@@ -306,7 +324,8 @@ impl Vault {
     pub fn hold_keyspace(&self, keyspace: KeyspaceId) -> Result<bool> {
         self.state.read().keyring.keyspace_keys(keyspace)?;
         let now = self.env().clock.now();
-        self.change_holds(|keyring| hold(&mut keyring.holds.keyspaces, keyspace, now))
+        let put = |keyring: &mut Keyring| hold(&mut keyring.holds.keyspaces, keyspace, now);
+        self.witnessed(|_| about_keyspace(Action::Hold, keyspace), || self.change_holds(put))
     }
 
     /// Ends a hold. False when there was none.
@@ -314,7 +333,8 @@ impl Vault {
     /// # Errors
     /// As [`rotate`](Self::rotate).
     pub fn release_keyspace(&self, keyspace: KeyspaceId) -> Result<bool> {
-        self.change_holds(|keyring| keyring.holds.keyspaces.remove(&keyspace).is_some())
+        let end = |keyring: &mut Keyring| keyring.holds.keyspaces.remove(&keyspace).is_some();
+        self.witnessed(|_| about_keyspace(Action::Release, keyspace), || self.change_holds(end))
     }
 
     /// What is held.
@@ -334,6 +354,11 @@ impl Vault {
         }
         Ok(is_changed)
     }
+}
+
+/// An event about a keyspace, of which only the number is known here.
+fn about_keyspace(action: Action, keyspace: KeyspaceId) -> Event {
+    Event::begun(action).count(Count::Keyspace, u64::from(keyspace.0))
 }
 
 fn check_erasable(keyring: &Keyring, keyspace: KeyspaceId) -> Result<()> {

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `vault.rs` | [`Vault`]: the keys of an open database, made, found, rotated; [`VaultCipher`]: what seals its files |
 //! | `erasure.rs`, `certificate.rs` | subjects, whose values are sealed one by one; keys that are destroyed, and what is signed of it |
+//! | [`mod@audit`] | what was done, in a chain that shows whether somebody changed it |
 //! | `file_cipher.rs` | the keys of one file |
 //! | `keyring` | all keys of a database as a value, and as a file |
 //! | `provider` | where the root key is kept: [`RootProvider`] and those there are |
@@ -13,6 +14,7 @@
 //! `docs/format/keyring.md`.
 
 mod aead;
+pub mod audit;
 mod certificate;
 mod derive;
 mod erasure;

@@ -15,6 +15,7 @@ use pugdb_core::{DatabaseId, Error, ErrorKind, KeyspaceId, Result, SealId, Times
 use subtle::ConstantTimeEq as _;
 
 use crate::aead::Algorithm;
+use crate::audit::{Action, Count, Event, Witness};
 use crate::certificate::signer;
 use crate::derive::{Derivation, PUBLIC_BYTES, Purpose, SALT_BYTES};
 use crate::erasure::ValueKeys;
@@ -63,6 +64,8 @@ pub struct Vault {
     /// What the file holds. Read for each new file, never held while a disk is waited for.
     pub(crate) state: RwLock<State>,
     pub(crate) values: ValueKeys,
+    /// Who is told before keys are changed.
+    witness: RwLock<Option<Arc<dyn Witness>>>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -253,6 +256,7 @@ impl Vault {
             database: state.keyring.database,
             change: Mutex::new(Change { access, attempted: 0 }),
             state: RwLock::new(state),
+            witness: RwLock::new(None),
         })
     }
 
@@ -295,7 +299,7 @@ impl Vault {
     /// What keeps the provider from its root key; what the disk says: the keys go on to work, old or new. `Conflict` when another process
     /// has changed the keyring, `Denied` when it is another directory's, `Closed`.
     pub fn rotate(&self) -> Result<Rotation> {
-        self.replace_epoch(|_| Ok(()))
+        self.witnessed(|_| Event::begun(Action::KeyRotate), || self.replace_epoch(|_| Ok(())))
     }
 
     /// New keys for all files that are made from now on. Those that are there keep theirs until they are written anew.
@@ -304,10 +308,33 @@ impl Vault {
     /// As [`rotate`](Self::rotate).
     pub fn renew(&self) -> Result<Rotation> {
         let (now, random) = (self.env.clock.now(), &self.env.random);
-        self.replace_epoch(|keyring| {
+        let renew = |keyring: &mut Keyring| {
             keyring.renew(now, &**random);
             Ok(())
-        })
+        };
+        self.witnessed(|_| Event::begun(Action::KeyRenew), || self.replace_epoch(renew))
+    }
+
+    /// Tells `witness` from now on, before keys are changed and afterwards, or nobody any more.
+    pub fn set_witness(&self, witness: Option<Arc<dyn Witness>>) {
+        *self.witness.write() = witness;
+    }
+
+    /// Changes keys between two words to the witness, if there is one. He may refuse it.
+    pub(crate) fn witnessed<T>(
+        &self,
+        event: impl FnOnce(&Self) -> Event,
+        work: impl FnOnce() -> Result<T>,
+    ) -> Result<T> {
+        // He may ask for keys: nothing is locked meanwhile.
+        let witness = self.witness.read().clone();
+        let Some(witness) = witness else { return work() };
+        let event = event(self).count(Count::Keyring, self.state.read().keyring.generation);
+        let begun = witness.before(event.clone())?;
+        let outcome = work();
+        let event = event.count(Count::Keyring, self.state.read().keyring.generation);
+        witness.after(begun, event, outcome.as_ref().map(drop));
+        outcome
     }
 
     /// Changes the keyring under a new epoch key, wrapped under a new root key, and destroys the old one. A crash leaves the old keyring

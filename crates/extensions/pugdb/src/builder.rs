@@ -13,7 +13,8 @@ use pugdb_lsm::store::CompactionPolicy;
 use pugdb_lsm::{Filters, Operators, TreeOptions};
 use pugdb_security::RootProvider;
 
-use crate::{Database, Durability, KeyspaceOptions, key_locks};
+use crate::audit::{AuditLog, AuditOptions};
+use crate::{Database, Durability, KeyspaceOptions, durable, key_locks};
 
 /// A thread each, and room on disk for two or three tables.
 const COMPACTION_JOBS_MAX: usize = 64;
@@ -64,6 +65,8 @@ pub struct Builder {
     pub(crate) observers: Vec<Arc<dyn Observer>>,
     pub(crate) track_handles: bool,
     pub(crate) slow_operations: Option<Duration>,
+    pub(crate) audit: Option<AuditOptions>,
+    pub(crate) audit_copy: Option<PathBuf>,
 }
 
 /// An observer that cannot wait for its own thread.
@@ -103,6 +106,8 @@ impl Default for Builder {
             observers: Vec::new(),
             track_handles: false,
             slow_operations: None,
+            audit: None,
+            audit_copy: None,
         }
     }
 }
@@ -609,6 +614,67 @@ impl Builder {
         self
     }
 
+    /// Keeps an audit log in the database's directory: opens and closes, changes of keys and keyspaces, erasures, what the program above records, and
+    /// reads and writes by rule, in a chain that shows whether somebody has changed it. `docs/guide/audit.md`. None, if nothing is said; a database in
+    /// memory, or one that is open for reading only, has none.
+    ///
+    /// ```
+    /// use pugdb::audit::{AuditOptions, OnFailure};
+    ///
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let path = dir.path().join("data");
+    /// let options = AuditOptions { on_failure: OnFailure::Continue, ..AuditOptions::default() };
+    /// let db = pugdb::Database::builder().audit(options).open(&path)?;
+    /// db.keyspace("users")?;
+    /// assert_eq!(db.audit().unwrap().stats().records, 3); // the open, and two about the keyspace
+    /// # Ok::<(), pugdb::Error>(())
+    /// ```
+    #[must_use]
+    pub fn audit(mut self, options: AuditOptions) -> Self {
+        self.audit = Some(options);
+        self
+    }
+
+    /// A second place for the audit log: a file, best on another machine's disk, to which each signed checkpoint is added. It shows what the log alone
+    /// cannot: that its end was cut off, or that somebody who has the keyring has written it anew.
+    ///
+    /// ```
+    /// use pugdb::audit::{AuditOptions, Checkpoint};
+    ///
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let (path, copy) = (dir.path().join("data"), dir.path().join("checkpoints"));
+    /// let db = pugdb::Database::builder().audit(AuditOptions::default()).audit_copy(&copy).open(&path)?;
+    /// let made = db.audit().unwrap().checkpoint()?;
+    /// let copied = std::fs::read_to_string(&copy).unwrap();
+    /// assert_eq!(Checkpoint::parse(&copied)?, made);
+    /// # Ok::<(), pugdb::Error>(())
+    /// ```
+    #[must_use]
+    pub fn audit_copy(mut self, path: impl Into<PathBuf>) -> Self {
+        self.audit_copy = Some(path.into());
+        self
+    }
+
+    /// The audit log of the database in `dir`, to be read, whoever has the database open: it takes no lock and changes nothing. A copy of the directory
+    /// will do, with [`root_key`](Self::root_key) and [`keyring`](Self::keyring).
+    ///
+    /// ```
+    /// use pugdb::audit::AuditOptions;
+    ///
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let path = dir.path().join("data");
+    /// let db = pugdb::Database::builder().audit(AuditOptions::default()).open(&path)?;
+    /// let report = pugdb::Database::builder().audit_log(&path)?.verify(None)?; // while it is open
+    /// assert_eq!((report.last, report.is_closed), (1, false));
+    /// # Ok::<(), pugdb::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// `NotFound` when there is none, `Denied` without the root key of an encrypted database.
+    pub fn audit_log(&self, dir: impl AsRef<Path>) -> Result<AuditLog> {
+        durable::audit_log(self, dir.as_ref())
+    }
+
     /// Where table bytes come from, instead of the database's directory.
     ///
     /// ```
@@ -824,6 +890,7 @@ impl Builder {
             )));
         }
         self.operators.check()?;
+        self.audit.as_ref().map_or(Ok(()), AuditOptions::check)?;
         self.default_options.tables(TreeOptions::default())?;
         if let Some(jobs) = self.compaction_jobs.filter(|jobs| !(1..=COMPACTION_JOBS_MAX).contains(jobs)) {
             return Err(Error::invalid(format!(

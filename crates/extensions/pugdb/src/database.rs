@@ -16,6 +16,7 @@ use pugdb_core::snapshots::Snapshots;
 use pugdb_core::{Error, KeyspaceId, Lsn, Result, Seqno, Timestamp, limits};
 use pugdb_lsm::{Sequencer, TreeOptions};
 
+use crate::audit::{self, Action, Count, Event, ObjectKind, witnessed};
 use crate::durable::Durable;
 use crate::handles::{Handles, OpenHandle};
 use crate::key_locks::{KeyLocks, refuse_inside_observer, refuse_inside_update};
@@ -764,7 +765,12 @@ impl Database {
         refuse_inside_update()?;
         let missing = || Error::invalid("a database in memory has no files to make a checkpoint of");
         let durable = self.inner.durable.as_ref().ok_or_else(missing)?;
-        checkpoint::checkpoint(durable, dir.as_ref(), self.now())
+        let dir = dir.as_ref();
+        let about = |core: &audit::Core| {
+            Event::begun(Action::Checkpoint)
+                .on(core.object(ObjectKind::Path, dir.as_os_str().as_encoded_bytes()))
+        };
+        witnessed(self.inner.audit(), about, || checkpoint::checkpoint(durable, dir, self.now()))
     }
 
     /// How far the database has come: a number that rises with what is logged and durable, and never falls. Who notes it elsewhere can tell
@@ -832,7 +838,12 @@ impl Database {
     /// `Closed`; what the disk says. Damage is no error but a problem in the report.
     pub fn verify(&self) -> Result<VerifyReport> {
         self.inner.check_open()?;
-        self.inner.durable.as_ref().map_or_else(|| Ok(VerifyReport::default()), Durable::verify)
+        let report =
+            self.inner.durable.as_ref().map_or_else(|| Ok(VerifyReport::default()), Durable::verify)?;
+        if let Some(core) = self.inner.audit() {
+            core.note(Event::done(Action::Verify).count(Count::Problems, report.problems.len() as u64))?;
+        }
+        Ok(report)
     }
 
     /// The failure after which writes are refused and reads go on, if there was one.
@@ -985,6 +996,11 @@ impl Inner {
             return Err(Error::closed("the database was closed; open it again"));
         }
         Ok(())
+    }
+
+    /// What is recorded of what is done, if anything is.
+    pub(crate) fn audit(&self) -> Option<&Arc<audit::Core>> {
+        self.durable.as_ref()?.audit.as_ref()
     }
 
     pub(crate) fn default_engine(&self) -> EngineKind {

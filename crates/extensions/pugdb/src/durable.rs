@@ -20,8 +20,10 @@ use pugdb_lsm::manifest::{self, Manifest, State};
 use pugdb_lsm::store::{Gate, PinnedStore, RESERVE, Store, StoreOptions};
 use pugdb_lsm::table::LocalTables;
 use pugdb_lsm::{Operators, PartitionMap, Sequencer, TreeOptions, Trees};
+use pugdb_security::audit::Notary;
 use pugdb_security::{KEYRING, Vault, VaultCipher};
 
+use crate::audit::{self, AUDIT, AuditLog, AuditOptions, KeyWitness};
 use crate::checkpoint::FOLDERS;
 use crate::database::{Inner, Names, Writer};
 use crate::reader::{self, Lease, READERS};
@@ -48,6 +50,8 @@ pub(crate) struct Durable {
     /// The log's end when a flush was last asked for because of its length.
     asked_at: AtomicU64,
     role: Role,
+    /// What is recorded of what is done.
+    pub(crate) audit: Option<Arc<audit::Core>>,
     /// The lock or the lease. Held for its drop: another process may open the database then, or remove what a reader had.
     hold: Mutex<Option<Box<dyn Send>>>,
 }
@@ -177,6 +181,15 @@ impl Durable {
 
     /// Ends jobs and log. What can be made durable is.
     pub(crate) fn close(&self, mode: CloseMode, last: Seqno, time: Timestamp) -> Result<()> {
+        // While there are keys and the lock. Whatever comes of it, the rest is closed.
+        let audited = self.audit.as_ref().map_or(Ok(()), |audit| audit.close());
+        if let Some(vault) = &self.vault {
+            vault.set_witness(None);
+        }
+        self.close_files(mode, last, time).and(audited)
+    }
+
+    fn close_files(&self, mode: CloseMode, last: Seqno, time: Timestamp) -> Result<()> {
         if self.is_reader() {
             let stopped = self.store.stop();
             self.let_go();
@@ -305,6 +318,24 @@ pub(crate) fn open_reader(options: &Builder, dir: &Path) -> Result<Arc<Inner>> {
     })
 }
 
+/// The audit log of the database in `dir`, to be read.
+pub(crate) fn audit_log(options: &Builder, dir: &Path) -> Result<AuditLog> {
+    let (env, dir) = (options.env.clone(), dir.to_owned());
+    let mut opening = Opening { options: options.clone(), env, dir, vault: None };
+    opening.unlock_beside()?;
+    let mut context = opening.context();
+    context.database = match &opening.vault {
+        Some(vault) => vault.database(),
+        None => audit::database(&context)?,
+    };
+    let notary = notary(opening.vault.as_ref(), &context);
+    Ok(AuditLog::new(context, notary))
+}
+
+fn notary(vault: Option<&Arc<Vault>>, context: &Context) -> Notary {
+    vault.map_or_else(|| Notary::nobody(context.database), |vault| Notary::of(Arc::clone(vault)))
+}
+
 fn in_use(dir: &Path, error: std::io::Error) -> Error {
     if error.kind() == std::io::ErrorKind::WouldBlock {
         return Error::unavailable(format!(
@@ -395,6 +426,7 @@ impl Opening {
                 LOCK | READERS
                     | RESERVE
                     | KEYRING
+                    | AUDIT
                     | "KEYRING.new"
                     | "log"
                     | "tables"
@@ -408,9 +440,9 @@ impl Opening {
                 self.dir.display()
             )));
         }
-        for folder in FOLDERS {
+        for folder in FOLDERS.iter().chain(&[AUDIT]) {
             if names.iter().any(|name| name == folder) && !list(&self.dir.join(folder))?.is_empty() {
-                return Err(self.lost("log segments or tables"));
+                return Err(self.lost("log segments, tables or an audit log"));
             }
         }
         Ok(())
@@ -472,7 +504,21 @@ impl Opening {
             files_removed: rebuilt.store.remove_leftovers(),
             ..rebuilt.report(&scan)
         };
-        Ok(self.finish((context, Role::Writer, Box::new(lock)), &scan, &state.log, rebuilt, report))
+        let audit = self.begin_audit(&context, &report)?;
+        let held = (context, Role::Writer, Box::new(lock) as Box<dyn Send>);
+        Ok(self.finish(held, &scan, &state.log, rebuilt, (report, audit)))
+    }
+
+    /// Opens the audit log, if there is to be one, and has it told of changes of keys.
+    fn begin_audit(&self, context: &Context, report: &RecoveryReport) -> Result<Option<Arc<audit::Core>>> {
+        let Some(options) = self.options.audit.clone() else { return Ok(None) };
+        let copy = self.options.audit_copy.clone().or(options.copy);
+        let options = AuditOptions { copy, ..options };
+        let core = audit::Core::open(options, context, notary(self.vault.as_ref(), context), report)?;
+        if let Some(vault) = &self.vault {
+            vault.set_witness(Some(Arc::new(KeyWitness(Arc::downgrade(&core)))));
+        }
+        Ok(Some(core))
     }
 
     /// Reads what somebody else may be writing at this moment. Nothing is cut, and nothing removed.
@@ -497,7 +543,8 @@ impl Opening {
         let rebuilt = self.rebuild(&context, manifest, &scan, &state)?;
         let report =
             RecoveryReport { clean, manifest_cut_bytes: recovered.cut_bytes, ..rebuilt.report(&scan) };
-        Ok(self.finish((context, Role::Reader, Box::new(lease)), &scan, &state.log, rebuilt, report))
+        let held = (context, Role::Reader, Box::new(lease) as Box<dyn Send>);
+        Ok(self.finish(held, &scan, &state.log, rebuilt, (report, None)))
     }
 
     /// A database that ends before what somebody has seen of it was put back from a copy. Nothing is changed in it.
@@ -546,7 +593,7 @@ impl Opening {
         scan: &Scan,
         log_state: &LogState,
         rebuilt: Rebuilt,
-        report: RecoveryReport,
+        (report, audit): (RecoveryReport, Option<Arc<audit::Core>>),
     ) -> Arc<Inner> {
         let Rebuilt { store, snapshots, housekeeper, names, writer, .. } = rebuilt;
         let log_options = self
@@ -577,6 +624,7 @@ impl Opening {
             log_bytes_max: LOG_SEGMENTS_MAX * log_options.segment_bytes,
             asked_at: AtomicU64::new(0),
             role,
+            audit,
             hold: Mutex::new(Some(hold)),
         };
         Arc::new(Inner::new(self.options, snapshots, housekeeper, Some(durable), names, writer))

@@ -8,6 +8,7 @@ use pugdb_core::{EntryKind, EntryOptions, Error, Key, RawOp, Result};
 use pugdb_lsm::Trees;
 use pugdb_lsm::store::{SortedTables, Store};
 
+use crate::audit;
 use crate::database::Inner;
 use crate::durable::Durable;
 use crate::handles::{HandleKind, Held};
@@ -183,6 +184,7 @@ pub(crate) fn ingest(inner: &Arc<Inner>, space: &Arc<Space>, files: Vec<SortedFi
     let _room = store.admit(0)?;
     // Most of it before anybody has to wait.
     store.make_way(space.id, trees, &files)?;
+    audit::taking_in(inner, space)?;
     commit(inner, space, (store, trees), files)
 }
 

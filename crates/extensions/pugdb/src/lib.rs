@@ -24,6 +24,7 @@
 #![warn(clippy::missing_errors_doc)]
 
 mod asynchronous;
+pub mod audit;
 mod batch;
 mod builder;
 mod bulk;

@@ -7,6 +7,7 @@ use pugdb_core::seam::{AtHand, Wait};
 use pugdb_core::snapshots::SnapshotGuard;
 use pugdb_core::{Entry, Error, Found, Result, Value};
 
+use crate::audit;
 use crate::database::Inner;
 use crate::sealed;
 use crate::slow::{OperationKind, Shape};
@@ -55,6 +56,7 @@ pub(crate) fn look(
     snapshot: Option<&Snapshot>,
     wait: Wait,
 ) -> Result<AtHand<Option<Entry>>> {
+    audit::reading(inner, space, [key])?;
     let _timed = inner.timed(OperationKind::Get, || Shape::of_key(space.id, key));
     let looked = if let (Keeper::Lsm(trees), None) = (&space.keeper, snapshot) {
         // Nothing is pinned, so that readers write nothing that others read.
@@ -91,6 +93,7 @@ pub(crate) fn exists(
     key: &[u8],
     snapshot: Option<&Snapshot>,
 ) -> Result<bool> {
+    audit::reading(inner, space, [key])?;
     let _timed = inner.timed(OperationKind::Exists, || Shape::of_key(space.id, key));
     if let (Keeper::Lsm(trees), None) = (&space.keeper, snapshot) {
         inner.check_open()?;
@@ -115,6 +118,7 @@ pub(crate) fn multi_get(
         keys: keys.len(),
         bytes: keys.iter().map(|key| key.len()).sum(),
     };
+    audit::reading(inner, space, keys.iter().copied())?;
     let _timed = inner.timed(OperationKind::MultiGet, shape);
     let pinned = pin(inner, space, snapshot)?;
     let found = match snapshot.and_then(|snapshot| snapshot.view(space.id)) {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use pugdb_core::engine::{BatchSize, Cursor, Direction, Entries, KeyRange, Parts};
 use pugdb_core::{Entry, ErrorKind, Found, Key, Result, Value};
 
+use crate::audit;
 use crate::database::Inner;
 use crate::handles::{HandleKind, Held};
 use crate::read::{Pinned, pin};
@@ -280,6 +281,7 @@ impl Scan {
     /// Makes sure that there is a batch that was not given out to its end, unless the scan is over.
     fn fill(&mut self) -> Result<()> {
         if let State::Fresh = self.state {
+            audit::scanning(&self.inner, &self.space)?;
             let pinned = pin(&self.inner, &self.space, self.snapshot.as_ref())?;
             let view = self.snapshot.as_ref().and_then(|snapshot| snapshot.view(self.space.id));
             let (range, direction) = (self.range.clone(), self.direction);

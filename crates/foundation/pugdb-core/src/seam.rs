@@ -22,12 +22,15 @@ pub enum FileKind {
     Manifest = 3,
     /// Values that tables point to.
     Values = 4,
+    /// A segment of the audit log.
+    Audit = 5,
 }
 
 impl FileKind {
     /// Reads the number in a file header.
     pub fn from_number(number: u8) -> Option<Self> {
-        [Self::Log, Self::Table, Self::Manifest, Self::Values].into_iter().find(|kind| *kind as u8 == number)
+        let all = [Self::Log, Self::Table, Self::Manifest, Self::Values, Self::Audit];
+        all.into_iter().find(|kind| *kind as u8 == number)
     }
 }
 

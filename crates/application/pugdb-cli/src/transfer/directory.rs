@@ -10,6 +10,7 @@ use super::progress::Progress;
 use super::safe_path;
 use super::tree::{Content, Found, Identity, Tree, What, read_file};
 use crate::arguments::Target;
+use crate::audit::exporting;
 use crate::interrupt::Interrupt;
 use crate::outcome::{Exit, Failure};
 use crate::output::Format;
@@ -106,6 +107,16 @@ pub(super) fn export(
     let local = target.open_local(Access::Existing)?;
     let keyspace = local.existing()?;
     refuse_inside_database(path, &local)?;
+    exporting(&local, &keyspace, || export_to(path, force, &keyspace, format, interrupt))
+}
+
+fn export_to(
+    path: &Path,
+    force: bool,
+    keyspace: &Keyspace,
+    format: Format,
+    interrupt: &Interrupt,
+) -> Result<Exit, Failure> {
     let doing = format!("write to {}", path.display());
     let mut folder = Folder::open(path, force).map_err(|error| Failure::io(&doing, &error))?;
     let mut progress = Progress::start("exported", None, format);

@@ -9,6 +9,7 @@ use pugdb::Keyspace;
 use super::progress::Progress;
 use super::rows::BUFFER_BYTES;
 use crate::arguments::Target;
+use crate::audit::exporting;
 use crate::interrupt::Interrupt;
 use crate::outcome::{Exit, Failure};
 use crate::output::{Answer, Format};
@@ -38,10 +39,21 @@ pub(super) fn export(
     target.check_local("export")?;
     let local = target.open_local(Access::Existing)?;
     let keyspace = local.existing()?;
+    exporting(&local, &keyspace, || export_to(file, force, &keyspace, export, format, interrupt))
+}
+
+fn export_to(
+    file: &Path,
+    force: bool,
+    keyspace: &Keyspace,
+    export: &dyn Export,
+    format: Format,
+    interrupt: &Interrupt,
+) -> Result<Exit, Failure> {
     if file == Path::new("-") {
         let mut stdout = Answer::new();
         // Stdout belongs to the entries, so the summary stays on stderr.
-        return write(&keyspace, &mut stdout, export, Format::Text, interrupt, &|error| {
+        return write(keyspace, &mut stdout, export, Format::Text, interrupt, &|error| {
             Failure::stdout(&error)
         });
     }
@@ -54,7 +66,7 @@ pub(super) fn export(
     })?;
     let is_file = opened.metadata().map_err(failure)?.is_file();
     let mut output = BufWriter::with_capacity(BUFFER_BYTES, opened);
-    let exported = write(&keyspace, &mut output, export, format, interrupt, &failure).and_then(|exit| {
+    let exported = write(keyspace, &mut output, export, format, interrupt, &failure).and_then(|exit| {
         if is_file {
             output.get_ref().sync_all().map_err(failure)?;
         }

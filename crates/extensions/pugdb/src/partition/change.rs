@@ -11,6 +11,7 @@ use pugdb_lsm::partition::SLOTS;
 use pugdb_lsm::{PartitionBy, PartitionMap};
 
 use super::several;
+use crate::audit::{self, Action, about_keyspace, witnessed};
 use crate::database::{Inner, Writer};
 use crate::key_locks::{Stripes, refuse_inside_update};
 use crate::read::pin;
@@ -35,6 +36,16 @@ pub(crate) fn change(
 ) -> Result<()> {
     refuse_inside_update()?;
     inner.check_open()?;
+    let about = |core: &audit::Core| about_keyspace(core, Action::Repartition, &space.name());
+    witnessed(inner.audit(), about, || change_recorded(inner, space, plan, progress))
+}
+
+fn change_recorded(
+    inner: &Arc<Inner>,
+    space: &Arc<Space>,
+    plan: &Plan<'_>,
+    progress: &mut dyn FnMut(u64),
+) -> Result<()> {
     let partitions = several(space)?;
     let Some(durable) = &inner.durable else {
         return Err(Error::internal(format!(

@@ -10,9 +10,10 @@ use pugdb_core::{Error, KeyspaceId, Lsn, Result, Seqno};
 use pugdb_lsm::TreeOptions;
 use pugdb_lsm::frame::Section;
 use pugdb_lsm::log::{Creation, RecordHead, RecordKind};
-use pugdb_security::Certificate;
+use pugdb_security::{Certificate, Vault};
 
 use super::{log, publish, ticket};
+use crate::audit::{self, Action, Count, about_keyspace, witnessed};
 use crate::database::{Inner, Names, Writer};
 use crate::durable::Durable;
 use crate::key_locks::refuse_inside_observer;
@@ -31,13 +32,26 @@ pub(crate) fn create_keyspace(
 ) -> Result<(Arc<Space>, CommitTicket)> {
     refuse_after_failure(inner)?;
     let order = inner.changing.lock();
-    provide_keys(inner, &order, None, partitioning.map_or(0, Partitioning::count))?;
-    let mut writer = inner.writer.lock();
     inner.check_open()?;
     if let Some(space) = inner.names.read().get(name) {
         // Another thread was faster; its commit may still be on the way to the disk.
         return Ok((Arc::clone(space), inner.shown_ticket()));
     }
+    let about = |core: &audit::Core| about_keyspace(core, Action::KeyspaceCreate, name);
+    witnessed(inner.audit(), about, || make_keyspace(inner, &order, name, (engine, partitioning), options))
+}
+
+/// A keyspace of a name that is free, as who holds this lock knows.
+fn make_keyspace(
+    inner: &Inner,
+    order: &MutexGuard<'_, ()>,
+    name: &str,
+    (engine, partitioning): (EngineKind, Option<&Partitioning>),
+    options: TreeOptions,
+) -> Result<(Arc<Space>, CommitTicket)> {
+    provide_keys(inner, order, None, partitioning.map_or(0, Partitioning::count))?;
+    let mut writer = inner.writer.lock();
+    inner.check_open()?;
     let id = writer.take_keyspace_id()?;
     let partitions = partitioning.map(|partitioning| partitioning.map(&mut writer)).transpose()?;
     let seqno = writer.sequencer.reserve(1);
@@ -65,6 +79,11 @@ pub(crate) fn alter_keyspace(inner: &Inner, space: &Space, options: KeyspaceOpti
     if options.engine.is_some_and(|engine| engine != space.kind) {
         return Err(Error::invalid("the engine of a keyspace does not change; make another one and copy it"));
     }
+    let about = |core: &audit::Core| about_keyspace(core, Action::KeyspaceAlter, &space.name());
+    witnessed(inner.audit(), about, || alter(inner, space, options))
+}
+
+fn alter(inner: &Inner, space: &Space, options: KeyspaceOptions) -> Result<CommitTicket> {
     let _order = inner.changing.lock();
     let mut writer = inner.writer.lock();
     inner.check_open()?;
@@ -158,7 +177,8 @@ pub(crate) fn drop_keyspace(inner: &Inner, name: &str) -> Result<Option<CommitTi
     let Some(space) = inner.names.read().get(name).cloned() else {
         return inner.check_open().map(|()| None);
     };
-    drop_space(inner, &order, &space).map(|(_, ticket)| Some(ticket))
+    let about = |core: &audit::Core| about_keyspace(core, Action::KeyspaceDrop, name);
+    witnessed(inner.audit(), about, || drop_space(inner, &order, &space).map(|(_, ticket)| Some(ticket)))
 }
 
 /// Ends a keyspace, and says which name it had in the end.
@@ -192,6 +212,18 @@ pub(crate) fn erase_keyspace(inner: &Inner, name: &str) -> Result<Option<Certifi
     let order = inner.changing.lock();
     let found = inner.names.read().get(name).filter(|_| !name.starts_with(SYSTEM_PREFIX)).cloned();
     let Some(space) = found else { return inner.check_open().map(|()| None) };
+    let about = |core: &audit::Core| {
+        about_keyspace(core, Action::EraseKeyspace, name).count(Count::Keyspace, u64::from(space.id.0))
+    };
+    witnessed(inner.audit(), about, || erase_space(inner, &order, (durable, vault), &space).map(Some))
+}
+
+fn erase_space(
+    inner: &Inner,
+    order: &MutexGuard<'_, ()>,
+    (durable, vault): (&Durable, &Vault),
+    space: &Space,
+) -> Result<Certificate> {
     vault.check_erasable(space.id)?;
     let unused = {
         let writer = inner.writer.lock();
@@ -202,7 +234,7 @@ pub(crate) fn erase_keyspace(inner: &Inner, name: &str) -> Result<Option<Certifi
         KeyspaceId(writer.next_keyspace)
     };
     let begun = vault.begin_keyspace_erasure(space.id, unused);
-    let dropped = begun.and_then(|()| drop_space(inner, &order, &space));
+    let dropped = begun.and_then(|()| drop_space(inner, order, space));
     let (name, ticket) = dropped.map_err(|error| match vault.give_up_keyspace_erasure(space.id, unused) {
         Ok(()) => {
             space.mark(Erasure::None);
@@ -217,7 +249,7 @@ pub(crate) fn erase_keyspace(inner: &Inner, name: &str) -> Result<Option<Certifi
     space.mark(Erasure::Done);
     ticket.wait()?;
     durable.store.record_changes()?;
-    vault.end_keyspace_erasure(space.id, unused, &name).map(Some)
+    vault.end_keyspace_erasure(space.id, unused, &name)
 }
 
 /// Two keyspaces exchange their names.

@@ -38,7 +38,7 @@ use crate::locked_keys::{LockScope, LockedKeys};
 use crate::slow::OperationKind;
 use crate::space::{Keeper, Space};
 use crate::transaction::{Guard, Watching};
-use crate::{Change, CommitTicket, Durability, EntryOptions, key_locks, quota, read, sealed};
+use crate::{Change, CommitTicket, Durability, EntryOptions, audit, key_locks, quota, read, sealed};
 
 /// Commits a batch.
 pub(crate) fn commit(batch: WriteBatch) -> Result<CommitTicket> {
@@ -227,8 +227,20 @@ pub(crate) fn check_value_bytes(inner: &Inner, bytes: usize) -> Result<()> {
     Err(admit::value_too_large(inner, bytes))
 }
 
-/// Steps 3 to 6, with the key locks held.
+/// Steps 3 to 6, with the key locks held. What the audit log has to have of it is there first.
 fn commit_locked(
+    inner: &Arc<Inner>,
+    changes: &Changes,
+    durability: Durability,
+    own: &Own<'_>,
+) -> Result<CommitTicket> {
+    match inner.audit() {
+        None => commit_steps(inner, changes, durability, own),
+        Some(core) => audit::committing(core, changes, || commit_steps(inner, changes, durability, own)),
+    }
+}
+
+fn commit_steps(
     inner: &Arc<Inner>,
     changes: &Changes,
     durability: Durability,
