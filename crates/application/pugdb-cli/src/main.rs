@@ -28,6 +28,7 @@ mod shell;
 mod sizing;
 mod target;
 mod text;
+mod tls;
 mod transfer;
 mod url;
 
@@ -64,6 +65,7 @@ fn run(arguments: &Arguments, settings: &Settings) -> Result<Exit, Failure> {
         Command::Checkpoint(arguments) => report::checkpoint(arguments, format),
         Command::Verify(arguments) => report::verify(arguments, format),
         Command::Key(arguments) => key::key(arguments, format),
+        Command::Tls(arguments) => tls::tls(arguments, format),
         Command::Erase(arguments) => erase::erase(arguments, format),
         Command::Compact(arguments) => compact::compact(arguments, format),
         Command::Import(arguments) => transfer::import(arguments, format),
