@@ -397,3 +397,108 @@ fn write(dir: &Path, path: &Path, text: &str, replace: Replace, mode: Option<u32
     persisted.map_err(|error| failed(&error.error))?;
     Env::os().fs.sync_dir(dir).map_err(|error| failed(&error))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn store(dir: &Path) -> Store {
+        Store::choose(Some(&dir.join("tls"))).unwrap()
+    }
+
+    fn names(more: &[&str]) -> BTreeSet<String> {
+        ["localhost"].iter().chain(more).map(|&name| name.to_owned()).collect()
+    }
+
+    #[test]
+    fn a_certificate_is_renewed_before_its_end_for_names_and_for_another_authority() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = store(dir.path());
+        assert_eq!(store.ensure(&names(&[])).unwrap(), Some(Made::First));
+        let (_, info) = store.shown().unwrap();
+        let days = |days: u64| Timestamp(info.not_after.0 - days * DAY_MS);
+        let must =
+            |names: &[&str], is_believed, now| must_renew(&info, &self::names(names), is_believed, now);
+        assert_eq!(must(&[], true, days(31)), None);
+        assert_eq!(must(&[], true, days(30)), None);
+        assert_eq!(must(&[], true, Timestamp(days(30).0 + 1)), Some(Made::Expiring));
+        assert_eq!(must(&[], true, Timestamp(u64::MAX)), Some(Made::Expiring));
+        assert_eq!(must(&["pug"], true, days(31)), Some(Made::Names));
+        assert_eq!(must(&[], false, days(31)), Some(Made::Authority));
+    }
+
+    #[test]
+    fn what_is_there_is_kept_and_what_is_missing_is_made() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = store(dir.path());
+        store.ensure(&names(&[])).unwrap();
+        let before = store.shown().unwrap();
+        assert_eq!(store.ensure(&names(&[])).unwrap(), None);
+        std::fs::remove_file(store.ca()).unwrap();
+        assert_eq!(store.ensure(&names(&[])).unwrap(), None);
+        assert_eq!(store.shown().unwrap(), before);
+        assert_eq!(CertificateInfo::read_file(&store.ca()).unwrap(), [before.0.clone()]);
+        // One that is about to expire.
+        let authority = store.existing_authority().unwrap();
+        let (pem, _) = authority.sign(CertificateParams::new(["localhost".to_owned()]).unwrap(), 29).unwrap();
+        write(&store.dir, &store.server(), &pem, Replace::Yes, None).unwrap();
+        assert_eq!(store.ensure(&names(&[])).unwrap(), Some(Made::Expiring));
+        // A crash behind a new authority leaves a certificate of the old one.
+        store.new_authority(true).unwrap();
+        assert_eq!(store.ensure(&names(&[])).unwrap(), Some(Made::Authority));
+        let after = store.shown().unwrap();
+        assert_ne!(after.0.fingerprint, before.0.fingerprint);
+        assert_eq!(CertificateInfo::read_file(&store.ca()).unwrap(), [after.0]);
+        assert_eq!(store.ensure(&names(&[])).unwrap(), None);
+    }
+
+    #[test]
+    fn servers_that_start_together_have_one_authority() {
+        let dir = tempfile::tempdir().unwrap();
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| store(dir.path()).ensure(&names(&[])).unwrap());
+            }
+        });
+        let store = store(dir.path());
+        let authority = store.existing_authority().unwrap();
+        let pem = read_private(&store.server()).unwrap().unwrap();
+        assert!(authority.believes(&certificate(&pem, &store.server()).unwrap(), now()));
+        assert_eq!(CertificateInfo::read_file(&store.ca()).unwrap(), [authority.info]);
+        assert_eq!(std::fs::read_dir(dir.path().join("tls")).unwrap().count(), 3, "nothing is left over");
+    }
+
+    #[test]
+    fn a_certificate_of_a_client_is_none_of_a_server_and_ends_with_its_authority() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = store(dir.path());
+        let path = dir.path().join("ada.pem");
+        assert_eq!(store.issue_client("ada", 1, &path).unwrap_err().exit, Exit::NotFound);
+        store.ensure(&names(&[])).unwrap();
+        let info = store.issue_client("ada", 365, &path).unwrap();
+        assert_eq!(info.common_name.as_deref(), Some("ada"));
+        let pem = read_private(&path).unwrap().unwrap();
+        let authority = store.existing_authority().unwrap();
+        assert!(!authority.believes(&certificate(&pem, &path).unwrap(), now()));
+        let long = store.issue_client("ada", 100_000, &dir.path().join("long.pem")).unwrap();
+        assert_eq!(long.not_after, authority.info.not_after);
+    }
+
+    #[test]
+    fn damaged_files_are_told_and_never_shown() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = store(dir.path());
+        store.ensure(&names(&[])).unwrap();
+        let path = store.dir.join(AUTHORITY);
+        let whole = read_private(&path).unwrap().unwrap();
+        for length in (0..whole.len()).step_by(61) {
+            write(&store.dir, &path, &whole[..length], Replace::Yes, None).unwrap();
+            let failure = store.ensure(&names(&[])).unwrap_err();
+            assert_eq!(failure.exit, Exit::Partial, "{}", failure.message);
+            assert!(failure.message.contains("authority.pem") && !failure.message.contains("BEGIN"));
+        }
+        write(&store.dir, &path, &whole, Replace::Yes, Some(READABLE)).unwrap();
+        let failure = store.ensure(&names(&[])).unwrap_err();
+        assert!(failure.message.contains("chmod 600"), "{}", failure.message);
+    }
+}
