@@ -158,6 +158,11 @@ mod tests {
         params.distinguished_name.push(DnType::CommonName, "ada\nuser=root");
         let info = read(&params);
         assert_eq!((info.common_name, info.names), (None, vec!["b".repeat(256)]));
+        // Of two common names nobody knows which one counts.
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, "ada");
+        params.distinguished_name.push(DnType::CustomDnType(vec![2, 5, 4, 3]), "grace");
+        assert_eq!(read(&params).common_name, None);
         let many = (0..100).map(|number| format!("host{number}")).collect::<Vec<_>>();
         assert_eq!(read(&CertificateParams::new(many).unwrap()).names.len(), TLS_NAMES_MAX);
     }

@@ -157,6 +157,11 @@ async fn part(mut stream: TcpStream, last: &[u8]) {
 }
 
 impl Secured {
+    #[cfg(test)]
+    pub(crate) fn of(stream: TlsStream<TcpStream>, reserved: Reservation) -> Self {
+        Self { stream, _reserved: reserved }
+    }
+
     /// What is known of the other side.
     pub(crate) fn peer(&self) -> TlsPeer {
         let session = self.stream.get_ref().1;

@@ -1,15 +1,22 @@
 //! Commands and replies over TLS, small and large, to clients that read slowly, vanish, or are one too many.
 
-use std::io::{Read as _, Write as _};
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::TcpStream;
 use std::time::Duration;
 
+use pugdb::env::Env;
 use rustls::version::{TLS12, TLS13};
+use tokio::runtime::Builder;
+use tokio::task::yield_now;
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
 
-use super::parts::{Secure, TlsClient, any_port, trusting_with, with_tls};
+use super::parts::{Authority, Files, Secure, TlsClient, any_port, trusting, trusting_with, with_tls};
 use crate::ServerOptions;
+use crate::budget::Budget;
 use crate::limits::TLS_CONNECTION_BYTES;
 use crate::tests::harness::request;
+use crate::tls::{Secured, Tls};
 
 #[test]
 fn commands_are_answered_over_both_versions() {
@@ -80,6 +87,60 @@ fn who_does_not_read_is_not_served_and_takes_no_memory() {
     for _ in 0..REPLIES {
         assert_eq!(slow.text().len(), value.len() + 2);
     }
+}
+
+#[test]
+fn the_last_bytes_reach_a_client_that_reads_slowly() {
+    let server = Secure::start();
+    let mut other = server.running.connect();
+    let mut client = server.connect();
+    let value = "x".repeat(24 << 20);
+    assert_eq!(other.call(&["SET", "a", &value]), "+OK");
+    client.send(request(&["GET", "a"])).unwrap();
+    // The server is always ahead: when it has nothing left to seal, the socket is full.
+    let (mut left, mut chunk) = (value.len() + "$25165824\r\n\r\n".len(), vec![0; 32 << 10]);
+    while left > 0 {
+        left -= client.stream.read(&mut chunk).unwrap();
+        assert_eq!(other.call(&["PING"]), "+PONG");
+    }
+}
+
+#[test]
+fn what_was_received_is_read_without_a_wait() {
+    let (authority, files) = (Authority::new(), Files::new());
+    let tls = Tls::new(files.write_identity(&authority.issue("the server")), Env::os()).unwrap();
+    let listener = std::net::TcpListener::bind(any_port()).unwrap();
+    let address = listener.local_addr().unwrap();
+    let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+    let received = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut client = TlsClient::connect(address, trusting(&authority, None)).unwrap();
+            client.send("one ").unwrap();
+            client.send("two").unwrap();
+            client.end_sending();
+        });
+        runtime.block_on(async {
+            let socket = listener.accept().unwrap().0;
+            socket.set_nonblocking(true).unwrap();
+            let socket = tokio::net::TcpStream::from_std(socket).unwrap();
+            let stream = TlsAcceptor::from(tls.config()).accept(socket).await.unwrap();
+            let mut secured = Secured::of(stream, Budget::new(0).reservation());
+            let (mut received, mut space) = (Vec::new(), [0; 2]);
+            let whole = async {
+                loop {
+                    match secured.read_received(&mut space) {
+                        Ok(0) => break,
+                        Ok(count) => received.extend_from_slice(&space[..count]),
+                        Err(error) if error.kind() == ErrorKind::WouldBlock => yield_now().await,
+                        Err(error) => panic!("{error}"),
+                    }
+                }
+            };
+            timeout(Duration::from_mins(1), whole).await.unwrap();
+            received
+        })
+    });
+    assert_eq!(received, b"one two");
 }
 
 #[test]
