@@ -19,6 +19,7 @@ use crate::settings::ConfigArguments;
 use crate::shell::ShellArguments;
 use crate::sizing::Memory;
 use crate::text::parse_size;
+use crate::tls::{ClientTls, ServeTls, TlsCommandArguments};
 use crate::transfer::{ExportArguments, ImportArguments};
 use crate::url::ServerUrl;
 
@@ -77,6 +78,7 @@ pub(crate) enum Command {
     Verify(VerifyArguments),
     Compact(CompactArguments),
     Key(KeyCommandArguments),
+    Tls(TlsCommandArguments),
     Erase(EraseArguments),
     Audit(AuditArguments),
     Import(ImportArguments),
@@ -112,6 +114,7 @@ impl Command {
             | Self::Serve(_)
             | Self::Audit(_)
             | Self::Bench(_)
+            | Self::Tls(_)
             | Self::Inspect(_)
             | Self::Doctor(_)
             | Self::Config(_)
@@ -143,7 +146,11 @@ pub(crate) struct Target {
     #[arg(long, value_name = "DIR", conflicts_with = "url")]
     pub(crate) data: Option<PathBuf>,
     /// A server instead of a directory
-    #[arg(long, value_name = "URL", help = "A server instead: redis://HOST[:PORT][/DATABASE]")]
+    #[arg(
+        long,
+        value_name = "URL",
+        help = "A server instead: redis://HOST[:PORT][/DATABASE], or rediss:// with TLS"
+    )]
     pub(crate) url: Option<ServerUrl>,
     /// The keyspace [default: db0]; a server has db0 to db15
     #[arg(long, value_name = "NAME")]
@@ -156,6 +163,8 @@ pub(crate) struct Target {
     pub(crate) read_only: bool,
     #[command(flatten)]
     pub(crate) keys: KeyArguments,
+    #[command(flatten)]
+    pub(crate) tls: ClientTls,
 }
 
 /// How keys and values on the command line become bytes, and how bytes are printed.
@@ -227,8 +236,9 @@ pub(crate) enum AuditFailure {
 /// Serve the database to Redis clients until Ctrl-C or SIGTERM
 #[derive(Args, Debug)]
 #[command(after_help = "\
-There are no users and no TLS yet: whoever reaches the port reads and changes everything. So only addresses of this
-machine are accepted, unless --allow-remote-without-encryption says otherwise.
+There are no users yet: whoever reaches the port reads and changes everything. So only addresses of this machine are accepted
+without more words. With --tls-address and --tls-clients required others can be listened on: whoever comes has to show a
+certificate, and nobody on the way reads along.
 
 The first Ctrl-C or SIGTERM ends in good order. A second one ends at once: nothing acknowledged is lost, and the next start
 takes longer.
@@ -237,7 +247,9 @@ Examples:
   pugdb serve
   pugdb serve --data /var/lib/pugdb --memory 4GiB
   pugdb serve --resp 127.0.0.1:0               a free port; the line \"ready on\" names it
-  pugdb serve --unix-socket /run/pugdb/redis --no-http")]
+  pugdb serve --unix-socket /run/pugdb/redis --no-http
+  pugdb serve --tls-address 0.0.0.0:7380 --tls-clients required
+  pugdb serve --tls-address 0.0.0.0:7380 --tls-cert fullchain.pem --tls-key privkey.pem --tls-client-ca clients.pem")]
 pub(crate) struct ServeArguments {
     /// The directory of the database; it is made if there is none
     #[arg(long, value_name = "DIR", default_value = crate::target::DATA_DEFAULT)]
@@ -299,6 +311,8 @@ pub(crate) struct ServeArguments {
     /// everybody on the way
     #[arg(long)]
     pub(crate) allow_remote_without_encryption: bool,
+    #[command(flatten)]
+    pub(crate) tls: ServeTls,
 }
 
 /// Print the value of a key

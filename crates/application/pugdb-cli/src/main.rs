@@ -30,6 +30,7 @@ mod shell;
 mod sizing;
 mod target;
 mod text;
+mod tls;
 mod transfer;
 mod url;
 
@@ -69,6 +70,7 @@ fn run(arguments: &Arguments, settings: &Settings) -> Result<Exit, Failure> {
         Command::Checkpoint(arguments) => report::checkpoint(arguments, format),
         Command::Verify(arguments) => report::verify(arguments, format),
         Command::Key(arguments) => key::key(arguments, format),
+        Command::Tls(arguments) => tls::tls(arguments, format),
         Command::Erase(arguments) => erase::erase(arguments, format),
         Command::Audit(arguments) => audit::audit(arguments, format),
         Command::Compact(arguments) => compact::compact(arguments, format),

@@ -1,25 +1,29 @@
-//! A client of a server: one connection, requests in RESP, replies waited for.
+//! A client of a server: one connection, over TLS or plain, requests in RESP, replies waited for.
 
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs as _};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use pugdb_wire::resp::{Reply, ReplyDecoder, ReplyLimits, encode_request};
+use rustls::pki_types::ServerName;
+use rustls::{ClientConnection, StreamOwned};
 
 use crate::outcome::{Exit, Failure};
 use crate::text::escaped;
+use crate::tls::{ClientTls, Trust, explain};
 use crate::url::ServerUrl;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// A count of a large keyspace walks through all of it before the first byte of the answer.
 const REPLY_TIMEOUT: Duration = Duration::from_mins(5);
+const GOODBYE_TIMEOUT: Duration = Duration::from_secs(1);
 const READ_BYTES: usize = 64 << 10;
 
 /// A connection to a server, with the database chosen.
 pub(crate) struct Remote {
-    address: String,
-    stream: TcpStream,
+    url: ServerUrl,
+    link: Link,
     decoder: ReplyDecoder,
     input: BytesMut,
     output: BytesMut,
@@ -29,16 +33,22 @@ pub(crate) struct Remote {
 }
 
 impl Remote {
-    pub(crate) fn connect(url: &ServerUrl, database: u8) -> Result<Self, Failure> {
+    pub(crate) fn connect(url: &ServerUrl, database: u8, tls: &ClientTls) -> Result<Self, Failure> {
+        // First: what is wrong with its files needs no server.
+        let trust = if url.tls { Some(Trust::of(tls)?) } else { None };
         let stream = connect(url).map_err(|error| {
             Failure::new(
                 Exit::Unavailable,
                 format!("no server answers on {url}: {error}; is `pugdb serve` running?"),
             )
         })?;
+        let link = match trust {
+            None => Link::Plain(stream),
+            Some(trust) => Link::secure(stream, url, trust)?,
+        };
         let mut remote = Self {
-            address: url.to_string(),
-            stream,
+            url: url.clone(),
+            link,
             decoder: ReplyDecoder::new(ReplyLimits::default()),
             input: BytesMut::new(),
             output: BytesMut::new(),
@@ -72,7 +82,7 @@ impl Remote {
     pub(crate) fn send(&mut self, request: &[&[u8]]) -> Result<(), Failure> {
         self.output.clear();
         encode_request(request, &mut self.output);
-        let written = self.stream.write_all(&self.output);
+        let written = self.link.write_all(&self.output).and_then(|()| self.link.flush());
         written.map_err(|error| self.lost(&error))
     }
 
@@ -90,7 +100,7 @@ impl Remote {
                 Ok(Some(Reply::Push(_))) => {}
                 Ok(Some(reply)) => return Ok(reply),
                 Ok(None) => {
-                    let read = self.stream.read(&mut self.chunk);
+                    let read = self.link.read(&mut self.chunk);
                     let read = read.map_err(|error| self.lost(&error))?;
                     if read == 0 {
                         return Err(self.lost(&io::ErrorKind::UnexpectedEof.into()));
@@ -99,7 +109,7 @@ impl Remote {
                 }
                 Err(error) => {
                     self.is_lost = true;
-                    let message = format!("what answers on {} does not speak RESP: {error}", self.address);
+                    let message = format!("what answers on {} does not speak RESP: {error}", self.url);
                     return Err(Failure::new(Exit::Unavailable, message));
                 }
             }
@@ -185,25 +195,102 @@ impl Remote {
         let reason = match error.kind() {
             io::ErrorKind::UnexpectedEof => "the server closed it".to_owned(),
             io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => "no answer came in time".to_owned(),
-            _ => error.to_string(),
+            _ => match explain(error, &self.url, "") {
+                // With TLS 1.3 a server looks at a client's certificate when the client is through with the handshake.
+                Some(explained) => return Failure::new(Exit::Unavailable, explained),
+                None => error.to_string(),
+            },
         };
-        Failure::new(Exit::Unavailable, format!("the connection to {} was lost: {reason}", self.address))
+        Failure::new(Exit::Unavailable, format!("the connection to {} was lost: {reason}", self.url))
     }
 
     fn refused(&self, message: &str) -> Failure {
         let message = escaped(message.as_bytes());
-        Failure::new(Exit::Unavailable, format!("the server on {} refused: {message}", self.address))
+        Failure::new(Exit::Unavailable, format!("the server on {} refused: {message}", self.url))
     }
 
     fn unexpected(&self, command: &str) -> Failure {
         let message =
-            format!("the server on {} answered {command} in a way that is not known here", self.address);
+            format!("the server on {} answered {command} in a way that is not known here", self.url);
         Failure::new(Exit::Unavailable, message)
     }
 }
 
 fn bulk(reply: Reply) -> Option<Bytes> {
     if let Reply::Bulk(bytes) = reply { Some(bytes) } else { None }
+}
+
+/// What a connection runs over.
+enum Link {
+    Plain(TcpStream),
+    Tls(Box<StreamOwned<ClientConnection, TcpStream>>),
+}
+
+impl Link {
+    /// Makes a connection private. The name that was asked for is the one that the server has to have.
+    fn secure(mut stream: TcpStream, url: &ServerUrl, trust: Trust) -> Result<Self, Failure> {
+        let name = ServerName::try_from(url.host.clone()).map_err(|_| {
+            Failure::usage(format!("{} is no name that a certificate could be for", url.host))
+        })?;
+        let failed = |error: io::Error| {
+            let explained = explain(&error, url, &trust.authority).unwrap_or_else(|| match error.kind() {
+                io::ErrorKind::UnexpectedEof => {
+                    format!("what answers on {url} closed the connection instead of speaking TLS")
+                }
+                io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
+                    format!("what answers on {url} did not speak TLS in time")
+                }
+                _ => format!("no private connection to {url} came about: {error}"),
+            });
+            Failure::new(Exit::Unavailable, explained)
+        };
+        let mut session = ClientConnection::new(trust.config, name)
+            .map_err(|error| failed(io::Error::new(io::ErrorKind::InvalidInput, error)))?;
+        let patience = |stream: &TcpStream, time| stream.set_read_timeout(Some(time)).map_err(failed);
+        patience(&stream, CONNECT_TIMEOUT)?;
+        while session.is_handshaking() {
+            session.complete_io(&mut stream).map_err(failed)?;
+        }
+        patience(&stream, REPLY_TIMEOUT)?;
+        Ok(Self::Tls(Box::new(StreamOwned::new(session, stream))))
+    }
+}
+
+impl Read for Link {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(stream) => stream.read(buffer),
+            Self::Tls(stream) => stream.read(buffer),
+        }
+    }
+}
+
+impl Write for Link {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(stream) => stream.write(bytes),
+            Self::Tls(stream) => stream.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::Plain(stream) => stream.flush(),
+            Self::Tls(stream) => stream.flush(),
+        }
+    }
+}
+
+impl Drop for Link {
+    /// Says goodbye, so that the server knows that nobody on the way has cut the connection.
+    fn drop(&mut self) {
+        if let Self::Tls(stream) = self {
+            stream.conn.send_close_notify();
+            // Whoever is gone need not be told, nor waited for.
+            let _ = stream.sock.set_write_timeout(Some(GOODBYE_TIMEOUT));
+            let _ = stream.flush();
+        }
+    }
 }
 
 /// Tries every address of the host.

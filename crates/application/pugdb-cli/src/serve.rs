@@ -3,13 +3,13 @@
 
 use std::future::poll_fn;
 use std::net::{SocketAddr, ToSocketAddrs as _};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::task::Poll;
 use std::time::Duration;
 
 use pugdb::audit::{AuditOptions, OnFailure};
 use pugdb::{Builder, Database, LocalTables};
-use pugdb_server::{HttpAddress, Server, ServerOptions, shutdown_signal};
+use pugdb_server::{HttpAddress, Server, ServerOptions, TlsHandle, TlsOccasions, shutdown_signal};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::json;
 
@@ -21,19 +21,15 @@ use crate::output::{Format, status};
 use crate::sizing::{MemoryLimit, SERVE_MEMORY_BYTES};
 use crate::target::{HTTP_DEFAULT, STOP_FIRST, open_database};
 use crate::text::human_bytes;
+use crate::tls::{Accepted, Clients, Exposure, Served, users_exist};
 
 /// Log, tables being written, listeners and what else is open, beside the tables that are kept open.
 const FILES_BESIDE_TABLES: usize = 256;
 
 pub(crate) fn serve(arguments: &ServeArguments, format: Format) -> Result<Exit, Failure> {
-    let address = resolve(&arguments.resp)?;
-    let http = http_address(arguments)?;
-    if !arguments.allow_remote_without_encryption {
-        refuse_remote(address)?;
-        if let HttpAddress::At(address) = http {
-            refuse_remote(address)?;
-        }
-    }
+    let places = Places::choose(arguments)?;
+    places.check(arguments)?;
+    let tls = Served::prepare(&arguments.tls, places.tls, places.tls_http)?;
     // First: the database keeps as many tables open as the process may have files.
     let open_files = raise_open_files();
     let memory = arguments.memory.choose(SERVE_MEMORY_BYTES, MemoryLimit::ask());
@@ -48,9 +44,10 @@ pub(crate) fn serve(arguments: &ServeArguments, format: Format) -> Result<Exit, 
     let builder = with_audit(arguments.keys.apply(builder, &arguments.data)?, arguments)?;
     let db = open_database(builder, &arguments.data, STOP_FIRST)?;
     let options = ServerOptions {
-        addresses: vec![address],
+        addresses: places.resp.into_iter().collect(),
+        tls: tls.as_ref().map(|tls| tls.options.clone()),
         unix_socket: arguments.unix_socket.clone(),
-        http,
+        http: places.http,
         data_dir: Some(arguments.data.clone()),
         max_clients: clients_that_fit(arguments.max_clients, open_files),
         idle_timeout: Some(Duration::from_secs(arguments.idle_timeout.into())).filter(|idle| !idle.is_zero()),
@@ -67,8 +64,12 @@ pub(crate) fn serve(arguments: &ServeArguments, format: Format) -> Result<Exit, 
             "memory_bytes": memory.bytes, "memory_why": memory.why, "generation": db.generation(),
         }),
     );
+    let certificates = server.tls().zip(tls);
+    if let Some((handle, served)) = &certificates {
+        teller.tell_all(served.introduce(handle)?);
+    }
     let ready = Ready::of(&server, arguments.no_http);
-    server.run(until_signal(ready, teller));
+    server.run(until_signal(ready, teller, certificates));
     db.close()?;
     let generation = db.generation();
     teller.tell(
@@ -103,11 +104,19 @@ impl Teller {
             Format::Json => status(&event.to_string()),
         }
     }
+
+    fn tell_all(self, told: Vec<(String, serde_json::Value)>) {
+        for (words, event) in told {
+            self.tell(&words, &event);
+        }
+    }
 }
 
 /// Where clients are answered.
 struct Ready {
     resp: SocketAddr,
+    tls: Option<SocketAddr>,
+    tls_http: Option<SocketAddr>,
     http: Option<SocketAddr>,
     /// The address of HTTP was left to the default, and somebody else has it.
     http_in_use: bool,
@@ -116,7 +125,13 @@ struct Ready {
 impl Ready {
     fn of(server: &Server, no_http: bool) -> Self {
         let http = server.http_addr();
-        Self { resp: server.local_addr(), http, http_in_use: http.is_none() && !no_http }
+        Self {
+            resp: server.local_addr(),
+            tls: server.tls_addrs().first().copied(),
+            tls_http: server.tls_http_addr(),
+            http,
+            http_in_use: http.is_none() && !no_http,
+        }
     }
 
     fn tell(&self, teller: Teller) {
@@ -127,25 +142,97 @@ impl Ready {
             }
             None => String::new(),
         };
-        let (resp, http_address) = (self.resp.to_string(), self.http.map(|address| address.to_string()));
+        let shown = |address: Option<SocketAddr>| address.map(|address| address.to_string());
+        let (tls, tls_http) = (shown(self.tls), shown(self.tls_http));
+        let words = |name: &str, address: &Option<String>| {
+            address.as_ref().map(|address| format!("; {name} on {address}")).unwrap_or_default()
+        };
+        let (secured, pages) = (words("tls", &tls), words("https", &tls_http));
         teller.tell(
-            &format!("ready on {resp}, stop with Ctrl-C{http}"),
-            &json!({ "event": "ready", "resp": resp, "http": http_address }),
+            &format!("ready on {}, stop with Ctrl-C{secured}{pages}{http}", self.resp),
+            &json!({
+                "event": "ready", "resp": self.resp.to_string(), "tls": tls, "https": tls_http,
+                "http": shown(self.http),
+            }),
         );
     }
 }
 
 /// Done when a signal asks to end. Who has read the line `ready` may send one; a second one ends the process at once.
-async fn until_signal(ready: Ready, teller: Teller) {
+/// Until then certificates are looked after.
+async fn until_signal(ready: Ready, teller: Teller, certificates: Option<(TlsHandle, Served)>) {
     let interrupt = Interrupt::install();
     let mut signal = pin!(shutdown_signal());
     // The first poll installs the server's own handlers beside ours.
     let first = poll_fn(|context| Poll::Ready(signal.as_mut().poll(context))).await;
+    let mut occasions = certificates.map(|certificates| (certificates, TlsOccasions::install()));
     ready.tell(teller);
     if first.is_pending() && !interrupt.came() {
-        signal.await;
+        match &mut occasions {
+            None => signal.await,
+            Some(((handle, served), occasions)) => {
+                while let Some(occasion) = unless(occasions.next(), signal.as_mut()).await {
+                    teller.tell_all(served.attend(handle, occasion));
+                }
+            }
+        }
     }
     teller.tell("stopping: finishing what clients have sent", &json!({ "event": "stopping" }));
+}
+
+/// What the first future gives, unless the second is done before.
+async fn unless<T>(
+    first: impl Future<Output = T>,
+    mut stop: Pin<&mut impl Future<Output = ()>>,
+) -> Option<T> {
+    let mut first = pin!(first);
+    poll_fn(|context| match stop.as_mut().poll(context) {
+        Poll::Ready(()) => Poll::Ready(None),
+        Poll::Pending => first.as_mut().poll(context).map(Some),
+    })
+    .await
+}
+
+/// Where a server listens.
+struct Places {
+    resp: Option<SocketAddr>,
+    tls: Option<SocketAddr>,
+    http: HttpAddress,
+    tls_http: Option<SocketAddr>,
+}
+
+impl Places {
+    fn choose(arguments: &ServeArguments) -> Result<Self, Failure> {
+        let tls = &arguments.tls;
+        if tls.no_plain && arguments.unix_socket.is_some() {
+            return Err(Failure::usage(
+                "--no-plain and --unix-socket exclude each other: nothing is encrypted there",
+            ));
+        }
+        let asked = |address: &Option<String>| address.as_deref().map(resolve).transpose();
+        Ok(Self {
+            resp: if tls.no_plain { None } else { Some(resolve(&arguments.resp)?) },
+            tls: asked(&tls.tls_address)?,
+            http: http_address(arguments)?,
+            tls_http: asked(&tls.tls_http)?,
+        })
+    }
+
+    /// Refuses what others reach and nobody has accepted.
+    fn check(&self, arguments: &ServeArguments) -> Result<(), Failure> {
+        let accepted = Accepted {
+            no_encryption: arguments.allow_remote_without_encryption,
+            no_users: arguments.tls.allow_remote_without_users,
+        };
+        let http = if let HttpAddress::At(address) = self.http { Some(address) } else { None };
+        let plain = self.resp.into_iter().chain(http).map(|address| (address, false));
+        let secured = self.tls.into_iter().chain(self.tls_http).map(|address| (address, true));
+        let certificates = arguments.tls.clients() == Clients::Required;
+        for (address, tls) in plain.chain(secured) {
+            Exposure { address, tls, users: users_exist(), certificates }.check(accepted)?;
+        }
+        Ok(())
+    }
 }
 
 /// Lets the process open as many files as it may; `None` when there is no limit to that.
@@ -178,17 +265,6 @@ fn resolve(address: &str) -> Result<SocketAddr, Failure> {
     address.to_socket_addrs().ok().and_then(|mut addresses| addresses.next()).ok_or_else(advice)
 }
 
-fn refuse_remote(address: SocketAddr) -> Result<(), Failure> {
-    if address.ip().to_canonical().is_loopback() {
-        return Ok(());
-    }
-    Err(Failure::usage(format!(
-        "{address} can be reached from other machines, and there are no users and no TLS yet: whoever reaches it reads \
-         and changes everything, and whoever listens on the way reads along; listen on 127.0.0.1, or accept that risk \
-         with --allow-remote-without-encryption"
-    )))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -202,15 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn only_addresses_of_this_machine_are_accepted() {
-        for address in ["127.0.0.1:7379", "127.1.2.3:0", "[::1]:7379", "[::ffff:127.0.0.1]:1"] {
-            refuse_remote(resolve(address).unwrap()).unwrap();
-        }
-        for address in ["0.0.0.0:7379", "[::]:7379", "192.168.1.1:7379", "[::ffff:10.0.0.1]:1", "8.8.8.8:1"] {
-            let failure = refuse_remote(resolve(address).unwrap()).unwrap_err();
-            assert_eq!(failure.exit, Exit::Usage);
-            assert!(failure.message.contains("no users and no TLS"), "{}", failure.message);
-        }
+    fn what_is_no_address_is_refused() {
         for address in ["", "7379", "127.0.0.1", "127.0.0.1:x", "127.0.0.1:70000"] {
             assert!(resolve(address).unwrap_err().message.contains("127.0.0.1:7379"), "{address}");
         }

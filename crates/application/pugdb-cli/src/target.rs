@@ -55,7 +55,7 @@ impl Target {
     pub(crate) fn open(&self, access: Access) -> Result<Place, Failure> {
         let Some(url) = &self.url else { return self.open_small(access).map(Place::Local) };
         let database = url.database_with(self.keyspace.as_deref()).map_err(Failure::usage)?;
-        Remote::connect(url, database).map(Place::Remote)
+        Remote::connect(url, database, &self.tls).map(Place::Remote)
     }
 
     /// The directory of this machine that is meant.

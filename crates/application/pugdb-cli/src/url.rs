@@ -1,10 +1,11 @@
-//! The address of a server: `redis://host[:port][/db]`.
+//! The address of a server: `redis://host[:port][/db]`, or `rediss://` with TLS.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// PugDB's port.
+/// PugDB's port, and the one for TLS.
 const PORT_DEFAULT: u16 = 7379;
+const TLS_PORT_DEFAULT: u16 = 7380;
 
 /// Databases that a server has: `db0` to `db15`.
 const DATABASES: u8 = 16;
@@ -14,6 +15,8 @@ const DATABASES: u8 = 16;
 pub(crate) struct ServerUrl {
     pub(crate) host: String,
     pub(crate) port: u16,
+    /// Over TLS.
+    pub(crate) tls: bool,
     /// The number in the path, if there is one.
     pub(crate) database: Option<u8>,
 }
@@ -40,19 +43,21 @@ impl FromStr for ServerUrl {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let Some(rest) = text.strip_prefix("redis://") else {
-            return Err(if text.starts_with("rediss://") {
-                "TLS is not there yet; use redis:// to a server on this machine".to_owned()
-            } else {
-                "a server's address looks like redis://127.0.0.1:7379 or redis://127.0.0.1:7379/1".to_owned()
-            });
+        let (rest, tls) = match (text.strip_prefix("redis://"), text.strip_prefix("rediss://")) {
+            (Some(rest), _) => (rest, false),
+            (None, Some(rest)) => (rest, true),
+            (None, None) => {
+                return Err(
+                    "a server's address looks like redis://127.0.0.1:7379 or, with TLS, rediss://pug.example:7380/1".to_owned()
+                );
+            }
         };
         let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
         // Not quoted: there may be a password in it.
         if authority.contains('@') {
             return Err("users and passwords are not there yet; leave out everything up to the @".to_owned());
         }
-        let (host, port) = split_port(authority)?;
+        let (host, port) = split_port(authority, if tls { TLS_PORT_DEFAULT } else { PORT_DEFAULT })?;
         if host.is_empty() {
             return Err("the host is missing: redis://127.0.0.1:7379".to_owned());
         }
@@ -62,11 +67,11 @@ impl FromStr for ServerUrl {
                 format!("the path of the address is the number of a database, 0 to {}", DATABASES - 1)
             })?),
         };
-        Ok(Self { host: host.to_owned(), port, database })
+        Ok(Self { host: host.to_owned(), port, tls, database })
     }
 }
 
-fn split_port(authority: &str) -> Result<(&str, u16), String> {
+fn split_port(authority: &str, default: u16) -> Result<(&str, u16), String> {
     let (host, port) = match authority.strip_prefix('[') {
         Some(rest) => {
             let (host, after) = rest.split_once(']').ok_or("the ] of the IPv6 address is missing")?;
@@ -83,7 +88,7 @@ fn split_port(authority: &str) -> Result<(&str, u16), String> {
     };
     let port = match port {
         Some(port) => port.parse().map_err(|_| "the port is a number from 0 to 65535".to_owned())?,
-        None => PORT_DEFAULT,
+        None => default,
     };
     Ok((host, port))
 }
@@ -110,7 +115,7 @@ mod tests {
     use super::*;
 
     fn url(host: &str, port: u16, database: Option<u8>) -> ServerUrl {
-        ServerUrl { host: host.to_owned(), port, database }
+        ServerUrl { host: host.to_owned(), port, tls: false, database }
     }
 
     #[test]
@@ -122,6 +127,9 @@ mod tests {
         assert_eq!("redis://[::1]:7379/0".parse(), Ok(url("::1", 7379, Some(0))));
         assert_eq!("redis://[::1]".parse(), Ok(url("::1", 7379, None)));
         assert_eq!(url("::1", 1, None).to_string(), "[::1]:1");
+        let tls = |host, port, database| ServerUrl { tls: true, ..url(host, port, database) };
+        assert_eq!("rediss://pug.example".parse(), Ok(tls("pug.example", 7380, None)));
+        assert_eq!("rediss://[::1]:1/2".parse(), Ok(tls("::1", 1, Some(2))));
     }
 
     #[test]
@@ -130,7 +138,9 @@ mod tests {
             "",
             "127.0.0.1:7379",
             "http://localhost",
-            "rediss://localhost",
+            "rediss://",
+            "redis+tls://localhost",
+            "rediss://ada:secret@localhost",
             "redis://",
             "redis://:7379",
             "redis://localhost:x",

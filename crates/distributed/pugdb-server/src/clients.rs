@@ -15,6 +15,8 @@ use pugdb_wire::resp::Protocol;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use crate::tls::{CertificateInfo, TlsPeer};
+
 /// One end of a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Address {
@@ -38,6 +40,8 @@ pub(crate) struct Client {
     pub(crate) id: u64,
     pub(crate) address: Address,
     pub(crate) local_address: Address,
+    /// Over TLS.
+    tls: Option<TlsPeer>,
     pub(crate) connected_at: Instant,
     /// Milliseconds from `connected_at` to when bytes last came.
     active_ms: AtomicU64,
@@ -82,6 +86,11 @@ impl ClientState {
 }
 
 impl Client {
+    /// The certificate that the client has shown and that was checked: whoever maps certificates to users begins here.
+    pub(crate) fn certificate(&self) -> Option<&CertificateInfo> {
+        self.tls.as_ref()?.certificate.as_ref()
+    }
+
     pub(crate) fn see<R>(&self, look: impl FnOnce(&ClientState) -> R) -> R {
         look(&self.state.lock())
     }
@@ -155,7 +164,27 @@ impl Client {
             state.library_name,
             state.library_version
         );
+        if let Some(tls) = &self.tls {
+            let _ = write!(out, " tls={}", tls.version);
+        }
+        if let Some(certificate) = self.certificate() {
+            let name = certificate.common_name.as_deref().map(field).unwrap_or_default();
+            let _ = write!(out, " tls-cn={name} tls-fingerprint={}", certificate.fingerprint);
+        }
     }
+}
+
+/// A name as one field of a line: what would end a field or a line is percent-encoded, as in URLs.
+fn field(name: &str) -> String {
+    name.bytes().fold(String::new(), |mut out, byte| {
+        match byte {
+            b'!'..=b'~' if !matches!(byte, b'%' | b'=') => out.push(char::from(byte)),
+            _ => {
+                let _ = write!(out, "%{byte:02X}");
+            }
+        }
+        out
+    })
 }
 
 /// All connections.
@@ -176,6 +205,7 @@ impl Clients {
         self: &Arc<Self>,
         address: Address,
         local_address: Address,
+        tls: Option<TlsPeer>,
         clients_max: usize,
     ) -> Option<Registration> {
         let mut connected = self.connected.lock();
@@ -187,6 +217,7 @@ impl Clients {
             id: connected.last_id,
             address,
             local_address,
+            tls,
             connected_at: Instant::now(),
             active_ms: AtomicU64::new(0),
             is_idle: AtomicBool::new(true),

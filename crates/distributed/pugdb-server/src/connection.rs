@@ -1,12 +1,12 @@
 //! One connection: read, run, wait for durability, reply; again until one side ends it.
 
 use std::future::poll_fn;
-use std::io::{self, Read};
+use std::io;
 use std::mem::MaybeUninit;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 
 use bytes::BytesMut;
 use pugdb_wire::resp::{Limits, Request, RequestDecoder};
@@ -24,6 +24,7 @@ use crate::output::{Output, Tells};
 use crate::session::Session;
 use crate::shared::Shared;
 use crate::stream::Stream;
+use crate::tls::{looks_like_tls, tls_alert};
 
 pub(crate) struct Connection {
     stream: Stream,
@@ -35,6 +36,8 @@ pub(crate) struct Connection {
     reserved: Reservation,
     /// A command that waits until a pause of all clients is over.
     held: Option<Request>,
+    /// No command of it has run.
+    is_new: bool,
     session: Session,
     output: Output,
     /// The place among the clients, held while it lives.
@@ -110,6 +113,7 @@ impl Connection {
             input: BytesMut::new(),
             reserved: shared.budget.reservation(),
             held: None,
+            is_new: true,
             session: Session::new(Arc::clone(&shared), Arc::clone(&registration.client)),
             output: Output::new(shared.budget.reservation()),
             shared,
@@ -125,7 +129,10 @@ impl Connection {
             match self.read(interrupt.as_mut()).await {
                 Input::Bytes => {}
                 Input::Stop => return self.finish_received(interrupt.as_mut()).await,
-                Input::End => return,
+                Input::End => return self.part().await,
+            }
+            if self.is_new && looks_like_tls(&self.input) {
+                return self.refuse_tls().await;
             }
             self.session.client.note_active();
             match self.run_received(interrupt.as_mut()).await {
@@ -134,6 +141,21 @@ impl Connection {
                 Err(_) => return,
             }
         }
+    }
+
+    /// The client has ended its side. Over TLS it is told that this is all, and not the doing of somebody on the way.
+    async fn part(&mut self) {
+        if self.stream.is_secured() {
+            let _ = timeout(LINGER, self.stream.shutdown()).await;
+        }
+    }
+
+    /// Ends a connection whose client speaks TLS where none is spoken, with a word that its library knows.
+    async fn refuse_tls(&mut self) {
+        self.shared.stats.protocol_errors.add(1);
+        // The socket's buffer is empty and takes it at once.
+        let _ = self.stream.socket().send(tls_alert());
+        self.linger().await;
     }
 
     /// Runs all complete commands and sends their replies, in portions when those are many.
@@ -232,6 +254,7 @@ impl Connection {
                         self.run_command(&request);
                     }
                     ran += 1;
+                    self.is_new = false;
                 }
                 Ok(None) => break Pause::NeedsInput,
                 Err(error) => {
@@ -294,27 +317,42 @@ impl Connection {
             return Ok(());
         }
         while !self.output.is_empty() {
-            let Self { stream, output, .. } = self;
-            let write = poll_fn(|context| {
-                let write = Pin::new(&mut *stream).poll_write(context, output.unsent());
-                if write.is_pending() && interrupt.as_mut().poll(context) == Poll::Ready(Interrupt::Kill) {
-                    return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
-                }
-                write
-            });
-            let Ok(written) = timeout(self.shared.options.stall_wait, write).await else {
-                self.shared.stats.stalled.add(1);
-                return Err(io::ErrorKind::TimedOut.into());
+            let unsent = |stream: Pin<&mut Stream>, output: &Output, context: &mut Context<'_>| {
+                stream.poll_write(context, output.unsent())
             };
-            let count = written?;
+            let count = self.push_out(unsent, interrupt.as_mut()).await?;
             if count == 0 {
                 return Err(io::ErrorKind::WriteZero.into());
             }
             self.shared.stats.bytes_out.add(count);
             self.output.sent(count);
         }
+        // What TLS has sealed and not sent is part of the replies until here.
+        let flush =
+            |stream: Pin<&mut Stream>, _: &Output, context: &mut Context<'_>| stream.poll_flush(context);
+        self.push_out(flush, interrupt.as_mut()).await?;
         self.output.release();
         Ok(())
+    }
+
+    /// Waits for the client to take something, for a bounded time.
+    async fn push_out<R>(
+        &mut self,
+        mut step: impl FnMut(Pin<&mut Stream>, &Output, &mut Context<'_>) -> Poll<io::Result<R>>,
+        mut interrupt: Pin<&mut impl Future<Output = Interrupt>>,
+    ) -> io::Result<R> {
+        let Self { stream, output, shared, .. } = self;
+        let pushed = poll_fn(|context| {
+            let pushed = step(Pin::new(&mut *stream), output, context);
+            if pushed.is_pending() && interrupt.as_mut().poll(context) == Poll::Ready(Interrupt::Kill) {
+                return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+            }
+            pushed
+        });
+        timeout(shared.options.stall_wait, pushed).await.unwrap_or_else(|_| {
+            shared.stats.stalled.add(1);
+            Err(io::ErrorKind::TimedOut.into())
+        })
     }
 
     /// Waits for bytes and appends them to the input.
@@ -399,10 +437,7 @@ impl Connection {
     /// The server ends: runs what the operating system has received for this connection, and closes it.
     async fn finish_received(mut self, mut interrupt: Pin<&mut impl Future<Output = Interrupt>>) {
         let mut space = vec![0; READ_BYTES];
-        loop {
-            // Not through the runtime, which remembers that nothing was there a while ago.
-            let received = (&*self.stream.socket()).read(&mut space);
-            let Ok(count @ 1..) = received else { break };
+        while let Ok(count @ 1..) = self.stream.read_received(&mut space) {
             self.input.extend_from_slice(space.get(..count).unwrap_or_default());
             match self.run_received(interrupt.as_mut()).await {
                 Ok(Pause::Closing) => break,
@@ -414,14 +449,14 @@ impl Connection {
             }
         }
         // It is over either way.
-        let _ = self.stream.shutdown().await;
+        let _ = timeout(LINGER, self.stream.shutdown()).await;
     }
 
     /// Ends the sending side and reads on for a moment: a socket that is closed with unread bytes is reset, and the
     /// reset can overtake the last reply.
     async fn linger(&mut self) {
         self.give_back_input();
-        if self.stream.shutdown().await.is_err() {
+        if !matches!(timeout(LINGER, self.stream.shutdown()).await, Ok(Ok(()))) {
             return;
         }
         let stream = &mut self.stream;

@@ -4,8 +4,8 @@
 use std::io;
 use std::sync::Arc;
 
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 use tokio::time::{sleep, timeout};
@@ -16,8 +16,21 @@ use crate::limits::{
 };
 use crate::metrics::{Format, Metrics};
 use crate::shared::Shared;
+use crate::tls::serve_hello;
 
 const TEXT: &str = "text/plain; charset=utf-8";
+
+/// What a client is told that does not speak TLS where it has to.
+const SPEAK_TLS: &[u8] =
+    b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: 44\r\n\
+                           Connection: close\r\n\r\nthis address speaks TLS only; use https://\r\n";
+
+/// What requests come over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Over {
+    Plain,
+    Tls,
+}
 
 pub(crate) struct HttpServer {
     shared: Arc<Shared>,
@@ -32,8 +45,8 @@ impl HttpServer {
     }
 
     /// Answers until the runtime ends.
-    pub(crate) async fn run(self, listener: TcpListener) {
-        let server = Arc::new(self);
+    pub(crate) async fn run(self: Arc<Self>, listener: TcpListener, over: Over) {
+        let server = self;
         loop {
             let Ok((mut stream, _)) = listener.accept().await else {
                 sleep(ACCEPT_PAUSE).await;
@@ -44,14 +57,23 @@ impl HttpServer {
             let server = Arc::clone(&server);
             tokio::spawn(async move {
                 // Nobody is left to be told when this fails.
-                let _ = timeout(HTTP_WAIT * 2, server.serve(&mut stream)).await;
+                let _ = timeout(HTTP_WAIT * 2, async {
+                    match over {
+                        Over::Plain => server.serve(&mut stream).await,
+                        Over::Tls => match serve_hello(&server.shared, stream, SPEAK_TLS).await {
+                            Some(mut stream) => server.serve(&mut stream).await,
+                            None => Ok(()),
+                        },
+                    }
+                })
+                .await;
                 drop(place);
             });
         }
     }
 
     /// One request, one answer.
-    async fn serve(&self, stream: &mut TcpStream) -> io::Result<()> {
+    async fn serve(&self, stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> io::Result<()> {
         let answer = match timeout(HTTP_WAIT, read_request(stream)).await {
             Ok(Ok(request)) => self.answer(&request).await,
             Ok(Err(Unread::Broken)) => return Ok(()),

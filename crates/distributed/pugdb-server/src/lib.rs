@@ -27,7 +27,8 @@
 //!
 //! How a request travels: `connection` reads bytes and takes commands out of them, `commands` finds each in its table
 //! and runs it on the database through a `call`, `output` collects the replies, and `connection` lets them go when everything they
-//! tell of is durable. All connections share what is in `shared`. `http` answers probes and scrapers. No user's byte reaches a log, an error or a counter.
+//! tell of is durable. All connections share what is in `shared`. `http` answers probes and scrapers, and `tls`
+//! makes connections private. No user's byte reaches a log, an error or a counter.
 
 mod arguments;
 mod budget;
@@ -57,6 +58,7 @@ mod signal;
 mod slowlog;
 mod stats;
 mod stream;
+mod tls;
 mod unix_socket;
 
 #[cfg(test)]
@@ -66,3 +68,4 @@ pub use commands::command_reference;
 pub use options::{HttpAddress, ServerOptions};
 pub use server::Server;
 pub use signal::shutdown_signal;
+pub use tls::{CertificateInfo, ClientCertificates, TlsHandle, TlsOccasion, TlsOccasions, TlsOptions};

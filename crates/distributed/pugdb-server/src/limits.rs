@@ -121,6 +121,38 @@ pub(crate) const HTTP_WAIT: Duration = Duration::from_secs(5);
 /// Such requests at a time: a scraper and some probes.
 pub(crate) const HTTP_CONNECTIONS_MAX: usize = 64;
 
+/// From the first to the last byte of a TLS handshake: some round trips and some milliseconds of work.
+pub(crate) const TLS_HANDSHAKE_WAIT: Duration = Duration::from_secs(5);
+
+/// Such handshakes at a time. Who says nothing loses the place to whoever comes, so more of them than these have to come
+/// within one round trip to keep anybody out.
+pub(crate) const TLS_HANDSHAKES_MAX: usize = 256;
+
+/// What a handshake takes at most, but for some hundred bytes: messages of 64 KiB are put together.
+pub(crate) const TLS_HANDSHAKE_BYTES: usize = 96 << 10;
+
+/// What TLS holds of a connection: 9 KiB when it waits (`docs/benchmarks.md`), and up to 18 more while a record comes in.
+pub(crate) const TLS_CONNECTION_BYTES: usize = 20 << 10;
+
+/// Sealed bytes of a connection that wait for the socket, beside replies that are counted until these are gone.
+pub(crate) const TLS_OUTPUT_BYTES: usize = 64 << 10;
+
+/// A file with certificates: the roots of a whole system take 250 KiB.
+pub(crate) const TLS_FILE_BYTES_MAX: u64 = 4 << 20;
+
+/// Certificates in it.
+pub(crate) const TLS_CERTIFICATES_MAX: usize = 4096;
+
+/// Names that are kept of a certificate, and the bytes of one.
+pub(crate) const TLS_NAMES_MAX: usize = 16;
+pub(crate) const TLS_NAME_BYTES_MAX: usize = 256;
+
+/// So long before a certificate expires the operator is told of it.
+pub(crate) const TLS_EXPIRY_WARNING_MS: u64 = 30 * 86_400_000;
+
+/// How often that is looked at.
+pub(crate) const TLS_CHECK_PAUSE: Duration = Duration::from_hours(24);
+
 /// Below this much room on the disk the server says that it is not ready: a segment of the log and a table may no longer
 /// fit.
 pub(crate) const DISK_FREE_BYTES_MIN: u64 = 128 << 20;
@@ -146,6 +178,12 @@ pub(crate) const COUNTED_KEYS_MAX: u64 = 20_000;
 const _: () = assert!(READ_BYTES < READ_AHEAD_BYTES && READ_AHEAD_BYTES < BUFFER_BYTES);
 const _: () = assert!(OUTPUT_BYTES < REPLY_BYTES_MAX, "a reply may be larger than where replies are sent");
 const _: () = assert!(RESERVE_STEP_BYTES < OUTPUT_BYTES);
+const _: () = assert!(TLS_CONNECTION_BYTES < TLS_HANDSHAKE_BYTES && TLS_OUTPUT_BYTES < OUTPUT_BYTES);
+const _: () = assert!(
+    TLS_HANDSHAKES_MAX * TLS_HANDSHAKE_BYTES < BUFFER_BYTES / 8,
+    "handshakes leave room for commands"
+);
+const _: () = assert!(TLS_CONNECTION_BYTES * CLIENTS_MAX < BUFFER_BYTES, "as many clients as without TLS");
 const _: () =
     assert!(CURSOR_BYTES_MAX / CURSORS_MAX > 1024, "ordinary keys reach the count before the bytes");
 const _: () = assert!(SLOWLOG_ENTRIES < SLOWLOG_ENTRIES_MAX && SLOWLOG_ARGUMENTS > 2);

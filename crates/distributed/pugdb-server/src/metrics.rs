@@ -73,6 +73,7 @@ impl Collector for ServerCollector {
         let shared = &self.0;
         server(shared, &mut page)?;
         connections(shared, &mut page)?;
+        tls(shared, &mut page)?;
         commands(shared, &mut page)?;
         database(shared, &mut page)?;
         process(&mut page)
@@ -193,6 +194,28 @@ fn connections(shared: &Shared, page: &mut Page<'_>) -> fmt::Result {
     page.counter_of_bytes("sent", "Bytes that clients were sent", stats.bytes_out.get())?;
     page.bytes("buffers", "Commands and replies under way", shared.budget.used() as u64)?;
     page.bytes("buffers_limit", "What buffers may take", shared.options.buffer_bytes as u64)
+}
+
+fn tls(shared: &Shared, page: &mut Page<'_>) -> fmt::Result {
+    let Some(tls) = &shared.tls else { return Ok(()) };
+    let stats = &shared.stats;
+    let mut expiry = page.0.encode_descriptor(
+        "tls_certificate_expiry_timestamp",
+        "When the server's certificate expires, in seconds since 1970",
+        Some(&Unit::Seconds),
+        MetricType::Gauge,
+    )?;
+    expiry.encode_gauge(&gauge_value(tls.certificate().not_after.0 / 1000))?;
+    page.gauge(
+        "tls_handshakes_under_way",
+        "TLS handshakes that are under way",
+        shared.handshakes.count() as u64,
+    )?;
+    page.counter("tls_handshakes", "TLS handshakes that came to a connection", stats.tls_handshakes.get())?;
+    page.counter("tls_handshake_failures", "TLS handshakes that came to nothing", stats.tls_failures.get())?;
+    page.counter("tls_handshakes_evicted", "TLS handshakes that ended for others", stats.tls_evicted.get())?;
+    page.counter("tls_reloads", "Times that the certificate was read again", tls.reloads.get())?;
+    page.counter("tls_reload_failures", "Times that it could not be", tls.reload_failures.get())
 }
 
 fn commands(shared: &Shared, page: &mut Page<'_>) -> fmt::Result {

@@ -7,6 +7,7 @@ use std::thread::available_parallelism;
 use std::time::Duration;
 
 use crate::limits;
+use crate::tls::TlsOptions;
 
 /// Settings of a [`Server`](crate::Server).
 ///
@@ -18,9 +19,11 @@ use crate::limits;
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerOptions {
-    /// Where to listen, at least one address. Port 0 takes any free port. There are no passwords yet: whoever
-    /// reaches an address reads and writes everything.
+    /// Where to listen without TLS; here or in [`tls`](Self::tls) there is at least one address. Port 0 takes any free port. There are
+    /// no passwords yet: whoever reaches an address reads and writes everything.
     pub addresses: Vec<SocketAddr>,
+    /// Where to listen with TLS, and with which certificate.
+    pub tls: Option<TlsOptions>,
     /// A socket in the file system, beside the addresses. Only the owner may connect.
     pub unix_socket: Option<PathBuf>,
     /// Where `/livez`, `/readyz` and `/metrics` are answered. No data is shown there.
@@ -79,6 +82,7 @@ impl Default for ServerOptions {
     fn default() -> Self {
         Self {
             addresses: vec![SocketAddr::from(([127, 0, 0, 1], 7379))],
+            tls: None,
             unix_socket: None,
             http: HttpAddress::Nowhere,
             data_dir: None,

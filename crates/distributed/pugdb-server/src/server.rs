@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use pugdb::env::Env;
 use pugdb::{Database, Error, Result};
 use pugdb_wire::resp::Protocol;
 use socket2::{SockRef, TcpKeepalive};
@@ -16,15 +17,16 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
-use crate::clients::Address;
+use crate::clients::{Address, Registration};
 use crate::connection::Connection;
 use crate::failure::Failure;
 use crate::gate::Watchman;
-use crate::http::HttpServer;
+use crate::http::{HttpServer, Over};
 use crate::limits::{ACCEPT_PAUSE, BACKLOG, BLOCKING_THREADS_MAX, TICK};
 use crate::options::{HttpAddress, ServerOptions};
 use crate::shared::Shared;
 use crate::stream::Stream;
+use crate::tls::{Place, Secured, Tls, TlsHandle, TlsPeer, serve_hello};
 use crate::unix_socket::UnixSocket;
 
 /// How long threads that are inside the database may keep a shutdown waiting after the connections' time is up.
@@ -43,8 +45,10 @@ pub struct Server {
     watchman: Watchman,
     runtime: Runtime,
     listeners: Vec<TcpListener>,
+    tls_listeners: Vec<TcpListener>,
     unix_socket: Option<UnixSocket>,
     http: Option<(TcpListener, SocketAddr)>,
+    tls_http: Option<(TcpListener, SocketAddr)>,
     pub(crate) shared: Arc<Shared>,
 }
 
@@ -65,12 +69,15 @@ impl Server {
     /// ```
     ///
     /// # Errors
-    /// `Conflict` when an address is in use, `Denied` without the right to it, `Invalid` without any address,
-    /// `Unavailable` when this machine does not have it or there are no threads.
+    /// `Conflict` when an address is in use, `Denied` without the right to it, `Invalid` without any address or when certificate and
+    /// key of TLS cannot be used, `NotFound` when they are not there, `Unavailable` when this machine does not have an address or there
+    /// are no threads.
     pub fn bind(options: ServerOptions, db: Database) -> Result<Self> {
-        if options.addresses.is_empty() {
+        let tls_addresses = options.tls.as_ref().map(|tls| tls.addresses.clone()).unwrap_or_default();
+        if options.addresses.is_empty() && tls_addresses.is_empty() {
             return Err(Error::invalid("a server needs an address to listen on"));
         }
+        let tls = options.tls.clone().map(|tls| Tls::new(tls, Env::os())).transpose()?.map(Arc::new);
         let threads = options.threads.unwrap_or_else(ServerOptions::threads_default).max(2);
         let runtime = Builder::new_multi_thread()
             .worker_threads(threads)
@@ -80,15 +87,11 @@ impl Server {
             .enable_time()
             .build()
             .map_err(no_threads)?;
-        let mut listeners = Vec::new();
-        for &address in &options.addresses {
-            listeners.push(listen(&runtime, address).map_err(|error| bind_error(address, error))?);
-        }
-        let mut addresses = Vec::new();
-        for listener in &listeners {
-            addresses.push(listener.local_addr().map_err(|error| Error::io("ask for the address", error))?);
-        }
+        let (listeners, addresses) = listen_all(&runtime, &options.addresses)?;
+        let (tls_listeners, tls_addresses) = listen_all(&runtime, &tls_addresses)?;
         let http = bind_http(&runtime, options.http)?;
+        let tls_http = options.tls.as_ref().and_then(|tls| tls.http);
+        let tls_http = bind_http(&runtime, tls_http.map_or(HttpAddress::Nowhere, HttpAddress::At))?;
         // Last: a failure above leaves no file.
         let unix_socket = match &options.unix_socket {
             Some(path) => {
@@ -97,9 +100,9 @@ impl Server {
             }
             None => None,
         };
-        let shared = Shared::new(options, db, addresses, threads);
+        let shared = Shared::new(options, db, (addresses, tls_addresses), tls, threads);
         let watchman = Watchman::start(&shared.gate, runtime.handle().clone()).map_err(no_threads)?;
-        Ok(Self { watchman, runtime, listeners, unix_socket, http, shared })
+        Ok(Self { watchman, runtime, listeners, tls_listeners, unix_socket, http, tls_http, shared })
     }
 
     /// Where `/livez`, `/readyz` and `/metrics` are answered.
@@ -107,17 +110,33 @@ impl Server {
         self.http.as_ref().map(|(_, address)| *address)
     }
 
-    /// The first address it listens on, with the port that a port 0 became.
+    /// Where the same is answered over TLS.
+    pub fn tls_http_addr(&self) -> Option<SocketAddr> {
+        self.tls_http.as_ref().map(|(_, address)| *address)
+    }
+
+    /// The first address it listens on, with the port that a port 0 became: one without TLS if there is any.
     ///
     /// # Panics
     /// Never: a server has an address.
     pub fn local_addr(&self) -> SocketAddr {
-        *self.shared.addresses.first().expect("bind refuses to be without")
+        let Shared { addresses, tls_addresses, .. } = &*self.shared;
+        *addresses.iter().chain(tls_addresses).next().expect("bind refuses to be without")
     }
 
-    /// The addresses it listens on, in the order of the options.
+    /// The addresses it listens on without TLS, in the order of the options.
     pub fn local_addrs(&self) -> &[SocketAddr] {
         &self.shared.addresses
+    }
+
+    /// The addresses it listens on with TLS, in the order of the options.
+    pub fn tls_addrs(&self) -> &[SocketAddr] {
+        &self.shared.tls_addresses
+    }
+
+    /// Its TLS, if it has any: to read the certificate again while it runs.
+    pub fn tls(&self) -> Option<TlsHandle> {
+        self.shared.tls.clone().map(TlsHandle)
     }
 
     /// Serves until `shutdown` is done, or a client says `SHUTDOWN`. Then it accepts nobody any more, and each connection runs the commands that it
@@ -126,15 +145,17 @@ impl Server {
     ///
     /// Call it from a thread outside of any async runtime; it blocks.
     pub fn run(self, shutdown: impl Future<Output = ()>) {
-        let Self { watchman, runtime, listeners, mut unix_socket, http, shared } = self;
+        let Self { watchman, runtime, listeners, tls_listeners, mut unix_socket, http, tls_http, shared } =
+            self;
         let wait = shared.options.shutdown_wait;
         runtime.block_on(async {
             let (stop, stopped) = watch::channel(false);
             // Nothing is sent: the channel is closed when the last connection has dropped its end.
             let (alive, mut all_gone) = mpsc::channel::<()>(1);
             let acceptor = Acceptor { shared: Arc::clone(&shared), stopped, alive };
-            for listener in listeners {
-                tokio::spawn(acceptor.clone().run(Listener::Tcp(listener)));
+            let tcp = listeners.into_iter().map(Listener::Tcp);
+            for listener in tcp.chain(tls_listeners.into_iter().map(Listener::Tls)) {
+                tokio::spawn(acceptor.clone().run(listener));
             }
             if let Some(UnixSocket { path, listener, .. }) = &mut unix_socket
                 && let Some(listener) = listener.take()
@@ -143,10 +164,13 @@ impl Server {
                 tokio::spawn(acceptor.clone().run(listener));
             }
             drop(acceptor);
-            if let Some((listener, _)) = http {
+            let pages = Arc::new(HttpServer::new(Arc::clone(&shared)));
+            for (http, over) in [(http, Over::Plain), (tls_http, Over::Tls)] {
+                let Some((listener, _)) = http else { continue };
                 // It answers until the very end, so that `/readyz` can tell of it.
-                tokio::spawn(HttpServer::new(Arc::clone(&shared)).run(listener));
+                tokio::spawn(Arc::clone(&pages).run(listener, over));
             }
+            drop(pages);
             tokio::spawn(keep_house(Arc::clone(&shared)));
             let mut asked = std::pin::pin!(shared.end.notified());
             let _ = unless(shutdown, asked.as_mut()).await;
@@ -183,6 +207,17 @@ fn listen(runtime: &Runtime, address: SocketAddr) -> std::io::Result<TcpListener
     socket.listen(BACKLOG)
 }
 
+/// Listens on all of these; the ports that a port 0 became are in the addresses.
+fn listen_all(runtime: &Runtime, asked: &[SocketAddr]) -> Result<(Vec<TcpListener>, Vec<SocketAddr>)> {
+    let (mut listeners, mut addresses) = (Vec::new(), Vec::new());
+    for &address in asked {
+        let listener = listen(runtime, address).map_err(|error| bind_error(address, error))?;
+        addresses.push(listener.local_addr().map_err(|error| Error::io("ask for the address", error))?);
+        listeners.push(listener);
+    }
+    Ok((listeners, addresses))
+}
+
 fn bind_http(runtime: &Runtime, http: HttpAddress) -> Result<Option<(TcpListener, SocketAddr)>> {
     let (HttpAddress::At(address) | HttpAddress::IfFree(address)) = http else { return Ok(None) };
     let listener = match listen(runtime, address) {
@@ -216,26 +251,49 @@ async fn keep_house(shared: Arc<Shared>) {
 
 enum Listener {
     Tcp(TcpListener),
+    Tls(TcpListener),
     Unix(UnixListener, Arc<PathBuf>),
 }
 
+/// What a listener has taken.
+enum Accepted {
+    /// It can be served.
+    Ready(Stream),
+    /// It has to become private first.
+    Unsecured(TcpStream),
+}
+
+/// Both ends of a connection.
+struct Ends {
+    address: Address,
+    local_address: Address,
+}
+
 impl Listener {
-    /// A connection, the other side's address and this one's.
-    async fn accept(&self) -> std::io::Result<(Stream, Address, Address)> {
+    async fn accept(&self) -> std::io::Result<(Accepted, Ends)> {
         match self {
-            Self::Tcp(listener) => {
+            Self::Tcp(listener) | Self::Tls(listener) => {
                 let (stream, address) = listener.accept().await?;
                 let local_address = stream.local_addr().unwrap_or(address);
-                Ok((Stream::Tcp(stream), Address::Tcp(address), Address::Tcp(local_address)))
+                let ends =
+                    Ends { address: Address::Tcp(address), local_address: Address::Tcp(local_address) };
+                let is_plain = matches!(self, Self::Tcp(_));
+                let accepted =
+                    if is_plain { Accepted::Ready(Stream::Tcp(stream)) } else { Accepted::Unsecured(stream) };
+                Ok((accepted, ends))
             }
             Self::Unix(listener, path) => {
                 let (stream, _) = listener.accept().await?;
                 let address = Address::Unix(Arc::clone(path));
-                Ok((Stream::Unix(stream), address.clone(), address))
+                let ends = Ends { address: address.clone(), local_address: address };
+                Ok((Accepted::Ready(Stream::Unix(stream)), ends))
             }
         }
     }
 }
+
+/// What a client is told that does not speak TLS where it has to.
+const SPEAK_TLS: &[u8] = b"-ERR this address speaks TLS only; connect with TLS, as with rediss://\r\n";
 
 /// Takes connections from one listener.
 #[derive(Clone)]
@@ -247,14 +305,11 @@ struct Acceptor {
 
 impl Acceptor {
     async fn run(self, listener: Listener) {
-        let mut stopped = self.stopped.clone();
-        let mut stop = std::pin::pin!(async move {
-            // An error means that the server is gone: stop as well.
-            let _ = stopped.wait_for(|&stopped| stopped).await;
-        });
+        let mut stop = std::pin::pin!(is_true(self.stopped.clone()));
         while let Some(accepted) = unless(listener.accept(), stop.as_mut()).await {
             match accepted {
-                Ok((stream, address, local_address)) => self.admit(stream, address, local_address),
+                Ok((Accepted::Ready(stream), ends)) => self.admit(stream, ends),
+                Ok((Accepted::Unsecured(stream), ends)) => self.secure(stream, ends),
                 // The connection has gone, or there are no file descriptors: some come back when clients go.
                 Err(_) => sleep(ACCEPT_PAUSE).await,
             }
@@ -262,28 +317,72 @@ impl Acceptor {
     }
 
     /// Starts to serve a connection, or tells it that there are too many.
-    fn admit(&self, stream: Stream, address: Address, local_address: Address) {
-        let shared = &self.shared;
-        let clients_max = shared.settings.clients_max.load(Ordering::Relaxed);
-        let Some(registration) = shared.clients.register(address, local_address, clients_max) else {
-            shared.stats.rejected.add(1);
-            let mut refusal = bytes::BytesMut::new();
-            Failure::TOO_MANY_CLIENTS.to_reply().encode(Protocol::Resp2, &mut refusal);
+    fn admit(&self, stream: Stream, ends: Ends) {
+        let Some(registration) = self.register(ends, None) else {
             // The socket's buffer is empty and takes it at once, or the client does not hear of it.
-            let _ = stream.socket().send(&refusal);
+            let _ = stream.socket().send(&too_many_clients());
             return;
         };
-        shared.stats.connections.add(1);
         if let Stream::Tcp(stream) = &stream {
-            tune(stream, Duration::from_secs(shared.settings.keepalive_s.load(Ordering::Relaxed)));
+            self.tune(stream);
         }
-        let connection = Connection::new(stream, Arc::clone(shared), registration);
-        let (stopped, alive) = (self.stopped.clone(), self.alive.clone());
+        tokio::spawn(self.clone().serve(stream, registration));
+    }
+
+    /// The same over TLS. It is no client before it is private, and handshakes hold up nobody: neither others nor an end.
+    fn secure(&self, stream: TcpStream, ends: Ends) {
+        let (place, evicts) = self.shared.handshakes.begin();
+        self.shared.stats.tls_evicted.add(usize::from(evicts));
+        self.tune(&stream);
+        let acceptor = self.clone();
         tokio::spawn(async move {
-            connection.serve(stopped).await;
-            drop(alive);
+            let Some(secured) = acceptor.shake_hands(stream, place).await else { return };
+            match acceptor.register(ends, Some(secured.peer())) {
+                Some(registration) => acceptor.serve(Stream::Tls(Box::new(secured)), registration).await,
+                None => secured.refuse(&too_many_clients()).await,
+            }
         });
     }
+
+    /// A handshake, unless somebody else wants its place or the server ends.
+    async fn shake_hands(&self, stream: TcpStream, mut place: Place) -> Option<Secured> {
+        let mut stop = std::pin::pin!(is_true(self.stopped.clone()));
+        let given_up = std::pin::pin!(unless(&mut place.evicted, stop.as_mut()));
+        // On the heap: what a handshake takes is not to be part of the connection that comes of it.
+        let hello = Box::pin(serve_hello(&self.shared, stream, SPEAK_TLS));
+        unless(hello, given_up).await.flatten()
+    }
+
+    fn register(&self, ends: Ends, tls: Option<TlsPeer>) -> Option<Registration> {
+        let shared = &self.shared;
+        let clients_max = shared.settings.clients_max.load(Ordering::Relaxed);
+        let registration = shared.clients.register(ends.address, ends.local_address, tls, clients_max);
+        let counter = if registration.is_some() { &shared.stats.connections } else { &shared.stats.rejected };
+        counter.add(1);
+        registration
+    }
+
+    async fn serve(self, stream: Stream, registration: Registration) {
+        let Self { shared, stopped, alive } = self;
+        Connection::new(stream, shared, registration).serve(stopped).await;
+        drop(alive);
+    }
+
+    fn tune(&self, stream: &TcpStream) {
+        tune(stream, Duration::from_secs(self.shared.settings.keepalive_s.load(Ordering::Relaxed)));
+    }
+}
+
+fn too_many_clients() -> bytes::BytesMut {
+    let mut refusal = bytes::BytesMut::new();
+    Failure::TOO_MANY_CLIENTS.to_reply().encode(Protocol::Resp2, &mut refusal);
+    refusal
+}
+
+/// Done when the server is asked to end.
+async fn is_true(mut stopped: watch::Receiver<bool>) {
+    // An error means that the server is gone: stop as well.
+    let _ = stopped.wait_for(|&stopped| stopped).await;
 }
 
 /// Replies leave at once, and the operating system asks whether a silent client is still there.
@@ -296,7 +395,10 @@ fn tune(stream: &TcpStream, keepalive: Duration) {
 }
 
 /// What the first future gives, unless the second is done before.
-async fn unless<T>(first: impl Future<Output = T>, mut stop: impl Future<Output = ()> + Unpin) -> Option<T> {
+async fn unless<T, S>(
+    first: impl Future<Output = T>,
+    mut stop: impl Future<Output = S> + Unpin,
+) -> Option<T> {
     let mut first = std::pin::pin!(first);
     std::future::poll_fn(|context| {
         if std::pin::Pin::new(&mut stop).poll(context).is_ready() {

@@ -21,6 +21,7 @@ use crate::settings::Settings;
 use crate::shape::Shape;
 use crate::slowlog::{LatencyEvents, Slowlog};
 use crate::stats::{AllCommandStats, ErrorCounts, Stats};
+use crate::tls::{Handshakes, Tls};
 
 /// The keyspaces behind the numbers of `SELECT`.
 pub(crate) const KEYSPACES: [&str; DATABASES] = [
@@ -32,7 +33,12 @@ pub(crate) const KEYSPACES: [&str; DATABASES] = [
 pub(crate) struct Shared {
     pub(crate) db: Database,
     pub(crate) options: ServerOptions,
+    /// Where it listens without TLS.
     pub(crate) addresses: Vec<SocketAddr>,
+    /// Where it listens with TLS.
+    pub(crate) tls_addresses: Vec<SocketAddr>,
+    pub(crate) tls: Option<Arc<Tls>>,
+    pub(crate) handshakes: Arc<Handshakes>,
     pub(crate) started_at: Instant,
     /// 40 hexadecimal digits, other ones after every start.
     pub(crate) run_id: String,
@@ -63,11 +69,15 @@ impl Shared {
     pub(crate) fn new(
         options: ServerOptions,
         db: Database,
-        addresses: Vec<SocketAddr>,
+        (addresses, tls_addresses): (Vec<SocketAddr>, Vec<SocketAddr>),
+        tls: Option<Arc<Tls>>,
         threads: usize,
     ) -> Arc<Self> {
         Arc::new(Self {
             addresses,
+            tls_addresses,
+            tls,
+            handshakes: Arc::default(),
             started_at: Instant::now(),
             run_id: run_id(),
             budget: Budget::new(options.buffer_bytes),

@@ -44,6 +44,12 @@ counters! {
     stalled,
     /// Connections that were closed for their silence.
     idle_closed,
+    /// Handshakes of TLS that came to a connection.
+    tls_handshakes,
+    /// Those that did not: no TLS, no common version, a certificate that is missing or wrong, too slow.
+    tls_failures,
+    /// Those that had to end because too many were under way.
+    tls_evicted,
     /// Syncs that failed, as connections saw it.
     sync_failures,
     /// Keys that a read found.

@@ -6,6 +6,7 @@
 //! | `erasure.rs`, `certificate.rs` | subjects, whose values are sealed one by one; keys that are destroyed, and what is signed of it |
 //! | [`mod@audit`] | what was done, in a chain that shows whether somebody changed it |
 //! | `file_cipher.rs` | the keys of one file |
+//! | `fingerprint.rs` | [`Fingerprint`]: what people compare of a certificate |
 //! | `keyring` | all keys of a database as a value, and as a file |
 //! | `provider` | where the root key is kept: [`RootProvider`] and those there are |
 //! | `aead.rs`, `derive.rs`, `secret.rs`, `wiped.rs` | sealing, keys from keys, keys in memory |
@@ -19,6 +20,7 @@ mod certificate;
 mod derive;
 mod erasure;
 mod file_cipher;
+mod fingerprint;
 mod keyring;
 mod provider;
 mod secret;
@@ -30,6 +32,7 @@ mod wiped;
 pub use aead::{AeadKey, Algorithm, NONCE_BYTES, TAG_BYTES};
 pub use certificate::{Certificate, ErasedObject};
 pub use erasure::{Held, SUBJECT_BYTES_MAX, VALUE_SEAL_BYTES};
+pub use fingerprint::Fingerprint;
 pub use provider::{GivenKey, KeyFile, Passphrase, RootProvider};
 pub use secret::{KEY_BYTES, Secret};
 pub use vault::{KEYRING, KeyAge, KeyStatus, KeyspaceKeys, Rotation, Vault, VaultCipher};

@@ -125,6 +125,7 @@ mod tests {
             memory: None,
             read_only: false,
             keys: KeyArguments::default(),
+            tls: crate::tls::ClientTls::default(),
         };
         let session = Session::open(&target, Format::Text, true, Interrupt::idle()).unwrap();
         let helper = ShellHelper(Rc::new(RefCell::new(session)));

@@ -25,6 +25,7 @@ mod serve;
 mod settings;
 mod sheets;
 mod shell;
+mod tls;
 
 #[path = "../support/server.rs"]
 mod server;

@@ -28,7 +28,7 @@ pub(crate) struct Running {
     pub(crate) child: Child,
     pub(crate) stdout: BufReader<ChildStdout>,
     pub(crate) address: SocketAddr,
-    /// The first lines: version, directory, recovery report; then where it is ready.
+    /// The first lines: version, directory, recovery report; of TLS, if there is any; then where it is ready.
     pub(crate) greeting: String,
 }
 
@@ -43,14 +43,15 @@ impl Running {
             .spawn()
             .unwrap();
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
-        let mut lines = [String::new(), String::new()];
-        for line in &mut lines {
-            stdout.read_line(line).unwrap();
-        }
-        let [greeting, ready] = lines;
-        let address = ready.strip_prefix("ready on ").and_then(|rest| rest.split(',').next());
-        let address = address.unwrap_or_else(|| panic!("no ready line: {greeting}{ready}")).parse().unwrap();
-        Self { child, stdout, address, greeting: greeting + &ready }
+        let mut greeting = String::new();
+        let address = loop {
+            let before = greeting.len();
+            assert!(stdout.read_line(&mut greeting).unwrap() > 0, "no ready line: {greeting}");
+            if let Some(ready) = greeting[before..].strip_prefix("ready on ") {
+                break ready.split(',').next().unwrap().parse().unwrap();
+            }
+        };
+        Self { child, stdout, address, greeting }
     }
 
     /// SIGKILL: nothing of it runs any more when this returns.

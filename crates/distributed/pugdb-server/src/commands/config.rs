@@ -1,6 +1,7 @@
 //! `CONFIG`: a table of the settings that Redis clients ask for. Each says where its value comes from, and whether it can
 //! be set: some take effect, some have no meaning here, and the others are refused with the reason.
 
+use std::path::Path;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
@@ -16,6 +17,7 @@ use crate::failure::Failure;
 use crate::glob;
 use crate::limits::{DATABASES, SLOWLOG_ENTRIES_MAX};
 use crate::shared::Shared;
+use crate::tls::Tls;
 
 #[rustfmt::skip]
 pub(super) const SUBCOMMANDS: &[Command] = commands! {
@@ -37,6 +39,12 @@ pub(crate) struct Setting {
 /// Lets a number take effect.
 type Apply = fn(&Shared, i64);
 
+/// What `CONFIG SET` is going to change.
+enum Change {
+    Number(i64, Apply),
+    Reload,
+}
+
 /// What `CONFIG SET` does with a setting.
 pub(crate) enum Set {
     /// Takes effect at once. A number within these bounds, given to the function.
@@ -45,6 +53,8 @@ pub(crate) enum Set {
     NoEffect(&'static [&'static str]),
     /// Nothing but its present value is accepted; the reason is told.
     Fixed(&'static str),
+    /// The same, and the files of TLS are read again.
+    Reload(&'static str),
 }
 
 const AT_THE_START: &str = "it is chosen when the server starts";
@@ -83,6 +93,12 @@ pub(crate) static SETTINGS: &[Setting] = &[
     Setting { name: "stop-writes-on-bgsave-error", get: |_| "no".into(), set: Set::NoEffect(YES_OR_NO), about: "After a failed sync writes are always refused." },
     Setting { name: "tcp-keepalive", get: |shared| shared.settings.keepalive_s.load(Ordering::Relaxed).to_string(), set: Set::Number(0, 86_400, |shared, number| shared.settings.keepalive_s.store(number.unsigned_abs(), Ordering::Relaxed)), about: "Seconds of silence after which the operating system asks whether a client is there; 0 for never. For connections that come." },
     Setting { name: "timeout", get: |shared| shared.settings.idle_timeout_s.load(Ordering::Relaxed).to_string(), set: Set::Number(0, SECONDS_MAX, |shared, number| shared.settings.idle_timeout_s.store(number.unsigned_abs(), Ordering::Relaxed)), about: "Seconds of silence after which a client is closed; 0 for never." },
+    Setting { name: "tls-auth-clients", get: |shared| tls(shared, |tls| tls.options.clients.word().into(), "no"), set: Set::Fixed(AT_THE_START), about: "Whether clients show certificates: `no`, `optional`, `yes`." },
+    Setting { name: "tls-ca-cert-file", get: |shared| tls(shared, |tls| path(tls.options.clients.authority()), ""), set: Set::Reload(AT_THE_START), about: "Who signs the certificates of clients. Its own value is accepted: certificate, key and this are read again." },
+    Setting { name: "tls-cert-file", get: |shared| tls(shared, |tls| path(Some(&tls.options.certificate)), ""), set: Set::Reload(AT_THE_START), about: "The server's certificate. Its own value is accepted: all three files are read again." },
+    Setting { name: "tls-key-file", get: |shared| tls(shared, |tls| path(Some(&tls.options.key)), ""), set: Set::Reload(AT_THE_START), about: "Its key. Its own value is accepted: all three files are read again." },
+    Setting { name: "tls-port", get: |shared| shared.tls_addresses.first().map_or(0, std::net::SocketAddr::port).to_string(), set: Set::Fixed(AT_THE_START), about: "Where it listens with TLS." },
+    Setting { name: "tls-protocols", get: |shared| tls(shared, |_| "TLSv1.2 TLSv1.3".into(), ""), set: Set::Fixed("these two are always spoken, and no older one"), about: "Versions of TLS." },
     Setting { name: "unixsocket", get: unixsocket, set: Set::Fixed(AT_THE_START), about: "Where it listens in the file system." },
 ];
 
@@ -111,6 +127,14 @@ fn bind(shared: &Shared) -> String {
 
 fn unixsocket(shared: &Shared) -> String {
     shared.options.unix_socket.as_ref().map(|path| path.display().to_string()).unwrap_or_default()
+}
+
+fn tls(shared: &Shared, of: impl FnOnce(&Tls) -> String, none: &str) -> String {
+    shared.tls.as_ref().map_or_else(|| none.into(), |tls| of(tls))
+}
+
+fn path(path: Option<&Path>) -> String {
+    path.map(|path| path.display().to_string()).unwrap_or_default()
 }
 
 fn store_size(size: &std::sync::atomic::AtomicUsize, number: i64) {
@@ -150,14 +174,24 @@ fn set(call: &mut Call<'_>, arguments: &[Bytes]) -> Result<Reply, Failure> {
         seen.push(setting.name);
         changes.extend(change(&call.shared, setting, value)?);
     }
-    for (number, apply) in changes {
-        apply(&call.shared, number);
+    // What can fail comes first.
+    if changes.iter().any(|change| matches!(change, Change::Reload))
+        && let Some(tls) = &call.shared.tls
+    {
+        tls.reload().map_err(|error| {
+            Failure::owned(format!("ERR CONFIG SET failed - {error}; nothing was changed"))
+        })?;
+    }
+    for change in changes {
+        if let Change::Number(number, apply) = change {
+            apply(&call.shared, number);
+        }
     }
     Ok(Reply::OK)
 }
 
 /// What setting a value would change, or why it cannot be set.
-fn change(shared: &Shared, setting: &Setting, value: &[u8]) -> Result<Option<(i64, Apply)>, Failure> {
+fn change(shared: &Shared, setting: &Setting, value: &[u8]) -> Result<Option<Change>, Failure> {
     match setting.set {
         Set::Number(least, most, apply) => {
             let number = integer(value)
@@ -166,7 +200,7 @@ fn change(shared: &Shared, setting: &Setting, value: &[u8]) -> Result<Option<(i6
                 let bounds = format!("argument must be between {least} and {most} inclusive");
                 return Err(refusal(setting, &bounds));
             }
-            Ok(Some((number, apply)))
+            Ok(Some(Change::Number(number, apply)))
         }
         Set::NoEffect(words) if words.is_empty() || words.iter().any(|word| is(value, word)) => Ok(None),
         Set::NoEffect(YES_OR_NO) => Err(refusal(setting, "argument must be 'yes' or 'no'")),
@@ -174,7 +208,10 @@ fn change(shared: &Shared, setting: &Setting, value: &[u8]) -> Result<Option<(i6
             Err(refusal(setting, &format!("argument(s) must be one of the following: {}", words.join(", "))))
         }
         Set::Fixed(_) if (setting.get)(shared).as_bytes() == value => Ok(None),
-        Set::Fixed(reason) => Err(refusal(setting, &format!("it cannot be changed: {reason}"))),
+        Set::Reload(_) if (setting.get)(shared).as_bytes() == value => Ok(Some(Change::Reload)),
+        Set::Fixed(reason) | Set::Reload(reason) => {
+            Err(refusal(setting, &format!("it cannot be changed: {reason}")))
+        }
     }
 }
 

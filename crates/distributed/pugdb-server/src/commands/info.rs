@@ -94,8 +94,17 @@ fn server(shared: &Shared, text: &mut Text) -> Result<(), Failure> {
         let listener = format_args!("name=tcp,bind={},port={}", address.ip(), address.port());
         text.line(format_args!("listener{number}"), listener);
     }
+    for (number, address) in shared.tls_addresses.iter().enumerate() {
+        let listener = format_args!("name=tls,bind={},port={}", address.ip(), address.port());
+        text.line(format_args!("listener{}", shared.addresses.len() + number), listener);
+    }
+    if let Some(tls) = &shared.tls {
+        let certificate = tls.certificate();
+        text.line("tls_certificate_expires_at", certificate.not_after.0 / 1000);
+        text.line("tls_certificate_fingerprint", certificate.fingerprint);
+    }
     if let Some(path) = &shared.options.unix_socket {
-        let number = shared.addresses.len();
+        let number = shared.addresses.len() + shared.tls_addresses.len();
         text.line(format_args!("listener{number}"), format_args!("name=unix,bind={}", path.display()));
     }
     Ok(())
@@ -212,6 +221,12 @@ fn stats(shared: &Shared, text: &mut Text) -> Result<(), Failure> {
     text.line("pugdb_connections_idle_closed", stats.idle_closed.get());
     text.line("pugdb_sync_failures", stats.sync_failures.get());
     text.line("pugdb_panics", stats.panics.get());
+    if let Some(tls) = &shared.tls {
+        text.line("pugdb_tls_handshakes", stats.tls_handshakes.get());
+        text.line("pugdb_tls_handshake_failures", stats.tls_failures.get());
+        text.line("pugdb_tls_reloads", tls.reloads.get());
+        text.line("pugdb_tls_reload_failures", tls.reload_failures.get());
+    }
     Ok(())
 }
 

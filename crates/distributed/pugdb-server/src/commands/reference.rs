@@ -58,7 +58,7 @@ pub fn command_reference() -> String {
             Set::Number(least, most, _) => format!("a number from {least} to {most}"),
             Set::NoEffect([]) => "accepted, without effect".into(),
             Set::NoEffect(words) => format!("accepted, without effect: {}", code_list(words)),
-            Set::Fixed(reason) => format!("refused: {reason}"),
+            Set::Fixed(reason) | Set::Reload(reason) => format!("refused: {reason}"),
         };
         // Writing to a string does not fail.
         let _ = writeln!(page, "| `{}` | {} | {} |", setting.name, setting.about, cell(&set));

@@ -26,6 +26,7 @@ pub(crate) struct Running {
     pub(crate) db: Database,
     pub(crate) world: World,
     pub(crate) http_address: Option<SocketAddr>,
+    pub(crate) tls_http_address: Option<SocketAddr>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
     pub(crate) dir: Option<TempDir>,
@@ -68,6 +69,7 @@ impl Running {
     fn start(db: Database, world: World, dir: Option<TempDir>, options: ServerOptions) -> Self {
         let server = Server::bind(options, db.clone()).unwrap();
         let (shared, http_address) = (Arc::clone(&server.shared), server.http_addr());
+        let tls_http_address = server.tls_http_addr();
         let (stop, stopped) = oneshot::channel();
         let run = move || {
             server.run(async {
@@ -75,7 +77,16 @@ impl Running {
             });
         };
         let thread = Builder::new().spawn(run).unwrap();
-        Self { shared, db, world, http_address, stop: Some(stop), thread: Some(thread), dir }
+        Self {
+            shared,
+            db,
+            world,
+            http_address,
+            tls_http_address,
+            stop: Some(stop),
+            thread: Some(thread),
+            dir,
+        }
     }
 
     pub(crate) fn connect(&self) -> Client {

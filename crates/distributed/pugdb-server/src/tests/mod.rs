@@ -11,5 +11,6 @@ mod history;
 mod hostile;
 mod pipelines;
 mod scripts;
+mod tls;
 mod transactions;
 mod world;
