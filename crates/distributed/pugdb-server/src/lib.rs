@@ -39,7 +39,6 @@ mod cursors;
 mod decimal;
 mod failure;
 mod gate;
-mod glob;
 mod health;
 mod http;
 mod limits;

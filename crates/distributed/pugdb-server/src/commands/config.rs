@@ -4,7 +4,7 @@
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
-use pugdb::Durability;
+use pugdb::{Durability, glob};
 use pugdb_wire::resp::Reply;
 use pugdb_wire::resp::limits::BULK_BYTES_MAX;
 
@@ -13,7 +13,6 @@ use super::text;
 use crate::arguments::{integer, is};
 use crate::call::Call;
 use crate::failure::Failure;
-use crate::glob;
 use crate::limits::{DATABASES, SLOWLOG_ENTRIES_MAX};
 use crate::shared::Shared;
 

@@ -1,6 +1,7 @@
 //! `COMMAND`: shows the table of commands to clients.
 
 use bytes::Bytes;
+use pugdb::glob;
 use pugdb_wire::resp::Reply;
 
 use super::table::{Access, Command, Flag, Group, KeyPlaces, TABLE, commands};
@@ -8,7 +9,6 @@ use super::{count, text};
 use crate::arguments::is;
 use crate::call::Call;
 use crate::failure::Failure;
-use crate::glob;
 
 #[rustfmt::skip]
 pub(super) const SUBCOMMANDS: &[Command] = commands! {

@@ -4,14 +4,13 @@ use std::hash::{BuildHasher, RandomState};
 use std::ops::{Bound, RangeInclusive};
 
 use bytes::Bytes;
-use pugdb::{Change, Entry, EntryOptions, ErrorKind, Key, KeyRange, Keyspace};
+use pugdb::{Change, Entry, EntryOptions, ErrorKind, Key, KeyRange, Keyspace, glob};
 use pugdb_wire::resp::Reply;
 
 use super::{count, need_integer_in};
 use crate::arguments::{at, integer, is};
 use crate::call::{Call, View};
 use crate::failure::Failure;
-use crate::glob;
 use crate::limits::{DATABASES, RANDOM_KEY_STEPS, REPLY_BYTES_MAX};
 use crate::session::STRING;
 

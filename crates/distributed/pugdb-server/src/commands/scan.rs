@@ -3,7 +3,7 @@
 use std::ops::Bound;
 
 use bytes::Bytes;
-use pugdb::KeyRange;
+use pugdb::{KeyRange, glob};
 use pugdb_wire::resp::Reply;
 
 use super::keys::type_name;
@@ -12,7 +12,6 @@ use crate::arguments::{at, is, need_integer};
 use crate::call::{Call, View};
 use crate::cursors::Position;
 use crate::failure::Failure;
-use crate::glob;
 use crate::limits::{SCAN_BYTES, SCAN_KEYS_MAX};
 
 /// What a `SCAN` is asked for beside its cursor.

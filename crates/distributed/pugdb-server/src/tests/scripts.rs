@@ -8,10 +8,10 @@ use std::fmt::Write;
 use std::path::Path;
 
 use bytes::BytesMut;
+use pugdb::glob;
 use pugdb_wire::resp::{Limits, RequestDecoder};
 
 use super::harness::{Running, request};
-use crate::glob;
 
 macro_rules! scripts {
     ($($test:ident)*) => {$(
