@@ -47,6 +47,7 @@ mod quota;
 mod read;
 mod reader;
 mod report;
+pub mod rights;
 mod scan;
 mod sealed;
 mod sizes;
