@@ -26,7 +26,7 @@
 //! ```
 //!
 //! How a request travels: `connection` reads bytes and takes commands out of them, `commands` finds each in its table
-//! and runs it on the database through a `call`, `output` collects the replies, and `connection` lets them go when everything they
+//! asks whether the connection's `identity` may, and runs it on the database through a `call`, `output` collects the replies, and `connection` lets them go when everything they
 //! tell of is durable. All connections share what is in `shared`. `http` answers probes and scrapers. No user's byte reaches a log, an error or a counter.
 
 mod arguments;
@@ -37,12 +37,16 @@ mod commands;
 mod connection;
 mod cursors;
 mod decimal;
+mod denials;
 mod failure;
 mod gate;
 mod health;
 mod http;
+mod identity;
 mod limits;
+mod login;
 mod metrics;
+mod notes;
 mod options;
 mod output;
 mod pause;

@@ -66,7 +66,7 @@ impl Server {
     ///
     /// # Errors
     /// `Conflict` when an address is in use, `Denied` without the right to it, `Invalid` without any address,
-    /// `Unavailable` when this machine does not have it or there are no threads.
+    /// `Corrupt` when the database's [rights](pugdb::rights) cannot be read, `Unavailable` when this machine does not have it or there are no threads.
     pub fn bind(options: ServerOptions, db: Database) -> Result<Self> {
         if options.addresses.is_empty() {
             return Err(Error::invalid("a server needs an address to listen on"));
@@ -97,7 +97,7 @@ impl Server {
             }
             None => None,
         };
-        let shared = Shared::new(options, db, addresses, threads);
+        let shared = Shared::new(options, db, addresses, threads)?;
         let watchman = Watchman::start(&shared.gate, runtime.handle().clone()).map_err(no_threads)?;
         Ok(Self { watchman, runtime, listeners, unix_socket, http, shared })
     }

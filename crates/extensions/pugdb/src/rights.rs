@@ -195,6 +195,21 @@ impl RightsHandle {
     }
 }
 
+impl RightsHandle {
+    /// Random bytes, for a secret that nobody can guess.
+    ///
+    /// ```
+    /// let rights = pugdb::Database::in_memory()?.rights()?;
+    /// assert!(rights.random(32).len() == 32 && rights.random(32) != rights.random(32));
+    /// # Ok::<(), pugdb::Error>(())
+    /// ```
+    pub fn random(&self, bytes: usize) -> Vec<u8> {
+        let mut random = vec![0; bytes];
+        self.inner.options.env.random.fill(&mut random);
+        random
+    }
+}
+
 /// What is kept, strictly: what cannot be read must not look like no users.
 fn load(inner: &Arc<Inner>, authenticator: &Authenticator) -> Result<Rights> {
     let mut rights = Rights::default();

@@ -182,7 +182,7 @@ fn flag_name(flag: Flag) -> Option<&'static str> {
 }
 
 /// The categories of access control that a command belongs to, by the rules of Redis.
-fn categories(command: &Command) -> Vec<&'static str> {
+pub(super) fn categories(command: &Command) -> Vec<&'static str> {
     let mut categories = Vec::new();
     let (writes, reads) = (command.has(Flag::Write), command.has(Flag::Readonly));
     if writes {

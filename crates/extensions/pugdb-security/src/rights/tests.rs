@@ -215,6 +215,7 @@ fn words_that_are_none_say_so_and_change_nothing() {
         ("&a\tb", WordError::Syntax),
         ("~a\0", WordError::Syntax),
         ("keyspace:", WordError::Syntax),
+        (">", WordError::Syntax),
         ("#abc", WordError::Digest),
         ("!abc", WordError::Digest),
         ("<nobody's", WordError::NoSuchPassword),

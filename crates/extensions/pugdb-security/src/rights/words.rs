@@ -487,6 +487,9 @@ impl User {
         if password.len() > PASSWORD_BYTES_MAX {
             return Err(WordError::TooMuch("bytes in a password", PASSWORD_BYTES_MAX));
         }
+        if password.is_empty() {
+            return Err(WordError::Syntax);
+        }
         let password = Zeroizing::new(password.to_vec());
         // One salt for all passwords of a user: so a login costs the same, however many there are.
         let known = self.credentials.iter().find_map(|credential| match credential {
