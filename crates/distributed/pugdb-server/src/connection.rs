@@ -36,8 +36,8 @@ pub(crate) struct Connection {
     reserved: Reservation,
     /// A command that waits until a pause of all clients is over, or for its turn to check a password.
     held: Option<Request>,
-    /// Its turn to check a password. Without a permit when the server ends, for which nobody waits.
-    login_turn: Option<Option<OwnedSemaphorePermit>>,
+    /// Its turn to check a password.
+    login_turn: LoginTurn,
     session: Session,
     output: Output,
     /// The place among the clients, held while it lives.
@@ -102,6 +102,22 @@ fn limits_of(session: &Session) -> Limits {
     if session.identity.is_known() { Limits::default() } else { Limits::UNAUTHENTICATED }
 }
 
+/// The turn of a connection to check a password.
+enum LoginTurn {
+    None,
+    Held {
+        _permit: OwnedSemaphorePermit,
+    },
+    /// The server ends: nobody waits for others any more.
+    NotNeeded,
+}
+
+impl From<Option<OwnedSemaphorePermit>> for LoginTurn {
+    fn from(permit: Option<OwnedSemaphorePermit>) -> Self {
+        permit.map_or(Self::NotNeeded, |permit| Self::Held { _permit: permit })
+    }
+}
+
 /// What a wait for bytes brought.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Input {
@@ -121,7 +137,7 @@ impl Connection {
             input: BytesMut::new(),
             reserved: shared.budget.reservation(),
             held: None,
-            login_turn: None,
+            login_turn: LoginTurn::None,
             session,
             output: Output::new(shared.budget.reservation()),
             shared,
@@ -176,7 +192,7 @@ impl Connection {
                     let (turns, mut turn) = (Arc::clone(&self.shared.logins.turns), None);
                     let wait = async { turn = turns.acquire_owned().await.ok() };
                     self.wait_for(wait, interrupt.as_mut()).await?;
-                    self.login_turn = Some(turn);
+                    self.login_turn = turn.into();
                 }
             }
         }
@@ -240,12 +256,12 @@ impl Connection {
                         self.held = Some(request);
                         break Pause::Held;
                     }
-                    if login::is_login(request.arguments()) && self.login_turn.is_none() {
+                    if login::is_login(request.arguments()) && matches!(self.login_turn, LoginTurn::None) {
                         let Ok(turn) = Arc::clone(&shared.logins.turns).try_acquire_owned() else {
                             self.held = Some(request);
                             break Pause::Login;
                         };
-                        self.login_turn = Some(Some(turn));
+                        self.login_turn = Some(turn).into();
                     }
                     if commands::is_exclusive(&self.session, request.arguments()) {
                         // Its own hold goes first, or it would wait for itself.
@@ -257,7 +273,7 @@ impl Connection {
                         self.run_command(&request);
                     }
                     ran += 1;
-                    self.login_turn = None;
+                    self.login_turn = LoginTurn::None;
                     self.decoder.set_limits(limits_of(&self.session));
                 }
                 Ok(None) => break Pause::NeedsInput,

@@ -65,7 +65,7 @@ mod unix_socket;
 #[cfg(test)]
 mod tests;
 
-pub use commands::command_reference;
+pub use commands::{command_reference, knows_action};
 pub use options::{HttpAddress, ServerOptions};
 pub use server::Server;
 pub use signal::shutdown_signal;

@@ -14,7 +14,7 @@ use pugdb_core::{Error, Result};
 use pugdb_lsm::TreeOptions;
 pub use pugdb_security::rights::{
     Access, Action, Authenticator, Categories, DEFAULT_USER, Denial, GrantText, Grants, KeyUse, Known,
-    Request, Rights, ScramVerifier, User, WordError, joined_words, limits,
+    Request, Rights, ScramVerifier, User, WordError, joined_words, limits, token_word,
 };
 
 use crate::database::Inner;
@@ -303,6 +303,8 @@ mod tests {
     use super::*;
     use crate::keys::KeyFile;
 
+    type Damage<'a> = &'a dyn Fn(&Keyspace, &[u8]);
+
     fn change(rights: &RightsHandle, name: &str, words: &[&str]) {
         let changed = rights.change(|rights, passwords| {
             let user = rights.user_mut(name)?;
@@ -358,7 +360,6 @@ mod tests {
             value[place] ^= 1;
             value
         };
-        type Damage<'a> = &'a dyn Fn(&Keyspace, &[u8]);
         let damages: &[(ErrorKind, Damage<'_>)] = &[
             (ErrorKind::Unavailable, &|keyspace, ada| keyspace.put(b"uada", other(ada, 0)).unwrap()),
             (ErrorKind::Corrupt, &|keyspace, ada| keyspace.put(b"uada", other(ada, 1)).unwrap()),

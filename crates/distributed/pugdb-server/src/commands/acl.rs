@@ -1,5 +1,6 @@
 //! `ACL`: users, roles and what they may do; and `requirepass`, which is the default user's password.
 
+use std::fmt::Write as _;
 use std::str;
 use std::sync::Arc;
 
@@ -196,12 +197,12 @@ fn setuser(call: &mut Call<'_>, arguments: &[Bytes]) -> Result<Reply, Failure> {
             if let Some(role) = name.strip_prefix(ROLE) {
                 let role = rights.role_mut(role).map_err(name_failure)?;
                 for word in &words {
-                    role.apply(word, &permit::is_known).map_err(|error| word_failure(word, error))?;
+                    role.apply(word, &permit::knows_action).map_err(|error| word_failure(word, error))?;
                 }
             } else {
                 let user = rights.user_mut(name).map_err(name_failure)?;
                 for word in &words {
-                    user.apply(word, passwords, &permit::is_known)
+                    user.apply(word, passwords, &permit::knows_action)
                         .map_err(|error| word_failure(word, error))?;
                 }
             }
@@ -278,7 +279,11 @@ fn genpass(call: &mut Call<'_>, arguments: &[Bytes]) -> Result<Reply, Failure> {
     ))?;
     let digits = bits.div_ceil(4);
     let random = call.shared.rights.random(digits.div_ceil(2));
-    let mut secret: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
+    let mut secret = String::with_capacity(2 * random.len());
+    for byte in random {
+        // Writing to a string does not fail.
+        let _ = write!(secret, "{byte:02x}");
+    }
     secret.truncate(digits);
     Ok(text(secret))
 }
@@ -340,9 +345,9 @@ pub(super) fn require_password(call: &Call<'_>, password: &[u8]) -> Result<(), F
         change(call, DEFAULT_USER, |rights, passwords| {
             let failure = |error: WordError| Failure::owned(format!("ERR {error}"));
             let user = rights.user_mut(DEFAULT_USER).map_err(failure)?;
-            user.apply(b"resetpass", passwords, &permit::is_known).map_err(failure)?;
+            user.apply(b"resetpass", passwords, &permit::knows_action).map_err(failure)?;
             let word = if password.is_empty() { b"nopass".to_vec() } else { [b">", password].concat() };
-            user.apply(&word, passwords, &permit::is_known).map_err(failure)?;
+            user.apply(&word, passwords, &permit::knows_action).map_err(failure)?;
             Ok(1)
         })
     });

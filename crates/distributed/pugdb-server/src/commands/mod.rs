@@ -44,6 +44,7 @@ use crate::pause::Paused;
 use crate::session::{Replies, Session};
 use table::{Command, Does};
 
+pub use permit::knows_action;
 pub use reference::command_reference;
 pub(crate) use table::{Flag, TABLE};
 pub(crate) use transactions::{Transaction, Watches};

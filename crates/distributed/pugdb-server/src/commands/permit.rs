@@ -140,8 +140,13 @@ pub(super) fn action(name: &'static str) -> Action<'static> {
     Action { name, categories: found.map(category_set).unwrap_or_default() }
 }
 
-/// Whether rules may be about this: a command, one behind a container, or one of Redis that comes later.
-pub(crate) fn is_known(name: &str) -> bool {
+/// Whether rules of [rights](pugdb::rights) may be about this: a command in lower case, one behind a container, or one of
+/// Redis that comes later.
+///
+/// ```
+/// assert!(pugdb_server::knows_action("config|set") && !pugdb_server::knows_action("nonsense"));
+/// ```
+pub fn knows_action(name: &str) -> bool {
     let (container, part) = name.split_once('|').map_or((name, None), |(name, part)| (name, Some(part)));
     let Some((_, command)) = Command::find(container.as_bytes()).filter(|(_, found)| found.name == container)
     else {
@@ -296,13 +301,13 @@ mod tests {
     fn rules_may_be_about_every_command_and_about_nothing_else() {
         for command in TABLE.iter().flat_map(|command| std::iter::once(command).chain(command.subcommands()))
         {
-            assert!(is_known(command.name), "{}", command.name);
+            assert!(knows_action(command.name), "{}", command.name);
             assert_eq!(action(command.name).categories, category_set(command));
             assert!(category_set(command) != Categories::NONE);
         }
-        assert!(is_known("acl|help") && is_known("hset") && is_known("eval"));
+        assert!(knows_action("acl|help") && knows_action("hset") && knows_action("eval"));
         for name in ["", "nonsense", "get|a", "config|nonsense", "config|", "GET", "hset|a", "|"] {
-            assert!(!is_known(name), "{name}");
+            assert!(!knows_action(name), "{name}");
         }
     }
 }

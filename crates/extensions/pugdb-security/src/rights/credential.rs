@@ -193,6 +193,17 @@ impl Credential {
     }
 }
 
+/// The word that makes a secret one of a user's tokens. Only for secrets that nobody can guess: it is quick to check.
+///
+/// ```
+/// use pugdb_security::rights::token_word;
+///
+/// assert!(token_word(b"admin").starts_with("#8c6976e5b5410415bde908bd4dee15dfb167a9c873fc4bb8a81f6f2ab448a918"));
+/// ```
+pub fn token_word(secret: &[u8]) -> String {
+    format!("#{}", hex(&hashed(secret)))
+}
+
 pub(super) fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write as _;
     bytes.iter().fold(String::new(), |mut text, byte| {

@@ -49,7 +49,7 @@ mod words;
 
 pub use action::{Access, Action, Categories, Denial, KeyUse, Request};
 pub use authenticator::Authenticator;
-pub use credential::ScramVerifier;
+pub use credential::{ScramVerifier, token_word};
 pub use user::{Grants, User};
 pub use words::{GrantText, Known, WordError, joined_words};
 
