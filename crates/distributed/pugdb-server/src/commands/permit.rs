@@ -179,6 +179,45 @@ pub(super) fn check(
     arguments: &[Bytes],
     database: usize,
 ) -> Result<(), Failure> {
+    refused(session, found, arguments, database, |denial, asked| {
+        let (user, command) = (session.identity.name(), asked.name());
+        match denial {
+            Denial::Action => Failure::owned(format!(
+                "NOPERM User {user} has no permissions to run the '{command}' command"
+            )),
+            Denial::Keyspace => Failure::new("NOPERM No permissions to access a database"),
+            Denial::Key(_) => Failure::new("NOPERM No permissions to access a key"),
+            Denial::Channel(_) => Failure::new("NOPERM No permissions to access a channel"),
+        }
+    })
+}
+
+/// Refuses a queued command whose right has gone since, in the words of Redis.
+pub(super) fn check_again(session: &Session, found: Found, arguments: &[Bytes]) -> Result<(), Failure> {
+    refused(session, found, arguments, session.database, |denial, _| {
+        let reason = match denial {
+            Denial::Action => "no permission to execute the command",
+            Denial::Key(_) => "no permission to touch the specified keys",
+            Denial::Channel(_) => {
+                "no permission to access one of the channels used as arguments to the command"
+            }
+            Denial::Keyspace => "no permission",
+        };
+        Failure::owned(format!(
+            "NOPERM ACLs rules changed between the moment the transaction was accumulated and the EXEC call. This \
+             command is no longer allowed for the following reason: {reason}"
+        ))
+    })
+}
+
+/// The check, and what is said of a denial.
+fn refused(
+    session: &Session,
+    found: Found,
+    arguments: &[Bytes],
+    database: usize,
+    say: impl FnOnce(Denial, &Asked<'_>) -> Failure,
+) -> Result<(), Failure> {
     let identity = &session.identity;
     if found.has(Flag::NoAuth) || identity.may_do_everything() {
         return Ok(());
@@ -197,37 +236,7 @@ pub(super) fn check(
         Denial::Channel(_) => (Reason::Channel, Object::AllKeys),
     };
     session.note_denial(reason, object, identity.name());
-    Err(denied(denial, identity.name(), asked.name()))
-}
-
-/// In the words of Redis.
-fn denied(denial: Denial, user: &str, command: &str) -> Failure {
-    match denial {
-        Denial::Action => {
-            Failure::owned(format!("NOPERM User {user} has no permissions to run the '{command}' command"))
-        }
-        Denial::Keyspace => Failure::new("NOPERM No permissions to access a database"),
-        Denial::Key(_) => Failure::new("NOPERM No permissions to access a key"),
-        Denial::Channel(_) => Failure::new("NOPERM No permissions to access a channel"),
-    }
-}
-
-/// Refuses a queued command whose right has gone since.
-pub(super) fn check_again(session: &Session, found: Found, arguments: &[Bytes]) -> Result<(), Failure> {
-    check(session, found, arguments, session.database).map_err(|failure| {
-        let text = failure.text();
-        let reason = if text.contains(" command") {
-            "no permission to execute the command"
-        } else if text.contains(" key") {
-            "no permission to touch the specified keys"
-        } else {
-            "no permission"
-        };
-        Failure::owned(format!(
-            "NOPERM ACLs rules changed between the moment the transaction was accumulated and the EXEC call. This \
-             command is no longer allowed for the following reason: {reason}"
-        ))
-    })
+    Err(say(denial, &asked))
 }
 
 #[cfg(test)]

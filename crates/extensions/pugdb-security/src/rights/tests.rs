@@ -121,6 +121,7 @@ const TABLE: &[(&str, &[(&str, &str)])] = &[
     ("+config|get", &[("config|get", "yes"), ("config|set", "action"), ("config", "action")]),
     ("+@all nocommands +get", &[("get", "yes"), ("ping", "action")]),
     ("-@all +ping allcommands", &[("get", "yes"), ("acl|setuser", "yes")]),
+    ("+get ~*", &[("get db0 r:a", "yes"), ("getex db0 rw:a", "action")]),
     ("+GET ~a", &[("get db0 r:a", "yes")]),
     ("+@READ ~a", &[("get db0 r:a", "yes")]),
     ("~* +@all keyspace:db0", &[("get db0 r:a", "yes"), ("get db1 r:a", "keyspace"), ("ping", "yes"), ("copy db0 r:a db1 w:a", "keyspace")]),
