@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use pugdb::Durability;
 
+use crate::acl::AclArguments;
 use crate::doctor::DoctorArguments;
 use crate::erase::EraseArguments;
 use crate::init::InitArguments;
@@ -77,6 +78,7 @@ pub(crate) enum Command {
     Compact(CompactArguments),
     Key(KeyCommandArguments),
     Erase(EraseArguments),
+    Acl(AclArguments),
     Import(ImportArguments),
     Export(ExportArguments),
     Bench(crate::bench::BenchArguments),
@@ -104,6 +106,7 @@ impl Command {
             Self::Compact(arguments) => Some(&mut arguments.target),
             Self::Key(arguments) => Some(arguments.target_mut()),
             Self::Erase(arguments) => Some(arguments.target_mut()),
+            Self::Acl(arguments) => Some(arguments.target_mut()),
             Self::Import(arguments) => Some(arguments.target_mut()),
             Self::Export(arguments) => Some(arguments.target_mut()),
             Self::Init(_)
@@ -140,8 +143,18 @@ pub(crate) struct Target {
     #[arg(long, value_name = "DIR", conflicts_with = "url")]
     pub(crate) data: Option<PathBuf>,
     /// A server instead of a directory
-    #[arg(long, value_name = "URL", help = "A server instead: redis://HOST[:PORT][/DATABASE]")]
+    #[arg(
+        long,
+        value_name = "URL",
+        help = "A server instead: redis://[USER[:PASSWORD]@]HOST[:PORT][/DATABASE]"
+    )]
     pub(crate) url: Option<ServerUrl>,
+    /// Who to be on the server [default: the one in the URL, or default]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) user: Option<String>,
+    /// The user's password is the first line of this file. Else it is in `PUGDB_PASSWORD` or in the URL, or is asked for
+    #[arg(long, value_name = "FILE")]
+    pub(crate) password_file: Option<PathBuf>,
     /// The keyspace [default: db0]; a server has db0 to db15
     #[arg(long, value_name = "NAME")]
     pub(crate) keyspace: Option<String>,
@@ -208,8 +221,8 @@ impl Spelling {
 /// Serve the database to Redis clients until Ctrl-C or SIGTERM
 #[derive(Args, Debug)]
 #[command(after_help = "\
-There are no users and no TLS yet: whoever reaches the port reads and changes everything. So only addresses of this
-machine are accepted, unless --allow-remote-without-encryption says otherwise.
+Whoever reaches the port may do everything until `pugdb acl` or ACL SETUSER gives the user default a password, and there
+is no TLS yet. So only addresses of this machine are accepted, unless --allow-remote-without-encryption says otherwise.
 
 The first Ctrl-C or SIGTERM ends in good order. A second one ends at once: nothing acknowledged is lost, and the next start
 takes longer.
@@ -260,8 +273,7 @@ pub(crate) struct ServeArguments {
     /// Close clients that are silent for so long; 0 for never
     #[arg(long, value_name = "SECONDS", default_value_t = 0)]
     pub(crate) idle_timeout: u32,
-    /// Accept an address that other machines reach: everybody who does reads and changes everything, and so does
-    /// everybody on the way
+    /// Accept an address that other machines reach: whoever is on the way reads everything, passwords too
     #[arg(long)]
     pub(crate) allow_remote_without_encryption: bool,
 }

@@ -1,5 +1,6 @@
 //! The command `pugdb`: reads the command line, runs one subcommand, ends with its exit code.
 
+mod acl;
 mod allocator;
 mod arguments;
 mod bench;
@@ -17,6 +18,7 @@ mod manual;
 mod outcome;
 mod output;
 mod partitions;
+mod password;
 mod patient;
 mod remote;
 mod report;
@@ -65,6 +67,7 @@ fn run(arguments: &Arguments, settings: &Settings) -> Result<Exit, Failure> {
         Command::Verify(arguments) => report::verify(arguments, format),
         Command::Key(arguments) => key::key(arguments, format),
         Command::Erase(arguments) => erase::erase(arguments, format),
+        Command::Acl(arguments) => acl::acl(arguments, format),
         Command::Compact(arguments) => compact::compact(arguments, format),
         Command::Import(arguments) => transfer::import(arguments, format),
         Command::Export(arguments) => transfer::export(arguments, format),

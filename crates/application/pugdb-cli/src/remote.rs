@@ -8,6 +8,7 @@ use bytes::{Bytes, BytesMut};
 use pugdb_wire::resp::{Reply, ReplyDecoder, ReplyLimits, encode_request};
 
 use crate::outcome::{Exit, Failure};
+use crate::password::Credentials;
 use crate::text::escaped;
 use crate::url::ServerUrl;
 
@@ -29,7 +30,11 @@ pub(crate) struct Remote {
 }
 
 impl Remote {
-    pub(crate) fn connect(url: &ServerUrl, database: u8) -> Result<Self, Failure> {
+    pub(crate) fn connect(
+        url: &ServerUrl,
+        database: u8,
+        credentials: Option<&Credentials>,
+    ) -> Result<Self, Failure> {
         let stream = connect(url).map_err(|error| {
             Failure::new(
                 Exit::Unavailable,
@@ -45,6 +50,9 @@ impl Remote {
             chunk: vec![0; READ_BYTES],
             is_lost: false,
         };
+        if let Some(Credentials { user, password }) = credentials {
+            remote.ask(&[b"AUTH", user.as_bytes(), password.as_bytes()])?;
+        }
         if database != 0 {
             remote.ask(&[b"SELECT", database.to_string().as_bytes()])?;
         }
@@ -191,8 +199,13 @@ impl Remote {
     }
 
     fn refused(&self, message: &str) -> Failure {
+        let advice = if message.starts_with("NOAUTH") {
+            " Say who you are by --user and --password-file, PUGDB_PASSWORD, or in the URL."
+        } else {
+            ""
+        };
         let message = escaped(message.as_bytes());
-        Failure::new(Exit::Unavailable, format!("the server on {} refused: {message}", self.address))
+        Failure::new(Exit::Unavailable, format!("the server on {} refused: {message}{advice}", self.address))
     }
 
     fn unexpected(&self, command: &str) -> Failure {

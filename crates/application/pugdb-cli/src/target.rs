@@ -7,6 +7,7 @@ use pugdb::{Builder, Database, Error, ErrorKind, Keyspace, Persistence, limits};
 use crate::arguments::Target;
 use crate::outcome::{Exit, Failure};
 use crate::output;
+use crate::password;
 use crate::remote::Remote;
 use crate::sizing::MemoryLimit;
 
@@ -54,7 +55,8 @@ impl Target {
     pub(crate) fn open(&self, access: Access) -> Result<Place, Failure> {
         let Some(url) = &self.url else { return self.open_small(access).map(Place::Local) };
         let database = url.database_with(self.keyspace.as_deref()).map_err(Failure::usage)?;
-        Remote::connect(url, database).map(Place::Remote)
+        let credentials = password::credentials(self, url)?;
+        Remote::connect(url, database, credentials.as_ref()).map(Place::Remote)
     }
 
     /// The directory of this machine that is meant.
