@@ -53,7 +53,7 @@ fn users_are_made_in_the_files_and_counted_on_by_a_server() {
     ada(&["acl", "whoami"]).gives(0, "ada\n");
     pugdb(here, &[&["get", "cache:1"][..], &as_ada].concat()).fails(2, &["the password is missing"]);
     with_password(here, "wrong", &[&["get", "cache:1"][..], &as_ada].concat()).fails(4, &["WRONGPASS"]);
-    std::fs::write(here.join("bob"), format!("{token}\n")).unwrap();
+    crate::directory::write(&here.join("bob"), format!("{token}\n").as_bytes());
     let bob = ["--url", &url, "--user", "bob", "--password-file", "bob"];
     pugdb(here, &[&["get", "cache:1"][..], &bob].concat()).gives(0, "x");
     pugdb(here, &[&["get", "other"][..], &bob].concat()).fails(4, &["NOPERM"]);

@@ -159,6 +159,17 @@ fn every_row_of_the_table_comes_out_as_it_says() {
 }
 
 #[test]
+fn a_key_has_to_lie_in_a_keyspace_that_is_allowed() {
+    let user = user("~* +@all keyspace:db0");
+    for (keyspace, outcome) in [("db0", Ok(())), ("db1", Err(Denial::Keyspace))] {
+        let keys = [KeyUse { keyspace, key: b"a", access: Access::Read }];
+        let request =
+            Request { action: action("get"), keyspaces: &[], keys: &keys, whole: None, channels: &[] };
+        assert_eq!(Rights::default().check(&user, &request), outcome);
+    }
+}
+
+#[test]
 fn a_role_allows_what_its_grants_allow_and_mixes_with_no_other_grant() {
     let mut rights = Rights::default();
     for word in ["~a*", "+get", "(~b* +set)"] {
