@@ -39,6 +39,12 @@ pub(crate) struct Shared {
 }
 
 /// The rights of a database, as [`Database::rights`] gives them: what they are now, and the way to change them.
+///
+/// ```
+/// let rights = pugdb::Database::in_memory()?.rights()?;
+/// assert_eq!(rights.current().users().count(), 1);
+/// # Ok::<(), pugdb::Error>(())
+/// ```
 #[derive(Clone)]
 pub struct RightsHandle {
     inner: Arc<Inner>,

@@ -24,10 +24,11 @@
 //! assert!(passwords.accepts(Some(ada), b"s3cret") && !passwords.accepts(Some(ada), b"secret"));
 //!
 //! let get = Action { name: "get", categories: Categories::NONE };
-//! let of = |key| [KeyUse { keyspace: "db0", key, access: Access::Read }];
-//! let get_of = |keys| Request { action: get, keyspaces: &[], keys, whole: None, channels: &[] };
-//! assert_eq!(rights.check(ada, &get_of(&of(b"cache:1"))), Ok(()));
-//! assert_eq!(rights.check(ada, &get_of(&of(b"salary:1"))), Err(Denial::Key(0)));
+//! for (key, outcome) in [("cache:1", Ok(())), ("salary:1", Err(Denial::Key(0)))] {
+//!     let keys = [KeyUse { keyspace: "db0", key: key.as_bytes(), access: Access::Read }];
+//!     let request = Request { action: get, keyspaces: &[], keys: &keys, whole: None, channels: &[] };
+//!     assert_eq!(rights.check(ada, &request), outcome);
+//! }
 //! # Ok::<(), WordError>(())
 //! ```
 
