@@ -97,7 +97,6 @@ def connections(r, open_client):
         expect(five.get("only"), b"here")
     with refused("out of range"), open_client(db=99) as none:
         none.ping()
-    # Redis lets everybody in as its default user, whatever the password; here there are no passwords yet.
     with open_client(username="nobody", password="secret") as client, refused("", redis.AuthenticationError):
         client.ping()
     if r.connection_pool.connection_kwargs["protocol"] == 2:

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use pugdb::Durability;
 
+use crate::acl::AclArguments;
 use crate::audit::AuditArguments;
 use crate::doctor::DoctorArguments;
 use crate::erase::EraseArguments;
@@ -81,6 +82,7 @@ pub(crate) enum Command {
     Tls(TlsCommandArguments),
     Erase(EraseArguments),
     Audit(AuditArguments),
+    Acl(AclArguments),
     Import(ImportArguments),
     Export(ExportArguments),
     Bench(crate::bench::BenchArguments),
@@ -108,6 +110,7 @@ impl Command {
             Self::Compact(arguments) => Some(&mut arguments.target),
             Self::Key(arguments) => Some(arguments.target_mut()),
             Self::Erase(arguments) => Some(arguments.target_mut()),
+            Self::Acl(arguments) => Some(arguments.target_mut()),
             Self::Import(arguments) => Some(arguments.target_mut()),
             Self::Export(arguments) => Some(arguments.target_mut()),
             Self::Init(_)
@@ -149,9 +152,15 @@ pub(crate) struct Target {
     #[arg(
         long,
         value_name = "URL",
-        help = "A server instead: redis://HOST[:PORT][/DATABASE], or rediss:// with TLS"
+        help = "A server instead: redis://[USER[:PASSWORD]@]HOST[:PORT][/DATABASE], or rediss:// with TLS"
     )]
     pub(crate) url: Option<ServerUrl>,
+    /// Who to be on the server [default: the one in the URL, or default]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) user: Option<String>,
+    /// The user's password is the first line of this file. Else it is in `PUGDB_PASSWORD` or in the URL, or is asked for
+    #[arg(long, value_name = "FILE")]
+    pub(crate) password_file: Option<PathBuf>,
     /// The keyspace [default: db0]; a server has db0 to db15
     #[arg(long, value_name = "NAME")]
     pub(crate) keyspace: Option<String>,
@@ -236,9 +245,9 @@ pub(crate) enum AuditFailure {
 /// Serve the database to Redis clients until Ctrl-C or SIGTERM
 #[derive(Args, Debug)]
 #[command(after_help = "\
-There are no users yet: whoever reaches the port reads and changes everything. So only addresses of this machine are accepted
-without more words. With --tls-address and --tls-clients required others can be listened on: whoever comes has to show a
-certificate, and nobody on the way reads along.
+Whoever reaches the port may do everything until `pugdb acl` or ACL SETUSER gives the user default a password. So only addresses
+of this machine are accepted without more words. Others can be listened on with --tls-address, where nobody on the way reads along,
+once there are users, or with --tls-clients required: whoever comes has to show a certificate.
 
 The first Ctrl-C or SIGTERM ends in good order. A second one ends at once: nothing acknowledged is lost, and the next start
 takes longer.
@@ -307,8 +316,7 @@ pub(crate) struct ServeArguments {
     /// Let a crash leave a core dump and debuggers attach: for who looks for a bug, as keys and values are in memory
     #[arg(long)]
     pub(crate) allow_core_dumps: bool,
-    /// Accept an address that other machines reach: everybody who does reads and changes everything, and so does
-    /// everybody on the way
+    /// Accept an address that other machines reach without TLS: whoever is on the way reads and changes everything, passwords too
     #[arg(long)]
     pub(crate) allow_remote_without_encryption: bool,
     #[command(flatten)]

@@ -1,5 +1,6 @@
 //! The command `pugdb`: reads the command line, runs one subcommand, ends with its exit code.
 
+mod acl;
 mod allocator;
 mod arguments;
 mod audit;
@@ -19,6 +20,7 @@ mod manual;
 mod outcome;
 mod output;
 mod partitions;
+mod password;
 mod patient;
 mod remote;
 mod report;
@@ -72,6 +74,7 @@ fn run(arguments: &Arguments, settings: &Settings) -> Result<Exit, Failure> {
         Command::Key(arguments) => key::key(arguments, format),
         Command::Tls(arguments) => tls::tls(arguments, format),
         Command::Erase(arguments) => erase::erase(arguments, format),
+        Command::Acl(arguments) => acl::acl(arguments, format),
         Command::Audit(arguments) => audit::audit(arguments, format),
         Command::Compact(arguments) => compact::compact(arguments, format),
         Command::Import(arguments) => transfer::import(arguments, format),

@@ -101,6 +101,12 @@ pub(crate) fn note(text: &str) {
     let _ = writeln!(io::stderr().lock(), "{text}");
 }
 
+/// What is asked of a person, who answers on the same line.
+pub(crate) fn question(text: &str) {
+    let mut stderr = io::stderr().lock();
+    let _ = write!(stderr, "{text}").and_then(|()| stderr.flush());
+}
+
 pub(crate) fn failure(failure: &Failure) {
     if !failure.message.is_empty() {
         note(&format!("pugdb: {}", failure.message));

@@ -10,6 +10,7 @@ use rustls::pki_types::ServerName;
 use rustls::{ClientConnection, StreamOwned};
 
 use crate::outcome::{Exit, Failure};
+use crate::password::Credentials;
 use crate::text::escaped;
 use crate::tls::{ClientTls, Trust, explain};
 use crate::url::ServerUrl;
@@ -33,7 +34,12 @@ pub(crate) struct Remote {
 }
 
 impl Remote {
-    pub(crate) fn connect(url: &ServerUrl, database: u8, tls: &ClientTls) -> Result<Self, Failure> {
+    pub(crate) fn connect(
+        url: &ServerUrl,
+        database: u8,
+        credentials: Option<&Credentials>,
+        tls: &ClientTls,
+    ) -> Result<Self, Failure> {
         // First: what is wrong with its files needs no server.
         let trust = if url.tls { Some(Trust::of(tls)?) } else { None };
         let stream = connect(url).map_err(|error| {
@@ -55,6 +61,9 @@ impl Remote {
             chunk: vec![0; READ_BYTES],
             is_lost: false,
         };
+        if let Some(Credentials { user, password }) = credentials {
+            remote.ask(&[b"AUTH", user.as_bytes(), password.as_bytes()])?;
+        }
         if database != 0 {
             remote.ask(&[b"SELECT", database.to_string().as_bytes()])?;
         }
@@ -205,8 +214,13 @@ impl Remote {
     }
 
     fn refused(&self, message: &str) -> Failure {
+        let advice = if message.starts_with("NOAUTH") {
+            " Say who you are by --user and --password-file, PUGDB_PASSWORD, or in the URL."
+        } else {
+            ""
+        };
         let message = escaped(message.as_bytes());
-        Failure::new(Exit::Unavailable, format!("the server on {} refused: {message}", self.url))
+        Failure::new(Exit::Unavailable, format!("the server on {} refused: {message}{advice}", self.url))
     }
 
     fn unexpected(&self, command: &str) -> Failure {

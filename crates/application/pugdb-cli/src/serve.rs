@@ -8,6 +8,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use pugdb::audit::{AuditOptions, OnFailure};
+use pugdb::rights::DEFAULT_USER;
 use pugdb::{Builder, Database, LocalTables};
 use pugdb_server::{HttpAddress, Server, ServerOptions, TlsHandle, TlsOccasions, shutdown_signal};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -21,15 +22,17 @@ use crate::output::{Format, status};
 use crate::sizing::{MemoryLimit, SERVE_MEMORY_BYTES};
 use crate::target::{HTTP_DEFAULT, STOP_FIRST, open_database};
 use crate::text::human_bytes;
-use crate::tls::{Accepted, Clients, Exposure, Served, users_exist};
+use crate::tls::{Accepted, Clients, Exposure, Served};
 
 /// Log, tables being written, listeners and what else is open, beside the tables that are kept open.
 const FILES_BESIDE_TABLES: usize = 256;
 
 pub(crate) fn serve(arguments: &ServeArguments, format: Format) -> Result<Exit, Failure> {
     let places = Places::choose(arguments)?;
-    places.check(arguments)?;
-    let tls = Served::prepare(&arguments.tls, places.tls, places.tls_http)?;
+    if pugdb::inspect::files(&arguments.data).is_err() {
+        // Where there is no database, there are no users, and none is made.
+        places.check(arguments, false)?;
+    }
     // First: the database keeps as many tables open as the process may have files.
     let open_files = raise_open_files();
     let memory = arguments.memory.choose(SERVE_MEMORY_BYTES, MemoryLimit::ask());
@@ -43,6 +46,8 @@ pub(crate) fn serve(arguments: &ServeArguments, format: Format) -> Result<Exit, 
     let builder = builder.expect_generation(arguments.expect_generation);
     let builder = with_audit(arguments.keys.apply(builder, &arguments.data)?, arguments)?;
     let db = open_database(builder, &arguments.data, STOP_FIRST)?;
+    places.check(arguments, users_exist(&db)?)?;
+    let tls = Served::prepare(&arguments.tls, places.tls, places.tls_http)?;
     let options = ServerOptions {
         addresses: places.resp.into_iter().collect(),
         tls: tls.as_ref().map(|tls| tls.options.clone()),
@@ -219,7 +224,7 @@ impl Places {
     }
 
     /// Refuses what others reach and nobody has accepted.
-    fn check(&self, arguments: &ServeArguments) -> Result<(), Failure> {
+    fn check(&self, arguments: &ServeArguments, users: bool) -> Result<(), Failure> {
         let accepted = Accepted {
             no_encryption: arguments.allow_remote_without_encryption,
             no_users: arguments.tls.allow_remote_without_users,
@@ -229,10 +234,16 @@ impl Places {
         let secured = self.tls.into_iter().chain(self.tls_http).map(|address| (address, true));
         let certificates = arguments.tls.clients() == Clients::Required;
         for (address, tls) in plain.chain(secured) {
-            Exposure { address, tls, users: users_exist(), certificates }.check(accepted)?;
+            Exposure { address, tls, users, certificates }.check(accepted)?;
         }
         Ok(())
     }
+}
+
+/// Whether whoever comes has to say who he is.
+fn users_exist(db: &Database) -> Result<bool, Failure> {
+    let rights = db.rights()?.current();
+    Ok(rights.user(DEFAULT_USER).is_none_or(|user| !(user.is_on() && user.needs_no_password())))
 }
 
 /// Lets the process open as many files as it may; `None` when there is no limit to that.

@@ -8,6 +8,7 @@ use crate::arguments::Target;
 use crate::audit;
 use crate::outcome::{Exit, Failure};
 use crate::output;
+use crate::password;
 use crate::remote::Remote;
 use crate::sizing::MemoryLimit;
 
@@ -55,7 +56,8 @@ impl Target {
     pub(crate) fn open(&self, access: Access) -> Result<Place, Failure> {
         let Some(url) = &self.url else { return self.open_small(access).map(Place::Local) };
         let database = url.database_with(self.keyspace.as_deref()).map_err(Failure::usage)?;
-        Remote::connect(url, database, &self.tls).map(Place::Remote)
+        let credentials = password::credentials(self, url)?;
+        Remote::connect(url, database, credentials.as_ref(), &self.tls).map(Place::Remote)
     }
 
     /// The directory of this machine that is meant.

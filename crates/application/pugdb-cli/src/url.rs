@@ -1,7 +1,9 @@
-//! The address of a server: `redis://host[:port][/db]`, or `rediss://` with TLS.
+//! The address of a server: `redis://[user[:password]@]host[:port][/db]`, or `rediss://` with TLS.
 
 use std::fmt;
 use std::str::FromStr;
+
+use zeroize::Zeroizing;
 
 /// PugDB's port, and the one for TLS.
 const PORT_DEFAULT: u16 = 7379;
@@ -10,9 +12,11 @@ const TLS_PORT_DEFAULT: u16 = 7380;
 /// Databases that a server has: `db0` to `db15`.
 const DATABASES: u8 = 16;
 
-/// Where a server listens, and which of its databases is meant.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Where a server listens, and which of its databases is meant. It is printed without user and password.
+#[derive(Clone, PartialEq, Eq)]
 pub(crate) struct ServerUrl {
+    pub(crate) user: Option<String>,
+    pub(crate) password: Option<Zeroizing<String>>,
     pub(crate) host: String,
     pub(crate) port: u16,
     /// Over TLS.
@@ -53,10 +57,11 @@ impl FromStr for ServerUrl {
             }
         };
         let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
-        // Not quoted: there may be a password in it.
-        if authority.contains('@') {
-            return Err("users and passwords are not there yet; leave out everything up to the @".to_owned());
-        }
+        let (credentials, authority) = match authority.rsplit_once('@') {
+            Some((credentials, authority)) => (Some(credentials), authority),
+            None => (None, authority),
+        };
+        let (user, password) = credentials.map_or(Ok((None, None)), parse_credentials)?;
         let (host, port) = split_port(authority, if tls { TLS_PORT_DEFAULT } else { PORT_DEFAULT })?;
         if host.is_empty() {
             return Err("the host is missing: redis://127.0.0.1:7379".to_owned());
@@ -67,7 +72,41 @@ impl FromStr for ServerUrl {
                 format!("the path of the address is the number of a database, 0 to {}", DATABASES - 1)
             })?),
         };
-        Ok(Self { host: host.to_owned(), port, tls, database })
+        Ok(Self { user, password, host: host.to_owned(), port, tls, database })
+    }
+}
+
+type UserAndPassword = (Option<String>, Option<Zeroizing<String>>);
+
+/// `user`, `user:password`, `:password`. No error repeats any of it.
+fn parse_credentials(text: &str) -> Result<UserAndPassword, String> {
+    let (user, password) =
+        text.split_once(':').map_or((text, None), |(user, password)| (user, Some(password)));
+    let decoded = |text: &str| {
+        percent_decoded(text).ok_or_else(|| {
+            "user and password in the address are UTF-8, and a % in them is written %25".to_owned()
+        })
+    };
+    let user = if user.is_empty() { None } else { Some(decoded(user)?) };
+    Ok((user, password.map(decoded).transpose()?.map(Zeroizing::new)))
+}
+
+fn percent_decoded(text: &str) -> Option<String> {
+    let (mut bytes, mut rest) = (Vec::new(), text.bytes());
+    while let Some(byte) = rest.next() {
+        let digit = |byte: Option<u8>| char::from(byte?).to_digit(16);
+        let decoded = match byte {
+            b'%' => u8::try_from(digit(rest.next())? * 16 + digit(rest.next())?).ok()?,
+            byte => byte,
+        };
+        bytes.push(decoded);
+    }
+    String::from_utf8(bytes).ok()
+}
+
+impl fmt::Debug for ServerUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 
@@ -115,7 +154,7 @@ mod tests {
     use super::*;
 
     fn url(host: &str, port: u16, database: Option<u8>) -> ServerUrl {
-        ServerUrl { host: host.to_owned(), port, tls: false, database }
+        ServerUrl { user: None, password: None, host: host.to_owned(), port, tls: false, database }
     }
 
     #[test]
@@ -151,11 +190,31 @@ mod tests {
             "redis://localhost/0/1",
             "redis://[::1",
             "redis://[::1]7379",
-            "redis://ada:secret@localhost",
+            "redis://ada:secret%@localhost",
+            "redis://ada:secret%zz@localhost",
+            "redis://ada:secret%ff@localhost",
+            "redis://ada:secret@",
+            "redis://ada:secret@localhost:secret",
         ] {
             let error = text.parse::<ServerUrl>().unwrap_err();
             assert!(!error.contains("secret"), "{error}");
         }
+    }
+
+    #[test]
+    fn an_address_can_say_who_one_is_and_does_not_print_it() {
+        let parsed = |text: &str| text.parse::<ServerUrl>().unwrap();
+        let full = parsed("redis://ada:s%40cr%3At@localhost:1/3");
+        assert_eq!(
+            (full.user.as_deref(), full.password.as_deref().map(String::as_str)),
+            (Some("ada"), Some("s@cr:t"))
+        );
+        assert_eq!((full.host.as_str(), full.port, full.database), ("localhost", 1, Some(3)));
+        assert_eq!(format!("{full} {full:?}"), "localhost:1 localhost:1");
+        let alone = parsed("redis://:pass:word@[::1]");
+        assert_eq!((alone.user, alone.password.unwrap().as_str()), (None, "pass:word"));
+        let named = parsed("redis://ada@localhost");
+        assert_eq!((named.user.as_deref(), named.password), (Some("ada"), None));
     }
 
     #[test]

@@ -57,6 +57,10 @@ pub(crate) struct Client {
 #[derive(Debug, Default)]
 pub(crate) struct ClientState {
     pub(crate) name: String,
+    /// The user it is, or was taken for.
+    pub(crate) user: String,
+    /// Whether it is that user.
+    pub(crate) is_known: bool,
     pub(crate) library_name: String,
     pub(crate) library_version: String,
     pub(crate) database: usize,
@@ -155,12 +159,13 @@ impl Client {
         let _ = write!(
             out,
             "id={} addr={} laddr={} fd=-1 name={} age={age} idle={idle} flags={flags} db={} sub=0 psub=0 ssub=0 \
-             multi={queued} cmd={command} user=default redir=-1 resp={resp} lib-name={} lib-ver={}",
+             multi={queued} cmd={command} user={} redir=-1 resp={resp} lib-name={} lib-ver={}",
             self.id,
             self.address,
             self.local_address,
             state.name,
             state.database,
+            state.user,
             state.library_name,
             state.library_version
         );

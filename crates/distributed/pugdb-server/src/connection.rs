@@ -11,7 +11,7 @@ use std::task::{Context, Poll};
 use bytes::BytesMut;
 use pugdb_wire::resp::{Limits, Request, RequestDecoder};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::task::block_in_place;
 use tokio::time::{sleep, timeout};
 
@@ -20,6 +20,7 @@ use crate::clients::{Client, Registration};
 use crate::commands;
 use crate::failure::Failure;
 use crate::limits::{LINGER, LINGER_BYTES, PRESENCE_PAUSE, READ_AHEAD_BYTES, READ_BYTES};
+use crate::login;
 use crate::output::{Output, Tells};
 use crate::session::Session;
 use crate::shared::Shared;
@@ -34,10 +35,12 @@ pub(crate) struct Connection {
     input: BytesMut,
     /// For `input`.
     reserved: Reservation,
-    /// A command that waits until a pause of all clients is over.
+    /// A command that waits until a pause of all clients is over, or for its turn to check a password.
     held: Option<Request>,
     /// No command of it has run.
     is_new: bool,
+    /// Its turn to check a password.
+    login_turn: LoginTurn,
     session: Session,
     output: Output,
     /// The place among the clients, held while it lives.
@@ -57,6 +60,8 @@ enum Pause {
     Delayed,
     /// The next command waits until a pause of all clients is over.
     Held,
+    /// The next command waits for its turn to check a password.
+    Login,
     /// The connection ends at once.
     Killed,
 }
@@ -95,6 +100,27 @@ fn interrupt(mut stopped: watch::Receiver<bool>, client: Arc<Client>) -> impl Fu
     })
 }
 
+/// Who has not said who it is may say that, and little else.
+fn limits_of(session: &Session) -> Limits {
+    if session.identity.is_known() { Limits::default() } else { Limits::UNAUTHENTICATED }
+}
+
+/// The turn of a connection to check a password.
+enum LoginTurn {
+    None,
+    Held {
+        _permit: OwnedSemaphorePermit,
+    },
+    /// The server ends: nobody waits for others any more.
+    NotNeeded,
+}
+
+impl From<Option<OwnedSemaphorePermit>> for LoginTurn {
+    fn from(permit: Option<OwnedSemaphorePermit>) -> Self {
+        permit.map_or(Self::NotNeeded, |permit| Self::Held { _permit: permit })
+    }
+}
+
 /// What a wait for bytes brought.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Input {
@@ -107,14 +133,16 @@ enum Input {
 
 impl Connection {
     pub(crate) fn new(stream: Stream, shared: Arc<Shared>, registration: Registration) -> Self {
+        let session = Session::new(Arc::clone(&shared), Arc::clone(&registration.client));
         Self {
             stream,
-            decoder: RequestDecoder::new(Limits::default()),
+            decoder: RequestDecoder::new(limits_of(&session)),
             input: BytesMut::new(),
             reserved: shared.budget.reservation(),
             held: None,
             is_new: true,
-            session: Session::new(Arc::clone(&shared), Arc::clone(&registration.client)),
+            login_turn: LoginTurn::None,
+            session,
             output: Output::new(shared.budget.reservation()),
             shared,
             _registration: registration,
@@ -182,6 +210,12 @@ impl Connection {
                     let shared = Arc::clone(&self.shared);
                     self.wait_for(shared.pause.over(), interrupt.as_mut()).await?;
                 }
+                Pause::Login => {
+                    let (turns, mut turn) = (Arc::clone(&self.shared.logins.turns), None);
+                    let wait = async { turn = turns.acquire_owned().await.ok() };
+                    self.wait_for(wait, interrupt.as_mut()).await?;
+                    self.login_turn = turn.into();
+                }
             }
         }
     }
@@ -244,6 +278,13 @@ impl Connection {
                         self.held = Some(request);
                         break Pause::Held;
                     }
+                    if login::is_login(request.arguments()) && matches!(self.login_turn, LoginTurn::None) {
+                        let Ok(turn) = Arc::clone(&shared.logins.turns).try_acquire_owned() else {
+                            self.held = Some(request);
+                            break Pause::Login;
+                        };
+                        self.login_turn = Some(turn).into();
+                    }
                     if commands::is_exclusive(&self.session, request.arguments()) {
                         // Its own hold goes first, or it would wait for itself.
                         drop(names.take());
@@ -255,6 +296,8 @@ impl Connection {
                     }
                     ran += 1;
                     self.is_new = false;
+                    self.login_turn = LoginTurn::None;
+                    self.decoder.set_limits(limits_of(&self.session));
                 }
                 Ok(None) => break Pause::NeedsInput,
                 Err(error) => {

@@ -29,6 +29,11 @@ impl Failure {
     pub(crate) const INVALID_CURSOR: Self = Self::new("ERR invalid cursor");
     pub(crate) const LATER: Self =
         Self::new("ERR this command is not in this version of PugDB; COMMAND LIST names those that are");
+    pub(crate) const NO_AUTH: Self = Self::new("NOAUTH Authentication required.");
+    pub(crate) const WRONG_PASSWORD: Self =
+        Self::new("WRONGPASS invalid username-password pair or user is disabled.");
+    pub(crate) const TOO_MANY_LOGINS: Self =
+        Self::new("ERR too many logins from this address have failed; wait some seconds and try again");
     pub(crate) const INTERNAL: Self = Self::new("ERR internal error");
     pub(crate) const TOO_MANY_CLIENTS: Self = Self::new("ERR max number of clients reached");
     pub(crate) const OUT_OF_BUFFERS: Self =
@@ -110,7 +115,7 @@ impl From<Error> for Failure {
 }
 
 /// A name that is short and harmless; anything else may be somebody's data in the wrong place.
-fn printable(name: &[u8]) -> Option<&str> {
+pub(crate) fn printable(name: &[u8]) -> Option<&str> {
     let harmless = (1..=ECHO_BYTES_MAX).contains(&name.len())
         && name.iter().all(|byte| matches!(byte, b'!'..=b'~') && *byte != b'\'');
     if harmless { std::str::from_utf8(name).ok() } else { None }

@@ -26,9 +26,9 @@
 //! ```
 //!
 //! How a request travels: `connection` reads bytes and takes commands out of them, `commands` finds each in its table
-//! and runs it on the database through a `call`, `output` collects the replies, and `connection` lets them go when everything they
-//! tell of is durable. All connections share what is in `shared`. `http` answers probes and scrapers, and `tls`
-//! makes connections private. No user's byte reaches a log, an error or a counter.
+//! asks whether the connection's `identity` may, and runs it on the database through a `call`, `output` collects the replies, and
+//! `connection` lets them go when everything they tell of is durable. All connections share what is in `shared`. `http` answers probes and
+//! scrapers, and `tls` makes connections private. No user's byte reaches a log, an error or a counter.
 
 mod arguments;
 mod budget;
@@ -38,13 +38,16 @@ mod commands;
 mod connection;
 mod cursors;
 mod decimal;
+mod denials;
 mod failure;
 mod gate;
-mod glob;
 mod health;
 mod http;
+mod identity;
 mod limits;
+mod login;
 mod metrics;
+mod notes;
 mod options;
 mod output;
 mod pause;
@@ -64,7 +67,7 @@ mod unix_socket;
 #[cfg(test)]
 mod tests;
 
-pub use commands::command_reference;
+pub use commands::{command_reference, knows_action};
 pub use options::{HttpAddress, ServerOptions};
 pub use server::Server;
 pub use signal::shutdown_signal;

@@ -35,6 +35,9 @@ pub(crate) const HURRIED_BYTES: usize = 1 << 20;
 /// Choices on the way to a random key. Each halves what is left at least, but for keys made against it.
 pub(crate) const RANDOM_KEY_STEPS: usize = 256;
 
+/// Random keys that are drawn for who may not see all of them, before it is looked for one.
+pub(crate) const RANDOM_KEY_DRAWS: usize = 32;
+
 /// Buffer memory is taken from the budget in steps, so that small replies seldom touch the shared counter.
 pub(crate) const RESERVE_STEP_BYTES: usize = 16 << 10;
 
@@ -153,6 +156,27 @@ pub(crate) const TLS_EXPIRY_WARNING_MS: u64 = 30 * 86_400_000;
 /// How often that is looked at.
 pub(crate) const TLS_CHECK_PAUSE: Duration = Duration::from_hours(24);
 
+/// Logins from one address that may fail before others have to wait: a pool with an old password, and its retries.
+pub(crate) const LOGIN_FAILURES_MAX: u32 = 64;
+
+/// After so long one of them is forgotten. So a guesser has 86,400 guesses a day and address.
+pub(crate) const LOGIN_FAILURE_PAUSE: Duration = Duration::from_secs(1);
+
+/// Addresses from which logins have failed lately; all others count as one.
+pub(crate) const LOGIN_SOURCES_MAX: usize = 4096;
+
+/// Denials that `ACL LOG` keeps: the number of Redis.
+pub(crate) const DENIALS: usize = 128;
+
+/// How many it shows when nothing is said: the number of Redis.
+pub(crate) const DENIALS_SHOWN: usize = 10;
+
+/// Seconds for which denials that are alike are one: the number of Redis.
+pub(crate) const DENIALS_ALIKE_S: u64 = 60;
+
+/// Bits of a secret of `ACL GENPASS`: the number of Redis.
+pub(crate) const GENERATED_BITS_MAX: usize = 4096;
+
 /// Below this much room on the disk the server says that it is not ready: a segment of the log and a table may no longer
 /// fit.
 pub(crate) const DISK_FREE_BYTES_MIN: u64 = 128 << 20;
@@ -187,4 +211,5 @@ const _: () = assert!(TLS_CONNECTION_BYTES * CLIENTS_MAX < BUFFER_BYTES, "as man
 const _: () =
     assert!(CURSOR_BYTES_MAX / CURSORS_MAX > 1024, "ordinary keys reach the count before the bytes");
 const _: () = assert!(SLOWLOG_ENTRIES < SLOWLOG_ENTRIES_MAX && SLOWLOG_ARGUMENTS > 2);
+const _: () = assert!(DENIALS_SHOWN <= DENIALS && LOGIN_FAILURE_PAUSE.as_secs() > 0);
 const _: () = assert!(TICK.as_secs() == 1, "operations are counted by the second");

@@ -75,6 +75,7 @@ impl Collector for ServerCollector {
         connections(shared, &mut page)?;
         tls(shared, &mut page)?;
         commands(shared, &mut page)?;
+        rights(shared, &mut page)?;
         database(shared, &mut page)?;
         process(&mut page)
     }
@@ -248,6 +249,29 @@ fn commands(shared: &Shared, page: &mut Page<'_>) -> fmt::Result {
     page.counter("keyspace_misses", "Keys that a read has not found", shared.stats.misses.get())?;
     page.counter("panics", "Commands that ended in a panic: bugs", shared.stats.panics.get())?;
     page.gauge("slowlog_entries", "Slow commands that are kept", shared.slowlog.len() as u64)
+}
+
+/// Logins and denials, without names.
+fn rights(shared: &Shared, page: &mut Page<'_>) -> fmt::Result {
+    let stats = &shared.stats;
+    page.counter("logins", "Logins that went well", stats.logins.get())?;
+    page.counter("login_failures", "Logins with a wrong name or password", stats.login_failures.get())?;
+    page.counter(
+        "logins_held_off",
+        "Logins that were not tried because too many from there had failed",
+        stats.logins_held_off.get(),
+    )?;
+    let denied = [
+        ("command", &stats.denied_commands),
+        ("keyspace", &stats.denied_keyspaces),
+        ("key", &stats.denied_keys),
+        ("channel", &stats.denied_channels),
+    ];
+    page.family(
+        ("denials", "Commands refused for want of a right, by what was missing", MetricType::Counter),
+        denied.into_iter().map(|(kind, counter)| -> (Label, u64) { ([("missing", kind)], counter.get()) }),
+    )?;
+    page.counter("rights_changes", "Changes of users and roles", stats.rights_changes.get())
 }
 
 fn histogram(stats: &CommandStats, mut metric: MetricEncoder<'_>) -> fmt::Result {

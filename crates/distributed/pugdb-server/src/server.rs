@@ -70,8 +70,8 @@ impl Server {
     ///
     /// # Errors
     /// `Conflict` when an address is in use, `Denied` without the right to it, `Invalid` without any address or when certificate and
-    /// key of TLS cannot be used, `NotFound` when they are not there, `Unavailable` when this machine does not have an address or there
-    /// are no threads.
+    /// key of TLS cannot be used, `NotFound` when they are not there, `Corrupt` when the database's [rights](pugdb::rights) cannot be read,
+    /// `Unavailable` when this machine does not have an address or there are no threads.
     pub fn bind(options: ServerOptions, db: Database) -> Result<Self> {
         let tls_addresses = options.tls.as_ref().map(|tls| tls.addresses.clone()).unwrap_or_default();
         if options.addresses.is_empty() && tls_addresses.is_empty() {
@@ -100,7 +100,7 @@ impl Server {
             }
             None => None,
         };
-        let shared = Shared::new(options, db, (addresses, tls_addresses), tls, threads);
+        let shared = Shared::new(options, db, (addresses, tls_addresses), tls, threads)?;
         let watchman = Watchman::start(&shared.gate, runtime.handle().clone()).map_err(no_threads)?;
         Ok(Self { watchman, runtime, listeners, tls_listeners, unix_socket, http, tls_http, shared })
     }

@@ -5,13 +5,17 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
+use pugdb::rights::User;
 use pugdb::{CommitTicket, EntryOptions, Keyspace};
 use pugdb_wire::resp::Protocol;
 
 use crate::clients::Client;
 use crate::commands::{Flag, Found, Transaction, Watches};
+use crate::denials::{DenialEntry, Object, Reason};
 use crate::failure::Failure;
+use crate::identity::Identity;
 use crate::limits::DELAY_MAX;
+use crate::notes::Note;
 use crate::shared::Shared;
 use crate::slowlog;
 
@@ -33,8 +37,8 @@ pub(crate) struct Session {
     pub(crate) replies: Replies,
     /// What the reply to the last command waits for; no thread does.
     delay: Duration,
-    /// Who runs commands here. There is one user, until there are rights.
-    pub(crate) user: &'static str,
+    /// Who runs commands here.
+    pub(crate) identity: Identity,
     /// What is queued since `MULTI`.
     pub(crate) transaction: Option<Transaction>,
     /// What `WATCH` looks after.
@@ -55,13 +59,11 @@ pub(crate) enum Replies {
     SkipThis,
 }
 
-/// The user of a connection that has not said who it is.
-pub(crate) const DEFAULT_USER: &str = "default";
-
 impl Session {
     pub(crate) fn new(shared: Arc<Shared>, client: Arc<Client>) -> Self {
         let watches = Watches::new(shared.budget.reservation());
-        Self {
+        let identity = Identity::of_nobody(&shared.rights);
+        let session = Self {
             shared,
             client,
             protocol: Protocol::default(),
@@ -70,11 +72,69 @@ impl Session {
             silent: false,
             replies: Replies::default(),
             delay: Duration::ZERO,
-            user: DEFAULT_USER,
+            identity,
             transaction: None,
             watches,
             ticket: None,
+        };
+        session.show_identity();
+        session
+    }
+
+    /// Lets others see who it is.
+    fn show_identity(&self) {
+        let (user, is_known) = (self.identity.name().to_owned(), self.identity.is_known());
+        self.client.change(|state| (state.user, state.is_known) = (user, is_known));
+    }
+
+    /// From now on it is this user, who has shown that.
+    pub(crate) fn become_user(&mut self, user: Arc<User>) {
+        self.identity = Identity::of(user, &self.shared.rights);
+        self.show_identity();
+    }
+
+    /// Lets it be the user whose certificate bears this name, if there is one. The certificate was verified.
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "for connections with a certificate, which there are none of yet")
+    )]
+    pub(crate) fn log_in_by_certificate(&mut self, name: &str) -> bool {
+        let user = self.shared.rights.current().user_of_certificate(name).cloned();
+        let Some(user) = user else { return false };
+        self.shared.note(&self.client, Note::LoggedIn(user.name()));
+        self.become_user(user);
+        true
+    }
+
+    /// Notices changes of rights. False when its user is gone.
+    #[must_use]
+    pub(crate) fn refresh_rights(&mut self) -> bool {
+        let was_known = self.identity.is_known();
+        let is_there = self.identity.refresh(&self.shared.rights);
+        if was_known != self.identity.is_known() {
+            self.show_identity();
         }
+        is_there
+    }
+
+    /// Notes what was refused for want of rights.
+    pub(crate) fn note_denial(&self, reason: Reason, object: Object, user: &str) {
+        self.shared.note(&self.client, Note::Denied(reason, user));
+        let (mut client, now_ms) = (String::new(), self.shared.db.now().0);
+        self.client.describe(&mut client);
+        self.shared.denials.add(DenialEntry {
+            id: 0,
+            count: 1,
+            reason,
+            is_in_transaction: self
+                .client
+                .see(|state| state.queued.is_some() || state.last_command == "exec"),
+            object,
+            user: user.to_owned(),
+            client,
+            first_ms: now_ms,
+            last_ms: now_ms,
+        });
     }
 
     /// As a new connection.
@@ -85,6 +145,8 @@ impl Session {
         self.take_watches();
         self.replies = Replies::default();
         self.client.change(|state| state.name.clear());
+        self.identity = Identity::of_nobody(&self.shared.rights);
+        self.show_identity();
     }
 
     /// Begins a transaction, or ends it.

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use pugdb::rights::RightsHandle;
 use pugdb::{Database, KeyCounts};
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -13,9 +14,11 @@ use crate::ServerOptions;
 use crate::budget::Budget;
 use crate::clients::Clients;
 use crate::cursors::Cursors;
+use crate::denials::Denials;
 use crate::failure::Failure;
 use crate::gate::Gate;
 use crate::limits::{COUNTED_KEYS_MAX, DATABASES};
+use crate::login::Logins;
 use crate::pause::ClientPause;
 use crate::settings::Settings;
 use crate::shape::Shape;
@@ -32,6 +35,9 @@ pub(crate) const KEYSPACES: [&str; DATABASES] = [
 /// The database, and everything about the server that a command may ask for.
 pub(crate) struct Shared {
     pub(crate) db: Database,
+    pub(crate) rights: RightsHandle,
+    pub(crate) logins: Logins,
+    pub(crate) denials: Denials,
     pub(crate) options: ServerOptions,
     /// Where it listens without TLS.
     pub(crate) addresses: Vec<SocketAddr>,
@@ -72,8 +78,11 @@ impl Shared {
         (addresses, tls_addresses): (Vec<SocketAddr>, Vec<SocketAddr>),
         tls: Option<Arc<Tls>>,
         threads: usize,
-    ) -> Arc<Self> {
-        Arc::new(Self {
+    ) -> pugdb::Result<Arc<Self>> {
+        Ok(Arc::new(Self {
+            rights: db.rights()?,
+            logins: Logins::new(),
+            denials: Denials::default(),
             addresses,
             tls_addresses,
             tls,
@@ -99,7 +108,7 @@ impl Shared {
             db,
             sync_failed: AtomicBool::new(false),
             options,
-        })
+        }))
     }
 
     pub(crate) fn sync_failed(&self) -> bool {

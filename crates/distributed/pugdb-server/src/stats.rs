@@ -56,6 +56,22 @@ counters! {
     hits,
     /// Keys that a read did not find.
     misses,
+    /// Logins that went well.
+    logins,
+    /// Logins with a wrong name or password.
+    login_failures,
+    /// Logins that were not tried because too many from there had failed.
+    logins_held_off,
+    /// Commands refused for want of a right to the command.
+    denied_commands,
+    /// Commands refused for want of a right to a database.
+    denied_keyspaces,
+    /// Commands refused for want of a right to a key.
+    denied_keys,
+    /// Commands refused for want of a right to a channel.
+    denied_channels,
+    /// Changes of users and roles.
+    rights_changes,
     /// Bytes that were received.
     bytes_in,
     /// Bytes that were sent.

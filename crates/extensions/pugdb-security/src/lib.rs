@@ -9,6 +9,7 @@
 //! | `fingerprint.rs` | [`Fingerprint`]: what people compare of a certificate |
 //! | `keyring` | all keys of a database as a value, and as a file |
 //! | `provider` | where the root key is kept: [`RootProvider`] and those there are |
+//! | [`rights`] | who may do what, and how a user shows who it is |
 //! | `aead.rs`, `derive.rs`, `secret.rs`, `wiped.rs` | sealing, keys from keys, keys in memory |
 //!
 //! Which key seals what, and why, is in `docs/adr/0049-keys-and-what-they-seal.md`; the bytes are drawn in `docs/format/sealing.md` and
@@ -23,6 +24,7 @@ mod file_cipher;
 mod fingerprint;
 mod keyring;
 mod provider;
+pub mod rights;
 mod secret;
 #[cfg(test)]
 mod tests;

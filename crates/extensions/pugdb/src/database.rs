@@ -34,7 +34,7 @@ use crate::transaction::{
 };
 use crate::watch::Watches;
 use crate::{
-    Builder, CommitTicket, Durability, LockScope, LockedKeys, WriteBatch, checkpoint, durable, write,
+    Builder, CommitTicket, Durability, LockScope, LockedKeys, WriteBatch, checkpoint, durable, rights, write,
 };
 
 /// A database: one directory (or none, in memory), one log, one order of changes. Cheap to clone; all clones are the
@@ -76,6 +76,8 @@ pub(crate) struct Inner {
     pub(crate) row_locks: Arc<RowLocks>,
     /// Transactions that wait for somebody's decision.
     pub(crate) prepared: Prepared,
+    /// Who may do what, once somebody has asked. Guards the reading of it.
+    pub(crate) rights: Mutex<Option<Arc<rights::Shared>>>,
     /// How long calls take.
     pub(crate) recorders: Recorders,
     /// What the program holds.
@@ -976,6 +978,7 @@ impl Inner {
             watches: Watches::default(),
             row_locks: Arc::default(),
             prepared: Prepared::default(),
+            rights: Mutex::new(None),
             recorders,
             handles,
             changing: Mutex::new(()),

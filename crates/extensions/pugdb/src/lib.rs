@@ -48,6 +48,7 @@ mod quota;
 mod read;
 mod reader;
 mod report;
+pub mod rights;
 mod scan;
 mod sealed;
 mod sizes;
@@ -95,7 +96,7 @@ pub use pugdb_core::{DatabaseId, FileId, KeyspaceId};
 pub use pugdb_core::{
     Entry, EntryKind, EntryOptions, Error, ErrorKind, Key, Result, SealId, Timestamp, Value,
 };
-pub use pugdb_core::{env, limits, operators, seam};
+pub use pugdb_core::{env, glob, limits, operators, seam};
 pub use pugdb_lsm::store::CompactionPolicy;
 pub use pugdb_lsm::table::{Compression, LocalTables, PrefixExtractor};
 pub use pugdb_lsm::{Approximate, Logging};

@@ -14,6 +14,7 @@
 //! | [`observer`] | [`Observer`](observer::Observer): who is told what happens |
 //! | [`operators`] | ready-made merge operators |
 //! | [`mod@env`] | files, clock, randomness, background jobs and every blocking wait |
+//! | [`glob`] | patterns of keys and names |
 //! | [`limits`] | every limit, with its reason |
 //! | [`soon`] | locks that are held for less than a switch of threads takes |
 //! | [`sync`] | the locks and atomics that loom can look through |
@@ -29,6 +30,7 @@ mod entries;
 pub mod entry;
 pub mod env;
 pub mod error;
+pub mod glob;
 pub mod ids;
 pub mod limits;
 pub mod memory;

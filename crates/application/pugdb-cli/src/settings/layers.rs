@@ -11,7 +11,7 @@ use clap::{Command, CommandFactory as _};
 use toml::Value;
 
 use super::mistake::without_content;
-use super::{CONFIG_VARIABLE, PREFIX, Row, Values, map_settings, variable};
+use super::{CONFIG_VARIABLE, PASSWORD_VARIABLE, PREFIX, Row, Values, map_settings, variable};
 use crate::arguments::Arguments;
 use crate::input::read_up_to;
 use crate::outcome::Failure;
@@ -95,7 +95,8 @@ fn environment(
     let mut found = BTreeMap::new();
     for (name, value) in variables {
         let Some(name) = name.to_str().filter(|name| name.starts_with(PREFIX)) else { continue };
-        if value.is_empty() || name == CONFIG_VARIABLE || is_of_kubernetes(name) {
+        if value.is_empty() || [CONFIG_VARIABLE, PASSWORD_VARIABLE].contains(&name) || is_of_kubernetes(name)
+        {
             continue;
         }
         let known: Vec<String> = rows.iter().map(Row::variable).collect();

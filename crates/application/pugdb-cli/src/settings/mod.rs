@@ -29,6 +29,8 @@ pub(crate) use show::{ConfigArguments, config};
 
 /// The variable that names the file, as `--config` does.
 const CONFIG_VARIABLE: &str = "PUGDB_CONFIG";
+/// The variable with a password for a server. It is no setting: no file has it, and nothing shows it.
+pub(crate) const PASSWORD_VARIABLE: &str = "PUGDB_PASSWORD";
 /// Before the name of every variable.
 const PREFIX: &str = "PUGDB_";
 

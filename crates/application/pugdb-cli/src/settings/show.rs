@@ -107,7 +107,12 @@ fn value(row: &Row, settings: &Settings, command: &str) -> Option<String> {
     let matches = settings.command.clone().try_get_matches_from(["pugdb", command]).ok()?;
     let (_, matches) = matches.subcommand()?;
     let values = matches.get_raw(row.arg.get_id().as_str())?;
-    Some(values.map(|value| value.to_string_lossy()).collect::<Vec<_>>().join(", "))
+    let shown = values.map(|value| value.to_string_lossy()).collect::<Vec<_>>().join(", ");
+    // Who one is there, and the password, are not shown.
+    Some(match shown.rsplit_once('@') {
+        Some((_, host)) if row.name == "url" => format!("redis://...@{host}"),
+        _ => shown,
+    })
 }
 
 /// It gives way to whoever has the port, so it is no default of the flag.

@@ -121,6 +121,8 @@ mod tests {
         let target = Target {
             data: Some(data),
             url: None,
+            user: None,
+            password_file: None,
             keyspace: None,
             memory: None,
             read_only: false,

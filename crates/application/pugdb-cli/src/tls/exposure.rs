@@ -36,11 +36,6 @@ pub(crate) enum Verdict {
     NoUsers,
 }
 
-/// Whether there are users. The one place to change when there are.
-pub(crate) const fn users_exist() -> bool {
-    false
-}
-
 impl Exposure {
     pub(crate) fn verdict(self, accepted: Accepted) -> Verdict {
         if self.address.ip().to_canonical().is_loopback() {
@@ -69,9 +64,9 @@ impl Exposure {
                  that risk with --allow-remote-without-encryption"
             ))),
             Verdict::NoUsers => Err(Failure::usage(format!(
-                "{address} can be reached from other machines, and there are no users yet: nobody on the way reads along, but \
-                 whoever reaches it reads and changes everything; ask clients for certificates with --tls-clients required (`pugdb tls \
-                 client NAME` makes them), or accept that risk with --allow-remote-without-users"
+                "{address} can be reached from other machines, and nobody has to say who he is: nobody on the way reads along, but \
+                 whoever reaches it reads and changes everything; give the user default a password (`pugdb acl set`), ask clients for \
+                 certificates with --tls-clients required (`pugdb tls client NAME` makes them), or accept that risk with --allow-remote-without-users"
             ))),
         }
     }

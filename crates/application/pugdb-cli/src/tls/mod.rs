@@ -20,6 +20,6 @@ mod trust;
 
 pub(crate) use arguments::{ClientTls, Clients, ServeTls};
 pub(crate) use command::{TlsCommandArguments, tls};
-pub(crate) use exposure::{Accepted, Exposure, users_exist};
+pub(crate) use exposure::{Accepted, Exposure};
 pub(crate) use served::Served;
 pub(crate) use trust::{Trust, explain};

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by a panic")]
 #![expect(clippy::format_collect, reason = "lines of JSON read best as they are; nothing here is hot")]
 
+mod acl;
 mod audit;
 mod bench;
 mod checkpoint;

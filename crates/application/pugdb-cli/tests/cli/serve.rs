@@ -141,9 +141,7 @@ fn a_port_belongs_to_one_program() {
 fn an_address_that_others_reach_needs_the_long_word() {
     let dir = tempfile::tempdir().unwrap();
     let remote = ["serve", "--resp", "0.0.0.0:0"];
-    pugdb(dir.path(), &remote)
-        .gives(2, "")
-        .fails(2, &["no users and no TLS", "--allow-remote-without-encryption"]);
+    pugdb(dir.path(), &remote).gives(2, "").fails(2, &["no TLS", "--allow-remote-without-encryption"]);
     pugdb(dir.path(), &["serve", "--resp", "nonsense"]).fails(2, &["127.0.0.1:7379"]);
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0, "nothing was made");
     // The last one wins over the one that `start` gives.

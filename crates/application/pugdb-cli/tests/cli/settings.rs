@@ -109,7 +109,7 @@ fn the_first_file_that_is_there_counts() {
 fn a_server_takes_its_settings_from_the_environment() {
     let dir = tempfile::tempdir().unwrap();
     let remote = [("PUGDB_RESP", "0.0.0.0:0"), ("PUGDB_DATA", "data")];
-    with(dir.path(), &remote, &["serve"]).fails(2, &["no users and no TLS"]);
+    with(dir.path(), &remote, &["serve"]).fails(2, &["no TLS"]);
     let serve = with(dir.path(), &[("PUGDB_ALLOW_REMOTE_WITHOUT_ENCRYPTION", "yes")], &["serve"]);
     serve.fails(2, &["PUGDB_ALLOW_REMOTE_WITHOUT_ENCRYPTION", "true or false"]);
     write(&dir.path().join("pugdb.toml"), b"resp = \"nonsense\"\n");
@@ -136,19 +136,19 @@ fn an_address_that_is_listened_on_is_shown() {
 fn what_was_typed_by_mistake_is_not_told_again() {
     let dir = tempfile::tempdir().unwrap();
     let pem = "-----BEGIN PRIVATE KEY-----\ncanary\n-----END PRIVATE KEY-----";
-    let address = "redis://ada:canary@127.0.0.1";
+    let address = "redis://ada:canary%@127.0.0.1";
     let file = dir.path().join("named.toml");
     write(&file, format!("url = \"{address}\"\n").as_bytes());
-    let no_passwords = "users and passwords are not there yet";
+    let bad_password = "user and password in the address";
     for (variables, arguments, says) in [
         (&[][..], &["put", "key", "a", "canary"][..], "put what begins with - behind --"),
         (&[], &["put", "key", "-canary"], "put what begins with - behind --"),
         (&[], &["put", "key", pem], "put what begins with - behind --"),
         (&[], &["get", "key", "canary"], "Usage: pugdb get"),
         (&[], &["get", "key", "--kespace", "canary"], "'--keyspace'"),
-        (&[], &["get", "key", "--url", address], no_passwords),
-        (&[], &["get", "key", "--config", "named.toml"], no_passwords),
-        (&[("PUGDB_URL", address)], &["get", "key"], no_passwords),
+        (&[], &["get", "key", "--url", address], bad_password),
+        (&[], &["get", "key", "--config", "named.toml"], bad_password),
+        (&[("PUGDB_URL", address)], &["get", "key"], bad_password),
     ] {
         let run = with(dir.path(), variables, arguments).gives(2, "").fails(2, &[says]);
         for secret in ["canary", "'-c'", "PRIVATE"] {

@@ -15,7 +15,7 @@ use crate::clients::{Address, Client};
 use crate::failure::Failure;
 use crate::limits::{CLIENT_TEXT_BYTES_MAX, DELAY_MAX};
 use crate::pause::Paused;
-use crate::session::{DEFAULT_USER, Replies};
+use crate::session::Replies;
 
 #[rustfmt::skip]
 pub(super) const SUBCOMMANDS: &[Command] = commands! {
@@ -126,13 +126,14 @@ struct Victims {
     id: Option<u64>,
     address: Option<Bytes>,
     local_address: Option<Bytes>,
-    /// No client is of this kind, or of this user.
+    user: Option<String>,
+    /// No client is of this kind.
     none: bool,
     spares_caller: bool,
 }
 
 impl Victims {
-    fn read(filters: &[Bytes]) -> Result<Self, Failure> {
+    fn read(filters: &[Bytes], is_user: impl Fn(&str) -> bool) -> Result<Self, Failure> {
         let mut victims = Self { spares_caller: true, ..Self::default() };
         let mut rest = filters;
         while let [filter, value, after @ ..] = rest {
@@ -145,9 +146,8 @@ impl Victims {
                 filter if is(filter, "laddr") => victims.local_address = Some(value.clone()),
                 filter if is(filter, "type") => victims.none |= !is_normal(value)?,
                 filter if is(filter, "user") => {
-                    if value.as_ref() != DEFAULT_USER.as_bytes() {
-                        return Err(Failure::new("ERR No such user"));
-                    }
+                    let name = std::str::from_utf8(value).ok().filter(|name| is_user(name));
+                    victims.user = Some(name.ok_or(Failure::new("ERR No such user"))?.to_owned());
                 }
                 filter if is(filter, "skipme") && is(value, "yes") => victims.spares_caller = true,
                 filter if is(filter, "skipme") && is(value, "no") => victims.spares_caller = false,
@@ -164,6 +164,7 @@ impl Victims {
         };
         !self.none
             && self.id.is_none_or(|id| id == client.id)
+            && self.user.as_ref().is_none_or(|user| client.see(|state| state.is_known && state.user == *user))
             && is_at(&self.address, &client.address)
             && is_at(&self.local_address, &client.local_address)
             && !(self.spares_caller && client.id == caller)
@@ -174,7 +175,10 @@ impl Victims {
 fn kill(call: &mut Call<'_>, arguments: &[Bytes]) -> Result<Reply, Failure> {
     let (victims, is_old_form) = match arguments.get(2..).unwrap_or_default() {
         [address] => (Victims { address: Some(address.clone()), ..Victims::default() }, true),
-        filters => (Victims::read(filters)?, false),
+        filters => {
+            let rights = call.shared.rights.current();
+            (Victims::read(filters, |name| rights.user(name).is_some())?, false)
+        }
     };
     let shared = Arc::clone(&call.shared);
     let mut killed = 0;

@@ -5,16 +5,15 @@ use std::path::Path;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
-use pugdb::Durability;
+use pugdb::{Durability, glob};
 use pugdb_wire::resp::Reply;
 use pugdb_wire::resp::limits::BULK_BYTES_MAX;
 
 use super::table::{Command, commands};
-use super::text;
+use super::{acl, text};
 use crate::arguments::{integer, is};
 use crate::call::Call;
 use crate::failure::Failure;
-use crate::glob;
 use crate::limits::{DATABASES, SLOWLOG_ENTRIES_MAX};
 use crate::shared::Shared;
 use crate::tls::Tls;
@@ -49,6 +48,8 @@ enum Change {
 pub(crate) enum Set {
     /// Takes effect at once. A number within these bounds, given to the function.
     Number(i64, i64, Apply),
+    /// The default user's password.
+    Password,
     /// One of these words is accepted, any if there are none, and nothing changes.
     NoEffect(&'static [&'static str]),
     /// Nothing but its present value is accepted; the reason is told.
@@ -86,7 +87,7 @@ pub(crate) static SETTINGS: &[Setting] = &[
     Setting { name: "port", get: |shared| shared.addresses.first().map_or(0, std::net::SocketAddr::port).to_string(), set: Set::Fixed(AT_THE_START), about: "Where it listens." },
     Setting { name: "proto-max-bulk-len", get: |_| BULK_BYTES_MAX.to_string(), set: Set::Fixed("there is no other limit"), about: "Bytes of one argument." },
     Setting { name: "repl-diskless-load", get: |_| "disabled".into(), set: Set::Fixed("there are no replicas yet"), about: "There are no replicas yet." },
-    Setting { name: "requirepass", get: |_| String::new(), set: Set::Fixed("there are no passwords yet; let nobody else reach the server"), about: "There are no passwords yet." },
+    Setting { name: "requirepass", get: |_| String::new(), set: Set::Password, about: "The password of the user `default`, which is never shown." },
     Setting { name: "save", get: |_| String::new(), set: Set::NoEffect(&[]), about: "Everything that is acknowledged is durable; there are no timed snapshots beside it." },
     Setting { name: "slowlog-log-slower-than", get: |shared| shared.settings.slowlog_us.load(Ordering::Relaxed).to_string(), set: Set::Number(-1, i64::MAX, |shared, number| shared.settings.slowlog_us.store(number, Ordering::Relaxed)), about: "Microseconds from which on `SLOWLOG` keeps a command; -1 for none." },
     Setting { name: "slowlog-max-len", get: |shared| shared.settings.slowlog_entries.load(Ordering::Relaxed).to_string(), set: Set::Number(0, SLOWLOG_MAX, set_slowlog_entries), about: "Commands that `SLOWLOG` keeps." },
@@ -164,7 +165,7 @@ fn set(call: &mut Call<'_>, arguments: &[Bytes]) -> Result<Reply, Failure> {
         return Err(Failure::SYNTAX);
     }
     // First everything is looked at, then everything is changed.
-    let mut changes = Vec::new();
+    let (mut changes, mut password) = (Vec::new(), None);
     let mut seen: Vec<&str> = Vec::new();
     for [name, value] in pairs {
         let setting = SETTINGS.iter().find(|setting| is(name, setting.name)).ok_or_else(unknown)?;
@@ -173,6 +174,13 @@ fn set(call: &mut Call<'_>, arguments: &[Bytes]) -> Result<Reply, Failure> {
         }
         seen.push(setting.name);
         changes.extend(change(&call.shared, setting, value)?);
+        if matches!(setting.set, Set::Password) {
+            password = Some(value);
+        }
+    }
+    // Alone of all it can fail.
+    if let Some(password) = password {
+        acl::require_password(call, password)?;
     }
     // What can fail comes first.
     if changes.iter().any(|change| matches!(change, Change::Reload))
@@ -202,6 +210,7 @@ fn change(shared: &Shared, setting: &Setting, value: &[u8]) -> Result<Option<Cha
             }
             Ok(Some(Change::Number(number, apply)))
         }
+        Set::Password => Ok(None),
         Set::NoEffect(words) if words.is_empty() || words.iter().any(|word| is(value, word)) => Ok(None),
         Set::NoEffect(YES_OR_NO) => Err(refusal(setting, "argument must be 'yes' or 'no'")),
         Set::NoEffect(words) => {

@@ -1,14 +1,15 @@
 //! Commands about the connection: its protocol, its database, its end.
 
 use bytes::Bytes;
+use pugdb::rights::DEFAULT_USER;
 use pugdb_wire::resp::{Protocol, Reply};
 
-use super::table::{Command, commands};
 use super::{client, text};
 use crate::arguments::{at, integer, is};
 use crate::call::Call;
 use crate::failure::Failure;
 use crate::limits::DATABASES;
+use crate::login::log_in;
 
 /// The Redis whose commands and errors these are.
 pub(super) const REDIS_VERSION: &str = "7.2.0";
@@ -16,6 +17,11 @@ pub(super) const REDIS_VERSION: &str = "7.2.0";
 const NO_PASSWORD: Failure = Failure::new(
     "ERR AUTH <password> called without any password configured for the default user. Are you sure your \
      configuration is correct?",
+);
+
+const NO_HELLO: Failure = Failure::new(
+    "NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO <proto> AUTH <user> <pass> \
+     option can be used to authenticate the client and select the RESP protocol version at the same time",
 );
 
 /// `PING [message]`
@@ -32,15 +38,27 @@ pub(super) fn echo(_: &mut Call<'_>, arguments: &[Bytes]) -> Result<Reply, Failu
     Ok(Reply::Bulk(at(arguments, 1)?.clone()))
 }
 
-/// `AUTH [username] password`: there are no users yet, and whoever believes in a password is told.
-pub(super) fn auth(_: &mut Call<'_>, arguments: &[Bytes]) -> Result<Reply, Failure> {
-    Err(if arguments.len() > 3 { Failure::SYNTAX } else { NO_PASSWORD })
+/// `AUTH [username] password`
+pub(super) fn auth(call: &mut Call<'_>, arguments: &[Bytes]) -> Result<Reply, Failure> {
+    let (name, password) = match arguments {
+        [_, password] => {
+            // Whoever believes in a password that nobody asks for is told.
+            if call.shared.rights.current().user(DEFAULT_USER).is_some_and(|user| user.needs_no_password()) {
+                return Err(NO_PASSWORD);
+            }
+            (DEFAULT_USER.as_bytes(), password)
+        }
+        [_, name, password] => (name.as_ref(), password),
+        _ => return Err(Failure::SYNTAX),
+    };
+    log_in(call, name, password, "AUTH")?;
+    Ok(Reply::OK)
 }
 
 /// `HELLO [protover [AUTH username password] [SETNAME name]]`
 pub(super) fn hello(call: &mut Call<'_>, arguments: &[Bytes]) -> Result<Reply, Failure> {
     let mut protocol = call.protocol;
-    let mut name = None;
+    let (mut name, mut credentials) = (None, None);
     if let Some(version) = arguments.get(1) {
         protocol = match integer(version) {
             Some(2) => Protocol::Resp2,
@@ -51,7 +69,10 @@ pub(super) fn hello(call: &mut Call<'_>, arguments: &[Bytes]) -> Result<Reply, F
         let mut rest = arguments.get(2..).unwrap_or_default();
         while let [option, after @ ..] = rest {
             rest = match after {
-                [_, _, ..] if is(option, "auth") => return Err(NO_PASSWORD),
+                [user, password, after @ ..] if is(option, "auth") => {
+                    credentials = Some((user, password));
+                    after
+                }
                 [given, after @ ..] if is(option, "setname") => {
                     name = Some(client::checked_name(given)?);
                     after
@@ -61,6 +82,11 @@ pub(super) fn hello(call: &mut Call<'_>, arguments: &[Bytes]) -> Result<Reply, F
         }
     }
     // Only a HELLO without any error changes anything.
+    match credentials {
+        Some((user, password)) => log_in(call, user, password, "HELLO")?,
+        None if !call.identity.is_known() => return Err(NO_HELLO),
+        None => {}
+    }
     call.set_protocol(protocol);
     if let Some(name) = name {
         call.client.change(|state| state.name = name);
@@ -95,14 +121,4 @@ pub(super) fn quit(call: &mut Call<'_>, _: &[Bytes]) -> Result<Reply, Failure> {
 pub(super) fn reset(call: &mut Call<'_>, _: &[Bytes]) -> Result<Reply, Failure> {
     call.reset();
     Ok(Reply::simple("RESET"))
-}
-
-#[rustfmt::skip]
-pub(super) const ACL: &[Command] = commands! {
-    "acl|whoami" 2 [] [] Server "6.0.0" Run(whoami) "" "Returns the user's name." "";
-};
-
-/// `ACL WHOAMI`
-fn whoami(call: &mut Call<'_>, _: &[Bytes]) -> Result<Reply, Failure> {
-    Ok(text(call.user))
 }

@@ -1,6 +1,7 @@
 //! `COMMAND`: shows the table of commands to clients.
 
 use bytes::Bytes;
+use pugdb::glob;
 use pugdb_wire::resp::Reply;
 
 use super::table::{Access, Command, Flag, Group, KeyPlaces, TABLE, commands};
@@ -8,7 +9,6 @@ use super::{count, text};
 use crate::arguments::is;
 use crate::call::Call;
 use crate::failure::Failure;
-use crate::glob;
 
 #[rustfmt::skip]
 pub(super) const SUBCOMMANDS: &[Command] = commands! {
@@ -182,7 +182,7 @@ fn flag_name(flag: Flag) -> Option<&'static str> {
 }
 
 /// The categories of access control that a command belongs to, by the rules of Redis.
-fn categories(command: &Command) -> Vec<&'static str> {
+pub(super) fn categories(command: &Command) -> Vec<&'static str> {
     let mut categories = Vec::new();
     let (writes, reads) = (command.has(Flag::Write), command.has(Flag::Readonly));
     if writes {

@@ -4,15 +4,14 @@ use std::hash::{BuildHasher, RandomState};
 use std::ops::{Bound, RangeInclusive};
 
 use bytes::Bytes;
-use pugdb::{Change, Entry, EntryOptions, ErrorKind, Key, KeyRange, Keyspace};
+use pugdb::{Change, Entry, EntryOptions, ErrorKind, Key, KeyRange, Keyspace, glob};
 use pugdb_wire::resp::Reply;
 
-use super::{count, need_integer_in};
+use super::{count, need_integer_in, permit};
 use crate::arguments::{at, integer, is};
 use crate::call::{Call, View};
 use crate::failure::Failure;
-use crate::glob;
-use crate::limits::{DATABASES, RANDOM_KEY_STEPS, REPLY_BYTES_MAX};
+use crate::limits::{DATABASES, RANDOM_KEY_DRAWS, RANDOM_KEY_STEPS, REPLY_BYTES_MAX};
 use crate::session::STRING;
 
 /// `DEL key [key ...]`, `UNLINK key [key ...]`: how many there were.
@@ -70,9 +69,18 @@ pub(super) fn type_name(meta: u8) -> &'static str {
     if meta == STRING { "string" } else { "unknown" }
 }
 
-/// `DBSIZE`. Exact.
+/// `DBSIZE`. Exact, of what the user may see.
 pub(super) fn dbsize(call: &mut Call<'_>, _: &[Bytes]) -> Result<Reply, Failure> {
-    Ok(Reply::Integer(i64::try_from(call.count_keys()?).unwrap_or(i64::MAX)))
+    let sight = permit::sight(call, "dbsize");
+    if sight.sees_all() {
+        return Ok(Reply::Integer(i64::try_from(call.count_keys()?).unwrap_or(i64::MAX)));
+    }
+    let view = call.view()?;
+    let (mut scan, mut seen) = (view.scan(KeyRange::all())?, 0);
+    while let Some((key, _)) = scan.next_entry()? {
+        seen += usize::from(sight.sees(&key));
+    }
+    Ok(count(seen))
 }
 
 /// `FLUSHDB [ASYNC | SYNC]`
@@ -110,12 +118,12 @@ fn check_flush_option(arguments: &[Bytes]) -> Result<(), Failure> {
 
 /// `KEYS pattern`
 pub(super) fn keys(call: &mut Call<'_>, arguments: &[Bytes]) -> Result<Reply, Failure> {
-    let pattern = at(arguments, 1)?;
+    let (pattern, sight) = (at(arguments, 1)?, permit::sight(call, "keys"));
     let view = call.view()?;
     let mut scan = view.scan(KeyRange::prefix(glob::literal_prefix(pattern)))?;
     let (mut keys, mut bytes) = (Vec::new(), 0_usize);
     while let Some((key, _)) = scan.next_entry()? {
-        if !glob::matches(pattern, &key) {
+        if !glob::matches(pattern, &key) || !sight.sees(&key) {
             continue;
         }
         bytes += key.len() + size_of::<Reply>();
@@ -132,11 +140,29 @@ pub(super) fn keys(call: &mut Call<'_>, arguments: &[Bytes]) -> Result<Reply, Fa
 pub(super) fn randomkey(call: &mut Call<'_>, _: &[Bytes]) -> Result<Reply, Failure> {
     let seeds = RandomState::new();
     let mut step = 0_u64;
-    let random = || {
+    let mut random = || {
         step += 1;
         seeds.hash_one(step)
     };
-    Ok(random_key(&call.view()?, random)?.map_or(Reply::Null, |key| Reply::Bulk(key.into_bytes())))
+    let (view, sight) = (call.view()?, permit::sight(call, "randomkey"));
+    let mut found = random_key(&view, &mut random)?;
+    // Some draws for who sees little, and then the first key that it sees.
+    for _ in 0..RANDOM_KEY_DRAWS {
+        match &found {
+            Some(key) if !sight.sees(key) => found = random_key(&view, &mut random)?,
+            _ => break,
+        }
+    }
+    if found.as_ref().is_some_and(|key| !sight.sees(key)) {
+        let mut scan = view.scan(KeyRange::all())?;
+        found = loop {
+            match scan.next_entry()? {
+                Some((key, _)) if !sight.sees(&key) => {}
+                next => break next.map(|(key, _)| key),
+            }
+        };
+    }
+    Ok(found.map_or(Reply::Null, |key| Reply::Bulk(key.into_bytes())))
 }
 
 /// Goes down from the empty prefix, at each fork in a random direction. So every key can come, and those of a form such

@@ -6,6 +6,7 @@
     reason = "all commands and sections have one type, so that a table can hold them"
 )]
 
+mod acl;
 mod bitfield;
 mod bits;
 mod client;
@@ -19,6 +20,7 @@ mod latency;
 mod lcs;
 mod memory;
 mod numbers;
+mod permit;
 mod reference;
 mod scan;
 mod serialize;
@@ -42,6 +44,7 @@ use crate::pause::Paused;
 use crate::session::{Replies, Session};
 use table::{Command, Does};
 
+pub use permit::knows_action;
 pub use reference::command_reference;
 pub(crate) use table::{Flag, TABLE};
 pub(crate) use transactions::{Transaction, Watches};
@@ -142,7 +145,8 @@ pub(crate) fn is_exclusive(session: &Session, arguments: &[Bytes]) -> bool {
     let Some(command) = named(arguments) else { return false };
     match &session.transaction {
         Some(transaction) => command.name == "exec" && transaction.is_exclusive(),
-        None => command.has(Flag::Exclusive),
+        // Who may not run it does not make others wait.
+        None => command.has(Flag::Exclusive) && permit::may_begin(session, command),
     }
 }
 
@@ -165,6 +169,11 @@ pub(crate) fn is_held(session: &Session, arguments: &[Bytes]) -> bool {
 pub(crate) fn run(session: &mut Session, arguments: &[Bytes], output: &mut Output) {
     let Some(name) = arguments.first() else { return };
     if is_of_a_browser(name) {
+        session.closing = true;
+        session.silent = true;
+        return;
+    }
+    if !session.refresh_rights() {
         session.closing = true;
         session.silent = true;
         return;
@@ -215,6 +224,11 @@ fn refused(session: &mut Session, failure: Failure) -> Failure {
 
 fn run_or_queue(session: &mut Session, found: Found, arguments: &[Bytes]) -> (Result<Reply, Failure>, Tells) {
     session.client.touch(found.name());
+    let database = session.transaction.as_ref().map_or(session.database, Transaction::database);
+    if let Err(failure) = permit::check(session, found, arguments, database) {
+        session.shared.command_stats.of(found.place()).rejected.add(1);
+        return (Err(refused(session, failure)), Tells::Nothing);
+    }
     if !found.has(Flag::Immediate)
         && let Some(transaction) = &mut session.transaction
     {

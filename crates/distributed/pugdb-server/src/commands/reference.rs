@@ -56,6 +56,7 @@ pub fn command_reference() -> String {
         let set = match &setting.set {
             Set::Number(least, i64::MAX, _) => format!("a number from {least}"),
             Set::Number(least, most, _) => format!("a number from {least} to {most}"),
+            Set::Password => "a password, or nothing for none; kept in the database".into(),
             Set::NoEffect([]) => "accepted, without effect".into(),
             Set::NoEffect(words) => format!("accepted, without effect: {}", code_list(words)),
             Set::Fixed(reason) | Set::Reload(reason) => format!("refused: {reason}"),

@@ -3,16 +3,16 @@
 use std::ops::Bound;
 
 use bytes::Bytes;
-use pugdb::KeyRange;
+use pugdb::{KeyRange, glob};
 use pugdb_wire::resp::Reply;
 
 use super::keys::type_name;
-use super::text;
+use super::{permit, text};
 use crate::arguments::{at, is, need_integer};
 use crate::call::{Call, View};
 use crate::cursors::Position;
 use crate::failure::Failure;
-use crate::glob;
+use crate::identity::Sight;
 use crate::limits::{SCAN_BYTES, SCAN_KEYS_MAX};
 
 /// What a `SCAN` is asked for beside its cursor.
@@ -42,7 +42,7 @@ pub(super) fn scan(call: &mut Call<'_>, arguments: &[Bytes]) -> Result<Reply, Fa
         }
         None => None,
     };
-    let portion = read_portion(&call.view()?, after.as_deref(), &filter)?;
+    let portion = read_portion(&call.view()?, after.as_deref(), &filter, &permit::sight(call, "scan"))?;
     let cursors = &call.shared.cursors;
     let next = match (portion.ended_at, cursor) {
         (Some(after), _) => cursors.advance(cursor, Position { database: call.database, after }),
@@ -105,19 +105,27 @@ impl<'a> Filter<'a> {
     }
 }
 
-fn read_portion(view: &View<'_>, after: Option<&[u8]>, filter: &Filter<'_>) -> Result<Portion, Failure> {
+fn read_portion(
+    view: &View<'_>,
+    after: Option<&[u8]>,
+    filter: &Filter<'_>,
+    sight: &Sight,
+) -> Result<Portion, Failure> {
     let range = filter.range(after);
     if after.is_some_and(|after| range.ends_before(after)) {
         return Ok(Portion { keys: Vec::new(), ended_at: None });
     }
     let mut scan = view.scan(range)?;
-    let (mut keys, mut looked_at, mut bytes) = (Vec::new(), 0, 0);
+    let (mut keys, mut looked_at, mut passed, mut bytes) = (Vec::new(), 0, 0, 0);
     while let Some((key, entry)) = scan.next_entry()? {
-        looked_at += 1;
+        let is_seen = sight.sees(&key);
         let key = key.into_bytes();
-        let wanted = filter.wants(&key, entry.meta);
+        // What is hidden is passed over and not counted: the number of portions would tell how much there is.
+        passed += 1;
+        looked_at += usize::from(is_seen);
+        let wanted = is_seen && filter.wants(&key, entry.meta);
         // Copied: a key may be a part of a whole block, which a cursor must not keep.
-        let ends = looked_at >= filter.count || bytes + key.len() >= SCAN_BYTES;
+        let ends = looked_at >= filter.count || passed >= SCAN_KEYS_MAX || bytes + key.len() >= SCAN_BYTES;
         let ended_at = ends.then(|| Bytes::copy_from_slice(&key));
         if wanted {
             bytes += key.len();
@@ -141,7 +149,7 @@ mod tests {
         let (mut keys, mut after) = (Vec::new(), None);
         loop {
             let view = View::of_now(keyspace);
-            let portion = read_portion(&view, after.as_deref(), filter).unwrap();
+            let portion = read_portion(&view, after.as_deref(), filter, &Sight::of_all()).unwrap();
             keys.extend(portion.keys);
             match portion.ended_at {
                 Some(ended_at) => after = Some(ended_at),
@@ -194,8 +202,9 @@ mod tests {
             keyspace.put(key, b"").unwrap();
         }
         let filter = Filter { pattern: Some(b"b*"), type_name: None, count: 10 };
-        let found =
-            |after: &[u8]| read_portion(&View::of_now(&keyspace), Some(after), &filter).unwrap().keys.len();
+        let found = |after: &[u8]| {
+            read_portion(&View::of_now(&keyspace), Some(after), &filter, &Sight::of_all()).unwrap().keys.len()
+        };
         assert_eq!([b"a1", b"b1", b"b2", b"c1"].map(|after| found(after)), [2, 1, 0, 0]);
     }
 }

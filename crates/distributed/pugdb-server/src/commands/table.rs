@@ -9,7 +9,7 @@ use bytes::Bytes;
 use pugdb_wire::resp::Reply;
 
 use super::{
-    bitfield, bits, client, config, connection, expiry, info, introspection, keys, latency, lcs, memory,
+    acl, bitfield, bits, client, config, connection, expiry, info, introspection, keys, latency, lcs, memory,
     numbers, scan, serialize, server, slowlog, strings, transactions,
 };
 use crate::call::Call;
@@ -154,9 +154,9 @@ pub(super) use commands;
 /// All commands, in the order of their names.
 #[rustfmt::skip]
 pub(crate) static TABLE: &[Command] = commands! {
-    "acl" -2 [] [] Server "6.0.0" Container(connection::ACL) "" "Commands about users." "WHOAMI only; there is one user, default.";
+    "acl" -2 [] [] Server "6.0.0" Container(acl::SUBCOMMANDS) "" "Commands about users." "";
     "append" 3 [Write Denyoom Fast] [(1 1 1) Update] String "2.0.0" Run(strings::append) "key value" "Appends to a string." "";
-    "auth" -2 [Fast NoAuth Loading] [] Connection "1.0.0" Run(connection::auth) "[username] password" "Says who the client is." "There are no passwords yet, so it is always an error.";
+    "auth" -2 [Fast NoAuth Loading NoMulti] [] Connection "1.0.0" Run(connection::auth) "[username] password" "Says who the client is." "Not inside MULTI. When many logins from one address have failed, others from there have to wait.";
     "bgsave" -1 [Admin] [] Server "1.0.0" Run(server::bgsave) "[SCHEDULE]" "Writes memory to tables, in the background." "There is no other copy to write; what was acknowledged is durable without it.";
     "bitcount" -2 [Readonly] [(1 1 1) Read] Bitmap "2.6.0" Run(bits::bitcount) "key [start end [BYTE | BIT]]" "Counts the bits that are set." "";
     "bitfield" -2 [Write Denyoom] [(1 1 1) Update] Bitmap "3.2.0" Run(bitfield::bitfield) "key [GET encoding offset | [OVERFLOW WRAP | SAT | FAIL] SET encoding offset value | INCRBY encoding offset increment ...]" "Reads and writes integers inside a string." "OVERFLOW SAT keeps numbers near -2^63 at the smallest that fits; Redis, whose sum overflows, at the largest.";
@@ -167,7 +167,7 @@ pub(crate) static TABLE: &[Command] = commands! {
     "command" -1 [Loading] [] Server "2.8.13" Container(introspection::SUBCOMMANDS) "" "Describes all commands." "";
     "config" -2 [] [] Server "2.0.0" Container(config::SUBCOMMANDS) "" "Commands about settings." "";
     "copy" -3 [Write Denyoom Whole] [(1 1 1) Read (2 2 1) Overwrite] Generic "6.2.0" Run(keys::copy) "source destination [DB index] [REPLACE]" "Copies a key." "";
-    "dbsize" 1 [Readonly Walks Whole] [] Server "1.0.0" Run(keys::dbsize) "" "Counts the keys of the database." "Exact; the count is kept until the next change or expiry.";
+    "dbsize" 1 [Readonly Walks Whole] [] Server "1.0.0" Run(keys::dbsize) "" "Counts the keys of the database." "Exact; the count is kept until the next change or expiry. Keys that the user may not read are not counted.";
     "debug" -2 [] [] Server "1.0.0" Container(server::DEBUG) "" "Commands for tests." "SLEEP only, and it holds up its own connection only.";
     "decr" 2 [Write Denyoom Fast] [(1 1 1) Update] String "1.0.0" Run(numbers::decr) "key" "Subtracts one from a number." "";
     "decrby" 3 [Write Denyoom Fast] [(1 1 1) Update] String "1.0.0" Run(numbers::decrby) "key decrement" "Subtracts from a number." "";
@@ -188,12 +188,12 @@ pub(crate) static TABLE: &[Command] = commands! {
     "getex" -2 [Write Fast] [(1 1 1) Update] String "6.2.0" Run(strings::getex) "key [EX seconds | PX milliseconds | EXAT seconds | PXAT milliseconds | PERSIST]" "Returns the value of a key and changes its expiry." "";
     "getrange" 4 [Readonly] [(1 1 1) Read] String "2.4.0" Run(strings::getrange) "key start end" "Returns a part of a string." "";
     "getset" 3 [Write Denyoom Fast] [(1 1 1) Update] String "1.0.0" Run(strings::getset) "key value" "Sets a key and returns its old value." "";
-    "hello" -1 [Fast NoAuth Loading] [] Connection "6.0.0" Run(connection::hello) "[protover [AUTH username password] [SETNAME name]]" "Chooses the protocol." "AUTH is an error: there are no passwords yet.";
+    "hello" -1 [Fast NoAuth Loading] [] Connection "6.0.0" Run(connection::hello) "[protover [AUTH username password] [SETNAME name]]" "Chooses the protocol." "AUTH is an error inside MULTI.";
     "incr" 2 [Write Denyoom Fast] [(1 1 1) Update] String "1.0.0" Run(numbers::incr) "key" "Adds one to a number." "";
     "incrby" 3 [Write Denyoom Fast] [(1 1 1) Update] String "1.0.0" Run(numbers::incrby) "key increment" "Adds to a number." "";
     "incrbyfloat" 3 [Write Denyoom Fast] [(1 1 1) Update] String "2.6.0" Run(numbers::incrbyfloat) "key increment" "Adds to a number with digits behind the point." "It counts in decimal, exactly, and rounds to 17 digits behind the point: 0.1 and 0.2 make 0.3, and digits beyond the 19 of a long double are right. Hexadecimal numbers, and numbers from 1e4932 on, are no valid floats.";
     "info" -1 [Loading Walks Dangerous] [] Server "1.0.0" Run(info::info) "[section ...]" "Describes the server and what it does." "The keys of a database are an estimate, and the line says so.";
-    "keys" 2 [Readonly Walks Whole Dangerous] [] Generic "1.0.0" Run(keys::keys) "pattern" "Lists all keys that match." "In the order of the keys.";
+    "keys" 2 [Readonly Walks Whole Dangerous] [] Generic "1.0.0" Run(keys::keys) "pattern" "Lists all keys that match." "In the order of the keys. Keys that the user may not read are left out, here and in SCAN and RANDOMKEY.";
     "lastsave" 1 [Fast Loading Admin] [] Server "1.0.0" Run(server::lastsave) "" "Returns the second of the last SAVE or BGSAVE that went well, or of the start." "";
     "latency" -2 [] [] Server "2.8.13" Container(latency::SUBCOMMANDS) "" "Commands about slow events." "";
     "lcs" -3 [Readonly Walks] [(1 2 1) Read] String "7.0.0" Run(lcs::lcs) "key1 key2 [LEN] [IDX] [MINMATCHLEN length] [WITHMATCHLEN]" "Finds the longest common subsequence of two strings." "";

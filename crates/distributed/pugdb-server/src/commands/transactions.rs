@@ -9,7 +9,7 @@ use pugdb_wire::resp::Reply;
 
 use super::keys::named_databases;
 use super::table::Flag;
-use super::{Found, count_and_time, need_integer_in};
+use super::{Found, count_and_time, need_integer_in, permit};
 use crate::budget::Reservation;
 use crate::call::Call;
 use crate::failure::Failure;
@@ -143,6 +143,11 @@ impl Transaction {
         Ok(Reply::simple("QUEUED"))
     }
 
+    /// The database that will be selected when the next command runs.
+    pub(super) fn database(&self) -> usize {
+        self.database
+    }
+
     /// How many commands are queued.
     pub(crate) fn len(&self) -> usize {
         self.queued.len()
@@ -204,7 +209,16 @@ pub(super) fn exec(call: &mut Call<'_>, _: &[Bytes]) -> Result<Reply, Failure> {
 /// database ends it all, for then nothing may have happened. Replies that nobody will be sent are not kept.
 fn run_all(session: &mut Session, queued: &[Queued], locked: &mut LockedKeys) -> Result<Reply, Failure> {
     let (mut replies, mut bytes) = (Vec::new(), 0_usize);
+    // While it waited for its keys, rights may have gone.
+    let is_there = session.refresh_rights();
     for Queued { found, arguments, .. } in queued {
+        let may =
+            if is_there { permit::check_again(session, *found, arguments) } else { Err(Failure::NO_AUTH) };
+        if let Err(failure) = may {
+            bytes = bytes.saturating_add(failure.text().len());
+            replies.push(failure.to_reply());
+            continue;
+        }
         let ran = count_and_time(session, *found, arguments, |session| {
             found.run(&mut Call::within(session, locked), arguments)
         });

@@ -10,6 +10,7 @@ mod health;
 mod history;
 mod hostile;
 mod pipelines;
+mod rights;
 mod scripts;
 mod tls;
 mod transactions;

@@ -8,10 +8,10 @@ use std::fmt::Write;
 use std::path::Path;
 
 use bytes::BytesMut;
+use pugdb::glob;
 use pugdb_wire::resp::{Limits, RequestDecoder};
 
 use super::harness::{Running, request};
-use crate::glob;
 
 macro_rules! scripts {
     ($($test:ident)*) => {$(
@@ -23,7 +23,7 @@ macro_rules! scripts {
 }
 
 scripts! {
-    bits client command config connection dump errors expiry info keys keys_more latency numbers resp3 scan server slowlog
+    acl auth bits client command config connection dump errors expiry info keys keys_more latency numbers resp3 rights scan server slowlog
     strings strings_more transactions
 }
 

@@ -1,10 +1,17 @@
-//! The patterns of `SCAN`, `CONFIG GET` and `COMMAND LIST`: `*`, `?`, `[a-c]`, `[^a]`, and `\` before a byte itself.
+//! Patterns of keys and names in the dialect of Redis: `*`, `?`, `[a-c]`, `[^a]`, and `\` before a byte itself. What
+//! `SCAN` and `CONFIG GET` ask with, and what rights are about.
 
 /// Whether a text matches a pattern as a whole, in the dialect of Redis.
 ///
 /// A failed match goes back to the last `*` only: what an earlier one could have taken instead, the last one can take
 /// as well. So the work is at most pattern times text, for any pattern.
-pub(crate) fn matches(pattern: &[u8], text: &[u8]) -> bool {
+///
+/// ```
+/// use pugdb_core::glob;
+///
+/// assert!(glob::matches(b"user:*", b"user:17") && !glob::matches(b"user:?", b"user:17"));
+/// ```
+pub fn matches(pattern: &[u8], text: &[u8]) -> bool {
     let (mut pattern_rest, mut text_rest) = (pattern, text);
     let mut last_star: Option<(&[u8], &[u8])> = None;
     loop {
@@ -33,7 +40,11 @@ pub(crate) fn matches(pattern: &[u8], text: &[u8]) -> bool {
 }
 
 /// The bytes that every match begins with.
-pub(crate) fn literal_prefix(pattern: &[u8]) -> &[u8] {
+///
+/// ```
+/// assert_eq!(pugdb_core::glob::literal_prefix(b"user:*:name"), b"user:");
+/// ```
+pub fn literal_prefix(pattern: &[u8]) -> &[u8] {
     let end = pattern.iter().position(|byte| matches!(byte, b'*' | b'?' | b'[' | b'\\'));
     pattern.get(..end.unwrap_or(pattern.len())).unwrap_or_default()
 }
