@@ -133,7 +133,8 @@ enum Input {
 
 impl Connection {
     pub(crate) fn new(stream: Stream, shared: Arc<Shared>, registration: Registration) -> Self {
-        let session = Session::new(Arc::clone(&shared), Arc::clone(&registration.client));
+        let mut session = Session::new(Arc::clone(&shared), Arc::clone(&registration.client));
+        session.log_in_by_its_certificate();
         Self {
             stream,
             decoder: RequestDecoder::new(limits_of(&session)),

@@ -125,13 +125,13 @@ pub(crate) fn log_in(
     let mut user = shared.rights.log_in_again(name, secret);
     if user.is_none() {
         if !shared.logins.may_try(source, Instant::now()) {
-            shared.note(&call.client, Note::LoginHeldOff);
+            shared.note(&call.client, Note::LoginHeldOff)?;
             return Err(Failure::TOO_MANY_LOGINS);
         }
         user = block_in_place(|| shared.rights.log_in(name, secret));
     }
     if let Some(user) = user {
-        shared.note(&call.client, Note::LoggedIn(user.name()));
+        shared.note(&call.client, Note::LoggedIn(user.name()))?;
         call.become_user(user);
         return Ok(());
     }
@@ -139,7 +139,8 @@ pub(crate) fn log_in(
     // What is no user's name may be somebody's password in the wrong place.
     let known = shared.rights.current().user(name).map(|user| user.name().to_owned());
     let known = known.unwrap_or_else(|| "(unknown)".into());
-    shared.note(&call.client, Note::LoginFailed(&known));
+    // It has failed, whether or not that is noted.
+    let _ = shared.note(&call.client, Note::LoginFailed(&known));
     call.note_denial(Reason::Auth, Object::Command(command.into()), &known);
     Err(Failure::WRONG_PASSWORD)
 }

@@ -5,6 +5,8 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
+use pugdb::audit::Actor;
+use pugdb::keys::Fingerprint;
 use pugdb::rights::User;
 use pugdb::{CommitTicket, EntryOptions, Keyspace};
 use pugdb_wire::resp::Protocol;
@@ -45,6 +47,8 @@ pub(crate) struct Session {
     watches: Watches,
     /// For the writes whose replies are not sent.
     ticket: Option<CommitTicket>,
+    /// Who acts here, where there is an audit log.
+    pub(crate) actor: Option<Actor>,
 }
 
 /// Which replies a client wants, as it says by `CLIENT REPLY`.
@@ -63,7 +67,7 @@ impl Session {
     pub(crate) fn new(shared: Arc<Shared>, client: Arc<Client>) -> Self {
         let watches = Watches::new(shared.budget.reservation());
         let identity = Identity::of_nobody(&shared.rights);
-        let session = Self {
+        let mut session = Self {
             shared,
             client,
             protocol: Protocol::default(),
@@ -76,14 +80,18 @@ impl Session {
             transaction: None,
             watches,
             ticket: None,
+            actor: None,
         };
         session.show_identity();
         session
     }
 
     /// Lets others see who it is.
-    fn show_identity(&self) {
+    fn show_identity(&mut self) {
         let (user, is_known) = (self.identity.name().to_owned(), self.identity.is_known());
+        if self.shared.audit.is_some() {
+            self.actor = Some(Actor::new(&user, &self.client.address.to_string()));
+        }
         self.client.change(|state| (state.user, state.is_known) = (user, is_known));
     }
 
@@ -93,15 +101,25 @@ impl Session {
         self.show_identity();
     }
 
+    /// Lets it be the user of the certificate that its client has shown: the one that names its fingerprint, its common name, or one of the
+    /// names that it is for.
+    pub(crate) fn log_in_by_its_certificate(&mut self) {
+        let client = Arc::clone(&self.client);
+        let Some(certificate) = client.certificate() else { return };
+        let fingerprint = certificate.fingerprint.to_string();
+        // A name that looks like a fingerprint could be somebody else's.
+        let names = certificate.common_name.iter().chain(&certificate.names);
+        let names = names.filter(|name| name.parse::<Fingerprint>().is_err());
+        let _ = std::iter::once(&fingerprint).chain(names).any(|name| self.log_in_by_certificate(name));
+    }
+
     /// Lets it be the user whose certificate bears this name, if there is one. The certificate was verified.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "for connections with a certificate, which there are none of yet")
-    )]
     pub(crate) fn log_in_by_certificate(&mut self, name: &str) -> bool {
         let user = self.shared.rights.current().user_of_certificate(name).cloned();
         let Some(user) = user else { return false };
-        self.shared.note(&self.client, Note::LoggedIn(user.name()));
+        if self.shared.note(&self.client, Note::LoggedIn(user.name())).is_err() {
+            return false;
+        }
         self.become_user(user);
         true
     }
@@ -119,7 +137,8 @@ impl Session {
 
     /// Notes what was refused for want of rights.
     pub(crate) fn note_denial(&self, reason: Reason, object: Object, user: &str) {
-        self.shared.note(&self.client, Note::Denied(reason, user));
+        // It was refused, whether or not that is noted.
+        let _ = self.shared.note(&self.client, Note::Denied(reason));
         let (mut client, now_ms) = (String::new(), self.shared.db.now().0);
         self.client.describe(&mut client);
         self.shared.denials.add(DenialEntry {

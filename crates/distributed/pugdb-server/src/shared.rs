@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use pugdb::audit::Audit;
 use pugdb::rights::RightsHandle;
 use pugdb::{Database, KeyCounts};
 use tokio::sync::Notify;
@@ -35,6 +36,8 @@ pub(crate) const KEYSPACES: [&str; DATABASES] = [
 /// The database, and everything about the server that a command may ask for.
 pub(crate) struct Shared {
     pub(crate) db: Database,
+    /// Where it is recorded what somebody may have to answer for.
+    pub(crate) audit: Option<Audit>,
     pub(crate) rights: RightsHandle,
     pub(crate) logins: Logins,
     pub(crate) denials: Denials,
@@ -81,6 +84,7 @@ impl Shared {
     ) -> pugdb::Result<Arc<Self>> {
         Ok(Arc::new(Self {
             rights: db.rights()?,
+            audit: db.audit(),
             logins: Logins::new(),
             denials: Denials::default(),
             addresses,

@@ -2,7 +2,7 @@
 //! sealed and as much a part of a checkpoint as all else. The rules are in the crate of keys; here they are stored, and
 //! shared by every face. Whoever embeds the database may do everything: only faces ask.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -17,6 +17,7 @@ pub use pugdb_security::rights::{
     Request, Rights, ScramVerifier, User, WordError, joined_words, limits, token_word,
 };
 
+use crate::audit::{self, Core, Event, ObjectKind, witnessed};
 use crate::database::Inner;
 use crate::key_locks::refuse_inside_update;
 use crate::keyspace::Keyspace;
@@ -125,6 +126,8 @@ impl RightsHandle {
     /// # Ok::<(), pugdb::Error>(())
     /// ```
     ///
+    /// An [audit log](crate::audit) has it before it is done.
+    ///
     /// # Errors
     /// As a commit; `Invalid` when a user or a role has become too large.
     pub fn change<R, E>(
@@ -140,7 +143,8 @@ impl RightsHandle {
             Err(refused) => return Ok(Err(refused)),
         };
         if after != *before {
-            store(&self.inner, &before, &after)?;
+            let audit = self.inner.audit();
+            witnessed(audit, |core| changed(core, &before, &after), || store(&self.inner, &before, &after))?;
             self.shared.current.store(Arc::new(after));
             self.shared.authenticator.forget();
         }
@@ -200,6 +204,21 @@ impl RightsHandle {
         is_free.then(|| Arc::clone(user))
     }
 }
+
+/// What the audit log has of a change: which users and roles.
+fn changed(core: &Core, before: &Rights, after: &Rights) -> Event {
+    let users = before.users().chain(after.users()).map(|user| user.name());
+    let users = users.filter(|name| before.user(name) != after.user(name));
+    let roles = before.roles().chain(after.roles()).map(|(name, _)| name);
+    let roles = roles.filter(|name| before.role(name) != after.role(name));
+    let names: BTreeSet<&str> = users.chain(roles).collect();
+    names.into_iter().take(CHANGED_MAX).fold(Event::begun(audit::Action::Rights), |event, name| {
+        event.on(core.object(ObjectKind::User, name))
+    })
+}
+
+/// So many users and roles are named in one record. `ACL` changes one.
+const CHANGED_MAX: usize = 64;
 
 impl RightsHandle {
     /// Random bytes, for a secret that nobody can guess.

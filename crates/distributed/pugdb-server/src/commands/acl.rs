@@ -130,7 +130,6 @@ fn getuser(call: &mut Call<'_>, arguments: &[Bytes]) -> Result<Reply, Failure> {
 /// Changes the rights, unless nobody were left who may.
 fn change(
     call: &Call<'_>,
-    about: &str,
     decide: impl FnOnce(&mut Rights, &Authenticator) -> Result<usize, Failure>,
 ) -> Result<usize, Failure> {
     let setuser: Action<'static> = permit::action("acl|setuser");
@@ -139,7 +138,7 @@ fn change(
         let changed = decide(rights, passwords)?;
         if had_one && !rights.is_left_to_somebody(&setuser) { Err(LAST_ONE) } else { Ok(changed) }
     })??;
-    call.shared.note(&call.client, Note::RightsChanged { by: call.identity.name(), about });
+    call.shared.note(&call.client, Note::RightsChanged)?;
     Ok(changed)
 }
 
@@ -193,7 +192,7 @@ fn setuser(call: &mut Call<'_>, arguments: &[Bytes]) -> Result<Reply, Failure> {
         error => Failure::owned(format!("ERR {error}")),
     };
     tokio::task::block_in_place(|| {
-        change(call, name, |rights, passwords| {
+        change(call, |rights, passwords| {
             if let Some(role) = name.strip_prefix(ROLE) {
                 let role = rights.role_mut(role).map_err(name_failure)?;
                 for word in &words {
@@ -220,7 +219,7 @@ fn deluser(call: &mut Call<'_>, arguments: &[Bytes]) -> Result<Reply, Failure> {
     if names.contains(&DEFAULT_USER) {
         return Err(Failure::new("ERR The 'default' user cannot be removed"));
     }
-    let removed = change(call, names.first().copied().unwrap_or_default(), |rights, _| {
+    let removed = change(call, |rights, _| {
         let gone = names.iter().filter(|name| match name.strip_prefix(ROLE) {
             Some(role) => rights.remove_role(role),
             None => rights.remove_user(name),
@@ -342,7 +341,7 @@ pub(super) fn require_password(call: &Call<'_>, password: &[u8]) -> Result<(), F
         return Err(Failure::new("ERR requirepass inside MULTI is not allowed"));
     }
     let changed = tokio::task::block_in_place(|| {
-        change(call, DEFAULT_USER, |rights, passwords| {
+        change(call, |rights, passwords| {
             let failure = |error: WordError| Failure::owned(format!("ERR {error}"));
             let user = rights.user_mut(DEFAULT_USER).map_err(failure)?;
             user.apply(b"resetpass", passwords, &permit::knows_action).map_err(failure)?;

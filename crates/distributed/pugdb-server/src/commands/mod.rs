@@ -30,7 +30,10 @@ mod strings;
 mod table;
 mod transactions;
 
+use std::sync::Arc;
+
 use bytes::Bytes;
+use pugdb::audit::acting_as;
 use pugdb_wire::resp::Reply;
 use tokio::task::block_in_place;
 use tokio::time::Instant;
@@ -121,6 +124,16 @@ impl Found {
     }
 
     fn run(self, call: &mut Call<'_>, arguments: &[Bytes]) -> Result<Reply, Failure> {
+        match call.actor.clone() {
+            None => self.run_unrecorded(call, arguments),
+            Some(actor) => {
+                let shared = Arc::clone(&call.shared);
+                shared.recorded(&actor, self.name(), || self.run_unrecorded(call, arguments))
+            }
+        }
+    }
+
+    fn run_unrecorded(self, call: &mut Call<'_>, arguments: &[Bytes]) -> Result<Reply, Failure> {
         match self.command.does {
             Does::Run(run) if self.has(Flag::Walks) => block_in_place(|| run(call, arguments)),
             Does::Run(run) => run(call, arguments),
@@ -250,7 +263,11 @@ fn count_and_time(
     run: impl FnOnce(&mut Session) -> Result<Reply, Failure>,
 ) -> Result<Reply, Failure> {
     let (began, delay) = (Instant::now(), session.delay());
-    let result = run(session);
+    let result = match session.actor.clone() {
+        None => run(session),
+        // What the database records of it has its user.
+        Some(actor) => acting_as(&actor, || run(session)),
+    };
     let mut took = began.elapsed();
     if found.name() == "debug|sleep" {
         // It is there to be seen as slow.

@@ -1,6 +1,7 @@
 //! Tests of the server over real sockets: scripts of requests and replies, and what happens at the limits.
 
 mod admin;
+mod audited;
 mod concurrency;
 mod connections;
 mod durability;

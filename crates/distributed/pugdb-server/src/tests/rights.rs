@@ -229,7 +229,7 @@ fn a_verified_certificate_logs_in_as_the_user_that_names_it() {
     let mut admin = server.connect();
     assert_eq!(admin.call(&["ACL", "SETUSER", "ada", "on", "cert:CN=ada", "~*", "+@all"]), "+OK");
     let here = Address::Unix(Arc::new("socket".into()));
-    let place = server.shared.clients.register(here.clone(), here, 100).unwrap();
+    let place = server.shared.clients.register(here.clone(), here, None, 100).unwrap();
     let mut session = Session::new(Arc::clone(&server.shared), Arc::clone(&place.client));
     assert!(!session.log_in_by_certificate("CN=eve") && session.identity.name() == "default");
     assert!(session.log_in_by_certificate("CN=ada") && session.identity.name() == "ada");
@@ -244,7 +244,7 @@ fn who_may_not_run_a_command_does_not_make_others_wait_for_it() {
     let mut admin = server.connect();
     assert_eq!(admin.call(&["CONFIG", "SET", "requirepass", "s3cret"]), "+OK");
     let here = Address::Unix(Arc::new("socket".into()));
-    let place = server.shared.clients.register(here.clone(), here, 100).unwrap();
+    let place = server.shared.clients.register(here.clone(), here, None, 100).unwrap();
     let mut session = Session::new(Arc::clone(&server.shared), Arc::clone(&place.client));
     let swapdb = ["SWAPDB", "0", "1"].map(bytes::Bytes::from);
     assert!(!crate::commands::is_exclusive(&session, &swapdb));

@@ -63,6 +63,8 @@ pub(crate) enum Fate {
     /// They wait until there is another fate.
     Hold,
     Fail,
+    /// Those of the audit log fail.
+    FailAudit,
 }
 
 #[derive(Default)]
@@ -82,13 +84,14 @@ impl Syncs {
         self.count.load(Ordering::SeqCst)
     }
 
-    fn pass(&self) -> io::Result<()> {
+    fn pass(&self, is_audit: bool) -> io::Result<()> {
         let mut fate = self.fate.lock();
         while *fate == Fate::Hold {
             self.changed.wait(&mut fate);
         }
         self.count.fetch_add(1, Ordering::SeqCst);
-        if *fate == Fate::Fail { Err(io::Error::other("a test fails this sync")) } else { Ok(()) }
+        let fails = *fate == Fate::Fail || (is_audit && *fate == Fate::FailAudit);
+        if fails { Err(io::Error::other("a test fails this sync")) } else { Ok(()) }
     }
 }
 
@@ -97,18 +100,19 @@ struct WatchedFiles {
 }
 
 impl WatchedFiles {
-    fn watch(&self, file: Arc<dyn File>) -> Arc<dyn File> {
-        Arc::new(WatchedFile { file, syncs: Arc::clone(&self.syncs) })
+    fn watch(&self, file: Arc<dyn File>, path: &Path) -> Arc<dyn File> {
+        let is_audit = path.parent().is_some_and(|folder| folder.ends_with("audit"));
+        Arc::new(WatchedFile { file, is_audit, syncs: Arc::clone(&self.syncs) })
     }
 }
 
 impl FileSystem for WatchedFiles {
     fn create(&self, path: &Path) -> io::Result<Arc<dyn File>> {
-        OsFileSystem.create(path).map(|file| self.watch(file))
+        OsFileSystem.create(path).map(|file| self.watch(file, path))
     }
 
     fn open(&self, path: &Path, access: Access) -> io::Result<Arc<dyn File>> {
-        OsFileSystem.open(path, access).map(|file| self.watch(file))
+        OsFileSystem.open(path, access).map(|file| self.watch(file, path))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -146,6 +150,7 @@ impl FileSystem for WatchedFiles {
 
 struct WatchedFile {
     file: Arc<dyn File>,
+    is_audit: bool,
     syncs: Arc<Syncs>,
 }
 
@@ -163,7 +168,7 @@ impl File for WatchedFile {
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.syncs.pass()?;
+        self.syncs.pass(self.is_audit)?;
         self.file.sync_data()
     }
 

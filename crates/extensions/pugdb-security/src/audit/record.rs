@@ -1,6 +1,7 @@
 //! One line of the audit log: who did what, to what, and what came of it. No value and no key is ever in it.
 
 use std::fmt;
+use std::sync::Arc;
 
 use pugdb_core::coding::{Reader, put_bytes, put_varint};
 use pugdb_core::{Error, ErrorKind, Result, Timestamp};
@@ -204,14 +205,14 @@ numbered! {
 /// Who acts, and from where.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Actor {
-    name: String,
-    source: String,
+    name: Arc<str>,
+    source: Arc<str>,
 }
 
 impl Actor {
     /// A user's name and, say, the address of a client or the name of a program. Both are cut off at 256 bytes.
     pub fn new(name: &str, source: &str) -> Self {
-        Self { name: shortened(name), source: shortened(source) }
+        Self { name: shortened(name).into(), source: shortened(source).into() }
     }
 
     /// Who it is.
@@ -225,9 +226,9 @@ impl Actor {
     }
 }
 
-fn shortened(text: &str) -> String {
+fn shortened(text: &str) -> &str {
     let end = (0..=ACTOR_BYTES_MAX.min(text.len())).rev().find(|&end| text.is_char_boundary(end));
-    text[..end.unwrap_or(0)].to_owned()
+    &text[..end.unwrap_or(0)]
 }
 
 /// Something that was acted on: a digest of its name, keyed with the keyring. Who has that can ask whether a name is meant, and nobody else.
@@ -369,7 +370,7 @@ impl Record {
             }
             String::from_utf8(name.to_vec()).map_err(|_| damaged())
         };
-        let actor = Actor { name: name()?, source: name()? };
+        let actor = Actor { name: name()?.into(), source: name()?.into() };
         let mut objects = Vec::new();
         for _ in 0..bounded(&mut reader, OBJECTS_MAX)? {
             let kind = ObjectKind::from_number(reader.u8()?).ok_or_else(damaged)?;

@@ -216,6 +216,21 @@ impl Audit {
     }
 }
 
+impl Audit {
+    /// Whether reads or writes are recorded by [rules](AuditOptions::rules): then it matters for each of them who acts.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let path = dir.path().join("data");
+    /// let db = pugdb::Database::builder().audit(pugdb::audit::AuditOptions::default()).open(&path)?;
+    /// assert!(!db.audit().unwrap().has_rules());
+    /// # Ok::<(), pugdb::Error>(())
+    /// ```
+    pub fn has_rules(&self) -> bool {
+        self.0.rules().is_some()
+    }
+}
+
 impl fmt::Debug for Audit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Audit({} records)", self.stats().records)
