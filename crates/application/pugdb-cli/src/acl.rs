@@ -281,7 +281,7 @@ fn genpass(remote: &mut Remote) -> Result<String, Failure> {
 
 fn remote(target: &Target, command: &str) -> Result<Remote, Failure> {
     match target.open(Access::Existing)? {
-        Place::Remote(remote) => Ok(remote),
+        Place::Remote(remote) => Ok(*remote),
         Place::Local(_) => Err(Failure::usage(format!("{command} is about a server; name it by --url"))),
     }
 }

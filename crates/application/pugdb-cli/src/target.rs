@@ -42,7 +42,7 @@ pub(crate) enum Access {
 /// Where a command works.
 pub(crate) enum Place {
     Local(Local),
-    Remote(Remote),
+    Remote(Box<Remote>),
 }
 
 /// A database of this machine, and the keyspace that is meant.
@@ -57,7 +57,8 @@ impl Target {
         let Some(url) = &self.url else { return self.open_small(access).map(Place::Local) };
         let database = url.database_with(self.keyspace.as_deref()).map_err(Failure::usage)?;
         let credentials = password::credentials(self, url)?;
-        Remote::connect(url, database, credentials.as_ref(), &self.tls).map(Place::Remote)
+        Remote::connect(url, database, credentials.as_ref(), &self.tls)
+            .map(|remote| Place::Remote(Box::new(remote)))
     }
 
     /// The directory of this machine that is meant.

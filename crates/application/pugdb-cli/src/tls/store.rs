@@ -437,7 +437,7 @@ mod tests {
         std::fs::remove_file(store.ca()).unwrap();
         assert_eq!(store.ensure(&names(&[])).unwrap(), None);
         assert_eq!(store.shown().unwrap(), before);
-        assert_eq!(CertificateInfo::read_file(&store.ca()).unwrap(), [before.0.clone()]);
+        assert_eq!(CertificateInfo::read_file(&store.ca()).unwrap(), std::slice::from_ref(&before.0));
         // One that is about to expire.
         let authority = store.existing_authority().unwrap();
         let (pem, _) = authority.sign(CertificateParams::new(["localhost".to_owned()]).unwrap(), 29).unwrap();

@@ -326,10 +326,9 @@ impl Walk<'_> {
         let place = candidate.place;
         match self.state.ends.get(&place.number) {
             Some(known) if known.file == candidate.id => Origin::Own,
-            Some(_) => Origin::Elsewhere,
             None if place.incarnation == self.state.incarnation => Origin::Own,
             None if place.number < self.state.next_segment => Origin::Past,
-            None => Origin::Elsewhere,
+            Some(_) | None => Origin::Elsewhere,
         }
     }
 

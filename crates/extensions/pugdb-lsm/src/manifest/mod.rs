@@ -67,8 +67,12 @@ impl Pointer {
     fn encode(&self, cipher: &dyn Cipher) -> Result<Vec<u8>> {
         let statement = format!("pugdb {} {} {}", self.number, self.file, self.durable);
         let tag = cipher.vouch(statement.as_bytes())?;
-        let digits: String = tag.iter().map(|byte| format!("{byte:02x}")).collect();
-        let line = format!("{statement} {}", if digits.is_empty() { NO_TAG } else { &digits });
+        let mut line = statement + " ";
+        if tag.is_empty() {
+            line.push_str(NO_TAG);
+        }
+        let digits = tag.iter().flat_map(|byte| [byte >> 4, byte & 15]).map(u32::from);
+        line.extend(digits.filter_map(|digit| char::from_digit(digit, 16)));
         Ok(format!("{line} {:016x}\n", xxh3_64(line.as_bytes())).into_bytes())
     }
 

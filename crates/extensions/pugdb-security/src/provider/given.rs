@@ -90,7 +90,7 @@ impl GivenKey {
         let read =
             child.stdout.take().map(|stdout| stdout.take(PRINTED_BYTES_MAX as u64).read_to_end(&mut digits));
         let status = child.wait().map_err(|error| failed(format!("cannot be waited for: {error}")))?;
-        if !status.success() || !read.is_some_and(|read| read.is_ok()) {
+        if !status.success() || read.is_none_or(|read| read.is_err()) {
             return Err(failed(format!("has failed ({status})")));
         }
         let digits = std::str::from_utf8(&digits).unwrap_or_default();
