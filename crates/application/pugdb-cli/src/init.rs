@@ -24,13 +24,15 @@ without it nobody can read the data.
 Examples:
   pugdb init
   pugdb init --data /var/lib/pugdb --root-key file:/etc/pugdb/orders.key
+  pugdb init --root-key passphrase             asks for one; every start does
+  pugdb init --root-key 'command:pass show pugdb'
   pugdb init --data scratch --no-encryption")]
 pub(crate) struct InitArguments {
     /// The directory of the database; it must not hold one
     #[arg(long, value_name = "DIR", default_value = DATA_DEFAULT)]
     data: PathBuf,
     /// Where the root key is
-    #[arg(long, help = "Where the root key is: file:PATH, which is made, or env:VARIABLE, 64 hexadecimal digits", value_name = "SOURCE", value_parser = RootKey::parse, conflicts_with = "no_encryption")]
+    #[arg(long, help = "Where the root key is: file:PATH, which is made; passphrase, which is asked for; env:VARIABLE or command:PROGRAM, 64 hexadecimal digits", value_name = "SOURCE", value_parser = RootKey::parse, conflicts_with = "no_encryption")]
     root_key: Option<RootKey>,
     /// Seal nothing: whoever reads the disk, or a copy of it, reads the data
     #[arg(long)]

@@ -106,15 +106,32 @@ fn asked_once(user: &str) -> Result<Zeroizing<String>, Failure> {
     Ok(ASKED.get_or_init(|| answer).clone())
 }
 
-/// Asks on the terminal, which does not show the answer.
+/// The passphrase of a root key, asked for once. One that is `new` is asked for a second time: what nobody knows opens nothing.
+pub(crate) fn asked_passphrase(is_new: bool) -> Result<Zeroizing<String>, Failure> {
+    static ASKED: OnceLock<Zeroizing<String>> = OnceLock::new();
+    if let Some(known) = ASKED.get() {
+        return Ok(known.clone());
+    }
+    let advice = "name where it is, by --root-key passphrase:file:PATH or passphrase:env:VARIABLE";
+    let question = if is_new { "New passphrase: " } else { "Passphrase: " };
+    let answer = ask_or(question, advice)?;
+    if is_new && *ask_or("Once more: ", advice)? != *answer {
+        return Err(Failure::usage("the two passphrases differ; nothing was made"));
+    }
+    Ok(ASKED.get_or_init(|| answer).clone())
+}
+
 fn ask(question: &str) -> Result<Zeroizing<String>, Failure> {
+    ask_or(question, &format!("give the password by --password-file or {PASSWORD_VARIABLE}"))
+}
+
+/// Asks on the terminal, which does not show the answer.
+fn ask_or(question: &str, advice: &str) -> Result<Zeroizing<String>, Failure> {
     let stdin = io::stdin();
     if !stdin.is_terminal() {
-        return Err(Failure::usage(format!(
-            "the password is missing; give it by --password-file or {PASSWORD_VARIABLE}"
-        )));
+        return Err(Failure::usage(format!("there is no terminal to ask on; {advice}")));
     }
-    let failure = |error: io::Error| Failure::io("ask for the password", &error);
+    let failure = |error: io::Error| Failure::io("ask on the terminal", &error);
     output::question(question);
     let before = tcgetattr(&stdin).map_err(|error| failure(error.into()))?;
     let mut silent = before.clone();

@@ -5,9 +5,12 @@ use std::sync::Arc;
 
 use clap::Args;
 use pugdb::env::Env;
-use pugdb::keys::{GivenKey, KEYRING, KeyFile, RootProvider, Vault, VaultCipher};
+use pugdb::keys::{GivenKey, KEYRING, KeyFile, Passphrase, RootProvider, Vault, VaultCipher};
 use pugdb::seam::{Cipher, Plain};
-use pugdb::{Builder, Result};
+use pugdb::{Builder, Error, Result};
+use zeroize::Zeroizing;
+
+use crate::password;
 
 /// What opens an encrypted database.
 #[derive(Args, Clone, Debug, Default)]
@@ -15,7 +18,7 @@ pub(crate) struct KeyArguments {
     /// The root key of an encrypted database
     #[arg(
         long,
-        help = "The root key of an encrypted database: file:PATH, made with a new database, or env:VARIABLE, 64 hexadecimal digits",
+        help = "The root key of an encrypted database: file:PATH, made with a new database; passphrase, which is asked for; env:VARIABLE or command:PROGRAM, 64 hexadecimal digits",
         value_name = "SOURCE", value_parser = RootKey::parse)]
     pub(crate) root_key: Option<RootKey>,
     /// The keyring of the database that a checkpoint was made of [default: KEYRING in its own directory]
@@ -28,23 +31,70 @@ pub(crate) struct KeyArguments {
 pub(crate) enum RootKey {
     File(PathBuf),
     Environment(String),
+    /// Program and arguments.
+    Command(Vec<String>),
+    Passphrase(PassphraseFrom),
+}
+
+/// Where a passphrase is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum PassphraseFrom {
+    Person,
+    /// Its first line.
+    File(PathBuf),
+    Environment(String),
 }
 
 impl RootKey {
     pub(crate) fn parse(text: &str) -> std::result::Result<Self, String> {
+        let passphrase = |from| Ok(Self::Passphrase(from));
         match text.split_once(':') {
+            None if text == "passphrase" => passphrase(PassphraseFrom::Person),
             Some(("file", path)) if !path.is_empty() => Ok(Self::File(path.into())),
             Some(("env", variable)) if !variable.is_empty() => Ok(Self::Environment(variable.to_owned())),
-            _ => Err("write file:PATH for a key file, or env:VARIABLE for a variable that holds the key"
+            Some(("command", words)) if !words.trim().is_empty() => {
+                Ok(Self::Command(words.split_whitespace().map(str::to_owned).collect()))
+            }
+            Some(("passphrase", place)) => match place.split_once(':') {
+                Some(("file", path)) if !path.is_empty() => passphrase(PassphraseFrom::File(path.into())),
+                Some(("env", variable)) if !variable.is_empty() => {
+                    passphrase(PassphraseFrom::Environment(variable.to_owned()))
+                }
+                _ => Err("a passphrase is asked for, or in passphrase:file:PATH or passphrase:env:VARIABLE".to_owned()),
+            },
+            _ => Err("write file:PATH for a key file, passphrase to be asked for one, env:VARIABLE for a variable that holds the key, or \
+                      command:PROGRAM for a program that prints it"
                 .to_owned()),
         }
     }
 
-    fn provider(&self) -> Result<Arc<dyn RootProvider>> {
+    /// `is_new`: there is no database yet that it has opened before.
+    fn provider(&self, is_new: bool) -> Result<Arc<dyn RootProvider>> {
         Ok(match self {
             Self::File(path) => Arc::new(KeyFile::new(path)),
             Self::Environment(variable) => Arc::new(GivenKey::from_environment(variable)?),
+            Self::Command(words) => Arc::new(GivenKey::from_command(words)?),
+            Self::Passphrase(from) => {
+                let text = from.read(is_new)?;
+                Arc::new(Passphrase::new(text.as_str())?)
+            }
         })
+    }
+}
+
+impl PassphraseFrom {
+    fn read(&self, is_new: bool) -> Result<Zeroizing<String>> {
+        match self {
+            Self::Person => {
+                password::asked_passphrase(is_new).map_err(|failure| Error::invalid(failure.message))
+            }
+            Self::File(path) => password::from_file(path).map_err(|failure| Error::invalid(failure.message)),
+            Self::Environment(variable) => std::env::var(variable).map(Zeroizing::new).map_err(|_| {
+                Error::not_found(format!(
+                    "the environment variable {variable} is not set; it has to hold the passphrase"
+                ))
+            }),
+        }
     }
 }
 
@@ -60,16 +110,22 @@ impl KeyArguments {
         Ok(builder)
     }
 
+    /// Whether a root key was named, or lies where `init` puts them. Nobody is asked, and nothing is run.
+    pub(crate) fn is_there(&self, data: &Path) -> Result<bool> {
+        Ok(self.root_key.is_some() || self.provider(data)?.is_some())
+    }
+
     fn keyring(&self, data: &Path) -> PathBuf {
         self.keyring.clone().unwrap_or_else(|| data.join(KEYRING))
     }
 
     /// Where the root key of the database in `data` is, if anybody knows.
     pub(crate) fn provider(&self, data: &Path) -> Result<Option<Arc<dyn RootProvider>>> {
-        if let Some(root) = &self.root_key {
-            return root.provider().map(Some);
-        }
         let keyring = self.keyring(data);
+        if let Some(root) = &self.root_key {
+            let is_new = !Vault::exists(&Env::os(), &keyring)?;
+            return root.provider(is_new).map(Some);
+        }
         match usual_directory() {
             // What else is wrong with the directory the open will say.
             Some(keys) if Vault::exists(&Env::os(), &keyring).unwrap_or(false) => {
@@ -106,7 +162,21 @@ mod tests {
         assert_eq!(RootKey::parse("file:/keys/a.key"), Ok(RootKey::File("/keys/a.key".into())));
         assert_eq!(RootKey::parse("file:C:a"), Ok(RootKey::File("C:a".into())));
         assert_eq!(RootKey::parse("env:KEY"), Ok(RootKey::Environment("KEY".to_owned())));
-        for text in ["", "file", "file:", "env:", "/keys/a.key", "0123abcd", "vault:x"] {
+        assert_eq!(RootKey::parse("passphrase"), Ok(RootKey::Passphrase(PassphraseFrom::Person)));
+        let from = |text| RootKey::parse(text).unwrap();
+        assert_eq!(from("passphrase:file:/a:b"), RootKey::Passphrase(PassphraseFrom::File("/a:b".into())));
+        assert_eq!(
+            from("passphrase:env:WORDS"),
+            RootKey::Passphrase(PassphraseFrom::Environment("WORDS".to_owned()))
+        );
+        let words = ["pass", "show", "pugdb"].map(str::to_owned).to_vec();
+        assert_eq!(from("command:pass  show pugdb"), RootKey::Command(words));
+        for text in ["passphrase:", "passphrase:words of mine", "passphrase:file:", "passphrase:env:"] {
+            assert!(RootKey::parse(text).unwrap_err().contains("passphrase:file:PATH"), "{text}");
+        }
+        for text in
+            ["command:", "command: ", "", "file", "file:", "env:", "/keys/a.key", "0123abcd", "vault:x"]
+        {
             assert!(RootKey::parse(text).unwrap_err().contains("file:PATH"), "{text}");
         }
     }

@@ -86,7 +86,7 @@ pub(crate) fn serve(arguments: &ServeArguments, format: Format) -> Result<Exit, 
 
 /// The same builder, with an audit log if there is to be one.
 fn with_audit(builder: Builder, arguments: &ServeArguments) -> Result<Builder, Failure> {
-    let is_encrypted = arguments.keys.provider(&arguments.data)?.is_some();
+    let is_encrypted = arguments.keys.is_there(&arguments.data)?;
     if !audit::is_kept(arguments.audit, &arguments.data, is_encrypted) {
         return Ok(builder);
     }

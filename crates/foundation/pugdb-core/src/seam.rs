@@ -117,7 +117,7 @@ pub trait Cipher: Send + Sync {
         if tag.is_empty() {
             Ok(())
         } else {
-            Err(crate::Error::denied("the database is encrypted; open it with its key"))
+            Err(needs_its_key())
         }
     }
 }
@@ -155,6 +155,10 @@ pub trait FileCipher: Send + Sync {
     fn open(&self, scope: Scope, position: u64, associated: &[u8], sealed: &mut [u8]) -> Result<usize>;
 }
 
+fn needs_its_key() -> crate::Error {
+    crate::Error::denied("the file is encrypted; open the database with its key")
+}
+
 /// The cipher that seals nothing.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Plain;
@@ -168,7 +172,7 @@ impl Cipher for Plain {
         if header.is_empty() {
             Ok(Arc::new(Self))
         } else {
-            Err(crate::Error::denied("the file is encrypted; open the database with its key"))
+            Err(needs_its_key())
         }
     }
 }

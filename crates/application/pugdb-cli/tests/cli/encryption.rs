@@ -56,6 +56,40 @@ fn a_root_key_of_the_environment_is_taken_from_its_variable_and_never_shown() {
 }
 
 #[test]
+fn a_root_key_comes_from_a_passphrase_or_a_command_and_the_wrong_kind_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| crate::directory::write(&dir.path().join(name), text.as_bytes());
+    file("words", "correct horse battery staple\n");
+    file("others", "incorrect horse battery staple\n");
+    file("short", "horse\n");
+    let as_words =
+        |words: &str, arguments: &[&str]| pugdb(dir.path(), &[arguments, &["--root-key", words]].concat());
+    as_words("passphrase:file:short", &["init"]).fails(2, &["12 characters"]);
+    as_words("passphrase", &["init"]).fails(2, &["no terminal", "passphrase:file:PATH"]);
+    assert!(!dir.path().join("pugdb-data/KEYRING").exists(), "nothing was made");
+    let made = as_words("passphrase:file:words", &["init"]);
+    assert!(made.code == 0 && made.text().contains("a passphrase that somebody knows"), "{made}");
+    as_words("passphrase:file:words", &["put", "a", "1"]).gives(0, "");
+    as_words("passphrase:file:words", &["get", "a"]).gives(0, "1");
+    as_words("passphrase:file:others", &["get", "a"]).fails(4, &["not the passphrase"]);
+    as_words("command:printf %064d 7", &["get", "a"]).fails(4, &["sealed with a passphrase"]);
+    let rotated = as_words("passphrase:file:words", &["key", "rotate"]);
+    assert!(rotated.code == 0 && !rotated.text().contains("is gone"), "{rotated}");
+
+    let by_command = |arguments: &[&str]| {
+        pugdb(dir.path(), &[arguments, &["--data", "other", "--root-key", "command:printf %064d 7"]].concat())
+    };
+    by_command(&["put", "a", "2"]).gives(0, "");
+    by_command(&["get", "a"]).gives(0, "2");
+    let failing = |command: &str| pugdb(dir.path(), &["get", "a", "--data", "other", "--root-key", command]);
+    failing("command:printf %064d 8").fails(4, &["wrong key"]);
+    failing("command:echo 0123abcd").fails(2, &["print 64 hexadecimal digits"]);
+    failing("command:false").fails(4, &["has failed"]);
+    failing("command:no-such-program-here").fails(4, &["cannot be run"]);
+    failing("passphrase:env:NOT_SET").fails(1, &["NOT_SET is not set"]);
+}
+
+#[test]
 fn keys_are_shown_rotated_and_renewed_without_a_byte_of_them() {
     let dir = tempfile::tempdir().unwrap();
     made(dir.path());
