@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use pugdb::ErrorKind;
-use pugdb::audit::{Action, AuditReport, Checkpoint, OnFailure};
+use pugdb::audit::{Action, AuditKeep, AuditOptions, AuditReport, Checkpoint, OnFailure};
 use pugdb::env::Access;
 use pugdb::seam::Plain;
 use pugdb_lsm::file::FileHeader;
@@ -268,6 +268,47 @@ fn a_log_that_was_written_anew_by_somebody_with_all_keys_is_found_by_the_second_
     is_well(&report);
     assert!(report.shows().contains("written all of it anew"));
     assert_eq!(against(&world).unwrap().problem.unwrap().record, 1);
+}
+
+/// A log that begins beyond all that the second place knows says nothing of what was there, whatever record excuses it.
+#[test]
+fn a_log_that_was_written_anew_and_shortened_is_found_by_the_second_place_as_well() {
+    let world = history(13);
+    for path in segments(&world) {
+        world.remove_file(path).unwrap();
+    }
+    let forged = AuditOptions {
+        keep: AuditKeep::Bytes(1),
+        segment_bytes: 4 << 10,
+        checkpoint_records: 32,
+        ..options(OnFailure::Block)
+    };
+    let db = encrypted(&world).audit(forged).open(DIR).unwrap();
+    for _ in 0..100 {
+        db.keyspace("innocent").unwrap();
+        db.drop_keyspace("innocent").unwrap();
+        world.run_until_idle();
+    }
+    db.close().unwrap();
+    let report = verify(&world).unwrap();
+    is_well(&report);
+    assert!(report.first > 30, "{report:?}");
+    let problem = against(&world).unwrap().problem.unwrap();
+    assert!(problem.what.contains("everything that the second place knows of was removed"), "{problem}");
+}
+
+/// Who may only append there cannot take away what stands there.
+#[test]
+fn what_is_put_behind_a_checkpoint_does_not_make_it_less() {
+    let world = history(17);
+    let mut copy = world.read_file(COPY).unwrap();
+    copy.extend_from_slice(b"x\n");
+    world.write_file(COPY, &copy).unwrap();
+    let report = against(&world).unwrap();
+    is_well(&report);
+    assert_eq!(report.against.unwrap().torn, 1);
+    world.remove_file(segments(&world).last().unwrap()).unwrap();
+    assert!(against(&world).unwrap().problem.is_some());
 }
 
 #[test]

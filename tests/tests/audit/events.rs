@@ -342,3 +342,23 @@ fn no_name_no_key_and_no_value_is_in_the_log() {
         assert_eq!(texts[2].windows(7).any(|window| window == b"sparrow"), !is_sealed);
     }
 }
+
+#[test]
+fn checkpoints_of_every_life_count_and_nobody_writes_after_the_close() {
+    let world = World::new(61);
+    for life in 1..4_u64 {
+        let db = open(&world).unwrap();
+        let audit = db.audit().unwrap();
+        db.keyspace("users").unwrap();
+        db.close().unwrap();
+        assert_eq!(audit.checkpoint().unwrap_err().kind(), ErrorKind::Closed);
+        let report = against(&world).unwrap();
+        is_well(&report);
+        assert_eq!((report.checkpoints, report.covered), (life, report.last), "{report:?}");
+    }
+    // Beside a life that has made none yet, all before can be proved.
+    let covered = verify(&world).unwrap().last;
+    let _open = open(&world).unwrap();
+    let (proof, checkpoint) = log(&world).prove(covered).unwrap();
+    proof.check(&checkpoint).unwrap();
+}

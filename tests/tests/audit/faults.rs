@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use pugdb::audit::{Action, AuditAccess, AuditOptions, AuditRule, OnFailure};
 use pugdb::{Database, ErrorKind};
-use pugdb_sim::World;
+use pugdb_sim::{ContentFate, NameFate, World};
 
 use super::{TARGET, against, is_well, open, open_with, options, records, verify};
 
@@ -101,6 +101,28 @@ fn break_syncs(world: &World) {
         let is_audit = path.starts_with("db/audit");
         (is_audit && kind == pugdb_sim::CallKind::SyncData).then_some(io::ErrorKind::Other)
     });
+}
+
+/// After a sync that failed, what is read back may be in the cache alone: an open that only syncs again makes nothing durable.
+#[test]
+fn an_open_writes_again_what_a_failed_sync_has_given_up() {
+    let world = World::new(79);
+    let db = open_with(&world, with_rule(OnFailure::Block)).unwrap();
+    let users = db.keyspace("users").unwrap();
+    users.put(b"ada", b"1815").unwrap();
+    // From here on also nothing new can be begun, so the records stay where they were written.
+    world.fail_when(|kind, path| {
+        let is_audit = path.starts_with("db/audit");
+        let fails = matches!(kind, pugdb_sim::CallKind::SyncData | pugdb_sim::CallKind::Create);
+        (is_audit && fails).then_some(io::ErrorKind::Other)
+    });
+    assert!(db.keyspace("more").is_err());
+    let world = world.kill();
+    open(&world).unwrap().close().unwrap();
+    let world = world.power_cut_as(ContentFate::Lost, NameFate::Lost);
+    is_well(&against(&world).unwrap());
+    open(&world).unwrap().close().unwrap();
+    is_well(&against(&world).unwrap());
 }
 
 #[test]
@@ -207,7 +229,7 @@ fn what_is_not_synced_at_once_is_within_a_second() {
     let last = db.audit().unwrap().stats().records;
     world.advance(Duration::from_secs(1));
     world.run_until_idle();
-    let fate = (pugdb_sim::ContentFate::Lost, pugdb_sim::NameFate::Lost);
+    let fate = (ContentFate::Lost, NameFate::Lost);
     let world = world.power_cut_as(fate.0, fate.1);
     assert_eq!(verify(&world).unwrap().last, last);
 }

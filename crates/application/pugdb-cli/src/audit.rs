@@ -375,7 +375,7 @@ fn check(arguments: &CheckArguments, format: Format) -> Result<Exit, Failure> {
     stdout.line(&match (&signer, &arguments.signer) {
         (Some(_), Some(_)) => "signed by that key".to_owned(),
         (Some(key), None) => format!("signed by {key}: compare it with what `pugdb key status` prints"),
-        (None, _) => "not signed, for the database is not encrypted: it is as sure as the place where the checkpoint was kept".to_owned(),
+        (None, _) => "not signed: it is as sure as the place where the checkpoint was kept, and no checkpoint of an encrypted database".to_owned(),
     })?;
     stdout.finish()?;
     Ok(Exit::Done)

@@ -49,7 +49,8 @@ pub(crate) fn credentials(target: &Target, url: &ServerUrl) -> Result<Option<Cre
 fn holds_password(argument: &[u8]) -> bool {
     let text = String::from_utf8_lossy(argument);
     let address = text.strip_prefix("--url=").unwrap_or(&text);
-    let authority = address.strip_prefix("redis://").and_then(|rest| rest.rsplit_once('@'));
+    let rest = ["redis://", "rediss://"].iter().find_map(|scheme| address.strip_prefix(scheme));
+    let authority = rest.and_then(|rest| rest.rsplit_once('@'));
     authority.is_some_and(|(credentials, _)| credentials.contains(':'))
 }
 
@@ -152,7 +153,7 @@ mod tests {
 
     #[test]
     fn a_password_on_the_command_line_is_noticed() {
-        for argument in ["redis://ada:x@h", "--url=redis://:x@h"] {
+        for argument in ["redis://ada:x@h", "--url=redis://:x@h", "rediss://ada:x@h"] {
             assert!(holds_password(argument.as_bytes()), "{argument}");
         }
         for argument in ["redis://ada@h", "redis://h:1", "--url", "a:b@c", "@file"] {

@@ -8,7 +8,6 @@ use std::task::Poll;
 use std::time::Duration;
 
 use pugdb::audit::{AuditOptions, OnFailure};
-use pugdb::rights::DEFAULT_USER;
 use pugdb::{Builder, Database, LocalTables};
 use pugdb_server::{HttpAddress, Server, ServerOptions, TlsHandle, TlsOccasions, shutdown_signal};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -240,10 +239,10 @@ impl Places {
     }
 }
 
-/// Whether whoever comes has to say who he is.
+/// Whether whoever comes has to show who he is: nobody can be a user without a password.
 fn users_exist(db: &Database) -> Result<bool, Failure> {
     let rights = db.rights()?.current();
-    Ok(rights.user(DEFAULT_USER).is_none_or(|user| !(user.is_on() && user.needs_no_password())))
+    Ok(!rights.users().any(|user| user.is_on() && user.needs_no_password()))
 }
 
 /// Lets the process open as many files as it may; `None` when there is no limit to that.

@@ -133,8 +133,7 @@ enum Input {
 
 impl Connection {
     pub(crate) fn new(stream: Stream, shared: Arc<Shared>, registration: Registration) -> Self {
-        let mut session = Session::new(Arc::clone(&shared), Arc::clone(&registration.client));
-        session.log_in_by_its_certificate();
+        let session = Session::new(Arc::clone(&shared), Arc::clone(&registration.client));
         Self {
             stream,
             decoder: RequestDecoder::new(limits_of(&session)),
@@ -153,6 +152,15 @@ impl Connection {
     /// Serves until one side ends it. A broken connection is no event: nobody is there to be told.
     pub(crate) async fn serve(mut self, stopped: watch::Receiver<bool>) {
         let mut interrupt = pin!(interrupt(stopped, Arc::clone(&self.session.client)));
+        if self.session.client.certificate().is_some() {
+            // As a command: it may wait for the disk.
+            let gate = Arc::clone(&self.shared.gate);
+            gate.run(|| self.session.log_in_by_its_certificate()).await;
+            if self.session.closing {
+                return;
+            }
+            self.decoder.set_limits(limits_of(&self.session));
+        }
         loop {
             self.session.client.note_idle();
             match self.read(interrupt.as_mut()).await {
@@ -286,6 +294,8 @@ impl Connection {
                         };
                         self.login_turn = Some(turn).into();
                     }
+                    // What was given a moment ago decides how it runs; whose user is gone is told so by the run.
+                    let _ = self.session.refresh_rights();
                     if commands::is_exclusive(&self.session, request.arguments()) {
                         // Its own hold goes first, or it would wait for itself.
                         drop(names.take());

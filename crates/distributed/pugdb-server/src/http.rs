@@ -35,25 +35,26 @@ pub(crate) enum Over {
 pub(crate) struct HttpServer {
     shared: Arc<Shared>,
     metrics: Arc<Metrics>,
-    places: Arc<Semaphore>,
 }
 
 impl HttpServer {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
         let metrics = Arc::new(Metrics::new(Arc::clone(&shared)));
-        Self { shared, metrics, places: Arc::new(Semaphore::new(HTTP_CONNECTIONS_MAX)) }
+        Self { shared, metrics }
     }
 
     /// Answers until the runtime ends.
     pub(crate) async fn run(self: Arc<Self>, listener: TcpListener, over: Over) {
         let server = self;
+        // Its own: whoever fills those of another address keeps nobody out here.
+        let places = Arc::new(Semaphore::new(HTTP_CONNECTIONS_MAX));
         loop {
             let Ok((mut stream, _)) = listener.accept().await else {
                 sleep(ACCEPT_PAUSE).await;
                 continue;
             };
             // One too many is closed without a word.
-            let Ok(place) = Arc::clone(&server.places).try_acquire_owned() else { continue };
+            let Ok(place) = Arc::clone(&places).try_acquire_owned() else { continue };
             let server = Arc::clone(&server);
             tokio::spawn(async move {
                 // Nobody is left to be told when this fails.

@@ -23,9 +23,17 @@ impl Identity {
         Self { user: anybody(&rights), rights }
     }
 
-    /// Of a connection that has logged in.
-    pub(crate) fn of(user: Arc<User>, handle: &RightsHandle) -> Self {
-        Self { rights: Arc::clone(&handle.current()), user: Some(user) }
+    /// Of a connection that has logged in as this user. `None` when the user has changed since that was looked at: nobody knows whether what
+    /// was right then is right now.
+    pub(crate) fn of(user: Arc<User>, handle: &RightsHandle) -> Option<Self> {
+        let rights = Arc::clone(&handle.current());
+        let is_same = rights.user(user.name()).is_some_and(|now| Arc::ptr_eq(now, &user) && now.is_on());
+        is_same.then_some(Self { rights, user: Some(user) })
+    }
+
+    /// Whether it is this very user already.
+    pub(crate) fn is(&self, user: &Arc<User>) -> bool {
+        self.user.as_ref().is_some_and(|own| Arc::ptr_eq(own, user))
     }
 
     /// Notices changes. False when the user is gone, or switched off: then the connection ends.
@@ -35,18 +43,16 @@ impl Identity {
         if Arc::ptr_eq(&current, &self.rights) {
             return true;
         }
-        self.rights = Arc::clone(&current);
-        let Some(user) = &self.user else {
-            self.user = anybody(&self.rights);
-            return true;
+        let user = match &self.user {
+            None => anybody(&current),
+            Some(user) => match current.user(user.name()).filter(|user| user.is_on()) {
+                Some(user) => Some(Arc::clone(user)),
+                // It stays as it was, so whoever asks again hears the same.
+                None => return false,
+            },
         };
-        match self.rights.user(user.name()).filter(|user| user.is_on()) {
-            Some(user) => {
-                self.user = Some(Arc::clone(user));
-                true
-            }
-            None => false,
-        }
+        (self.user, self.rights) = (user, Arc::clone(&current));
+        true
     }
 
     pub(crate) fn is_known(&self) -> bool {

@@ -131,9 +131,13 @@ pub(crate) fn log_in(
         user = block_in_place(|| shared.rights.log_in(name, secret));
     }
     if let Some(user) = user {
-        shared.note(&call.client, Note::LoggedIn(user.name()))?;
-        call.become_user(user);
-        return Ok(());
+        // Who is that user already shows nothing new.
+        if !call.identity.is(&user) {
+            shared.note(&call.client, Note::LoggedIn(&user))?;
+        }
+        if call.become_user(user) {
+            return Ok(());
+        }
     }
     shared.logins.note_failure(source, Instant::now());
     // What is no user's name may be somebody's password in the wrong place.

@@ -3,6 +3,7 @@
 
 use pugdb::ErrorKind;
 use pugdb::audit::{Action, Actor, Event, ObjectKind};
+use pugdb::rights::User;
 
 use crate::clients::Client;
 use crate::denials::Reason;
@@ -12,7 +13,7 @@ use crate::shared::Shared;
 /// Something about users and rights. Names are of users; there is no key and no secret in it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Note<'a> {
-    LoggedIn(&'a str),
+    LoggedIn(&'a User),
     /// The user that it was about, or that there is none.
     LoginFailed(&'a str),
     /// Too many from there had failed before.
@@ -43,7 +44,9 @@ impl Shared {
         }
         let Some(audit) = &self.audit else { return Ok(()) };
         let (name, event) = match note {
-            Note::LoggedIn(name) => (name, Event::done(Action::Auth)),
+            // Who everybody may be has shown nothing, and could fill the disk with it.
+            Note::LoggedIn(user) if user.needs_no_password() => return Ok(()),
+            Note::LoggedIn(user) => (user.name(), Event::done(Action::Auth)),
             Note::LoginFailed(name) => (name, Event::done(Action::Auth).failed(ErrorKind::Denied)),
             Note::LoginHeldOff | Note::Denied(_) | Note::RightsChanged => return Ok(()),
         };

@@ -17,6 +17,7 @@ use crate::denials::{DenialEntry, Object, Reason};
 use crate::failure::Failure;
 use crate::identity::Identity;
 use crate::limits::DELAY_MAX;
+use crate::login;
 use crate::notes::Note;
 use crate::shared::Shared;
 use crate::slowlog;
@@ -95,10 +96,13 @@ impl Session {
         self.client.change(|state| (state.user, state.is_known) = (user, is_known));
     }
 
-    /// From now on it is this user, who has shown that.
-    pub(crate) fn become_user(&mut self, user: Arc<User>) {
-        self.identity = Identity::of(user, &self.shared.rights);
+    /// From now on it is this user, who has shown that. False when the user has changed meanwhile, and nothing else has.
+    #[must_use]
+    pub(crate) fn become_user(&mut self, user: Arc<User>) -> bool {
+        let Some(identity) = Identity::of(user, &self.shared.rights) else { return false };
+        self.identity = identity;
         self.show_identity();
+        true
     }
 
     /// Lets it be the user of the certificate that its client has shown: the one that names its fingerprint, its common name, or one of the
@@ -117,11 +121,12 @@ impl Session {
     pub(crate) fn log_in_by_certificate(&mut self, name: &str) -> bool {
         let user = self.shared.rights.current().user_of_certificate(name).cloned();
         let Some(user) = user else { return false };
-        if self.shared.note(&self.client, Note::LoggedIn(user.name())).is_err() {
-            return false;
+        if self.shared.note(&self.client, Note::LoggedIn(&user)).is_err() {
+            // It must not go on as somebody else.
+            self.closing = true;
+            return true;
         }
-        self.become_user(user);
-        true
+        self.become_user(user)
     }
 
     /// Notices changes of rights. False when its user is gone.
@@ -166,6 +171,7 @@ impl Session {
         self.client.change(|state| state.name.clear());
         self.identity = Identity::of_nobody(&self.shared.rights);
         self.show_identity();
+        self.log_in_by_its_certificate();
     }
 
     /// Begins a transaction, or ends it.
@@ -237,12 +243,15 @@ impl Session {
 
     #[cold]
     fn note_slow(&self, found: Found, arguments: &[Bytes], microseconds: u64) {
-        // The commands that it ran are there by themselves.
-        if found.name() == "exec" {
+        // The commands that it ran are there by themselves. Logins are slow on purpose, and strangers' would push out what matters.
+        if found.name() == "exec" || login::is_login(arguments) {
             return;
         }
         let shared = &self.shared;
-        let words = slowlog::words_of(found.name(), arguments.iter().skip(1).map(Bytes::len));
+        // How long a password is, is nobody's business either.
+        let is_secret = matches!(found.name(), "acl|setuser" | "config|set");
+        let shown = if is_secret { &[][..] } else { arguments.get(1..).unwrap_or_default() };
+        let words = slowlog::words_of(found.name(), shown.iter().map(Bytes::len));
         let entries_max = shared.settings.slowlog_entries.load(Ordering::Relaxed);
         shared.slowlog.add(words, microseconds, shared.now_s(), &self.client, entries_max);
     }

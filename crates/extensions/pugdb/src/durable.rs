@@ -183,10 +183,12 @@ impl Durable {
     pub(crate) fn close(&self, mode: CloseMode, last: Seqno, time: Timestamp) -> Result<()> {
         // While there are keys and the lock. Whatever comes of it, the rest is closed.
         let audited = self.audit.as_ref().map_or(Ok(()), |audit| audit.close());
+        let closed = self.close_files(mode, last, time);
         if let Some(vault) = &self.vault {
+            // Behind the vault's own end: until then it refuses whoever would change keys that nobody records any more.
             vault.set_witness(None);
         }
-        self.close_files(mode, last, time).and(audited)
+        closed.and(audited)
     }
 
     fn close_files(&self, mode: CloseMode, last: Seqno, time: Timestamp) -> Result<()> {
@@ -288,6 +290,14 @@ pub(crate) fn open(options: Builder, dir: &Path) -> Result<Arc<Inner>> {
         opening.refuse_other_files()?;
     }
     let lock = env.fs.lock(&dir.join(LOCK)).map_err(|error| in_use(dir, error))?;
+    if is_database && opening.options.expected_generation > 0 {
+        // Before anything is changed, in the keyring and at its provider too.
+        let options = opening.options.clone();
+        let mut looking = Opening { options, env: env.clone(), dir: dir.to_owned(), vault: None };
+        looking.unlock_beside()?;
+        let (context, recovered) = looking.read_manifest(false)?;
+        looking.refuse_older(scan(&context, &recovered.state.log)?.end)?;
+    }
     for folder in FOLDERS {
         env.fs.create_dir_all(&dir.join(folder)).map_err(doing)?;
     }
@@ -483,7 +493,6 @@ impl Opening {
     ) -> Result<Arc<Inner>> {
         // The log's end is found and made durable before the new manifest states it.
         let scan = scan(&context, &recovered.state.log)?;
-        self.refuse_older(scan.end)?;
         scan.make_durable(&context)?;
         let clean = recovered.state.log.clean;
         let mut state = recovered.state;

@@ -114,11 +114,7 @@ pub trait Cipher: Send + Sync {
     /// `Corrupt` when it is not, `Denied` when it was made with another key, or with one and there is none.
     fn check(&self, statement: &[u8], tag: &[u8]) -> Result<()> {
         let _ = statement;
-        if tag.is_empty() {
-            Ok(())
-        } else {
-            Err(needs_its_key())
-        }
+        if tag.is_empty() { Ok(()) } else { Err(needs_its_key()) }
     }
 }
 
@@ -169,11 +165,7 @@ impl Cipher for Plain {
     }
 
     fn open(&self, _: &FileContext, header: &[u8]) -> Result<Arc<dyn FileCipher>> {
-        if header.is_empty() {
-            Ok(Arc::new(Self))
-        } else {
-            Err(needs_its_key())
-        }
+        if header.is_empty() { Ok(Arc::new(Self)) } else { Err(needs_its_key()) }
     }
 }
 

@@ -178,17 +178,16 @@ fn set(call: &mut Call<'_>, arguments: &[Bytes]) -> Result<Reply, Failure> {
             password = Some(value);
         }
     }
-    // Alone of all it can fail.
-    if let Some(password) = password {
-        acl::require_password(call, password)?;
-    }
-    // What can fail comes first.
+    // What can fail comes first, and what changes nothing when it fails before that.
     if changes.iter().any(|change| matches!(change, Change::Reload))
         && let Some(tls) = &call.shared.tls
     {
         tls.reload().map_err(|error| {
             Failure::owned(format!("ERR CONFIG SET failed - {error}; nothing was changed"))
         })?;
+    }
+    if let Some(password) = password {
+        acl::require_password(call, password)?;
     }
     for change in changes {
         if let Change::Number(number, apply) = change {

@@ -29,7 +29,8 @@ pub(super) struct Asked<'a> {
     whole: Option<Right>,
 }
 
-/// Commands that write a key without telling anything of it, though their rows say that they look at it.
+/// Commands that write a key and tell no value, though their rows say that they look at it. As in Redis they tell whether there was one, or how
+/// long it is.
 const WRITE_ONLY: &[&str] =
     &["append", "expire", "expireat", "persist", "pexpire", "pexpireat", "setnx", "setrange"];
 
@@ -203,11 +204,20 @@ pub(super) fn check_again(session: &Session, found: Found, arguments: &[Bytes]) 
             }
             Denial::Keyspace => "no permission",
         };
-        Failure::owned(format!(
-            "NOPERM ACLs rules changed between the moment the transaction was accumulated and the EXEC call. This \
-             command is no longer allowed for the following reason: {reason}"
-        ))
+        no_longer(reason)
     })
+}
+
+/// What is said of a queued command whose database its connection did not get to.
+pub(super) fn elsewhere() -> Failure {
+    no_longer("its database was not selected")
+}
+
+fn no_longer(reason: &str) -> Failure {
+    Failure::owned(format!(
+        "NOPERM ACLs rules changed between the moment the transaction was accumulated and the EXEC call. This \
+         command is no longer allowed for the following reason: {reason}"
+    ))
 }
 
 /// The check, and what is said of a denial.

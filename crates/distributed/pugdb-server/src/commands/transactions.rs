@@ -211,9 +211,14 @@ fn run_all(session: &mut Session, queued: &[Queued], locked: &mut LockedKeys) ->
     let (mut replies, mut bytes) = (Vec::new(), 0_usize);
     // While it waited for its keys, rights may have gone.
     let is_there = session.refresh_rights();
-    for Queued { found, arguments, .. } in queued {
-        let may =
-            if is_there { permit::check_again(session, *found, arguments) } else { Err(Failure::NO_AUTH) };
+    session.closing |= !is_there;
+    for Queued { found, arguments, database } in queued {
+        let may = match is_there {
+            true if session.database == *database => permit::check_again(session, *found, arguments),
+            // The right to go there has gone, and what was meant for there is not done here.
+            true => Err(permit::elsewhere()),
+            false => Err(Failure::NO_AUTH),
+        };
         if let Err(failure) = may {
             bytes = bytes.saturating_add(failure.text().len());
             replies.push(failure.to_reply());

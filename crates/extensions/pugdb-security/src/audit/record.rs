@@ -338,8 +338,9 @@ impl Record {
             out.push(object.kind as u8);
             out.extend_from_slice(&object.digest);
         }
-        put_varint(&mut out, event.counts.len() as u64);
-        for (count, value) in &event.counts {
+        let counts = &event.counts[..event.counts.len().min(COUNTS_MAX)];
+        put_varint(&mut out, counts.len() as u64);
+        for (count, value) in counts {
             out.push(*count as u8);
             put_varint(&mut out, *value);
         }

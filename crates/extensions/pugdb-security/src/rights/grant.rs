@@ -1,6 +1,7 @@
 //! A grant: what may be done, in which keyspaces, to which keys. A pure check.
 
 use pugdb_core::glob;
+use pugdb_core::limits::KEY_BYTES_MAX;
 
 use super::action::{Access, Action, Categories, Denial, Request};
 
@@ -133,6 +134,10 @@ impl Grant {
     }
 
     pub(super) fn allows_key(&self, key: &[u8], access: Access) -> bool {
+        // No entry has such a key; comparing it with patterns would only take time.
+        if key.len() > KEY_BYTES_MAX {
+            return self.all_keys;
+        }
         // Reading and writing may be allowed by different patterns only where one allows both: as in Redis, one has to do.
         self.all_keys || self.keys.iter().any(|keys| keys.allows(access) && keys.pattern.matches(key))
     }

@@ -105,9 +105,11 @@ impl User {
         &self.roles
     }
 
-    /// Whether there is a way to be this user.
+    /// Whether there is a way to be this user. A certificate alone does not count: whether connections show any, and whether it is anybody's,
+    /// is not known here.
     pub fn can_log_in(&self) -> bool {
-        self.is_on && (self.needs_no_password || !self.credentials.is_empty())
+        let is_secret = |credential: &Credential| !matches!(credential, Credential::Certificate(_));
+        self.is_on && (self.needs_no_password || self.credentials.iter().any(is_secret))
     }
 
     /// Whether it may do everything, whatever that is.

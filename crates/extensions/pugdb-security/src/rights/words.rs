@@ -14,6 +14,7 @@ use super::limits::{
     PATTERNS_MAX, ROLES_OF_USER_MAX, RULES_MAX, SELECTORS_MAX,
 };
 use super::user::{Grants, User};
+use crate::Fingerprint;
 
 /// Why a word is none. The texts are those of Redis where it has some.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -213,7 +214,7 @@ impl Grant {
         }
         let what = if let Some(name) = text.strip_prefix('@') {
             What::Category(Categories::named(name).ok_or(WordError::Unknown)?)
-        } else if known(&text) {
+        } else if super::is_well_formed(&text) && known(&text) {
             What::Action(text)
         } else if let Some((container, _)) = text.split_once('|')
             && known(container)
@@ -452,7 +453,13 @@ impl User {
 
     /// Words about roles and certificates, and what may be done.
     fn apply_named(&mut self, word: &[u8], known: Known<'_>) -> Result<(), WordError> {
-        let certificate = |text| name(text, CERTIFICATE_BYTES_MAX).ok_or(WordError::Syntax);
+        let certificate = |text| {
+            let name = name(text, CERTIFICATE_BYTES_MAX).ok_or(WordError::Syntax)?;
+            // However a fingerprint is written, it is the same one.
+            Ok(name
+                .parse::<Fingerprint>()
+                .map_or_else(|_| name.to_owned(), |fingerprint| fingerprint.to_string()))
+        };
         let role = |text| name(text, NAME_BYTES_MAX).ok_or(WordError::Syntax);
         if let Some(text) = word.strip_prefix(b"role:") {
             let role = role(text)?.to_owned();
@@ -465,9 +472,9 @@ impl User {
             self.roles.retain(|known| known != role);
             Ok(())
         } else if let Some(text) = word.strip_prefix(b"cert:") {
-            self.add_credential(Credential::Certificate(certificate(text)?.to_owned()))
+            self.add_credential(Credential::Certificate(certificate(text)?))
         } else if let Some(text) = word.strip_prefix(b"-cert:") {
-            let gone = Credential::Certificate(certificate(text)?.to_owned());
+            let gone = Credential::Certificate(certificate(text)?);
             self.credentials.retain(|known| *known != gone);
             Ok(())
         } else {

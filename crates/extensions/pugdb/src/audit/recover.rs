@@ -1,6 +1,7 @@
 //! Where the audit log goes on when a database is opened: behind the last whole record, which is made durable first.
 
-use pugdb_core::env::Access;
+use pugdb_core::coding::index;
+use pugdb_core::env::{Access, File};
 use pugdb_core::{Error, ErrorKind, Result};
 use pugdb_lsm::file::Context;
 use pugdb_security::audit::{chain, leaf};
@@ -37,7 +38,8 @@ pub(super) fn recover(context: &Context) -> Result<Recovered> {
                 is_damaged |= matches!(tail, Tail::Damaged { .. });
                 return Ok(Recovered { segment, stand, torn_bytes, is_damaged });
             }
-            Err(error) if error.kind() == ErrorKind::Corrupt => is_damaged = true,
+            // Whatever somebody has put there, it keeps nobody from going on.
+            Err(error) if matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::Denied) => is_damaged = true,
             Err(error) => return Err(error),
         }
     }
@@ -64,6 +66,21 @@ fn end_of(context: &Context, number: u64) -> Result<(Stand, Tail)> {
     }
 }
 
+/// Segments are written again in pieces of this size.
+const REWRITE_BYTES: usize = 1 << 20;
+
+fn rewrite(file: &dyn File) -> std::io::Result<()> {
+    let (end, mut offset) = (file.length()?, 0);
+    let mut buffer = vec![0; REWRITE_BYTES.min(index(end))];
+    while offset < end {
+        let piece = &mut buffer[..REWRITE_BYTES.min(index(end - offset))];
+        file.read_exact_at(piece, offset)?;
+        file.write_at(piece, offset)?;
+        offset += piece.len() as u64;
+    }
+    Ok(())
+}
+
 /// Makes durable what was found, and cuts off what was never whole. Damage is left as it is: somebody will want to see it.
 fn settle(context: &Context, number: u64, tail: &Tail) -> Result<u64> {
     let doing = |error| Error::io("make the audit log durable", error);
@@ -76,6 +93,8 @@ fn settle(context: &Context, number: u64, tail: &Tail) -> Result<u64> {
     if let Some((offset, _)) = cut {
         file.truncate(offset).map_err(doing)?;
     }
-    file.sync_data().map_err(doing)?;
+    // What was read may be in the operating system's cache alone, and after a failed sync it counts as clean there. So the same bytes are
+    // written in the same place once more.
+    rewrite(&*file).and_then(|()| file.sync_data()).map_err(doing)?;
     Ok(cut.map_or(0, |(_, bytes)| bytes))
 }

@@ -45,7 +45,7 @@ fn new_path(context: &Context, number: u64) -> PathBuf {
 /// Reads a name that [`file_name`] made, and no other that means the same.
 fn parse_name(name: &str) -> Option<u64> {
     let number = name.strip_suffix(ENDING)?.parse().ok()?;
-    (number <= NUMBER_MAX && file_name(number) == name).then_some(number)
+    (number < NUMBER_MAX && file_name(number) == name).then_some(number)
 }
 
 /// The numbers of the segments, ascending. None when there is no audit log.

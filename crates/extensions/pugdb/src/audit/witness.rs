@@ -52,7 +52,8 @@ pub fn acting_as<R>(actor: &Actor, work: impl FnOnce() -> R) -> R {
 
 /// Who acts on this thread, if somebody has said so.
 pub(super) fn acting() -> Option<Actor> {
-    ACTING.with_borrow(|acting| acting.last().cloned())
+    // Also when the thread ends.
+    ACTING.try_with(|acting| acting.borrow().last().cloned()).ok().flatten()
 }
 
 /// Something that was begun.
@@ -198,13 +199,13 @@ fn accesses<'a>(
 ) -> Result<Option<(Begun, Event)>> {
     let name = space.name();
     let is_read = action == Action::Read;
-    let keys = keys.into_iter().filter(|key| is_recorded(rules, &name, key, is_read));
+    let mut keys = keys.into_iter().filter(|key| is_recorded(rules, &name, key, is_read)).peekable();
+    if keys.peek().is_none() {
+        return Ok(None);
+    }
     let mut event = access(core, space, &name, action);
     let before = event.objects.len();
     event.objects.extend(keys.map(|key| core.object(ObjectKind::Key, key)));
-    if event.objects.len() == before {
-        return Ok(None);
-    }
     let count = (event.objects.len() - before) as u64;
     event = event.count(Count::Keys, count);
     Ok(Some((core.note(event.clone())?, event)))

@@ -343,6 +343,10 @@ impl Core {
     /// States where the log stands, signed where there are keys: in the log, and in the second place.
     pub(super) fn checkpoint(&self) -> Result<Checkpoint> {
         let mut copying = self.copying.lock();
+        // Asked under the lock that the close takes: what another process has by then is not written to.
+        if self.is_closed.load(Ordering::Acquire) {
+            return Err(Error::closed("the database was closed, and its audit log with it"));
+        }
         let (checkpoint, pushed) = {
             let mut writer = self.writer.lock();
             if writer.segment.is_none() {
@@ -367,7 +371,13 @@ impl Core {
 
     /// Makes all that was written durable.
     fn sync_all(&self) -> Result<()> {
-        let pushed = self.writer.lock().pushed;
+        let pushed = {
+            let mut writer = self.writer.lock();
+            if writer.segment.is_none() && !writer.pending.is_empty() {
+                self.begin(&mut writer)?;
+            }
+            writer.pushed
+        };
         self.sync_to(pushed)
     }
 
@@ -476,7 +486,10 @@ impl Core {
 
     /// Ends it as a kill would.
     pub(crate) fn end(&self) -> Result<()> {
-        self.is_closed.store(true, Ordering::Release);
+        {
+            let _nobody_writes = self.copying.lock();
+            self.is_closed.store(true, Ordering::Release);
+        }
         let job = self.job.lock().take();
         job.map_or(Ok(()), |job| {
             job.wake();

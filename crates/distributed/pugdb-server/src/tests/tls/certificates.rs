@@ -77,19 +77,24 @@ fn who_shows_the_certificate_of_a_user_is_that_user_from_the_first_command_on() 
     let (server, clients) = Secure::start_mutual(false);
     let (ada, other) = (clients.issue("ada.example"), clients.issue("bob.example"));
     let path = server.files.write("other.pem", &other.certificate);
-    let fingerprint = CertificateInfo::read_file(&path).unwrap().remove(0).fingerprint.to_string();
+    let fingerprint = CertificateInfo::read_file(&path).unwrap().remove(0).fingerprint;
     let mut admin = server.connect();
     assert_eq!(admin.call(&["ACL", "SETUSER", "ada", "on", "cert:ada.example", "+@all", "~a*"]), "+OK");
-    assert_eq!(admin.call(&["ACL", "SETUSER", "bob", "on", &format!("cert:{fingerprint}"), "+@all"]), "+OK");
+    assert_eq!(
+        admin.call(&["ACL", "SETUSER", "bob", "on", &format!("cert:{}", fingerprint.with_colons()), "+@all"]),
+        "+OK"
+    );
     assert_eq!(admin.call(&["ACL", "SETUSER", "default", "resetpass", ">a password of admins"]), "+OK");
 
     let mut client = server.connect_as(Some(&ada)).unwrap();
     assert_eq!(client.call(&["ACL", "WHOAMI"]), "\"ada\"");
     assert_eq!(client.call(&["SET", "a1", "x"]), "+OK");
     assert!(client.call(&["SET", "b1", "x"]).starts_with("-NOPERM"));
+    assert_eq!(client.call(&["RESET"]), "+RESET");
+    assert_eq!(client.call(&["ACL", "WHOAMI"]), "\"ada\"", "as a new connection is");
     assert_eq!(server.connect_as(Some(&other)).unwrap().call(&["ACL", "WHOAMI"]), "\"bob\"");
     // A certificate that bears the fingerprint of another one as its name is not that one.
-    let forger = clients.issue(&fingerprint);
+    let forger = clients.issue(&fingerprint.to_string());
     for identity in [None, Some(&forger), Some(&clients.issue("eve.example"))] {
         let mut nobody = server.connect_as(identity).unwrap();
         assert_eq!(nobody.call(&["GET", "a1"]), "-NOAUTH Authentication required.");
