@@ -87,7 +87,7 @@ struct SetArguments {
     new_password_file: Option<PathBuf>,
     #[command(flatten)]
     target: Target,
-    /// What to change
+    /// What to change; options come before it
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "WORD")]
     words: Vec<String>,
 }
@@ -224,6 +224,13 @@ fn change_local(local: &Local, name: &str, words: &[Zeroizing<String>]) -> Resul
 }
 
 fn set(arguments: &SetArguments) -> Result<Exit, Failure> {
+    // No word begins so, and what follows the first one is taken for words.
+    if arguments.words.iter().any(|word| word.starts_with("--")) {
+        return Err(Failure::usage(format!(
+            "options come before the words: pugdb acl set {} --new-password-file FILE on ...",
+            arguments.name
+        )));
+    }
     let mut words: Vec<Zeroizing<String>> = arguments.words.iter().cloned().map(Zeroizing::new).collect();
     if words.iter().any(|word| word.starts_with('>')) {
         output::note(

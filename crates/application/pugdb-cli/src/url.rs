@@ -179,7 +179,6 @@ mod tests {
             "http://localhost",
             "rediss://",
             "redis+tls://localhost",
-            "rediss://ada:secret@localhost",
             "redis://",
             "redis://:7379",
             "redis://localhost:x",

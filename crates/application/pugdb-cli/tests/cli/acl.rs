@@ -21,6 +21,8 @@ fn users_are_made_in_the_files_and_counted_on_by_a_server() {
     pugdb(here, &["acl", "list"]).gives(0, open).fails(0, &["default needs no password"]);
     let set = |arguments: &[&str], stdin: &[u8]| pugdb_with(here, arguments, stdin);
     set(&["acl", "set", "--new-password-file", "-", "ada", "on", "~*", "+@all"], b"s3cret\n").gives(0, "");
+    set(&["acl", "set", "ada", "on", "--new-password-file", "-"], b"s3cret\n")
+        .fails(2, &["options come before the words"]);
     set(&["acl", "set", "bob", "on", "~cache:*", "-@all", "+get", "role:reader"], b"").gives(0, "");
     set(&["acl", "set", "role:reader", "%R~cache:*", "+@read"], b"").gives(0, "");
     set(&["acl", "set", "default", "off"], b"").gives(0, "");
@@ -51,7 +53,7 @@ fn users_are_made_in_the_files_and_counted_on_by_a_server() {
     let ada = |arguments: &[&str]| with_password(here, "s3cret", &[arguments, &as_ada[..]].concat());
     ada(&["get", "cache:1"]).gives(0, "x");
     ada(&["acl", "whoami"]).gives(0, "ada\n");
-    pugdb(here, &[&["get", "cache:1"][..], &as_ada].concat()).fails(2, &["the password is missing"]);
+    pugdb(here, &[&["get", "cache:1"][..], &as_ada].concat()).fails(2, &["no terminal to ask on"]);
     with_password(here, "wrong", &[&["get", "cache:1"][..], &as_ada].concat()).fails(4, &["WRONGPASS"]);
     crate::directory::write(&here.join("bob"), format!("{token}\n").as_bytes());
     let bob = ["--url", &url, "--user", "bob", "--password-file", "bob"];

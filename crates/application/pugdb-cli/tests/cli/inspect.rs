@@ -99,7 +99,7 @@ fn it_goes_on_behind_damage_and_says_where_it_stops() {
     damage(&log, 150);
     let run = pugdb(dir.path(), &["inspect", "log", log.to_str().unwrap()]);
     assert!(
-        run.code == 3 && run.text().contains("  damage  ") && run.text().contains("         112  end"),
+        run.code == 3 && run.text().contains("  damage  ") && run.text().contains("         128  end"),
         "{run}"
     );
     let table = file_of(dir.path(), "tables");

@@ -327,7 +327,7 @@ fn an_address_with_tls_that_others_reach_needs_users_certificates_or_words() {
     let serve = ["serve", "--resp", "127.0.0.1:0", "--tls-dir", "tls", "--tls-address", "0.0.0.0:0"];
     let refused = pugdb(dir.path(), &serve).gives(2, "");
     let refused = refused
-        .fails(2, &["there are no users yet", "--tls-clients required", "--allow-remote-without-users"]);
+        .fails(2, &["nobody has to say who he is", "--tls-clients required", "--allow-remote-without-users"]);
     assert!(!refused.stderr.contains("without-encryption"), "{refused}");
     // The words for another risk do not do.
     pugdb(dir.path(), &[&serve[..], &["--allow-remote-without-encryption"]].concat())
