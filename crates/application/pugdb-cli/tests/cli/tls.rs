@@ -331,7 +331,7 @@ fn an_address_with_tls_that_others_reach_needs_users_certificates_or_words() {
     assert!(!refused.stderr.contains("without-encryption"), "{refused}");
     // The words for another risk do not do.
     pugdb(dir.path(), &[&serve[..], &["--allow-remote-without-encryption"]].concat())
-        .fails(2, &["no users yet"]);
+        .fails(2, &["nobody has to say who he is"]);
     let plain = ["serve", "--resp", "0.0.0.0:0", "--tls-dir", "tls", "--allow-remote-without-users"];
     pugdb(dir.path(), &plain).fails(2, &["no users and no TLS", "--allow-remote-without-encryption"]);
     let pages = ["serve", "--resp", "127.0.0.1:0", "--tls-dir", "tls", "--tls-http", "0.0.0.0:0"];
