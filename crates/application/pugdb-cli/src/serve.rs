@@ -28,10 +28,13 @@ const FILES_BESIDE_TABLES: usize = 256;
 
 pub(crate) fn serve(arguments: &ServeArguments, format: Format) -> Result<Exit, Failure> {
     let places = Places::choose(arguments)?;
-    if pugdb::inspect::files(&arguments.data).is_err() {
-        // Where there is no database, there are no users, and none is made.
-        places.check(arguments, false)?;
-    }
+    let secured = |users| {
+        places.check(arguments, users)?;
+        Served::prepare(&arguments.tls, places.tls, places.tls_http)
+    };
+    // Where there is no database there are no users, and none is made for nothing.
+    let is_new = pugdb::inspect::files(&arguments.data).is_err();
+    let early = if is_new { Some(secured(false)?) } else { None };
     // First: the database keeps as many tables open as the process may have files.
     let open_files = raise_open_files();
     let memory = arguments.memory.choose(SERVE_MEMORY_BYTES, MemoryLimit::ask());
@@ -45,8 +48,7 @@ pub(crate) fn serve(arguments: &ServeArguments, format: Format) -> Result<Exit, 
     let builder = builder.expect_generation(arguments.expect_generation);
     let builder = with_audit(arguments.keys.apply(builder, &arguments.data)?, arguments)?;
     let db = open_database(builder, &arguments.data, STOP_FIRST)?;
-    places.check(arguments, users_exist(&db)?)?;
-    let tls = Served::prepare(&arguments.tls, places.tls, places.tls_http)?;
+    let tls = early.map_or_else(|| secured(users_exist(&db)?), Ok)?;
     let options = ServerOptions {
         addresses: places.resp.into_iter().collect(),
         tls: tls.as_ref().map(|tls| tls.options.clone()),
