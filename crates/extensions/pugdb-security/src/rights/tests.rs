@@ -374,6 +374,8 @@ fn the_last_who_can_change_rights_is_known() {
     *rights.user_mut("ada").unwrap() = user("on +@all");
     assert!(!rights.is_left_to_somebody(&setuser), "nobody can be her");
     apply(rights.user_mut("ada").unwrap(), "cert:CN=ada").unwrap();
+    assert!(!rights.is_left_to_somebody(&setuser), "whether anybody shows a certificate is not known here");
+    apply(rights.user_mut("ada").unwrap(), ">secret").unwrap();
     assert!(rights.is_left_to_somebody(&setuser));
     assert_eq!(rights.user_of_certificate("CN=ada").unwrap().name(), "ada");
     assert!(rights.user_of_certificate("CN=eve").is_none());
