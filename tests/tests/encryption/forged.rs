@@ -25,18 +25,18 @@ fn dropped() -> World {
     world.kill()
 }
 
-fn files(world: &World, part: &str) -> Vec<PathBuf> {
+pub(super) fn files(world: &World, part: &str) -> Vec<PathBuf> {
     let paths = world.files().into_iter().map(|(path, _)| path);
     paths
         .filter(|path| path.starts_with(Path::new(DIR).join(part)) || path.to_string_lossy().contains(part))
         .collect()
 }
 
-fn header_length(bytes: &[u8]) -> usize {
+pub(super) fn header_length(bytes: &[u8]) -> usize {
     u32::from_le_bytes(bytes[LENGTH_AT..LENGTH_AT + 4].try_into().unwrap()) as usize
 }
 
-fn checksum(bytes: &[u8]) -> Checksum {
+pub(super) fn checksum(bytes: &[u8]) -> Checksum {
     Checksum::of(FileId(bytes[ID_AT..ID_AT + 16].try_into().unwrap()))
 }
 
@@ -51,7 +51,7 @@ fn forge_header(bytes: &[u8], at: usize) -> Vec<u8> {
 }
 
 /// Opens it and reads everything: an error, and none of them a bug.
-fn is_refused(world: &World, what: &dyn std::fmt::Debug) {
+pub(super) fn is_refused(world: &World, what: &dyn std::fmt::Debug) {
     let outcome = open(world).and_then(|db| {
         let problems = db.verify()?.problems;
         if let Some(problem) = problems.first() {

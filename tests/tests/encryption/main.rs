@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by a panic")]
 
 mod canaries;
+mod conversion;
 mod erasure;
 mod forged;
 mod nonces;

@@ -1,30 +1,43 @@
 //! `key`: the keys of an encrypted database.
 
+use std::time::Duration;
+
 use clap::{Args, Subcommand};
-use pugdb::keys::{KeyAge, Rotation, Vault};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use pugdb::env::Env;
+use pugdb::keys::{KeyAge, KeyFile, Rotation, Vault};
 use pugdb::{Database, Timestamp};
 use serde_json::{Value, json};
 
 use crate::arguments::Target;
+use crate::audit;
 use crate::outcome::{Exit, Failure};
-use crate::output::{Answer, Format, answer_json};
-use crate::target::Access;
+use crate::output::{self, Answer, Format, answer_json};
+use crate::root_key::usual_directory;
+use crate::target::{Access, STOP_FIRST, describe};
 use crate::text::{hex, human_bytes};
+
+/// How often something moves while nothing can be counted.
+const TICK: Duration = Duration::from_millis(200);
 
 /// Show and change the keys of an encrypted database
 #[derive(Args, Debug)]
 #[command(after_help = "\
-A database is encrypted from its beginning: name a root key when it is made. No command shows a key.
+Name a root key when a database is made, and it is encrypted from its beginning. No command shows a key.
 
   key status    which keys there are and how old, where the root key is kept, from whom that protects the data
   key rotate    a new root key: the keyring is sealed anew and no data is written; older copies of the keyring open no more
   key renew     new keys, too, for all files that are made from now on; files that are there keep theirs until they are merged
+  key rewrite   write tables anew that are not sealed as they should be, or whose key is old
+  key encrypt   encrypt a database that is not
 
 They work on the directory, so they need --data, and no server may run on it.
 
 Examples:
   pugdb put ada 1815 --root-key file:/etc/pugdb/orders.key      a new database, encrypted; the file is made
   pugdb key status --root-key file:/etc/pugdb/orders.key
+  pugdb key encrypt --data old --root-key file:/etc/pugdb/old.key
+  pugdb key renew && pugdb key rewrite --older-than 30d
   PUGDB_ROOT_KEY=env:ORDERS_KEY pugdb key rotate")]
 pub(crate) struct KeyCommandArguments {
     #[command(subcommand)]
@@ -39,6 +52,19 @@ enum KeyCommand {
     Rotate(KeyTarget),
     /// As rotate, and take new keys for all files that are made from now on
     Renew(KeyTarget),
+    /// Encrypt a database that is not: new keys, then every table is written anew; begin again if it was cut off
+    Encrypt(KeyTarget),
+    /// Write tables and value files anew that are not sealed as their keyspace is to be, or whose key is old
+    Rewrite(RewriteArguments),
+}
+
+#[derive(Args, Debug)]
+struct RewriteArguments {
+    #[command(flatten)]
+    place: KeyTarget,
+    /// Those too that are sealed with another key than the newest, if it was made longer ago than this: 30d, 12h, 0
+    #[arg(long, value_name = "AGE", value_parser = parse_age)]
+    older_than: Option<Duration>,
 }
 
 #[derive(Args, Debug)]
@@ -50,9 +76,11 @@ struct KeyTarget {
 impl KeyCommandArguments {
     pub(crate) fn target_mut(&mut self) -> &mut Target {
         match &mut self.command {
-            KeyCommand::Status(arguments) | KeyCommand::Rotate(arguments) | KeyCommand::Renew(arguments) => {
-                &mut arguments.target
-            }
+            KeyCommand::Status(arguments)
+            | KeyCommand::Rotate(arguments)
+            | KeyCommand::Renew(arguments)
+            | KeyCommand::Encrypt(arguments) => &mut arguments.target,
+            KeyCommand::Rewrite(arguments) => &mut arguments.place.target,
         }
     }
 }
@@ -65,6 +93,12 @@ pub(crate) fn key(arguments: &KeyCommandArguments, format: Format) -> Result<Exi
         }
         KeyCommand::Rotate(place) => place.change(Vault::rotate, format),
         KeyCommand::Renew(place) => place.change(Vault::renew, format),
+        KeyCommand::Encrypt(place) => place.encrypt(format),
+        KeyCommand::Rewrite(arguments) => {
+            let db = arguments.place.open()?;
+            keys(&db)?;
+            rewrite(&db, arguments.older_than, format)
+        }
     }
 }
 
@@ -72,6 +106,29 @@ impl KeyTarget {
     fn open(&self) -> Result<Database, Failure> {
         self.target.check_local("key")?;
         Ok(self.target.open_local(Access::Existing)?.db)
+    }
+
+    /// Gives it keys, unless it has some, and seals what is not.
+    fn encrypt(&self, format: Format) -> Result<Exit, Failure> {
+        self.target.check_local("key")?;
+        let data = self.target.data();
+        let builder = Database::builder();
+        let builder = if let Some(provider) = self.target.keys.provider(&data)? {
+            builder.root_key(provider)
+        } else {
+            let missing =
+                || Failure::usage("there is no home directory for a root key: name one by --root-key");
+            builder.root_key(KeyFile::for_new_database(&Env::os(), &usual_directory().ok_or_else(missing)?))
+        };
+        let opened = builder.audit(audit::options()).encrypt(&data);
+        let db = opened.map_err(|error| describe(error, &data, STOP_FIRST))?;
+        let provider = keys(&db)?.status().provider;
+        output::note(&format!(
+            "pugdb: {} is encrypted from now on; its root key is in {provider}: keep copies of it, and of KEYRING, where no copy of the data \
+             is. Copies that were made before, and blocks of the disk that files have left behind, are not encrypted",
+            data.display()
+        ));
+        rewrite(&db, None, format)
     }
 
     fn change(
@@ -104,6 +161,54 @@ impl KeyTarget {
         stdout.finish()?;
         Ok(Exit::Done)
     }
+}
+
+/// Does it, and shows how far it is meanwhile.
+fn rewrite(db: &Database, older_than: Option<Duration>, format: Format) -> Result<Exit, Failure> {
+    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(5));
+    if let Ok(style) = ProgressStyle::with_template("{spinner} {elapsed} tables are written anew") {
+        bar.set_style(style);
+    }
+    bar.enable_steady_tick(TICK);
+    let done = db.rewrite(older_than);
+    bar.finish_and_clear();
+    let done = done?;
+    db.close()?;
+    if format == Format::Json {
+        answer_json(&json!({
+            "rewritten_files": done.files,
+            "rewritten_bytes": done.bytes,
+            "left_files": done.left_files,
+            "left_bytes": done.left_bytes,
+        }))?;
+    } else {
+        let mut stdout = Answer::new();
+        stdout.line(&format!("{} files were written anew, {}", done.files, human_bytes(done.bytes)))?;
+        if done.left_files > 0 {
+            let (left, bytes) = (done.left_files, human_bytes(done.left_bytes));
+            stdout.line(&format!(
+                "{left} are as they were, {bytes}: beside damaged ones; see `pugdb verify`"
+            ))?;
+        }
+        stdout.finish()?;
+    }
+    Ok(if done.left_files == 0 { Exit::Done } else { Exit::Partial })
+}
+
+/// A number of days, hours, minutes or seconds.
+fn parse_age(text: &str) -> Result<Duration, String> {
+    let (digits, unit) =
+        text.split_at(text.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(text.len()));
+    let seconds = match unit {
+        "d" => 86_400,
+        "h" => 3_600,
+        "m" => 60,
+        "s" => 1,
+        "" if digits == "0" => 0,
+        _ => return Err("an age is a number with d, h, m or s behind it, as 30d".to_owned()),
+    };
+    let number: u64 = digits.parse().map_err(|_| "an age begins with a number, as 30d".to_owned())?;
+    Ok(Duration::from_secs(number.saturating_mul(seconds)))
 }
 
 pub(crate) fn keys(db: &Database) -> Result<std::sync::Arc<Vault>, Failure> {

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
-use pugdb::{Compression, EngineKind, KeyspaceOptions, Logging, Partitioning, PrefixExtractor, Quota};
+use pugdb::{
+    Compression, EngineKind, KeyspaceOptions, Logging, Partitioning, PrefixExtractor, Quota, Sealing,
+};
 use serde_json::json;
 
 use crate::arguments::Target;
@@ -124,6 +126,9 @@ pub(crate) struct TableArguments {
     /// How many keys it may have, by estimate: a number, or none [default: none]
     #[arg(long, value_name = "COUNT", value_parser = |text: &str| text.parse::<Quota>())]
     quota_keys: Option<Quota>,
+    /// Whether its tables are sealed, in a database that is encrypted: sealed or plain [default: sealed]
+    #[arg(long, value_name = "SEALING", value_parser = |text: &str| text.parse::<Sealing>())]
+    sealing: Option<Sealing>,
 }
 
 /// A quota of bytes.
@@ -149,6 +154,7 @@ impl TableArguments {
             default_expiry: self.default_expiry.map(Duration::from_secs),
             quota_bytes: self.quota_bytes,
             quota_keys: self.quota_keys,
+            sealing: self.sealing,
         }
     }
 }
@@ -255,6 +261,7 @@ fn list(local: &Local, format: Format) -> Result<(), Failure> {
                 "keys_estimate": usage.keys_estimate,
                 "quota_bytes": most(usage.quota_bytes),
                 "quota_keys": most(usage.quota_keys),
+                "sealing": options.sealing.map(|sealing| sealing.to_string()),
             }))?;
             continue;
         }

@@ -115,7 +115,7 @@ pub(crate) fn open_database(builder: Builder, data: &Path, if_in_use: &str) -> R
     builder.open(data).map_err(|error| describe(error, data, if_in_use))
 }
 
-fn describe(error: Error, data: &Path, if_in_use: &str) -> Failure {
+pub(crate) fn describe(error: Error, data: &Path, if_in_use: &str) -> Failure {
     let message = error.to_string();
     if error.kind() == ErrorKind::NotFound && message.starts_with("there is no database") {
         return Failure::new(Exit::NotFound, format!("there is no database in {}", data.display()));

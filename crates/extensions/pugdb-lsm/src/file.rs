@@ -9,8 +9,10 @@ use std::sync::Arc;
 use pugdb_core::coding::{Reader, index};
 use pugdb_core::env::{Env, File};
 use pugdb_core::observer::Observers;
-use pugdb_core::seam::{Cipher, FileCipher, FileContext, FileKind, Scope, TableStore};
-use pugdb_core::{DatabaseId, Error, FileId, KeyspaceId, Result};
+use pugdb_core::seam::{
+    Cipher, FileCipher, FileContext, FileKind, Plain, Scope, SealedWith, Sealing, TableStore,
+};
+use pugdb_core::{DatabaseId, Error, ErrorKind, FileId, KeyspaceId, Result};
 
 use crate::checksum::Checksum;
 
@@ -51,6 +53,22 @@ impl Context {
         self.dir.join("log")
     }
 
+    /// How a new file is sealed of which this is asked: in a database that is not encrypted nothing is.
+    pub fn sealing(&self, asked: Sealing) -> Sealing {
+        match self.cipher.sealing() {
+            Sealing::Sealed => asked,
+            Sealing::Plain => Sealing::Plain,
+        }
+    }
+
+    /// What seals and opens a table or a value file of which the manifest says this. A file that is otherwise is refused.
+    pub fn cipher_of(&self, sealing: Sealing) -> &dyn Cipher {
+        match sealing {
+            Sealing::Sealed => &*self.cipher,
+            Sealing::Plain => &Plain,
+        }
+    }
+
     /// Where the tables lie.
     pub fn table_dir(&self) -> PathBuf {
         self.dir.join("tables")
@@ -76,6 +94,37 @@ pub struct OpenedHeader {
     pub bytes: u64,
     /// The file's keys.
     pub cipher: Arc<dyn FileCipher>,
+}
+
+/// How a file is sealed: read in its header, whose seal was opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum FileSeal {
+    /// It is plain text.
+    Plain,
+    /// It is sealed so.
+    Sealed(SealedWith),
+    /// It is sealed, and its key was destroyed.
+    Erased,
+}
+
+/// What a file of any kind is, and how it is sealed.
+///
+/// # Errors
+/// As [`FileHeader::read`], but for `Erased`.
+pub fn seal_of(file: &dyn File, cipher: &dyn Cipher) -> Result<(FileContext, FileSeal)> {
+    let (header, bytes, seal) = FileHeader::read_raw(&|buffer, offset| file.read_exact_at(buffer, offset))?;
+    let context = header.context;
+    let with = cipher.sealed_with(&context, &header.cipher);
+    let with = with.and_then(|with| {
+        let cipher = if with.is_none() { &Plain } else { cipher };
+        header.open(cipher, &bytes, seal).map(|_| with)
+    });
+    match with {
+        Ok(None) => Ok((context, FileSeal::Plain)),
+        Ok(Some(with)) => Ok((context, FileSeal::Sealed(with))),
+        Err(error) if error.kind() == ErrorKind::Erased => Ok((context, FileSeal::Erased)),
+        Err(error) => Err(error),
+    }
 }
 
 impl FileHeader {

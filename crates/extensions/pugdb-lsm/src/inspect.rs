@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use pugdb_core::env::{Access, Env, File};
-use pugdb_core::seam::{Cipher, FileKind};
-use pugdb_core::{EntryKind, Error, Found, Key, RawSpan, Result, Seqno};
+use pugdb_core::seam::{Cipher, FileKind, Plain};
+use pugdb_core::{EntryKind, Error, ErrorKind, Found, Key, RawSpan, Result, Seqno};
 
 use crate::TreeOptions;
 use crate::file::{FORMAT_VERSION, FileHeader, OpenedHeader, name};
@@ -140,7 +140,11 @@ pub fn inspect(
 ) -> Result<Inspected> {
     let doing = |error| Error::io(format!("open {}", name(path)), error);
     let file = env.fs.open(path, Access::Read).map_err(doing)?;
-    let opened = FileHeader::read_any(&*file, cipher).map_err(|error| error.at(name(path)))?;
+    let opened = match FileHeader::read_any(&*file, cipher) {
+        Err(error) if error.kind() == ErrorKind::Denied => plain(&*file).ok_or(error),
+        opened => opened,
+    };
+    let opened = opened.map_err(|error| error.at(name(path)))?;
     match opened.header.context.kind {
         FileKind::Log => log::inspect(file, &opened, detail, visit),
         FileKind::Table => table::inspect(&file, &opened, detail, visit),
@@ -150,6 +154,12 @@ pub fn inspect(
             Err(Error::invalid("this is a segment of the audit log; `pugdb audit show` prints it"))
         }
     }
+}
+
+/// A table or a value file that is not sealed: the manifest of an encrypted database may say so of one, and is not asked here.
+fn plain(file: &dyn File) -> Option<OpenedHeader> {
+    let opened = FileHeader::read_any(file, &Plain).ok()?;
+    opened.header.context.keyspace.is_some().then_some(opened)
 }
 
 /// The part every file begins with, and `more` that its kind keeps there.

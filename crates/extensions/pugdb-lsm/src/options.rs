@@ -4,6 +4,7 @@ use std::fmt;
 use std::ops::RangeInclusive;
 
 use pugdb_core::coding::{Reader, put_bytes, put_varint};
+use pugdb_core::seam::Sealing;
 use pugdb_core::{Error, Result, limits};
 
 use crate::table::{Compression, PrefixExtractor, TableOptions};
@@ -42,6 +43,8 @@ pub struct TreeOptions {
     pub quota_bytes: Option<u64>,
     /// How many keys it may have.
     pub quota_keys: Option<u64>,
+    /// Whether its tables and value files are sealed, in a database that is encrypted. What log and manifest have of it always is.
+    pub sealing: Sealing,
 }
 
 /// The name of a merge operator.
@@ -124,6 +127,7 @@ const PREFIX: u64 = 8;
 const DEFAULT_EXPIRY: u64 = 9;
 const QUOTA_BYTES: u64 = 10;
 const QUOTA_KEYS: u64 = 11;
+const PLAIN: u64 = 12;
 
 /// What can be asked for.
 const SEPARATE_RANGE: RangeInclusive<usize> = limits::SEPARATE_BYTES_MIN..=limits::VALUE_BYTES_MAX;
@@ -143,6 +147,7 @@ impl Default for TreeOptions {
             default_expiry_ms: None,
             quota_bytes: None,
             quota_keys: None,
+            sealing: Sealing::default(),
         }
     }
 }
@@ -154,8 +159,8 @@ impl TreeOptions {
             Level::Upper => self.upper,
             Level::Bottom => self.bottom,
         };
-        let &Self { block_bytes, filter_bits, prefix, .. } = self;
-        TableOptions { block_bytes, compression, filter_bits, prefix }
+        let &Self { block_bytes, filter_bits, prefix, sealing, .. } = self;
+        TableOptions { block_bytes, compression, filter_bits, prefix, sealing }
     }
 
     /// Refuses what is out of range.
@@ -243,6 +248,10 @@ impl TreeOptions {
             put_varint(&mut fields, id);
             put_bytes(&mut fields, &bytes);
         }
+        if self.sealing == Sealing::Plain {
+            put_varint(&mut fields, PLAIN);
+            put_bytes(&mut fields, &[1]);
+        }
         put_bytes(out, &fields);
     }
 
@@ -284,6 +293,10 @@ impl TreeOptions {
                 DEFAULT_EXPIRY => options.default_expiry_ms = Some(value.varint()?),
                 QUOTA_BYTES => options.quota_bytes = Some(value.varint()?),
                 QUOTA_KEYS => options.quota_keys = Some(value.varint()?),
+                PLAIN => match value.u8()? {
+                    1 => options.sealing = Sealing::Plain,
+                    _ => return Err(Error::corrupt("a keyspace is neither sealed nor plain")),
+                },
                 _ => {
                     return Err(Error::corrupt(format!(
                         "a keyspace has the option {id}, which this version does not know; open it with a newer one"
@@ -325,6 +338,7 @@ mod tests {
         default_expiry_ms: Some(86_400_000),
         quota_bytes: Some(1 << 40),
         quota_keys: Some(1_000_000),
+        sealing: Sealing::Plain,
     };
 
     #[test]
@@ -342,13 +356,15 @@ mod tests {
 
     #[test]
     fn options_that_are_unknown_repeated_too_long_or_out_of_range_are_corrupt() {
-        let wrong: [&[u8]; 19] = [
+        let wrong: [&[u8]; 21] = [
             &[3, 9, 1, 0],
             &[4, 9, 2, 1, 1],
             &[3, 10, 1, 0],
             &[3, 11, 1, 0],
             &[4, 11, 2, 1, 1],
             &[3, 12, 1, 0],
+            &[4, 12, 2, 1, 1],
+            &[3, 13, 1, 0],
             &[4, 8, 2, 1, 0],
             &[5, 8, 3, 1, 4, 0],
             &[4, 6, 2, 1, 1],

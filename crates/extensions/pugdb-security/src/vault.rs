@@ -1,5 +1,6 @@
 //! The keys of an open database: made, found, rotated. It is the [`Cipher`] of an encrypted database.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::ops::Range;
@@ -10,7 +11,7 @@ use std::sync::atomic::AtomicU64;
 use parking_lot::{Mutex, RwLock};
 use pugdb_core::coding::index;
 use pugdb_core::env::{Access, Env, sync_parents};
-use pugdb_core::seam::{Cipher, FileCipher, FileContext};
+use pugdb_core::seam::{Cipher, FileCipher, FileContext, FileKind, Plain, SealedWith};
 use pugdb_core::{DatabaseId, Error, ErrorKind, KeyspaceId, Result, SealId, Timestamp};
 use subtle::ConstantTimeEq as _;
 
@@ -127,6 +128,17 @@ pub struct KeyStatus {
     pub signer: [u8; 32],
 }
 
+/// A database that was not encrypted.
+#[derive(Clone, Debug)]
+pub struct Adopted {
+    /// Which it is.
+    pub database: DatabaseId,
+    /// No keyspace with this number or a larger one was ever made.
+    pub next_keyspace: KeyspaceId,
+    /// The trees of partitions, and of which keyspace.
+    pub owners: BTreeMap<KeyspaceId, KeyspaceId>,
+}
+
 /// One key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KeyAge {
@@ -164,11 +176,39 @@ impl Vault {
     /// # Errors
     /// `Conflict` when there is a keyring; what keeps the provider from its root key; what the disk says.
     pub fn create(env: &Env, path: &Path, provider: Arc<dyn RootProvider>) -> Result<Arc<Self>> {
+        // A creation that was cut off has left a root key that names the database.
+        let database = provider.begun(env)?.unwrap_or_else(|| DatabaseId::random(&*env.random));
+        Self::create_for(env, path, provider, database, |_| ())
+    }
+
+    /// Makes the keys of a database that was not encrypted before. Until [`forget_plain_past`](Self::forget_plain_past) its log and its
+    /// manifest may be as they were.
+    ///
+    /// # Errors
+    /// As [`create`](Self::create).
+    pub fn adopt(
+        env: &Env,
+        path: &Path,
+        provider: Arc<dyn RootProvider>,
+        adopted: Adopted,
+    ) -> Result<Arc<Self>> {
+        Self::create_for(env, path, provider, adopted.database, |keyring| {
+            keyring.provide(adopted.next_keyspace, env.clock.now(), &*env.random);
+            keyring.own_those(adopted.owners);
+            keyring.has_plain_past = true;
+        })
+    }
+
+    fn create_for(
+        env: &Env,
+        path: &Path,
+        provider: Arc<dyn RootProvider>,
+        database: DatabaseId,
+        change: impl FnOnce(&mut Keyring),
+    ) -> Result<Arc<Self>> {
         if read(env, path)?.is_some() {
             return Err(Error::conflict("there is a keyring already"));
         }
-        // A creation that was cut off has left a root key that names the database.
-        let database = provider.begun(env)?.unwrap_or_else(|| DatabaseId::random(&*env.random));
         let epoch = Secret::random(&*env.random);
         let wrapped = provider.wrap(env, database, &epoch)?;
         let keyring = Keyring::new(database, env.clock.now(), &*env.random);
@@ -177,6 +217,7 @@ impl Vault {
         let vault = Self::with(env, path, provider, algorithm, (KeyringAccess::Own, state));
         let mut state = vault.state.read().clone();
         state.keyring.provide(KeyspaceId(1 + SPARE_KEYSPACES), env.clock.now(), &*env.random);
+        change(&mut state.keyring);
         vault.write(&mut vault.change.lock(), state)?;
         // Before the provider takes the database for one that there is.
         if let Some(dir) = path.parent().filter(|dir| !dir.as_os_str().is_empty()) {
@@ -184,6 +225,22 @@ impl Vault {
         }
         vault.settle()?;
         Ok(vault)
+    }
+
+    /// True while the database may have files of the time when it was not encrypted, beside those that the manifest says are plain.
+    pub fn has_plain_past(&self) -> bool {
+        self.state.read().keyring.has_plain_past
+    }
+
+    /// From now on such a file is an error: none is left.
+    ///
+    /// # Errors
+    /// As [`rotate`](Self::rotate).
+    pub fn forget_plain_past(&self) -> Result<()> {
+        let mut own = self.change.lock();
+        let mut state = self.state.read().clone();
+        state.keyring.has_plain_past = false;
+        self.write(&mut own, state)
     }
 
     /// True when there is a keyring at `path`.
@@ -431,6 +488,10 @@ impl Vault {
     /// # Errors
     /// `Denied` when it is not here.
     pub(crate) fn find(&self, keyspace: Option<KeyspaceId>, id: &KeyId) -> Result<Secret> {
+        self.find_generation(keyspace, id).map(|generation| generation.key)
+    }
+
+    fn find_generation(&self, keyspace: Option<KeyspaceId>, id: &KeyId) -> Result<Generation> {
         self.look(keyspace, id).or_else(|error| {
             // Somebody else's keyring may have keys that were made since.
             if !self.is_borrowed {
@@ -441,13 +502,13 @@ impl Vault {
         })
     }
 
-    fn look(&self, keyspace: Option<KeyspaceId>, id: &KeyId) -> Result<Secret> {
+    fn look(&self, keyspace: Option<KeyspaceId>, id: &KeyId) -> Result<Generation> {
         let state = self.state.read();
         let keys = match keyspace {
             Some(keyspace) => state.keyring.keyspace_keys(keyspace)?,
             None => state.keyring.database_keys(),
         };
-        keys.find(id).map(|generation| generation.key.clone()).ok_or_else(|| {
+        keys.find(id).cloned().ok_or_else(|| {
             Error::denied("wrong key: the keyring does not have the key it was sealed with; it is another database's, or older than the data")
         })
     }
@@ -535,12 +596,26 @@ impl Cipher for VaultCipher {
 
     fn open(&self, context: &FileContext, header: &[u8]) -> Result<Arc<dyn FileCipher>> {
         if header.is_empty() {
-            return Err(not_encrypted());
+            let may_be = context.keyspace.is_none() && context.kind != FileKind::Audit;
+            return if may_be && self.0.has_plain_past() {
+                Cipher::open(&Plain, context, header)
+            } else {
+                Err(not_encrypted())
+            };
         }
         self.0.refuse_other_database(context)?;
         let header = Header::decode(header)?;
         let parent = self.0.find(context.keyspace, &header.parent)?;
         Ok(Arc::new(SealedFile::open(&self.0, &header, &parent, context)?))
+    }
+
+    fn sealed_with(&self, context: &FileContext, header: &[u8]) -> Result<Option<SealedWith>> {
+        if header.is_empty() {
+            return Ok(None);
+        }
+        let header = Header::decode(header)?;
+        let generation = self.0.find_generation(context.keyspace, &header.parent)?.number;
+        Ok(Some(SealedWith { algorithm: header.algorithm.name(), generation: Some(generation) }))
     }
 
     fn provide(&self, made: Range<KeyspaceId>, owner: Option<KeyspaceId>) -> Result<()> {
@@ -571,7 +646,7 @@ impl Cipher for VaultCipher {
 
     fn check(&self, statement: &[u8], tag: &[u8]) -> Result<()> {
         if tag.is_empty() {
-            return Err(not_encrypted());
+            return if self.0.has_plain_past() { Ok(()) } else { Err(not_encrypted()) };
         }
         let changed = || Error::corrupt("it was changed; restore it from a backup");
         let (id, tag) = tag.split_first_chunk::<PUBLIC_BYTES>().ok_or_else(changed)?;

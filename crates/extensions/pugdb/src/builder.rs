@@ -7,7 +7,7 @@ use std::time::Duration;
 use pugdb_core::engine::{EngineKind, Persistence};
 use pugdb_core::env::Env;
 use pugdb_core::observer::{DatabaseEvent, Observer};
-use pugdb_core::seam::{Cipher, CompactionFilter, MergeOperator, Plain, TableStore};
+use pugdb_core::seam::{Cipher, CompactionFilter, MergeOperator, Plain, Sealing, TableStore};
 use pugdb_core::{Error, Result, limits};
 use pugdb_lsm::store::CompactionPolicy;
 use pugdb_lsm::{Filters, Operators, TreeOptions};
@@ -60,6 +60,8 @@ pub struct Builder {
     pub(crate) env: Env,
     pub(crate) cipher: Arc<dyn Cipher>,
     pub(crate) root_key: Option<Arc<dyn RootProvider>>,
+    /// A database that is not encrypted gets keys.
+    pub(crate) encrypts: bool,
     pub(crate) keyring: Option<PathBuf>,
     pub(crate) table_store: Option<Arc<dyn TableStore>>,
     pub(crate) observers: Vec<Arc<dyn Observer>>,
@@ -101,6 +103,7 @@ impl Default for Builder {
             env: Env::os(),
             cipher: Arc::new(Plain),
             root_key: None,
+            encrypts: false,
             keyring: None,
             table_store: None,
             observers: Vec::new(),
@@ -542,7 +545,7 @@ impl Builder {
     }
 
     /// Encrypts the database: every byte of log, tables, value files and manifest is sealed, with keys that only who has this root key
-    /// can use. A database is made encrypted or not, and stays so; without its root key it does not open.
+    /// can use. Without it the database does not open. One that was made without is encrypted by [`encrypt`](Self::encrypt).
     ///
     /// ```
     /// use pugdb::keys::KeyFile;
@@ -818,6 +821,39 @@ impl Builder {
         Database::open_with(self, dir.as_ref())
     }
 
+    /// Encrypts a database that is not, and opens it. New keys are made for the [`root_key`](Self::root_key); log, manifest and whatever is written
+    /// from now on are sealed. Tables and value files that are there stay plain until they are merged, or until
+    /// [`rewrite`](Database::rewrite), which takes the time that a compaction of everything takes. It can be cut off anywhere, and
+    /// a database that is encrypted with this root key is just opened.
+    ///
+    /// Copies that were made before stay as they are, and so do the blocks of a disk that files have left behind.
+    ///
+    /// ```
+    /// use pugdb::keys::KeyFile;
+    /// use pugdb::{Database, ErrorKind};
+    ///
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let (path, key) = (dir.path().join("data"), dir.path().join("orders.key"));
+    /// let db = Database::open(&path)?;
+    /// db.keyspace("users")?.put(b"ada", b"1815")?;
+    /// db.close()?;
+    ///
+    /// let db = Database::builder().root_key(KeyFile::new(&key)).encrypt(&path)?;
+    /// let done = db.rewrite(None)?;
+    /// assert!(done.files == 1 && done.left_files == 0);
+    /// db.close()?;
+    /// assert_eq!(Database::open(&path).unwrap_err().kind(), ErrorKind::Denied);
+    /// # Ok::<(), pugdb::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// `NotFound` when there is no database; `Invalid` without a root key, or when the database has an audit log, which is plain: move
+    /// its directory `audit` elsewhere, and another one begins; `Conflict` when it was used meanwhile; as [`open`](Self::open) otherwise.
+    pub fn encrypt(self, dir: impl AsRef<Path>) -> Result<Database> {
+        self.check()?;
+        Database::encrypt_with(self, dir.as_ref())
+    }
+
     /// Opens the database in `dir` for reading, while another process may have it open and write. It shows what was committed before
     /// the call, all of it, and nothing later: open it again for that. Every change is `Denied`.
     ///
@@ -892,6 +928,11 @@ impl Builder {
         self.operators.check()?;
         self.audit.as_ref().map_or(Ok(()), AuditOptions::check)?;
         self.default_options.tables(TreeOptions::default())?;
+        if self.default_options.sealing == Some(Sealing::Plain) {
+            return Err(Error::invalid(
+                "not all keyspaces are left plain, for some are the database's own; name them one by one, or give no root key",
+            ));
+        }
         if let Some(jobs) = self.compaction_jobs.filter(|jobs| !(1..=COMPACTION_JOBS_MAX).contains(jobs)) {
             return Err(Error::invalid(format!(
                 "compaction_jobs is {jobs}; 1 to {COMPACTION_JOBS_MAX} are allowed"

@@ -48,6 +48,7 @@ mod quota;
 mod read;
 mod reader;
 mod report;
+mod rewrite;
 pub mod rights;
 mod scan;
 mod sealed;
@@ -77,6 +78,7 @@ pub use options::KeyspaceOptions;
 pub use partition::{Partition, PartitionKeys, Partitioning};
 pub use quota::{KeyspaceUsage, Quota};
 pub use report::{LogCut, RecoveryReport, Stats, VerifyReport};
+pub use rewrite::Rewritten;
 pub use scan::Scan;
 pub use sealed::ErasureReport;
 pub use sizes::Sizes;
@@ -91,7 +93,7 @@ pub use watch::Watch;
 
 pub use pugdb_core::engine::{EngineKind, KeyRange, Persistence};
 pub use pugdb_core::observer::{DatabaseEvent, Observer};
-pub use pugdb_core::seam::AtHand;
+pub use pugdb_core::seam::{AtHand, Sealing};
 pub use pugdb_core::{DatabaseId, FileId, KeyspaceId};
 pub use pugdb_core::{
     Entry, EntryKind, EntryOptions, Error, ErrorKind, Key, Result, SealId, Timestamp, Value,

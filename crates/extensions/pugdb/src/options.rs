@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use pugdb_core::engine::{EngineKind, Persistence};
+use pugdb_core::seam::Sealing;
 use pugdb_core::{Error, Result};
 use pugdb_lsm::table::{Compression, PrefixExtractor};
 use pugdb_lsm::{Logging, TreeOptions};
@@ -92,6 +93,24 @@ pub struct KeyspaceOptions {
     /// ([`compact_range`](crate::Keyspace::compact_range)) makes it right again. Each put counts as a new key, for whether it is one
     /// nobody looks.
     pub quota_keys: Option<Quota>,
+    /// Whether its tables and value files are sealed, in a [database that is encrypted](crate::Builder::root_key): they are. Log and
+    /// manifest are sealed in any case. For what is public anyway and large. Changed, it counts for new files; those that are
+    /// there follow when they are merged, or with [`rewrite`](crate::Database::rewrite).
+    ///
+    /// ```
+    /// use pugdb::keys::KeyFile;
+    /// use pugdb::{Database, KeyspaceOptions, Sealing};
+    ///
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let (path, key) = (dir.path().join("data"), dir.path().join("orders.key"));
+    /// let db = Database::builder().root_key(KeyFile::new(&key)).open(&path)?;
+    /// let plain = KeyspaceOptions { sealing: Some(Sealing::Plain), ..Default::default() };
+    /// let tiles = db.keyspace_with("tiles", plain)?;
+    /// assert_eq!(tiles.options().sealing, Some(Sealing::Plain));
+    /// assert_eq!(db.keyspace("users")?.options().sealing, Some(Sealing::Sealed));
+    /// # Ok::<(), pugdb::Error>(())
+    /// ```
+    pub sealing: Option<Sealing>,
 }
 
 impl KeyspaceOptions {
@@ -109,6 +128,7 @@ impl KeyspaceOptions {
             default_expiry: self.default_expiry.or(others.default_expiry),
             quota_bytes: self.quota_bytes.or(others.quota_bytes),
             quota_keys: self.quota_keys.or(others.quota_keys),
+            sealing: self.sealing.or(others.sealing),
         }
     }
 
@@ -126,6 +146,7 @@ impl KeyspaceOptions {
             prefix: tables.map(|tables| tables.prefix),
             separate_values: tables.map(|tables| tables.separate_values.unwrap_or(0)),
             logging: tables.map(|tables| tables.logging),
+            sealing: tables.map(|tables| tables.sealing),
         }
     }
 
@@ -152,6 +173,7 @@ impl KeyspaceOptions {
             },
             quota_bytes: self.quota_bytes.map_or(tables.quota_bytes, Quota::stored),
             quota_keys: self.quota_keys.map_or(tables.quota_keys, Quota::stored),
+            sealing: self.sealing.unwrap_or(tables.sealing),
         };
         options.check()?;
         Ok(options)
@@ -173,8 +195,8 @@ impl KeyspaceOptions {
             return Ok(());
         }
         Err(Error::invalid(
-            "a keyspace in memory has no tables and no log: compression, blocks, filters, values apart and logging are of the lsm \
-             engine",
+            "a keyspace in memory has no tables and no log: compression, blocks, filters, values apart, logging and sealing are of the \
+             lsm engine",
         ))
     }
 }
@@ -209,6 +231,7 @@ mod tests {
         default_expiry: Some(Duration::from_mins(1)),
         quota_bytes: Some(Quota::AtMost(1 << 30)),
         quota_keys: None,
+        sealing: None,
     };
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::ops::Range;
+use std::str::FromStr;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -56,6 +57,66 @@ pub enum Scope {
     Keyspace(KeyspaceId),
 }
 
+/// Whether what is in a file can be read without a key. The manifest says it of every table and value file.
+///
+/// ```
+/// use pugdb_core::seam::Sealing;
+///
+/// assert_eq!("plain".parse::<Sealing>()?, Sealing::Plain);
+/// assert_eq!(Sealing::default().to_string(), "sealed");
+/// # Ok::<(), pugdb_core::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Sealing {
+    /// Only with its keyspace's key.
+    #[default]
+    Sealed,
+    /// By anybody.
+    Plain,
+}
+
+impl fmt::Display for Sealing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Sealed => "sealed",
+            Self::Plain => "plain",
+        })
+    }
+}
+
+impl FromStr for Sealing {
+    type Err = crate::Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        match text {
+            "sealed" => Ok(Self::Sealed),
+            "plain" => Ok(Self::Plain),
+            _ => Err(crate::Error::invalid("a file is sealed or plain")),
+        }
+    }
+}
+
+/// With what a file is sealed, as its header says.
+///
+/// ```
+/// use pugdb_core::seam::SealedWith;
+///
+/// let with = SealedWith { algorithm: "AES-256-GCM", generation: Some(2) };
+/// assert_ne!(with, SealedWith::UNKNOWN);
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SealedWith {
+    /// The algorithm's name in standards.
+    pub algorithm: &'static str,
+    /// The number of the key that the file's own was derived from, where the cipher counts its keys.
+    pub generation: Option<u64>,
+}
+
+impl SealedWith {
+    /// By a cipher that does not say how it seals.
+    pub const UNKNOWN: Self = Self { algorithm: "a cipher of the program", generation: None };
+}
+
 /// Seals every byte bound for disk. [`Plain`] seals nothing; checksums still find damage.
 pub trait Cipher: Send + Sync {
     /// Keys for a new file, and the bytes that its header keeps so that the file can be opened again.
@@ -66,6 +127,21 @@ pub trait Cipher: Send + Sync {
     /// # Errors
     /// `Erased` when the key it was made with was destroyed.
     fn open(&self, context: &FileContext, header: &[u8]) -> Result<Arc<dyn FileCipher>>;
+
+    /// Whether it seals anything.
+    fn sealing(&self) -> Sealing {
+        Sealing::Sealed
+    }
+
+    /// What the header of an existing file says of its seal, for reports; `None` when the file is plain. Whether the header is true,
+    /// [`open`](Self::open) finds out.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    fn sealed_with(&self, context: &FileContext, header: &[u8]) -> Result<Option<SealedWith>> {
+        let _ = context;
+        Ok((!header.is_empty()).then_some(SealedWith::UNKNOWN))
+    }
 
     /// Sees to it that there are keys, durably, for every keyspace below the end of `made`. Called outside of all locks before these are made:
     /// keyspaces, or partitions of `owner`, whose keys go with its own. None beyond was ever made.
@@ -166,6 +242,10 @@ impl Cipher for Plain {
 
     fn open(&self, _: &FileContext, header: &[u8]) -> Result<Arc<dyn FileCipher>> {
         if header.is_empty() { Ok(Arc::new(Self)) } else { Err(needs_its_key()) }
+    }
+
+    fn sealing(&self) -> Sealing {
+        Sealing::Plain
     }
 }
 

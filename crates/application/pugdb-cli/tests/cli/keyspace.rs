@@ -52,6 +52,7 @@ fn keyspaces_are_made_listed_and_altered() {
         "block_bytes": 16384, "filter_bits": 10, "prefix": "up-to:/", "separate_values": 4096, "bytes_estimate": bytes,
         "entries_estimate": 1, "default_expiry_seconds": null, "bytes": bytes, "keys_estimate": 1, "quota_bytes": null,
         "quota_keys": null,
+        "sealing": "sealed",
     });
     assert_eq!(listed[1], db0);
     assert_eq!(listed[0]["default_expiry_seconds"], json!(3600.0));

@@ -8,6 +8,7 @@ mod audit;
 mod bench;
 mod checkpoint;
 mod command;
+mod conversion;
 mod damage;
 mod directory;
 mod doctor;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use pugdb_core::coding::{Reader, put_bytes, put_varint};
 use pugdb_core::engine::EngineKind;
+use pugdb_core::seam::Sealing;
 use pugdb_core::{Error, FileId, Incarnation, Key, KeySpan, KeyspaceId, Lsn, Result, Seqno, Timestamp};
 
 use crate::TreeOptions;
@@ -194,6 +195,7 @@ const PARTITIONS: u8 = 15;
 const HAS_GLOBAL_SEQNO: u8 = 1;
 const IS_QUARANTINED: u8 = 2;
 const HAS_VALUES: u8 = 4;
+const IS_PLAIN: u8 = 8;
 
 /// The head of a frame that holds `edits`, and the bytes of each keyspace's section.
 pub(super) fn encode(edits: &[Edit]) -> (Vec<u8>, BTreeMap<KeyspaceId, Vec<u8>>) {
@@ -271,7 +273,8 @@ fn encode_one(edit: &Edit, head: &mut Vec<u8>, sections: &mut BTreeMap<KeyspaceI
             put_varint(head, table.cleared.0);
             let flags = table.global_seqno.map_or(0, |_| HAS_GLOBAL_SEQNO)
                 | if table.quarantined { IS_QUARANTINED } else { 0 }
-                | if meta.values.is_empty() { 0 } else { HAS_VALUES };
+                | if meta.values.is_empty() { 0 } else { HAS_VALUES }
+                | if meta.sealing == Sealing::Plain { IS_PLAIN } else { 0 };
             head.push(flags);
             if let Some(seqno) = table.global_seqno {
                 put_varint(head, seqno.0);
@@ -440,6 +443,12 @@ fn decode_table(head: &mut Reader<'_>, sections: &mut Sections<'_>) -> Result<Ed
     let cleared = Seqno(head.varint()?);
     let flags = head.u8()?;
     let global_seqno = (flags & HAS_GLOBAL_SEQNO != 0).then(|| head.varint()).transpose()?.map(Seqno);
+    if flags & !(HAS_GLOBAL_SEQNO | IS_QUARANTINED | HAS_VALUES | IS_PLAIN) != 0 {
+        return Err(Error::corrupt(
+            "a table has a flag that this version does not know; open it with a newer one",
+        ));
+    }
+    let sealing = if flags & IS_PLAIN == 0 { Sealing::Sealed } else { Sealing::Plain };
     let id = FileId(head.array()?);
     let values = if flags & HAS_VALUES != 0 { decode_values(head)? } else { Vec::new() };
     let Some(section) = sections.of(keyspace)? else {
@@ -461,6 +470,7 @@ fn decode_table(head: &mut Reader<'_>, sections: &mut Sections<'_>) -> Result<Ed
         last,
         min_seqno,
         max_seqno,
+        sealing,
         values,
     };
     let quarantined = flags & IS_QUARANTINED != 0;

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use pugdb_core::engine::EngineKind;
+use pugdb_core::seam::Sealing;
 use pugdb_core::{DatabaseId, ErrorKind, FileId, Key, KeySpan, KeyspaceId, Seqno, Timestamp};
 
 use super::edit::{self, Edit, TableEntry};
@@ -37,7 +38,14 @@ fn table(file: u8) -> TableEntry {
         last: key(b"grace"),
         min_seqno: Seqno(11),
         max_seqno: Seqno(17),
-        values: vec![ValueUse { file: FileId([8; 16]), file_bytes: 300, record_bytes: 200, bytes: 120 }],
+        sealing: Sealing::Plain,
+        values: vec![ValueUse {
+            file: FileId([8; 16]),
+            file_bytes: 300,
+            record_bytes: 200,
+            bytes: 120,
+            sealing: Sealing::Plain,
+        }],
     };
     TableEntry {
         meta: Arc::new(meta),
@@ -68,11 +76,12 @@ fn the_bytes_of_an_added_table_are_these() {
         &[1, 8, 5, 4, 0xac, 2, 7, 11, 17, 2],
         &[6, 0x82, 1, 0xc8, 1, 1],
         &[2, 90, 31, 9],
-        &[6],
+        // Quarantined, with value files, plain.
+        &[2 | 4 | 8],
         &[0xab; 16],
         &[1],
         &[8; 16],
-        &[0xac, 2, 0xc8, 1, 120],
+        &[0xac, 2, 0xc8, 1, 120, 1],
     ];
     assert_eq!(head, numbers.concat());
     assert_eq!(sections, [(KEYSPACE, b"\x03ada\x05grace\x01b\x05grace".to_vec())]);
@@ -89,6 +98,10 @@ fn what_was_cut_or_changed_is_an_error_or_another_edit_and_never_a_panic() {
     for end in 0..head.len() {
         assert!(edit::decode(&head[..end], &sections, &NONE).is_err(), "a head of {end} bytes");
     }
+    let mut unknown = encoded(&[Edit::AddTable { table: table(1) }]);
+    *unknown.0.iter_mut().rev().nth(16 + 1 + 16 + 6).unwrap() |= 16;
+    let error = edit::decode(&unknown.0, &unknown.1, &NONE).unwrap_err();
+    assert!(error.to_string().contains("a flag that this version does not know"), "{error}");
     for end in 0..sections[0].1.len() {
         let cut = [(KEYSPACE, sections[0].1[..end].to_vec())];
         assert!(edit::decode(&head, &cut, &NONE).is_err(), "a section of {end} bytes");

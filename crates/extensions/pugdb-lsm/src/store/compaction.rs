@@ -255,7 +255,12 @@ impl CompactionJob {
             tables.removed.push(Arc::clone(&moved));
             tables.added.push((target, moved));
         }
-        let collected = collected(&views(version, Seqno::ZERO, Seqno::ZERO), store.options.table_bytes);
+        let mut collected = collected(&views(version, Seqno::ZERO, Seqno::ZERO), store.options.table_bytes);
+        // A value does not stay in a file that is not sealed as its keyspace is to be.
+        let sealing = store.context.sealing(tree.options().sealing);
+        let values = inputs.iter().flat_map(|(_, live)| &live.meta().values);
+        collected.extend(values.filter(|used| used.sealing != sealing).map(|used| used.file));
+        collected.extend(self.manual.iter().flat_map(|manual| manual.request().files_of(tree.id())));
         let separation = store.separation(tree, collected);
         let horizon = store.snapshots.horizon();
         let filter = tree.filter().filter(|filter| filter.is_in_force(horizon));

@@ -1,6 +1,7 @@
-//! A range that somebody wants compacted now: everything that was there becomes one run, without what is old in it.
+//! What somebody wants merged now: a range, of which everything that was there becomes one run, without what is old in it; or
+//! files that are to be written anew, each in its run.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -8,14 +9,21 @@ use pugdb_core::engine::KeyRange;
 use pugdb_core::{FileId, KeyspaceId, Result, Timestamp};
 
 use super::pick::{self, Piece, RunView, Sizes, TableView};
-use super::{Store, closing};
+use super::{Store, StoredFile, closing};
 use crate::tree::Version;
 
 /// What is wanted, and whether it is done.
 pub(super) struct Request {
     keyspace: KeyspaceId,
-    range: KeyRange,
+    what: What,
     is_done: AtomicBool,
+}
+
+enum What {
+    /// All that lies in it.
+    Range(KeyRange),
+    /// Tables and value files. Where a run has a damaged table, they stay.
+    Files(BTreeSet<FileId>),
 }
 
 /// What may go beside old versions.
@@ -36,8 +44,21 @@ pub(super) struct Manual {
 }
 
 impl Request {
+    fn new(keyspace: KeyspaceId, what: What) -> Self {
+        Self { keyspace, what, is_done: AtomicBool::new(false) }
+    }
+
     pub(super) fn keyspace(&self) -> KeyspaceId {
         self.keyspace
+    }
+
+    /// The files of a keyspace that are to go.
+    pub(super) fn files_of(&self, keyspace: KeyspaceId) -> impl Iterator<Item = FileId> {
+        let files = match &self.what {
+            What::Files(files) if self.keyspace == keyspace => Some(files),
+            _ => None,
+        };
+        files.into_iter().flatten().copied()
     }
 }
 
@@ -58,7 +79,10 @@ impl Manual {
         rules: &Rules,
         sizes: Sizes,
     ) -> Option<Piece> {
-        let range = &self.request.range;
+        let range = match &self.request.what {
+            What::Range(range) => range,
+            What::Files(files) => return next_of(files, version, runs, sizes),
+        };
         if self.rewritten.is_none()
             && let Some(piece) = pick::merge_range(runs, self.newest, range, sizes)
         {
@@ -81,6 +105,17 @@ impl Manual {
     }
 }
 
+/// The next piece of files that are written anew: of the oldest run first. What was written has another name.
+fn next_of(files: &BTreeSet<FileId>, version: &Version, runs: &[RunView], sizes: Sizes) -> Option<Piece> {
+    (0..runs.len()).rev().filter(|&run| !runs[run].is_quarantined()).find_map(|run| {
+        pick::rewrite_some(runs, run, sizes, |table| {
+            let id = version.runs[run].tables[table].id();
+            let mut points_to = runs[run].tables[table].values.iter().map(|used| used.file);
+            files.contains(&id) || points_to.any(|file| files.contains(&file))
+        })
+    })
+}
+
 impl Store {
     /// Merges all that a keyspace holds in a range, and waits for it: no version is left there that nobody can see, no
     /// delete and no expired entry whose grace is over, but for those that a snapshot needs. The keyspace's filter, if it
@@ -91,11 +126,26 @@ impl Store {
     pub fn compact_range(&self, keyspace: KeyspaceId, range: &KeyRange) -> Result<()> {
         self.flush()?;
         let trees = self.trees_of(keyspace).map_or_else(Vec::new, |trees| trees.all());
-        trees.iter().try_for_each(|tree| self.compact_tree(tree.id(), range.clone()))
+        trees.iter().try_for_each(|tree| self.wait_for(Request::new(tree.id(), What::Range(range.clone()))))
     }
 
-    fn compact_tree(&self, keyspace: KeyspaceId, range: KeyRange) -> Result<()> {
-        let request = Arc::new(Request { keyspace, range, is_done: AtomicBool::new(false) });
+    /// Writes tables and value files anew, as their keyspaces' options are now and with the newest keys, and waits for it. Those of a run
+    /// with a damaged table are left alone; so are files that are not there any more.
+    ///
+    /// # Errors
+    /// As [`compact_range`](Self::compact_range).
+    pub fn rewrite(&self, files: &[StoredFile]) -> Result<()> {
+        let mut of_trees: BTreeMap<KeyspaceId, BTreeSet<FileId>> = BTreeMap::new();
+        for stored in files {
+            of_trees.entry(stored.tree).or_default().insert(stored.file);
+        }
+        of_trees
+            .into_iter()
+            .try_for_each(|(tree, files)| self.wait_for(Request::new(tree, What::Files(files))))
+    }
+
+    fn wait_for(&self, request: Request) -> Result<()> {
+        let request = Arc::new(request);
         self.requests.lock().push_back(Arc::clone(&request));
         *self.compaction_trouble.lock() = None;
         self.wake();
@@ -114,8 +164,7 @@ impl Store {
     /// Has all trees merged so, one after the other, and waits for nothing. What was asked for before is done first.
     pub(super) fn compact_all_later(&self) {
         let trees: Vec<KeyspaceId> = self.trees.read().keys().copied().collect();
-        let request =
-            |keyspace| Request { keyspace, range: KeyRange::from(..), is_done: AtomicBool::new(false) };
+        let request = |keyspace| Request::new(keyspace, What::Range(KeyRange::from(..)));
         self.requests.lock().extend(trees.into_iter().map(request).map(Arc::new));
         self.wake();
     }

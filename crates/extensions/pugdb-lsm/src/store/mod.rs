@@ -25,6 +25,7 @@ mod repartition;
 mod reserve;
 mod rest;
 mod scrub;
+mod stored;
 mod throttle;
 mod unlink;
 mod verify;
@@ -47,6 +48,7 @@ pub use ingest::SortedTables;
 pub use pick::CompactionPolicy;
 pub use repartition::Repartition;
 pub use reserve::RESERVE;
+pub use stored::StoredFile;
 pub use verify::StoreVerify;
 
 use self::grace::Grace;
@@ -675,6 +677,7 @@ impl Store {
             bytes_min: options.separate_values,
             // A value stays where it is while its entry goes to the bottom.
             compression: options.bottom,
+            sealing: options.sealing,
             file_bytes: self.options.table_bytes,
             collected,
         })

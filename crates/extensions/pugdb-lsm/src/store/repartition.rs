@@ -132,6 +132,7 @@ impl Store {
         let separation = Arc::new(Separation {
             bytes_min: options.separate_values,
             compression: options.bottom,
+            sealing: options.sealing,
             file_bytes: self.options.table_bytes,
             collected: collected.map(|(file, _)| file).collect(),
         });

@@ -17,6 +17,7 @@ use std::ops::Bound;
 use std::path::PathBuf;
 
 use pugdb_core::engine::KeyRange;
+use pugdb_core::seam::Sealing;
 use pugdb_core::{FileId, Key, KeyspaceId, Seqno};
 
 use crate::file::Context;
@@ -95,6 +96,8 @@ pub struct TableMeta {
     pub min_seqno: Seqno,
     /// The newest entry.
     pub max_seqno: Seqno,
+    /// Whether it can be read without a key.
+    pub sealing: Sealing,
     /// The value files that it points into.
     pub values: Vec<ValueUse>,
 }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use pugdb_core::coding::{Reader, put_bytes, put_varint};
+use pugdb_core::seam::Sealing;
 use pugdb_core::{Error, FileId, Key, Result, Seqno};
 
 use super::TableMeta;
@@ -126,13 +127,14 @@ impl Properties {
     }
 }
 
-/// Appends a list of value files: their number, then of each its id, its length, that of its records and that of those
-/// that are pointed to.
+/// Appends a list of value files: their number, then of each its id, its length, that of its records, that of those that
+/// are pointed to, and whether it is plain.
 pub(crate) fn encode_values(values: &[ValueUse], out: &mut Vec<u8>) {
     put_varint(out, values.len() as u64);
     for used in values {
         out.extend_from_slice(&used.file.0);
-        for number in [used.file_bytes, used.record_bytes, used.bytes] {
+        let is_plain = u64::from(used.sealing == Sealing::Plain);
+        for number in [used.file_bytes, used.record_bytes, used.bytes, is_plain] {
             put_varint(out, number);
         }
     }
@@ -149,10 +151,15 @@ pub(crate) fn decode_values(reader: &mut Reader<'_>) -> Result<Vec<ValueUse>> {
     for _ in 0..count {
         let file = FileId(reader.array()?);
         let (file_bytes, record_bytes, bytes) = (reader.varint()?, reader.varint()?, reader.varint()?);
+        let sealing = match reader.varint()? {
+            0 => Sealing::Sealed,
+            1 => Sealing::Plain,
+            _ => return Err(Error::corrupt("a value file is neither sealed nor plain")),
+        };
         if !names.insert(file) {
             return Err(Error::corrupt("a value file is named twice"));
         }
-        values.push(ValueUse { file, file_bytes, record_bytes, bytes });
+        values.push(ValueUse { file, file_bytes, record_bytes, bytes, sealing });
     }
     Ok(values)
 }
@@ -239,6 +246,7 @@ mod tests {
                 file_bytes: 1 << 30,
                 record_bytes: 1 << 29,
                 bytes: 300,
+                sealing: Sealing::Plain,
             }],
         }
     }

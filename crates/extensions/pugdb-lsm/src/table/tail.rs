@@ -146,7 +146,8 @@ fn open_header(context: &Context, meta: &TableMeta, footer: &Footer, head: &Byte
         buffer.copy_from_slice(bytes);
         Ok(())
     };
-    let header = FileHeader::read_with(&read, FileKind::Table, Some(context.database), &*context.cipher)?;
+    let cipher = context.cipher_of(meta.sealing);
+    let header = FileHeader::read_with(&read, FileKind::Table, Some(context.database), cipher)?;
     let identity = &header.header.context;
     if identity.file != meta.id {
         return Err(disagrees("an id"));

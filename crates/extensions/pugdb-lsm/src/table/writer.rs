@@ -8,7 +8,7 @@ use std::sync::Arc;
 use pugdb_core::RawOp;
 use pugdb_core::coding::index;
 use pugdb_core::env::{File, FileSystem};
-use pugdb_core::seam::{FileContext, FileKind};
+use pugdb_core::seam::{FileContext, FileKind, Sealing};
 use pugdb_core::{EntryKind, Error, FileId, Key, KeyspaceId, Result, Seqno, limits};
 
 use super::block::{BLOCK_BYTES_MAX, BlockBuilder, Cell};
@@ -41,6 +41,8 @@ pub struct TableOptions {
     pub filter_bits: u8,
     /// Whose prefixes the filter knows beside the keys.
     pub prefix: PrefixExtractor,
+    /// Whether it is sealed, in a database that is encrypted.
+    pub sealing: Sealing,
 }
 
 impl Default for TableOptions {
@@ -50,6 +52,7 @@ impl Default for TableOptions {
             compression: Compression::None,
             filter_bits: 10,
             prefix: PrefixExtractor::None,
+            sealing: Sealing::default(),
         }
     }
 }
@@ -122,7 +125,8 @@ impl TableWriter {
             kind: FileKind::Table,
             keyspace: Some(keyspace),
         };
-        let (cipher, keys) = context.cipher.create(&file_context)?;
+        let sealing = context.sealing(options.sealing);
+        let (cipher, keys) = context.cipher_of(sealing).create(&file_context)?;
         let header = FileHeader { context: file_context, extra: Vec::new(), cipher }.encode(&*keys)?;
         let path = path(context, id);
         let fs = Arc::clone(&context.env.fs);
@@ -130,7 +134,11 @@ impl TableWriter {
         Ok(Self {
             id,
             keyspace,
-            options: TableOptions { block_bytes: options.block_bytes.min(BLOCK_BYTES_MAX), ..options },
+            options: TableOptions {
+                block_bytes: options.block_bytes.min(BLOCK_BYTES_MAX),
+                sealing,
+                ..options
+            },
             header_bytes: header.len() as u64,
             fs,
             path,
@@ -246,8 +254,8 @@ impl TableWriter {
         }
         let number = u32::try_from(self.values.len());
         let number = number.map_err(|_| Error::internal("a table points into too many value files"))?;
-        let &ValueFileMeta { id, bytes: file_bytes, record_bytes } = file;
-        self.values.push(ValueUse { file: id, file_bytes, record_bytes, bytes: 0 });
+        let &ValueFileMeta { id, bytes: file_bytes, record_bytes, sealing } = file;
+        self.values.push(ValueUse { file: id, file_bytes, record_bytes, bytes: 0, sealing });
         self.value_files.insert(id, number);
         Ok(number)
     }
@@ -373,6 +381,7 @@ impl TableWriter {
             last: properties.last,
             min_seqno: properties.min_seqno,
             max_seqno: properties.max_seqno,
+            sealing: self.options.sealing,
             values: properties.values,
         })
     }

@@ -248,8 +248,9 @@ impl Outputs {
             self.finish_values()?;
         }
         if self.value_writer.is_none() {
-            let compression = self.separation.compression;
-            self.value_writer = Some(ValueWriter::create(&self.shelf.context, self.keyspace, compression)?);
+            let Separation { compression, sealing, .. } = *self.separation;
+            let writer = ValueWriter::create(&self.shelf.context, self.keyspace, compression, sealing)?;
+            self.value_writer = Some(writer);
         }
         let none = || Error::internal("a value file was made and is not there; please report it");
         let writer = self.value_writer.as_mut().ok_or_else(none)?;

@@ -114,7 +114,7 @@ impl Drop for LiveValues {
 #[cfg(test)]
 mod tests {
     use pugdb_core::env::Env;
-    use pugdb_core::seam::Plain;
+    use pugdb_core::seam::{Plain, Sealing};
     use pugdb_core::{DatabaseId, KeyspaceId};
 
     use super::*;
@@ -139,7 +139,7 @@ mod tests {
             tables: local,
             observers: pugdb_core::observer::Observers::default(),
         };
-        let mut writer = ValueWriter::create(&context, KEYSPACE, Compression::None).unwrap();
+        let mut writer = ValueWriter::create(&context, KEYSPACE, Compression::None, Sealing::Sealed).unwrap();
         let (_, bytes) = writer.add(b"ada", b"1815").unwrap();
         let meta = WrittenValues::sync(vec![writer.finish().unwrap()]).unwrap()[0];
         let used = ValueUse {
@@ -147,6 +147,7 @@ mod tests {
             file_bytes: meta.bytes,
             record_bytes: meta.record_bytes,
             bytes: bytes as u64,
+            sealing: meta.sealing,
         };
         let (graveyard, files) = (Graveyard::new(&context), ValueFiles::default());
         let table = || files.name(&graveyard, &[used]).pop().unwrap();

@@ -69,8 +69,8 @@ impl std::fmt::Debug for ValueFile {
 impl ValueFile {
     /// The value file that a table needs. Nothing is read.
     pub fn new(context: &Context, keyspace: KeyspaceId, used: &ValueUse) -> Arc<Self> {
-        let &ValueUse { file: id, file_bytes: bytes, record_bytes, .. } = used;
-        let meta = ValueFileMeta { id, bytes, record_bytes };
+        let &ValueUse { file: id, file_bytes: bytes, record_bytes, sealing, .. } = used;
+        let meta = ValueFileMeta { id, bytes, record_bytes, sealing };
         Arc::new(Self { context: context.clone(), meta, keyspace, records: OnceLock::new() })
     }
 
@@ -124,7 +124,7 @@ impl ValueFile {
                 },
                 FileKind::Values,
                 Some(self.context.database),
-                &*self.context.cipher,
+                self.context.cipher_of(self.meta.sealing),
             );
             let longer = HEAD_BYTES_MAX.min(length);
             if is_cut.get() && head_bytes < longer {

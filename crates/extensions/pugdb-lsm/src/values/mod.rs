@@ -11,6 +11,7 @@
 use std::path::PathBuf;
 
 use pugdb_core::FileId;
+use pugdb_core::seam::Sealing;
 
 use crate::file::Context;
 
@@ -40,6 +41,8 @@ pub struct ValueUse {
     pub record_bytes: u64,
     /// The length of those that the table points to.
     pub bytes: u64,
+    /// Whether it can be read without a key.
+    pub sealing: Sealing,
 }
 
 /// Where the value file `id` lies: beside the tables.

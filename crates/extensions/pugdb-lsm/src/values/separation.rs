@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use pugdb_core::FileId;
+use pugdb_core::seam::Sealing;
 
 use crate::table::Compression;
 
@@ -13,6 +14,8 @@ pub(crate) struct Separation {
     pub(crate) bytes_min: Option<usize>,
     /// How each is compressed. It is written once and stays, wherever its entry goes.
     pub(crate) compression: Compression,
+    /// Whether they are sealed, in a database that is encrypted.
+    pub(crate) sealing: Sealing,
     /// About how long a value file is.
     pub(crate) file_bytes: u64,
     /// Value files that are to go: what is met of them is written anew.

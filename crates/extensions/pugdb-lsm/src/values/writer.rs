@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use pugdb_core::env::{File, FileSystem};
-use pugdb_core::seam::{FileContext, FileKind};
+use pugdb_core::seam::{FileContext, FileKind, Sealing};
 use pugdb_core::{Error, FileId, KeyspaceId, Result};
 
 use super::path;
@@ -26,11 +26,14 @@ pub struct ValueFileMeta {
     pub bytes: u64,
     /// The length of all its records.
     pub record_bytes: u64,
+    /// Whether it can be read without a key.
+    pub sealing: Sealing,
 }
 
 /// A value file in the making. Dropped before [`finish`](Self::finish), it removes its file as well as it can.
 pub struct ValueWriter {
     id: FileId,
+    sealing: Sealing,
     fs: Arc<dyn FileSystem>,
     path: PathBuf,
     file: Arc<dyn File>,
@@ -52,7 +55,12 @@ impl ValueWriter {
     ///
     /// # Errors
     /// What the file system or the cipher says.
-    pub fn create(context: &Context, keyspace: KeyspaceId, compression: Compression) -> Result<Self> {
+    pub fn create(
+        context: &Context,
+        keyspace: KeyspaceId,
+        compression: Compression,
+        sealing: Sealing,
+    ) -> Result<Self> {
         let compressor = Compressor::new(compression)?;
         let id = FileId::random(&*context.env.random);
         let file_context = FileContext {
@@ -61,13 +69,15 @@ impl ValueWriter {
             kind: FileKind::Values,
             keyspace: Some(keyspace),
         };
-        let (cipher, keys) = context.cipher.create(&file_context)?;
+        let sealing = context.sealing(sealing);
+        let (cipher, keys) = context.cipher_of(sealing).create(&file_context)?;
         let header = FileHeader { context: file_context, extra: Vec::new(), cipher }.encode(&*keys)?;
         let (path, fs) = (path(context, id), Arc::clone(&context.env.fs));
         let file =
             fs.create(&path).map_err(|error| Error::io(format_args!("create value file {id}"), error))?;
         Ok(Self {
             id,
+            sealing,
             fs,
             path,
             file,
@@ -82,7 +92,7 @@ impl ValueWriter {
 
     /// The file as it is known before it is finished: without lengths.
     pub fn unfinished(&self) -> ValueFileMeta {
-        ValueFileMeta { id: self.id, bytes: 0, record_bytes: 0 }
+        ValueFileMeta { id: self.id, bytes: 0, record_bytes: 0, sealing: self.sealing }
     }
 
     /// How long the file is so far, with what is not written yet.
@@ -112,7 +122,8 @@ impl ValueWriter {
     pub fn finish(mut self) -> Result<WrittenValues> {
         self.flush()?;
         self.is_finished = true;
-        let meta = ValueFileMeta { id: self.id, bytes: self.written, record_bytes: self.record_bytes };
+        let meta =
+            ValueFileMeta { bytes: self.written, record_bytes: self.record_bytes, ..self.unfinished() };
         Ok(Written::new(meta, &self.fs, &self.path, &self.file))
     }
 

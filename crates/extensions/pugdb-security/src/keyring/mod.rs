@@ -89,6 +89,8 @@ pub(crate) struct Keyring {
     names: Secret,
     /// The seed of the key that signs certificates.
     pub(crate) signing: Secret,
+    /// The database was not encrypted before: log and manifest may still be as they were. Taken back when they are not any more.
+    pub(crate) has_plain_past: bool,
 }
 
 /// What must not be erased, and since when.
@@ -118,6 +120,7 @@ impl Keyring {
             holds: Holds::default(),
             names: Secret::random(random),
             signing: Secret::random(random),
+            has_plain_past: false,
         }
     }
 
@@ -146,6 +149,11 @@ impl Keyring {
         if let Some(owner) = owner {
             self.owners.extend((made.start.0..made.end.0).map(|id| (KeyspaceId(id), owner)));
         }
+    }
+
+    /// These partitions were made before there were keys.
+    pub(crate) fn own_those(&mut self, owners: BTreeMap<KeyspaceId, KeyspaceId>) {
+        self.owners = owners;
     }
 
     /// New keys for what is written from now on.
@@ -260,6 +268,7 @@ impl Keyring {
         }
         out.extend_from_slice(self.names.expose());
         out.extend_from_slice(self.signing.expose());
+        out.push(u8::from(self.has_plain_past));
         put_varint(&mut out, self.owners.len() as u64);
         for (part, owner) in &self.owners {
             put_varint(&mut out, u64::from(part.0));
@@ -287,6 +296,11 @@ impl Keyring {
             keyspaces.insert(keyspace, read_keys(&mut reader)?);
         }
         let (names, signing) = (read_secret(&mut reader)?, read_secret(&mut reader)?);
+        let has_plain_past = match reader.u8()? {
+            0 => false,
+            1 => true,
+            _ => return Err(Error::corrupt("the keyring does not say what was before it")),
+        };
         let mut owners = BTreeMap::new();
         for _ in 0..reader.length()? {
             owners.insert(KeyspaceId(reader.varint_u32()?), KeyspaceId(reader.varint_u32()?));
@@ -313,6 +327,7 @@ impl Keyring {
             holds,
             names,
             signing,
+            has_plain_past,
         })
     }
 }

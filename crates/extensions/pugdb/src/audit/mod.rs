@@ -56,7 +56,7 @@ pub use pugdb_security::audit::{
 
 pub use log::{AuditAgainst, AuditLog, AuditProblem, AuditReport};
 pub use options::{AuditAccess, AuditKeep, AuditOptions, AuditRule, OnFailure};
-pub(crate) use segment::{AUDIT, database};
+pub(crate) use segment::{AUDIT, database, folder, list};
 use witness::acting;
 pub use witness::acting_as;
 pub(crate) use witness::{KeyWitness, about_keyspace, committing, reading, scanning, taking_in, witnessed};

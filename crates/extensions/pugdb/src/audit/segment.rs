@@ -26,7 +26,7 @@ const NUMBER_MAX: u64 = 1 << 60;
 const LAG_UNKNOWN: u64 = u64::MAX;
 
 /// The directory of the audit log.
-pub(super) fn folder(context: &Context) -> PathBuf {
+pub(crate) fn folder(context: &Context) -> PathBuf {
     context.dir.join(AUDIT)
 }
 
@@ -49,7 +49,7 @@ fn parse_name(name: &str) -> Option<u64> {
 }
 
 /// The numbers of the segments, ascending. None when there is no audit log.
-pub(super) fn list(fs: &dyn FileSystem, folder: &Path) -> Result<Vec<u64>> {
+pub(crate) fn list(fs: &dyn FileSystem, folder: &Path) -> Result<Vec<u64>> {
     match fs.list(folder) {
         Ok(names) => {
             let mut numbers: Vec<u64> = names.iter().filter_map(|name| parse_name(name)).collect();

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use parking_lot::MutexGuard;
 use pugdb_core::engine::EngineKind;
+use pugdb_core::seam::Sealing;
 use pugdb_core::{Error, KeyspaceId, Lsn, Result, Seqno};
 use pugdb_lsm::TreeOptions;
 use pugdb_lsm::frame::Section;
@@ -218,6 +219,20 @@ pub(crate) fn erase_keyspace(inner: &Inner, name: &str) -> Result<Option<Certifi
     witnessed(inner.audit(), about, || erase_space(inner, &order, (durable, vault), &space).map(Some))
 }
 
+/// No key erases what was never sealed.
+fn refuse_plain_files(durable: &Durable, keyspace: KeyspaceId) -> Result<()> {
+    let trees = durable.store.trees_of(keyspace).map_or_else(Vec::new, |trees| trees.all());
+    let is_own = |tree: KeyspaceId| trees.iter().any(|own| own.id() == tree);
+    let mut files = durable.store.stored_files().into_iter().filter(|stored| is_own(stored.tree));
+    if files.all(|stored| stored.sealing == Sealing::Sealed) {
+        return Ok(());
+    }
+    Err(Error::invalid(
+        "the keyspace has files that are not sealed, and no key erases those: `pugdb key rewrite` seals the ones that are to be; \
+         copies have them still; or drop it",
+    ))
+}
+
 fn erase_space(
     inner: &Inner,
     order: &MutexGuard<'_, ()>,
@@ -225,6 +240,7 @@ fn erase_space(
     space: &Space,
 ) -> Result<Certificate> {
     vault.check_erasable(space.id)?;
+    refuse_plain_files(durable, space.id)?;
     let unused = {
         let writer = inner.writer.lock();
         inner.check_open()?;

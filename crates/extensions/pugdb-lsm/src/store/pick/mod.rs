@@ -117,7 +117,7 @@ impl RunView {
         self.tables.iter().map(|table| table.bytes).sum()
     }
 
-    fn is_quarantined(&self) -> bool {
+    pub(super) fn is_quarantined(&self) -> bool {
         self.tables.iter().any(|table| table.is_quarantined)
     }
 

@@ -111,6 +111,8 @@ fn worst(files: &BTreeMap<FileId, FileView>, table_bytes: u64) -> Vec<FileId> {
 
 #[cfg(test)]
 mod tests {
+    use pugdb_core::seam::Sealing;
+
     use super::super::tests::{numbered, sized};
     use super::*;
     use crate::store::pick::TableView;
@@ -130,6 +132,7 @@ mod tests {
             file_bytes: 1100,
             record_bytes: 1000,
             bytes,
+            sealing: Sealing::Sealed,
         });
         TableView { values: values.collect(), ..sized(100) }
     }
@@ -205,6 +208,7 @@ mod tests {
                         file_bytes: bytes + 100,
                         record_bytes: bytes,
                         bytes,
+                        sealing: Sealing::Sealed,
                     });
                     (*values, written, next) = (kept, written + bytes, next + 1);
                 }

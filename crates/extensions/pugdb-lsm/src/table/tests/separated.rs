@@ -5,6 +5,7 @@ use std::fs::OpenOptions;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
+use pugdb_core::seam::Sealing;
 use pugdb_core::{ErrorKind, RawOp};
 
 use super::*;
@@ -16,7 +17,7 @@ fn write(kit: &Kit, entries: &[(Key, Found)], compression: Compression) -> Table
     let mut table =
         TableWriter::create(&kit.context, KEYSPACE, TableOptions { block_bytes: 200, ..Default::default() })
             .unwrap();
-    let mut values = ValueWriter::create(&kit.context, KEYSPACE, compression).unwrap();
+    let mut values = ValueWriter::create(&kit.context, KEYSPACE, compression, Sealing::Sealed).unwrap();
     for (number, (key, found)) in entries.iter().enumerate() {
         let op = found.entry.raw(key);
         if number.is_multiple_of(2) && op.kind == EntryKind::Put {
@@ -97,6 +98,7 @@ fn values_come_back_one_by_one_all_at_once_and_on_a_walk() {
         let separation = Separation {
             bytes_min: Some(200),
             compression: Compression::None,
+            sealing: Sealing::Sealed,
             file_bytes: 0,
             collected: BTreeSet::default(),
         };
@@ -165,7 +167,7 @@ fn every_damaged_byte_of_a_value_file_is_an_error_and_verify_finds_it() {
 fn a_pointer_to_the_value_of_another_key_is_noticed() {
     let kit = Kit::plain();
     let mut table = TableWriter::create(&kit.context, KEYSPACE, TableOptions::default()).unwrap();
-    let mut values = ValueWriter::create(&kit.context, KEYSPACE, Compression::None).unwrap();
+    let mut values = ValueWriter::create(&kit.context, KEYSPACE, Compression::None, Sealing::Sealed).unwrap();
     let place = |(offset, bytes)| Pointer { file: 0, offset, bytes, length: 4 };
     let ada = place(values.add(b"ada", b"1815").unwrap());
     let bob = place(values.add(b"bob", b"1816").unwrap());
@@ -184,7 +186,7 @@ fn a_pointer_to_the_value_of_another_key_is_noticed() {
 fn a_table_is_not_finished_before_its_value_file() {
     let kit = Kit::plain();
     let mut table = TableWriter::create(&kit.context, KEYSPACE, TableOptions::default()).unwrap();
-    let mut values = ValueWriter::create(&kit.context, KEYSPACE, Compression::None).unwrap();
+    let mut values = ValueWriter::create(&kit.context, KEYSPACE, Compression::None, Sealing::Sealed).unwrap();
     let (offset, bytes) = values.add(b"ada", b"1815").unwrap();
     let pointer = Pointer { file: 0, offset, bytes, length: 4 };
     table.add_separated(Seqno(1), &RawOp::put(b"ada", b""), &values.unfinished(), &pointer).unwrap();

@@ -1,0 +1,258 @@
+//! A database that was not encrypted and is, keyspaces that are left plain, files that are written anew with newer keys: while the power
+//! fails, and with files that are not as the manifest says.
+
+use std::path::Path;
+use std::time::Duration;
+
+use pugdb::{Compression, Database, ErrorKind, KeyspaceOptions, Partitioning, Result, Rewritten, Sealing};
+use pugdb_sim::World;
+use pugdb_tests::hostile::decent;
+
+use super::forged::{checksum, files, header_length, is_refused};
+use super::{DIR, KEYRING, TARGET, copy_of, encrypted, fill, is_filled, open, small};
+
+/// Where a table's header keeps how long the cipher's part is: it has no part of its own.
+const CIPHER_AT: usize = 56;
+
+/// Filled, and not encrypted.
+fn plain(seed: u64) -> World {
+    let world = World::new(seed);
+    let db = small(&world).open(DIR).unwrap();
+    fill(&db);
+    let options = KeyspaceOptions::default();
+    let parts = db.partitioned_keyspace("parts", &Partitioning::Hash { partitions: 3 }, options).unwrap();
+    for number in 0..30_u8 {
+        parts.put([number; 3], [number; 90]).unwrap();
+    }
+    db.close().unwrap();
+    world
+}
+
+fn is_all_there(db: &Database) {
+    is_filled(db);
+    let parts = db.keyspace("parts").unwrap();
+    for number in 0..30_u8 {
+        assert_eq!(parts.get([number; 3]).unwrap().unwrap(), [number; 90][..]);
+    }
+}
+
+/// How many files have nothing sealed in their headers.
+fn plain_files(world: &World) -> usize {
+    let parts = ["/log/", "manifest-", ".table", ".values"].map(|part| files(world, part));
+    let is_plain = |path: &std::path::PathBuf| {
+        let bytes = world.read_file(path).unwrap();
+        // The length of the extra part, the part, then the length of the cipher's.
+        let extra = u32::from_le_bytes(bytes[52..56].try_into().unwrap()) as usize;
+        bytes[56 + extra..60 + extra] == [0; 4]
+    };
+    parts.iter().flatten().filter(|path| is_plain(path)).count()
+}
+
+/// A run of bytes that only a value has.
+fn shows_values(world: &World) -> bool {
+    copy_of(world, DIR).iter().any(|(_, bytes)| bytes.windows(80).any(|window| window == [2; 80]))
+}
+
+fn convert(world: &World) -> Result<Rewritten> {
+    let db = encrypted(world).encrypt(DIR)?;
+    let done = db.rewrite(None)?;
+    db.close().map(|()| done)
+}
+
+#[test]
+fn a_plain_database_is_encrypted_and_nothing_of_it_is_left_in_the_clear() {
+    let world = plain(1);
+    assert!(shows_values(&world), "the control");
+    let db = encrypted(&world).encrypt(DIR).unwrap();
+    is_all_there(&db);
+    assert!(plain_files(&world) > 0, "tables are as they were");
+    db.keyspace("users").unwrap().put([0], [3; 400]).unwrap();
+    let done = db.rewrite(None).unwrap();
+    assert!(done.files > 5 && done.bytes > 1000 && (done.left_files, done.left_bytes) == (0, 0), "{done:?}");
+    assert_eq!(db.rewrite(None).unwrap(), Rewritten::default(), "once is enough");
+    is_all_there(&db);
+    db.close().unwrap();
+    assert_eq!(plain_files(&world), 0);
+    assert!(!shows_values(&world));
+
+    assert_eq!(small(&world).open(DIR).unwrap_err().kind(), ErrorKind::Denied);
+    is_all_there(&open(&world).unwrap());
+    // A second time it is opened, and nothing is made anew.
+    let keyring = world.read_file(KEYRING).unwrap();
+    assert_eq!(convert(&world).unwrap(), Rewritten::default());
+    assert_eq!(world.read_file(KEYRING).unwrap(), keyring);
+}
+
+#[test]
+fn an_encryption_cut_at_each_call_leaves_all_data_and_can_be_gone_on_with() {
+    pugdb_sim::check(TARGET, "an_encryption_cut_at_each_call", 0..1, |seed| {
+        let calls = {
+            let world = plain(seed);
+            let before = world.calls();
+            convert(&world).unwrap();
+            world.calls() - before
+        };
+        assert!(calls > 100, "{calls}");
+        for call in 0..calls {
+            for is_kill in [true, false] {
+                let world = plain(seed);
+                world.stop_at(world.calls() + call);
+                let outcome = convert(&world);
+                assert!(outcome.is_err() || call > calls / 2, "call {call}");
+                let world = if is_kill { world.kill() } else { world.power_cut() };
+                let here = format!("call {call}, kill {is_kill}");
+                let at = |error: pugdb::Error| panic!("{here}: {error}");
+                let is_encrypted = world.read_file(KEYRING).is_ok();
+                let opened = if is_encrypted { open(&world) } else { small(&world).open(DIR) };
+                is_all_there(&opened.unwrap_or_else(at));
+                convert(&world).unwrap_or_else(|error| panic!("{here}: {error}"));
+                assert_eq!(plain_files(&world), 0, "{here}");
+                is_all_there(&open(&world).unwrap_or_else(at));
+            }
+        }
+    });
+}
+
+/// Once nothing plain is left in log and manifest, such files are somebody else's.
+#[test]
+fn the_files_of_before_are_refused_when_the_database_was_encrypted() {
+    let world = plain(2);
+    let before = copy_of(&world, DIR);
+    encrypted(&world).encrypt(DIR).unwrap().close().unwrap();
+    let shared = |path: &Path| !path.to_string_lossy().contains("/tables/");
+    for (path, bytes) in before.iter().filter(|(path, _)| shared(path)) {
+        world.write_file(path, bytes).unwrap();
+    }
+    let error = open(&world).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Denied);
+    assert!(decent(&error).contains("the file is not encrypted, and the database is"), "{error}");
+}
+
+#[test]
+fn encrypting_needs_a_root_key_a_database_and_no_plain_audit_log() {
+    let world = plain(3);
+    assert_eq!(small(&world).encrypt(DIR).unwrap_err().kind(), ErrorKind::Invalid);
+    assert_eq!(encrypted(&world).encrypt("nowhere").unwrap_err().kind(), ErrorKind::NotFound);
+    small(&world).audit(pugdb::audit::AuditOptions::default()).open(DIR).unwrap().close().unwrap();
+    let error = encrypted(&world).encrypt(DIR).unwrap_err();
+    assert!(
+        error.kind() == ErrorKind::Invalid && decent(&error).contains("move its directory `audit`"),
+        "{error}"
+    );
+    is_all_there(&small(&world).open(DIR).unwrap());
+}
+
+fn plain_keyspace() -> KeyspaceOptions {
+    let bottom_compression = Some(Compression::None);
+    KeyspaceOptions { sealing: Some(Sealing::Plain), bottom_compression, ..KeyspaceOptions::default() }
+}
+
+/// Two keyspaces, of which one is plain, in tables and value files.
+fn half(world: &World) -> Database {
+    let db = open(world).unwrap();
+    db.keyspace_with("users", plain_keyspace()).unwrap();
+    fill(&db);
+    db.flush().unwrap();
+    db
+}
+
+#[test]
+fn a_keyspace_can_be_left_plain_and_only_its_tables_and_values_are() {
+    let world = World::new(4);
+    let db = half(&world);
+    is_filled(&db);
+    assert_eq!(db.keyspace("users").unwrap().options().sealing, Some(Sealing::Plain));
+    assert!(shows_values(&world));
+    db.close().unwrap();
+    let (all, plain) = (files(&world, "/tables/").len(), plain_files(&world));
+    assert!(plain > 0 && plain < all, "{plain} of {all}");
+    // Names, and all that the log has, are sealed.
+    assert!(copy_of(&world, DIR).iter().all(|(_, bytes)| bytes.windows(5).all(|window| window != b"users")));
+
+    let db = open(&world).unwrap();
+    is_filled(&db);
+    let error = db.erase_keyspace("users").unwrap_err();
+    assert!(error.kind() == ErrorKind::Invalid && decent(&error).contains("no key erases those"), "{error}");
+    // What is changed comes to the files that are there.
+    let users = db.keyspace("users").unwrap();
+    let sealed = KeyspaceOptions { sealing: Some(Sealing::Sealed), ..KeyspaceOptions::default() };
+    users.alter(sealed).unwrap();
+    assert!(db.rewrite(None).unwrap().files > 1);
+    is_filled(&db);
+    // A job removes the files.
+    drop(users);
+    db.close().unwrap();
+    assert!(!shows_values(&world) && plain_files(&world) == 0);
+    let db = open(&world).unwrap();
+    let users = db.keyspace("users").unwrap();
+    users.alter(plain_keyspace()).unwrap();
+    assert!(db.rewrite(None).unwrap().files > 0);
+    is_filled(&db);
+    assert!(shows_values(&world));
+    users.alter(sealed).unwrap();
+    db.rewrite(None).unwrap();
+    db.erase_keyspace("users").unwrap().unwrap();
+}
+
+#[test]
+fn not_all_keyspaces_can_be_plain_in_an_encrypted_database() {
+    let world = World::new(5);
+    let error = encrypted(&world).default_options(plain_keyspace()).open(DIR).unwrap_err();
+    assert!(error.kind() == ErrorKind::Invalid && decent(&error).contains("one by one"), "{error}");
+}
+
+/// The manifest says of each file how it is: whoever can write the disk cannot choose.
+#[test]
+fn a_file_that_is_sealed_otherwise_than_the_manifest_says_is_refused() {
+    let world = World::new(6);
+    half(&world).close().unwrap();
+    let mut forged = 0;
+    let of = |path: &Path| world.read_file(path).unwrap();
+    let has_cipher = |bytes: &[u8]| bytes[CIPHER_AT..CIPHER_AT + 4] != [0; 4];
+    let donor = files(&world, ".table").iter().map(|path| of(path)).find(|bytes| has_cipher(bytes)).unwrap();
+    for part in [".table", ".values"] {
+        for path in &files(&world, part) {
+            let bytes = of(path);
+            let content = bytes[header_length(&bytes)..].to_vec();
+            let mut header = bytes[..CIPHER_AT].to_vec();
+            if has_cipher(&bytes) {
+                header.extend_from_slice(&[0; 4]);
+            } else {
+                header.extend_from_slice(&donor[CIPHER_AT..header_length(&donor) - 8]);
+            }
+            let length = u32::try_from(header.len() + 8).unwrap();
+            header[12..16].copy_from_slice(&length.to_le_bytes());
+            let sum = checksum(&bytes).at(0, &header);
+            header.extend_from_slice(&sum.to_le_bytes());
+            let copy = world.kill();
+            copy.write_file(path, &[header, content].concat()).unwrap();
+            is_refused(&copy, path);
+            forged += 1;
+        }
+    }
+    assert!(forged > 3, "{forged}");
+}
+
+#[test]
+fn files_under_older_keys_are_written_anew_with_the_newest_ones() {
+    let world = World::new(7);
+    let db = open(&world).unwrap();
+    fill(&db);
+    db.flush().unwrap();
+    let keys = db.keys().unwrap();
+    assert_eq!(db.rewrite(Some(Duration::ZERO)).unwrap(), Rewritten::default());
+    world.advance(Duration::from_mins(1));
+    keys.renew().unwrap();
+    world.advance(Duration::from_mins(1));
+    let day = Duration::from_hours(24);
+    assert_eq!(db.rewrite(Some(day)).unwrap(), Rewritten::default(), "they are younger");
+    assert_eq!(db.rewrite(None).unwrap(), Rewritten::default(), "they are sealed");
+    let before = files(&world, "/tables/");
+    let done = db.rewrite(Some(Duration::ZERO)).unwrap();
+    assert!(done.files > 3 && done.left_files == 0, "{done:?}");
+    is_filled(&db);
+    db.close().unwrap();
+    let after = files(&world, "/tables/");
+    assert!(before.iter().all(|path| !after.contains(path)), "of the older ones none is left");
+    is_filled(&open(&world).unwrap());
+}
