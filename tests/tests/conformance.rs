@@ -15,7 +15,7 @@ use pugdb_core::engine::{Capabilities, Counts, Cursor, Direction, Engine, Engine
 use pugdb_core::env::Clock;
 use pugdb_core::memory::{Btree, Hash};
 use pugdb_core::observer::Observers;
-use pugdb_core::seam::{Cipher, Plain, Sealing, TableStore};
+use pugdb_core::seam::{self, Cipher, Plain, TableStore};
 use pugdb_core::snapshots::Snapshots;
 use pugdb_core::{DatabaseId, Found, KeyspaceId, Ops, Result, Seqno, Timestamp};
 use pugdb_lsm::file::Context;
@@ -81,7 +81,7 @@ const COARSE: TreeOptions = TreeOptions {
     default_expiry_ms: None,
     quota_bytes: None,
     quota_keys: None,
-    sealing: Sealing::Sealed,
+    sealing: seam::Sealing::Sealed,
 };
 const FINE: TreeOptions = TreeOptions {
     upper: Compression::Snappy,
@@ -95,7 +95,7 @@ const FINE: TreeOptions = TreeOptions {
     default_expiry_ms: None,
     quota_bytes: None,
     quota_keys: None,
-    sealing: Sealing::Plain,
+    sealing: seam::Sealing::Plain,
 };
 const FINEST: TreeOptions = TreeOptions {
     upper: Compression::Zstd { level: 3 },
@@ -109,7 +109,7 @@ const FINEST: TreeOptions = TreeOptions {
     default_expiry_ms: None,
     quota_bytes: None,
     quota_keys: None,
-    sealing: Sealing::Sealed,
+    sealing: seam::Sealing::Sealed,
 };
 
 /// What a tree wears.
