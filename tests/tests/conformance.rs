@@ -95,7 +95,7 @@ const FINE: TreeOptions = TreeOptions {
     default_expiry_ms: None,
     quota_bytes: None,
     quota_keys: None,
-    sealing: seam::Sealing::Plain,
+    sealing: seam::Sealing::Sealed,
 };
 const FINEST: TreeOptions = TreeOptions {
     upper: Compression::Zstd { level: 3 },

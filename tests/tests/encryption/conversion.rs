@@ -117,15 +117,41 @@ fn an_encryption_cut_at_each_call_leaves_all_data_and_can_be_gone_on_with() {
 #[test]
 fn the_files_of_before_are_refused_when_the_database_was_encrypted() {
     let world = plain(2);
-    let before = copy_of(&world, DIR);
+    let mut before = copy_of(&world, DIR);
+    // What is closed leaves no log.
+    let db = small(&world).open(DIR).unwrap();
+    db.keyspace("users").unwrap().put([0], [3; 400]).unwrap();
+    before.extend(copy_of(&world, "db/log"));
+    db.close().unwrap();
     encrypted(&world).encrypt(DIR).unwrap().close().unwrap();
-    let shared = |path: &Path| !path.to_string_lossy().contains("/tables/");
-    for (path, bytes) in before.iter().filter(|(path, _)| shared(path)) {
-        world.write_file(path, bytes).unwrap();
+    for part in ["CURRENT", "manifest-", "/log/"] {
+        let world = world.kill();
+        let put_back = before.iter().filter(|(path, _)| path.to_string_lossy().contains(part));
+        for (path, bytes) in put_back {
+            world.write_file(path, bytes).unwrap();
+        }
+        if part == "manifest-" {
+            // Under the name that `CURRENT` has.
+            let old = before.iter().rfind(|(path, _)| path.to_string_lossy().contains(part)).unwrap();
+            world.write_file(files(&world, part).last().unwrap(), &old.1).unwrap();
+        }
+        let error = open(&world).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Denied, "{part}: {error}");
+        assert!(decent(&error).contains("the file is not encrypted, and the database is"), "{part}: {error}");
     }
-    let error = open(&world).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Denied);
-    assert!(decent(&error).contains("the file is not encrypted, and the database is"), "{error}");
+}
+
+/// Trees of partitions were made before there were keys, and are known all the same.
+#[test]
+fn what_was_partitioned_before_is_erased_with_all_its_parts() {
+    let world = plain(8);
+    convert(&world).unwrap();
+    let db = open(&world).unwrap();
+    let keys = db.keys().unwrap();
+    let before = keys.status().keyspaces.len();
+    db.erase_keyspace("parts").unwrap().unwrap();
+    let status = keys.status();
+    assert_eq!((status.erased_keyspaces.len(), before - status.keyspaces.len()), (4, 4));
 }
 
 #[test]
