@@ -9,8 +9,8 @@ use std::sync::Arc;
 use pugdb_core::coding::{Reader, index};
 use pugdb_core::env::{Env, File};
 use pugdb_core::observer::Observers;
-use pugdb_core::seam::{Cipher, FileCipher, FileContext, FileKind, Scope, TableStore};
-use pugdb_core::{DatabaseId, Error, FileId, KeyspaceId, Result};
+use pugdb_core::seam::{Cipher, FileCipher, FileContext, FileKind, Scope, SealedWith, TableStore};
+use pugdb_core::{DatabaseId, Error, ErrorKind, FileId, KeyspaceId, Result};
 
 use crate::checksum::Checksum;
 
@@ -76,6 +76,35 @@ pub struct OpenedHeader {
     pub bytes: u64,
     /// The file's keys.
     pub cipher: Arc<dyn FileCipher>,
+}
+
+/// How a file is sealed: read in its header, whose seal was opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum FileSeal {
+    /// It is plain text.
+    Plain,
+    /// It is sealed so.
+    Sealed(SealedWith),
+    /// It is sealed, and its key was destroyed.
+    Erased,
+}
+
+/// What a file of any kind is, and how it is sealed.
+///
+/// # Errors
+/// As [`FileHeader::read`], but for `Erased`.
+pub fn seal_of(file: &dyn File, cipher: &dyn Cipher) -> Result<(FileContext, FileSeal)> {
+    let (header, bytes, seal) =
+        FileHeader::read_raw(&|buffer, offset| file.read_exact_at(buffer, offset))?;
+    let context = header.context;
+    let with = cipher.sealed_with(&context, &header.cipher);
+    let with = with.and_then(|with| header.open(cipher, &bytes, seal).map(|_| with));
+    match with {
+        Ok(None) => Ok((context, FileSeal::Plain)),
+        Ok(Some(with)) => Ok((context, FileSeal::Sealed(with))),
+        Err(error) if error.kind() == ErrorKind::Erased => Ok((context, FileSeal::Erased)),
+        Err(error) => Err(error),
+    }
 }
 
 impl FileHeader {

@@ -10,7 +10,7 @@ use std::sync::atomic::AtomicU64;
 use parking_lot::{Mutex, RwLock};
 use pugdb_core::coding::index;
 use pugdb_core::env::{Access, Env, sync_parents};
-use pugdb_core::seam::{Cipher, FileCipher, FileContext};
+use pugdb_core::seam::{Cipher, FileCipher, FileContext, SealedWith};
 use pugdb_core::{DatabaseId, Error, ErrorKind, KeyspaceId, Result, SealId, Timestamp};
 use subtle::ConstantTimeEq as _;
 
@@ -431,6 +431,10 @@ impl Vault {
     /// # Errors
     /// `Denied` when it is not here.
     pub(crate) fn find(&self, keyspace: Option<KeyspaceId>, id: &KeyId) -> Result<Secret> {
+        self.find_generation(keyspace, id).map(|generation| generation.key)
+    }
+
+    fn find_generation(&self, keyspace: Option<KeyspaceId>, id: &KeyId) -> Result<Generation> {
         self.look(keyspace, id).or_else(|error| {
             // Somebody else's keyring may have keys that were made since.
             if !self.is_borrowed {
@@ -441,13 +445,13 @@ impl Vault {
         })
     }
 
-    fn look(&self, keyspace: Option<KeyspaceId>, id: &KeyId) -> Result<Secret> {
+    fn look(&self, keyspace: Option<KeyspaceId>, id: &KeyId) -> Result<Generation> {
         let state = self.state.read();
         let keys = match keyspace {
             Some(keyspace) => state.keyring.keyspace_keys(keyspace)?,
             None => state.keyring.database_keys(),
         };
-        keys.find(id).map(|generation| generation.key.clone()).ok_or_else(|| {
+        keys.find(id).cloned().ok_or_else(|| {
             Error::denied("wrong key: the keyring does not have the key it was sealed with; it is another database's, or older than the data")
         })
     }
@@ -541,6 +545,15 @@ impl Cipher for VaultCipher {
         let header = Header::decode(header)?;
         let parent = self.0.find(context.keyspace, &header.parent)?;
         Ok(Arc::new(SealedFile::open(&self.0, &header, &parent, context)?))
+    }
+
+    fn sealed_with(&self, context: &FileContext, header: &[u8]) -> Result<Option<SealedWith>> {
+        if header.is_empty() {
+            return Ok(None);
+        }
+        let header = Header::decode(header)?;
+        let generation = self.0.find_generation(context.keyspace, &header.parent)?.number;
+        Ok(Some(SealedWith { algorithm: header.algorithm.name(), generation: Some(generation) }))
     }
 
     fn provide(&self, made: Range<KeyspaceId>, owner: Option<KeyspaceId>) -> Result<()> {

@@ -56,6 +56,27 @@ pub enum Scope {
     Keyspace(KeyspaceId),
 }
 
+/// With what a file is sealed, as its header says.
+///
+/// ```
+/// use pugdb_core::seam::SealedWith;
+///
+/// let with = SealedWith { algorithm: "AES-256-GCM", generation: Some(2) };
+/// assert_ne!(with, SealedWith::UNKNOWN);
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SealedWith {
+    /// The algorithm's name in standards.
+    pub algorithm: &'static str,
+    /// The number of the key that the file's own was derived from, where the cipher counts its keys.
+    pub generation: Option<u64>,
+}
+
+impl SealedWith {
+    /// By a cipher that does not say how it seals.
+    pub const UNKNOWN: Self = Self { algorithm: "a cipher of the program", generation: None };
+}
+
 /// Seals every byte bound for disk. [`Plain`] seals nothing; checksums still find damage.
 pub trait Cipher: Send + Sync {
     /// Keys for a new file, and the bytes that its header keeps so that the file can be opened again.
@@ -66,6 +87,16 @@ pub trait Cipher: Send + Sync {
     /// # Errors
     /// `Erased` when the key it was made with was destroyed.
     fn open(&self, context: &FileContext, header: &[u8]) -> Result<Arc<dyn FileCipher>>;
+
+    /// What the header of an existing file says of its seal, for reports; `None` when the file is plain. Whether the header is true,
+    /// [`open`](Self::open) finds out.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    fn sealed_with(&self, context: &FileContext, header: &[u8]) -> Result<Option<SealedWith>> {
+        let _ = context;
+        Ok((!header.is_empty()).then_some(SealedWith::UNKNOWN))
+    }
 
     /// Sees to it that there are keys, durably, for every keyspace below the end of `made`. Called outside of all locks before these are made:
     /// keyspaces, or partitions of `owner`, whose keys go with its own. None beyond was ever made.
