@@ -58,7 +58,6 @@ struct Keys {
 struct KeyFilePlace {
     path: String,
     mode: String,
-    read_by_others: bool,
     inside_data: bool,
 }
 
@@ -173,20 +172,18 @@ impl Page {
             telemetry: "none",
             warnings: Vec::new(),
         };
-        page.warnings = page.warn(key_file.as_ref(), Seen::at(data).as_ref());
+        page.warnings = page.warn(Seen::at(data).as_ref());
         Ok(page)
     }
 
-    fn warn(&self, key_file: Option<&Seen>, data: Option<&Seen>) -> Vec<String> {
+    fn warn(&self, data: Option<&Seen>) -> Vec<String> {
         let mut warnings = Vec::new();
         let mut warn = |is_so: bool, text: &str| warnings.extend(is_so.then(|| text.to_owned()));
-        let is_shared = |seen: Option<&Seen>| seen.is_some_and(Seen::is_shared);
         warn(!self.encrypted, "the database is not encrypted: who has its files, or a copy of them, reads everything");
         warn(
-            !self.encrypted && is_shared(data),
+            !self.encrypted && data.is_some_and(Seen::is_shared),
             "others than its owner may enter the data directory: chmod 700 it",
         );
-        warn(is_shared(key_file), "others than its owner have rights on the key file: chmod 600 it");
         warn(
             self.keys.as_ref().and_then(|keys| keys.key_file.as_ref()).is_some_and(|file| file.inside_data),
             "the key file lies inside the data directory: every copy of the data has its key; move it, and rotate",
@@ -224,7 +221,6 @@ impl Keys {
             key_file: file.map(|seen| KeyFilePlace {
                 path: seen.path.display().to_string(),
                 mode: seen.rights(),
-                read_by_others: seen.is_shared(),
                 inside_data: seen.is_inside(data),
             }),
             database_keys: Age::all(&keys.database_keys, now),
