@@ -1,11 +1,11 @@
-//! Thousands of secrets as keys, values and names of keyspaces: no byte of them in any file, and all of them without encryption.
+//! Ten thousand secrets each as keys, values and names of keyspaces: no byte of them in any file, and all of them without encryption.
 
 use pugdb::{Builder, KeyspaceOptions, Logging};
 use pugdb_sim::World;
 
 use super::{DIR, encrypted, small};
 
-const SECRETS: usize = 2_000;
+const SECRETS: usize = 10_000;
 
 fn secret(kind: &str, number: usize) -> String {
     // Alike from afar and each of its own, so that neither compression nor chance hides one.

@@ -94,8 +94,7 @@ pub enum FileSeal {
 /// # Errors
 /// As [`FileHeader::read`], but for `Erased`.
 pub fn seal_of(file: &dyn File, cipher: &dyn Cipher) -> Result<(FileContext, FileSeal)> {
-    let (header, bytes, seal) =
-        FileHeader::read_raw(&|buffer, offset| file.read_exact_at(buffer, offset))?;
+    let (header, bytes, seal) = FileHeader::read_raw(&|buffer, offset| file.read_exact_at(buffer, offset))?;
     let context = header.context;
     let with = cipher.sealed_with(&context, &header.cipher);
     let with = with.and_then(|with| header.open(cipher, &bytes, seal).map(|_| with));

@@ -2,12 +2,14 @@
 //!
 //! | file | its part |
 //! |---|---|
+//! | `custody` | is it encrypted, and who else can read data and key |
 //! | `directory` | rights, lock, file system, space, the disk's kind |
 //! | `machine` | clock, processors, file descriptors, memory |
 //! | `privacy` | with `--privacy`: does an encrypted database give anything away |
 //! | `sizes` | what `serve` takes of that |
 //! | `sync` | how long a sync takes, and what that tells |
 
+mod custody;
 mod directory;
 mod machine;
 mod privacy;
@@ -140,6 +142,7 @@ fn examine(data: &Path, limit: Option<MemoryLimit>, env: &Env) -> Vec<Finding> {
         findings.push(directory::describe(&file_system));
         findings.push(directory::disk(&place));
         findings.push(sync::sync(&place, &file_system, env));
+        findings.push(custody::encryption(data));
     }
     findings.extend([
         machine::calendar(env),

@@ -43,7 +43,8 @@ pub(crate) fn strangers(data: &Path) -> Vec<String> {
     let Ok(entries) = std::fs::read_dir(data) else { return Vec::new() };
     let names = entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());
     let is_ours = |name: &str| {
-        OURS.iter().any(|ours| name == *ours || name.strip_prefix(ours).is_some_and(|rest| rest.starts_with('.')))
+        OURS.iter()
+            .any(|ours| name == *ours || name.strip_prefix(ours).is_some_and(|rest| rest.starts_with('.')))
             || name.starts_with("manifest-")
     };
     let mut strangers: Vec<String> = names.filter(|name| !is_ours(name)).collect();

@@ -179,7 +179,10 @@ impl Page {
     fn warn(&self, data: Option<&Seen>) -> Vec<String> {
         let mut warnings = Vec::new();
         let mut warn = |is_so: bool, text: &str| warnings.extend(is_so.then(|| text.to_owned()));
-        warn(!self.encrypted, "the database is not encrypted: who has its files, or a copy of them, reads everything");
+        warn(
+            !self.encrypted,
+            "the database is not encrypted: who has its files, or a copy of them, reads everything",
+        );
         warn(
             !self.encrypted && data.is_some_and(Seen::is_shared),
             "others than its owner may enter the data directory: chmod 700 it",
@@ -192,8 +195,14 @@ impl Page {
             self.encrypted && self.files.iter().any(|files| files.state == "plain"),
             "some files are plain, as the table of files says",
         );
-        warn(!self.other_files.is_empty(), "files that are not PugDB's lie in the data directory; none of them is sealed");
-        warn(!self.unreadable.is_empty(), "some files could not be read; if they stay so, run `pugdb verify`");
+        warn(
+            !self.other_files.is_empty(),
+            "files that are not PugDB's lie in the data directory; none of them is sealed",
+        );
+        warn(
+            !self.unreadable.is_empty(),
+            "some files could not be read; if they stay so, run `pugdb verify`",
+        );
         warn(
             self.anybody_may_log_in,
             "whoever reaches a server's port may log in without a password: make users (`pugdb acl`)",
@@ -282,9 +291,8 @@ impl Page {
         self.print_keys(&mut out)?;
         self.print_files(&mut out)?;
         section(&mut out, "What is plain text, and why")?;
-        let rows = self.plain.iter().map(|place| {
-            [place.place.clone(), place.holds.clone(), place.why.clone()]
-        });
+        let rows =
+            self.plain.iter().map(|place| [place.place.clone(), place.holds.clone(), place.why.clone()]);
         table(&mut out, ["where", "what it holds", "why"], rows)?;
         out.line("")?;
         out.line("Keyspaces in memory never touch the disk.")?;
@@ -315,7 +323,10 @@ impl Page {
         };
         let yes = |is_so: bool| if is_so { "yes" } else { "no" }.to_owned();
         let mut rows = vec![
-            ["encrypted".to_owned(), format!("yes: a key for each file, {} for new ones", keys.new_files_are_sealed_with)],
+            [
+                "encrypted".to_owned(),
+                format!("yes: a key for each file, {} for new ones", keys.new_files_are_sealed_with),
+            ],
             ["database".to_owned(), keys.database.clone()],
             ["root key".to_owned(), format!("in {}", keys.root_key)],
             ["that protects".to_owned(), keys.root_key_protects.to_owned()],
@@ -326,13 +337,23 @@ impl Page {
             rows.push(["inside the data directory".to_owned(), yes(file.inside_data)]);
         }
         rows.extend([
-            ["keyring".to_owned(), format!("generation {}, {}", keys.keyring_generation, human_bytes(keys.keyring_bytes))],
-            ["erased".to_owned(), format!("{} subjects, {} keyspaces", keys.erased_subjects, keys.erased_keyspaces)],
-            ["under legal hold".to_owned(), format!("{} subjects, {} keyspaces", keys.held_subjects, keys.held_keyspaces)],
+            [
+                "keyring".to_owned(),
+                format!("generation {}, {}", keys.keyring_generation, human_bytes(keys.keyring_bytes)),
+            ],
+            [
+                "erased".to_owned(),
+                format!("{} subjects, {} keyspaces", keys.erased_subjects, keys.erased_keyspaces),
+            ],
+            [
+                "under legal hold".to_owned(),
+                format!("{} subjects, {} keyspaces", keys.held_subjects, keys.held_keyspaces),
+            ],
         ]);
         table(out, ["", ""], rows)?;
         section(out, "Keys")?;
-        let mut rows = vec![["the database".to_owned(), "on disk".to_owned(), Age::text(&keys.database_keys)]];
+        let mut rows =
+            vec![["the database".to_owned(), "on disk".to_owned(), Age::text(&keys.database_keys)]];
         rows.extend(self.keyspaces.iter().map(|space| {
             let place = if space.on_disk { "on disk" } else { "in memory only" };
             [format!("keyspace {}", space.keyspace), place.to_owned(), Age::text(&space.keys)]
@@ -366,7 +387,11 @@ impl Page {
     fn print_people(&self, out: &mut Answer) -> std::result::Result<(), Failure> {
         section(out, "Who did what, who may what, who is told")?;
         let audit = if self.audit { "kept" } else { "none is kept" };
-        let may = if self.anybody_may_log_in { "whoever reaches the port" } else { "users with a password or a certificate" };
+        let may = if self.anybody_may_log_in {
+            "whoever reaches the port"
+        } else {
+            "users with a password or a certificate"
+        };
         let rows = [
             ["audit log", audit],
             ["users beside `default`", &self.users.to_string()],

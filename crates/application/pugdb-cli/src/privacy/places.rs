@@ -11,25 +11,29 @@ pub(super) struct Place {
 }
 
 impl Place {
-    pub(super) fn new(
-        place: impl Into<String>,
-        holds: impl Into<String>,
-        why: impl Into<String>,
-    ) -> Self {
+    pub(super) fn new(place: impl Into<String>, holds: impl Into<String>, why: impl Into<String>) -> Self {
         Self { place: place.into(), holds: holds.into(), why: why.into() }
     }
 }
 
 /// Place, what it holds, why it is plain: of every database.
 const ALWAYS: [[&str; 3]; 11] = [
-    ["`CURRENT`", "which manifest counts", "it is read first; a tag that only the database's key makes is in it"],
+    [
+        "`CURRENT`",
+        "which manifest counts",
+        "it is read first; a tag that only the database's key makes is in it",
+    ],
     ["`LOCK`, `RESERVE`", "the number of a process; zeros", "nothing of yours is in them"],
     [
         "names of files, lengths, times, ids of keyspaces, positions of pieces",
         "how much there is and when it changed",
         "a file system shows them, and files are found by them",
     ],
-    ["the key file", "the root key; the database's id", "somebody has to begin: guard it, and keep it where no copy of the data is"],
+    [
+        "the key file",
+        "the root key; the database's id",
+        "somebody has to begin: guard it, and keep it where no copy of the data is",
+    ],
     [
         "the second place of the audit log (`--audit-copy`)",
         "how many records there are, hashes, times",
@@ -65,7 +69,10 @@ pub(super) const PROTECTS: [[&str; 2]; 6] = [
         "who has a disk, a backup or a bucket, and not the root key",
         "how many files there are, their lengths and times, the numbers of keyspaces; no key, no value, no name",
     ],
-    ["who can write the disk, and not the root key", "the same; what he changes is an error, an old whole copy is not noticed"],
+    [
+        "who can write the disk, and not the root key",
+        "the same; what he changes is an error, an old whole copy is not noticed",
+    ],
     ["who has the root key or the key file, and the directory", "everything"],
     ["who has the machine, as the database's user or as root", "everything"],
     ["who listens on the way to a server", "everything without TLS; with it, lengths and times"],

@@ -87,7 +87,10 @@ fn a_database_that_is_not_encrypted_is_plain_and_the_page_says_so_first() {
     assert!(report["plain"][0]["why"] == "the database was made without a root key", "{report}");
     let page = pugdb(dir.path(), &["privacy", "report"]);
     let (warned, rest) = page.text().split_once("## Encryption").unwrap();
-    assert!(warned.contains("* the database is not encrypted") && rest.contains("**Not encrypted.**"), "{page}");
+    assert!(
+        warned.contains("* the database is not encrypted") && rest.contains("**Not encrypted.**"),
+        "{page}"
+    );
     assert!(rest.contains("| telemetry") && !rest.contains("1815") && !rest.contains("ada"), "{page}");
 }
 

@@ -33,6 +33,11 @@ impl Trial {
         self.root.join("data")
     }
 
+    /// A copy of it, as a server that was killed has left it.
+    pub(super) fn killed(&self) -> PathBuf {
+        self.root.join("killed")
+    }
+
     pub(super) fn key_file(&self) -> PathBuf {
         self.root.join("keys/root.key")
     }
@@ -43,8 +48,7 @@ impl Trial {
     }
 
     fn builder(&self) -> Builder {
-        let options =
-            KeyspaceOptions { separate_values: Some(SEPARATE_BYTES), ..KeyspaceOptions::default() };
+        let options = KeyspaceOptions { separate_values: Some(SEPARATE_BYTES), ..KeyspaceOptions::default() };
         let audit = AuditOptions { copy: Some(self.root.join("audit-copy")), ..AuditOptions::default() };
         let builder = Database::builder()
             .default_options(options)
@@ -146,7 +150,9 @@ fn seal(db: &Database, subject: Option<&String>) -> Result<Option<pugdb::SealId>
 
 /// Updates, deletes, range deletes, merges of tables.
 fn change(db: &Database, spaces: &[Keyspace], secrets: &Secrets) -> Result<()> {
-    for (number, key) in secrets.of(Kind::Key)[OF_SERVER..].iter().enumerate().filter(|(number, _)| number % 7 == 3) {
+    for (number, key) in
+        secrets.of(Kind::Key)[OF_SERVER..].iter().enumerate().filter(|(number, _)| number % 7 == 3)
+    {
         let space = &spaces[number % spaces.len()];
         match number % 3 {
             0 => space.delete(key)?,

@@ -193,7 +193,9 @@ mod tests {
         let search = Search::new(secrets.all());
         let dir = tempfile::tempdir().unwrap();
         let fs = &*Env::os().fs;
-        for (number, before) in [READ_BYTES - 60, READ_BYTES - 30, READ_BYTES - 1, READ_BYTES].into_iter().enumerate() {
+        for (number, before) in
+            [READ_BYTES - 60, READ_BYTES - 30, READ_BYTES - 1, READ_BYTES].into_iter().enumerate()
+        {
             let spelled = hex(secrets.all()[number].as_bytes());
             let file = fs.create(&dir.path().join("file")).unwrap();
             file.write_at(spelled.as_bytes(), before as u64).unwrap();

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
@@ -12,6 +12,7 @@ use pugdb_wire::resp::Reply;
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::library::{OF_SERVER, Trial, write_text};
+use super::make_folder;
 use super::secrets::{Kind, Secrets};
 use crate::outcome::{Exit, Failure};
 use crate::remote::Remote;
@@ -53,8 +54,8 @@ impl Trial {
         Ok(command)
     }
 
-    fn place(&self) -> Vec<String> {
-        let mut words = vec!["--data".to_owned(), self.data().display().to_string()];
+    fn place(&self, data: &Path) -> Vec<String> {
+        let mut words = vec!["--data".to_owned(), data.display().to_string()];
         if self.is_encrypted {
             words.extend(["--root-key".to_owned(), format!("file:{}", self.key_file().display())]);
         }
@@ -63,18 +64,38 @@ impl Trial {
 
     fn log(&self, name: &str) -> Result<(PathBuf, File), Failure> {
         let path = self.output().join(name);
-        let file = File::create(&path).map_err(|error| Failure::io(format!("make {}", path.display()), &error))?;
+        let file =
+            File::create(&path).map_err(|error| Failure::io(format!("make {}", path.display()), &error))?;
         Ok((path, file))
     }
 
     fn start(&self, name: &'static str) -> Result<Service, Failure> {
         let mut command = self.program()?;
-        command.args(["serve", "--resp", "127.0.0.1:0", "--http", "127.0.0.1:0", "--audit", "on", "--memory", "64MiB"]);
-        command.args(self.place()).stdout(Stdio::piped()).stderr(self.log(&format!("{name}.stderr"))?.1);
+        command.args([
+            "serve",
+            "--resp",
+            "127.0.0.1:0",
+            "--http",
+            "127.0.0.1:0",
+            "--audit",
+            "on",
+            "--memory",
+            "64MiB",
+        ]);
+        command
+            .args(self.place(&self.data()))
+            .stdout(Stdio::piped())
+            .stderr(self.log(&format!("{name}.stderr"))?.1);
         let mut child = command.spawn().map_err(|error| Failure::io("start a server", &error))?;
         let stdout = child.stdout.take().ok_or_else(|| broken("a server has no output"))?;
-        let mut service =
-            Service { child, stdout: BufReader::new(stdout), said: String::new(), resp: String::new(), http: None, name };
+        let mut service = Service {
+            child,
+            stdout: BufReader::new(stdout),
+            said: String::new(),
+            resp: String::new(),
+            http: None,
+            name,
+        };
         loop {
             let before = service.said.len();
             let read = service.stdout.read_line(&mut service.said);
@@ -108,9 +129,14 @@ impl Trial {
         }
         // SIGKILL, with all of these under way.
         first.end(self, Signal::KILL)?;
+        copy_folder(&self.data(), &self.killed())?;
         let mut second = self.start("server-2")?;
         let mut remote = second.connect()?;
-        remote.ask(&[b"AUTH", secrets.of(Kind::User)[0].as_bytes(), secrets.of(Kind::Password)[0].as_bytes()])?;
+        remote.ask(&[
+            b"AUTH",
+            secrets.of(Kind::User)[0].as_bytes(),
+            secrets.of(Kind::Password)[0].as_bytes(),
+        ])?;
         for (key, value) in keys.iter().zip(values).skip(BEFORE_THE_KILL) {
             remote.ask(&[b"SET", key.as_bytes(), value.as_bytes(), b"EX", b"100"])?;
         }
@@ -124,26 +150,42 @@ impl Trial {
     pub(super) fn work_with_commands(&self, secrets: &Secrets) -> Result<(), Failure> {
         let (key, value) = (&secrets.of(Kind::Key)[0], &secrets.of(Kind::Value)[0]);
         let gone = format!("{key}{value}");
-        let commands: [&[&str]; 9] = [
-            &["verify"],
-            &["stats"],
-            &["inspect"],
-            &["inspect", "manifest"],
-            &["inspect", "table", "--entries"],
-            &["inspect", "log", "--entries", "--json"],
-            &["audit", "verify"],
-            &["get", &gone],
-            &["put", key, value, &gone],
+        // `inspect` takes no lock and changes nothing: the copy stays as the kill has left it.
+        let commands: [(&[&str], PathBuf); 8] = [
+            (&["inspect"], self.killed()),
+            (&["inspect", "log", "--entries", "--json"], self.killed()),
+            (&["inspect", "manifest"], self.data()),
+            (&["inspect", "table", "--entries"], self.data()),
+            (&["verify"], self.data()),
+            (&["audit", "verify"], self.data()),
+            (&["get", &gone], self.data()),
+            (&["put", key, value, &gone], self.data()),
         ];
-        for (number, words) in commands.into_iter().enumerate() {
+        for (number, (words, data)) in commands.into_iter().enumerate() {
             let mut command = self.program()?;
-            command.args(words).args(self.place());
+            command.args(words).args(self.place(&data));
             command.stdout(self.log(&format!("command-{number}.stdout"))?.1);
             command.stderr(self.log(&format!("command-{number}.stderr"))?.1);
             command.status().map_err(|error| Failure::io("run a command", &error))?;
         }
         Ok(())
     }
+}
+
+/// As the files are at this moment.
+fn copy_folder(from: &Path, to: &Path) -> Result<(), Failure> {
+    make_folder(to)?;
+    let doing = |error| Failure::io(format!("copy {}", from.display()), &error);
+    for entry in std::fs::read_dir(from).map_err(doing)? {
+        let entry = entry.map_err(doing)?;
+        let to = to.join(entry.file_name());
+        if entry.file_type().map_err(doing)?.is_dir() {
+            copy_folder(&entry.path(), &to)?;
+        } else {
+            std::fs::copy(entry.path(), &to).map_err(doing)?;
+        }
+    }
+    Ok(())
 }
 
 fn broken(what: &str) -> Failure {
@@ -161,7 +203,6 @@ impl Service {
         for request in [
             &[&b"INFO"[..], b"everything"][..],
             &[b"SLOWLOG", b"GET", b"-1"],
-            &[b"CLIENT", b"LIST"],
             &[b"MEMORY", b"DOCTOR"],
             &[b"LATENCY", b"DOCTOR"],
             &[b"DBSIZE"],
@@ -170,7 +211,9 @@ impl Service {
         }
         for path in ["metrics", "livez", "readyz"] {
             if let Some(address) = &self.http {
-                said.push_str(&fetch(address, path).map_err(|error| Failure::io("ask a server over HTTP", &error))?);
+                said.push_str(
+                    &fetch(address, path).map_err(|error| Failure::io("ask a server over HTTP", &error))?,
+                );
             }
         }
         Ok(())
@@ -211,7 +254,7 @@ fn make_mistakes(remote: &mut Remote, secrets: &Secrets, said: &mut String) -> R
         &[b"SELECT", value],
         &[b"CONFIG", b"SET", key, value],
         &[b"EVAL", value, b"1", key],
-        &[value, key],
+        &[b"NOSUCH", key, value],
     ] {
         tell(&remote.exchange(request)?, said);
     }
@@ -231,8 +274,12 @@ fn fetch(address: &str, path: &str) -> std::io::Result<String> {
 fn tell(reply: &Reply, out: &mut String) {
     match reply {
         Reply::Simple(text) | Reply::BigNumber(text) | Reply::Error(text) => out.push_str(text),
-        Reply::Bulk(bytes) | Reply::Verbatim { text: bytes, .. } => out.push_str(&String::from_utf8_lossy(bytes)),
-        Reply::Array(parts) | Reply::Set(parts) | Reply::Push(parts) => parts.iter().for_each(|part| tell(part, out)),
+        Reply::Bulk(bytes) | Reply::Verbatim { text: bytes, .. } => {
+            out.push_str(&String::from_utf8_lossy(bytes))
+        }
+        Reply::Array(parts) | Reply::Set(parts) | Reply::Push(parts) => {
+            parts.iter().for_each(|part| tell(part, out))
+        }
         Reply::Map(pairs) => pairs.iter().for_each(|(key, value)| {
             tell(key, out);
             tell(value, out);

@@ -61,9 +61,9 @@ impl Verdict {
         let mut found = all_found(&self.encrypted);
         found.extend(self.control.get(SAID).into_iter().flat_map(|searched| searched.found.iter().copied()));
         let control = all_found(&self.control);
-        found.extend(control.into_iter().filter(|number| {
-            Secrets::kind(*number).is_some_and(|kind| !kind.is_kept())
-        }));
+        found.extend(
+            control.into_iter().filter(|number| Secrets::kind(*number).is_some_and(|kind| !kind.is_kept())),
+        );
         found.len()
     }
 
@@ -145,7 +145,10 @@ impl Verdict {
     fn conclude(&self, secrets: &Secrets) -> Vec<String> {
         let mut lines = Vec::new();
         if !self.finds_planted(secrets) {
-            lines.push("fail  the search does not find what was planted for it: it shows nothing; please report it".to_owned());
+            lines.push(
+                "fail  the search does not find what was planted for it: it shows nothing; please report it"
+                    .to_owned(),
+            );
         }
         let blind: Vec<_> = self.blind(secrets).iter().map(|kind| kind.name()).collect();
         if !blind.is_empty() {
@@ -168,9 +171,7 @@ impl Verdict {
 
     fn json(&self, secrets: &Secrets) -> Value {
         let files = |files: &BTreeMap<&'static str, Searched>| -> Vec<Value> {
-            let one = |(name, searched): (&&str, &Searched)| {
-                json!({ "in": name, "files": searched.files, "bytes": searched.bytes, "found": searched.found.len() })
-            };
+            let one = |(name, searched): (&&str, &Searched)| json!({ "in": name, "files": searched.files, "bytes": searched.bytes, "found": searched.found.len() });
             files.iter().map(one).collect()
         };
         let (sealed, control) = (all_found(&self.encrypted), all_found(&self.control));
@@ -233,7 +234,10 @@ mod tests {
             (&|verdict| drop(verdict.control.insert(SAID, searched([7, 8]))), "2 were found"),
             (&|verdict| drop(verdict.control.insert("tables", searched([password]))), "1 were found"),
             (&|verdict| verdict.planted.found[3] -= 1, "does not find what was planted"),
-            (&|verdict| drop(verdict.control.insert("log", searched(0..4_000))), "has not found the values, the names of keyspaces"),
+            (
+                &|verdict| drop(verdict.control.insert("log", searched(0..4_000))),
+                "has not found the values, the names of keyspaces",
+            ),
         ];
         for (spoil, words) in spoils {
             let (exit, text) = judged(spoil);
