@@ -7,6 +7,7 @@ mod canaries;
 mod erasure;
 mod forged;
 mod nonces;
+mod report;
 mod rotation;
 mod wrong_keys;
 

@@ -17,6 +17,9 @@ use crate::audit;
 use crate::durable::Durable;
 use crate::space::Keeper;
 
+/// Of segments of the audit log.
+const AUDIT_ENDING: &str = ".audit";
+
 /// What is known of how private a database is. Made by [`Database::privacy`].
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -186,7 +189,9 @@ fn files(fs: &dyn FileSystem, dir: &Path) -> Result<Vec<PathBuf>> {
     let folder = dir.join(audit::AUDIT);
     match fs.list(&folder) {
         Ok(names) => {
-            files.extend(names.iter().filter(|name| name.ends_with(".audit")).map(|name| folder.join(name)));
+            files.extend(
+                names.iter().filter(|name| name.ends_with(AUDIT_ENDING)).map(|name| folder.join(name)),
+            );
         }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
         Err(error) => return Err(Error::io(format!("list {}", folder.display()), error)),

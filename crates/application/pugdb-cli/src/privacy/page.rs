@@ -9,11 +9,11 @@ use pugdb::{KeyspaceId, Persistence, Result, Timestamp};
 use serde::Serialize;
 
 use super::custody::{Seen, strangers};
-use super::places::{PROTECTS, Place, always};
+use super::places::{PROTECTS, PlainText, always};
 use crate::outcome::Failure;
 use crate::output::Answer;
 use crate::root_key::KeyArguments;
-use crate::text::{count, human_bytes};
+use crate::text::{count, escaped, human_bytes};
 
 const DAY_MS: u64 = 86_400_000;
 
@@ -23,11 +23,11 @@ pub(super) struct Page {
     data: String,
     at: String,
     encrypted: bool,
-    keys: Option<Keys>,
-    keyspaces: Vec<Keyspace>,
-    files: Vec<Files>,
+    keys: Option<KeyFacts>,
+    keyspaces: Vec<KeyspaceRow>,
+    files: Vec<FileRow>,
     unreadable: Vec<String>,
-    plain: Vec<Place>,
+    plain: Vec<PlainText>,
     /// What lies in the directory and is not PugDB's.
     other_files: Vec<String>,
     audit: bool,
@@ -38,7 +38,7 @@ pub(super) struct Page {
 }
 
 #[derive(Debug, Serialize)]
-struct Keys {
+struct KeyFacts {
     database: String,
     new_files_are_sealed_with: &'static str,
     keyring_generation: u64,
@@ -88,7 +88,7 @@ impl Age {
 }
 
 #[derive(Debug, Serialize)]
-struct Keyspace {
+struct KeyspaceRow {
     keyspace: String,
     id: u32,
     on_disk: bool,
@@ -96,7 +96,7 @@ struct Keyspace {
 }
 
 #[derive(Debug, Serialize)]
-struct Files {
+struct FileRow {
     kind: &'static str,
     keyspace: Option<String>,
     keyspace_id: Option<u32>,
@@ -108,8 +108,8 @@ struct Files {
     bytes: u64,
 }
 
-impl Files {
-    fn of(group: &FileGroup, names: &[Keyspace]) -> Self {
+impl FileRow {
+    fn of(group: &FileGroup, names: &[KeyspaceRow]) -> Self {
         let name = |id: KeyspaceId| {
             let found = names.iter().find(|space| space.id == id.0);
             found.map_or_else(|| format!("dropped, number {id}"), |space| space.keyspace.clone())
@@ -154,13 +154,13 @@ impl Page {
             None => None,
         };
         let keyspaces = keyspaces(report, now);
-        let files: Vec<_> = report.files.iter().map(|group| Files::of(group, &keyspaces)).collect();
+        let files: Vec<_> = report.files.iter().map(|group| FileRow::of(group, &keyspaces)).collect();
         let mut page = Self {
             pugdb: env!("CARGO_PKG_VERSION"),
             data: data.display().to_string(),
             at: now.utc(),
             encrypted: report.keys.is_some(),
-            keys: report.keys.as_ref().map(|keys| Keys::of(keys, report, key_file.as_ref(), data, now)),
+            keys: report.keys.as_ref().map(|keys| KeyFacts::of(keys, report, key_file.as_ref(), data, now)),
             plain: plain(report.keys.is_some(), &files),
             keyspaces,
             files,
@@ -211,7 +211,7 @@ impl Page {
     }
 }
 
-impl Keys {
+impl KeyFacts {
     fn of(
         keys: &KeyStatus,
         report: &PrivacyReport,
@@ -241,7 +241,7 @@ impl Keys {
     }
 }
 
-fn keyspaces(report: &PrivacyReport, now: Timestamp) -> Vec<Keyspace> {
+fn keyspaces(report: &PrivacyReport, now: Timestamp) -> Vec<KeyspaceRow> {
     let ages = |id| {
         let of = |keys: &KeyStatus| {
             let found = keys.keyspaces.iter().find(|space| space.keyspace == id)?;
@@ -249,7 +249,7 @@ fn keyspaces(report: &PrivacyReport, now: Timestamp) -> Vec<Keyspace> {
         };
         report.keys.as_ref().and_then(of).unwrap_or_default()
     };
-    let one = |space: &pugdb::privacy::KeyspacePrivacy| Keyspace {
+    let one = |space: &pugdb::privacy::KeyspacePrivacy| KeyspaceRow {
         keyspace: space.name.clone(),
         id: space.id.0,
         on_disk: space.persistence == Persistence::Durable,
@@ -259,10 +259,10 @@ fn keyspaces(report: &PrivacyReport, now: Timestamp) -> Vec<Keyspace> {
 }
 
 /// What is plain text here: what is plain in the files, then what always is.
-fn plain(is_encrypted: bool, files: &[Files]) -> Vec<Place> {
+fn plain(is_encrypted: bool, files: &[FileRow]) -> Vec<PlainText> {
     let mut places = Vec::new();
     if !is_encrypted {
-        places.push(Place::new(
+        places.push(PlainText::new(
             "log, tables, value files, manifest, audit log",
             "keys, values, names of keyspaces and users, who did what",
             "the database was made without a root key",
@@ -271,7 +271,7 @@ fn plain(is_encrypted: bool, files: &[Files]) -> Vec<Place> {
     let left_plain = files.iter().filter(|files| is_encrypted && files.state == "plain");
     places.extend(left_plain.map(|files| {
         let of = files.keyspace.as_ref().map(|name| format!(" of the keyspace {name}")).unwrap_or_default();
-        Place::new(
+        PlainText::new(
             format!("{}{of}: {}", files.kind, count(files.files, "file", "files")),
             "keys and values",
             "they were made so",
@@ -284,7 +284,7 @@ fn plain(is_encrypted: bool, files: &[Files]) -> Vec<Place> {
 impl Page {
     pub(super) fn print(&self) -> std::result::Result<(), Failure> {
         let mut out = Answer::new();
-        out.line(&format!("# Privacy of {}", self.data))?;
+        out.line(&format!("# Privacy of {}", escaped(self.data.as_bytes())))?;
         out.line("")?;
         out.line(&format!("PugDB {}, {}", self.pugdb, self.at))?;
         self.print_warnings(&mut out)?;
@@ -297,7 +297,7 @@ impl Page {
         out.line("")?;
         out.line("Keyspaces in memory never touch the disk.")?;
         for name in &self.other_files {
-            out.line(&format!("Not PugDB's, in the data directory: `{name}`."))?;
+            out.line(&format!("Not PugDB's, in the data directory: `{}`.", escaped(name.as_bytes())))?;
         }
         if self.encrypted {
             section(&mut out, "Who sees what")?;
@@ -414,10 +414,14 @@ fn table<const N: usize>(
     head: [&str; N],
     rows: impl IntoIterator<Item = [String; N]>,
 ) -> std::result::Result<(), Failure> {
-    let cell = |text: String| text.replace('|', "\\|").replace(['\n', '\r'], " ");
+    // Names are the user's: they may hold anything.
+    let cell = |text: String| escaped(text.as_bytes()).replace('|', "\\|");
     let rows: Vec<[String; N]> =
         std::iter::once(head.map(str::to_owned)).chain(rows).map(|row| row.map(cell)).collect();
-    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0).max(3);
+    let longest =
+        |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0).max(3);
+    // Behind the last column nothing has to be under something.
+    let width = |column: usize| if column + 1 < N { longest(column) } else { 3 };
     let widths: Vec<usize> = (0..N).map(width).collect();
     for (number, row) in rows.iter().enumerate() {
         let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));

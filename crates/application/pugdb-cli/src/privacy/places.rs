@@ -4,19 +4,19 @@ use serde::Serialize;
 
 /// A place where something lies that anybody can read who has it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub(super) struct Place {
+pub(super) struct PlainText {
     pub(super) place: String,
     pub(super) holds: String,
     pub(super) why: String,
 }
 
-impl Place {
+impl PlainText {
     pub(super) fn new(place: impl Into<String>, holds: impl Into<String>, why: impl Into<String>) -> Self {
         Self { place: place.into(), holds: holds.into(), why: why.into() }
     }
 }
 
-/// Place, what it holds, why it is plain: of every database.
+/// PlainText, what it holds, why it is plain: of every database.
 const ALWAYS: [[&str; 3]; 11] = [
     [
         "`CURRENT`",
@@ -59,8 +59,8 @@ const ALWAYS: [[&str; 3]; 11] = [
     ["`pugdb/tls/ca.pem`", "the certificate of the authority", "clients are given it"],
 ];
 
-pub(super) fn always() -> Vec<Place> {
-    ALWAYS.iter().map(|[place, holds, why]| Place::new(*place, *holds, *why)).collect()
+pub(super) fn always() -> Vec<PlainText> {
+    ALWAYS.iter().map(|[place, holds, why]| PlainText::new(*place, *holds, *why)).collect()
 }
 
 /// Who sees what of an encrypted database: the short form of the table in `docs/guide/privacy.md`.

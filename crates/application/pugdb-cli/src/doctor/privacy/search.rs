@@ -191,11 +191,12 @@ mod tests {
     fn a_secret_over_the_end_of_what_is_read_at_once_is_found() {
         let secrets = Secrets::make(&OsRandom);
         let search = Search::new(secrets.all());
-        let dir = tempfile::tempdir().unwrap();
-        let fs = &*Env::os().fs;
+        let env = Env::os();
+        let fs = &*env.fs;
         for (number, before) in
             [READ_BYTES - 60, READ_BYTES - 30, READ_BYTES - 1, READ_BYTES].into_iter().enumerate()
         {
+            let dir = tempfile::tempdir().unwrap();
             let spelled = hex(secrets.all()[number].as_bytes());
             let file = fs.create(&dir.path().join("file")).unwrap();
             file.write_at(spelled.as_bytes(), before as u64).unwrap();

@@ -42,7 +42,7 @@ impl Drop for Service {
 
 impl Trial {
     /// This program, with no settings but those of the trial.
-    fn program(&self) -> Result<Command, Failure> {
+    fn program() -> Result<Command, Failure> {
         let program = std::env::current_exe().map_err(|error| Failure::io("find this program", &error))?;
         let mut command = Command::new(program);
         for (name, _) in std::env::vars_os() {
@@ -70,7 +70,7 @@ impl Trial {
     }
 
     fn start(&self, name: &'static str) -> Result<Service, Failure> {
-        let mut command = self.program()?;
+        let mut command = Self::program()?;
         command.args([
             "serve",
             "--resp",
@@ -81,6 +81,8 @@ impl Trial {
             "on",
             "--memory",
             "64MiB",
+            "--reserve",
+            "1MiB",
         ]);
         command
             .args(self.place(&self.data()))
@@ -162,7 +164,7 @@ impl Trial {
             (&["put", key, value, &gone], self.data()),
         ];
         for (number, (words, data)) in commands.into_iter().enumerate() {
-            let mut command = self.program()?;
+            let mut command = Self::program()?;
             command.args(words).args(self.place(&data));
             command.stdout(self.log(&format!("command-{number}.stdout"))?.1);
             command.stderr(self.log(&format!("command-{number}.stderr"))?.1);
@@ -275,15 +277,19 @@ fn tell(reply: &Reply, out: &mut String) {
     match reply {
         Reply::Simple(text) | Reply::BigNumber(text) | Reply::Error(text) => out.push_str(text),
         Reply::Bulk(bytes) | Reply::Verbatim { text: bytes, .. } => {
-            out.push_str(&String::from_utf8_lossy(bytes))
+            out.push_str(&String::from_utf8_lossy(bytes));
         }
         Reply::Array(parts) | Reply::Set(parts) | Reply::Push(parts) => {
-            parts.iter().for_each(|part| tell(part, out))
+            for part in parts {
+                tell(part, out);
+            }
         }
-        Reply::Map(pairs) => pairs.iter().for_each(|(key, value)| {
-            tell(key, out);
-            tell(value, out);
-        }),
+        Reply::Map(pairs) => {
+            for (key, value) in pairs {
+                tell(key, out);
+                tell(value, out);
+            }
+        }
         other => {
             let _ = write!(out, "{other:?}");
         }

@@ -204,6 +204,8 @@ mod tests {
 
     use super::*;
 
+    type Spoil<'a> = &'a dyn Fn(&mut Verdict);
+
     fn searched(numbers: impl IntoIterator<Item = usize>) -> Searched {
         Searched { files: 1, bytes: 1, found: numbers.into_iter().collect() }
     }
@@ -229,7 +231,7 @@ mod tests {
         let (exit, text) = judged(&|_| ());
         assert!(exit == Exit::Done && text.starts_with("ok "), "{text}");
         let password = (0..10_000).find(|number| Secrets::kind(*number) == Some(Kind::Password)).unwrap();
-        let spoils: [(&dyn Fn(&mut Verdict), &str); 5] = [
+        let spoils: [(Spoil<'_>, &str); 5] = [
             (&|verdict| drop(verdict.encrypted.insert("log", searched([7]))), "1 were found"),
             (&|verdict| drop(verdict.control.insert(SAID, searched([7, 8]))), "2 were found"),
             (&|verdict| drop(verdict.control.insert("tables", searched([password]))), "1 were found"),
