@@ -16,7 +16,7 @@ impl PlainText {
     }
 }
 
-/// PlainText, what it holds, why it is plain: of every database.
+/// Where, what it holds, why it is plain: of every database.
 const ALWAYS: [[&str; 3]; 11] = [
     [
         "`CURRENT`",
