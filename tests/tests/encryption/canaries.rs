@@ -11,7 +11,8 @@ const SECRETS: usize = 10_000;
 
 fn secret(kind: &str, number: usize) -> String {
     // Alike from afar and each of its own, so that neither compression nor chance hides one.
-    format!("{kind}-{:016x}", (number as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15))
+    let of_kind = kind.bytes().next().map_or(0, u64::from) << 32;
+    format!("{kind}-{:016x}", (of_kind + number as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15))
 }
 
 /// Writes them in every way there is, and returns every byte of every file after a kill.

@@ -21,6 +21,16 @@ use crate::space::Keeper;
 const AUDIT_ENDING: &str = ".audit";
 
 /// What is known of how private a database is. Made by [`Database::privacy`].
+///
+/// ```
+/// # let dir = tempfile::tempdir().unwrap();
+/// # let path = dir.path().join("data");
+/// let db = pugdb::Database::open(&path)?;
+/// let users = db.keyspace("users")?;
+/// let report = db.privacy()?;
+/// assert!(report.keys.is_none() && !report.files.is_empty()); // not encrypted
+/// # Ok::<(), pugdb::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct PrivacyReport {
@@ -45,6 +55,16 @@ pub struct PrivacyReport {
 }
 
 /// Files that are alike.
+///
+/// ```
+/// # let dir = tempfile::tempdir().unwrap();
+/// # let path = dir.path().join("data");
+/// let db = pugdb::Database::open(&path)?;
+/// let users = db.keyspace("users")?;
+/// let report = db.privacy()?;
+/// assert!(report.files.iter().all(|group| group.seal == pugdb::privacy::FileSeal::Plain && group.files > 0));
+/// # Ok::<(), pugdb::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FileGroup {
     /// What they hold.
@@ -60,6 +80,16 @@ pub struct FileGroup {
 }
 
 /// Where one keyspace has its entries.
+///
+/// ```
+/// # let dir = tempfile::tempdir().unwrap();
+/// # let path = dir.path().join("data");
+/// let db = pugdb::Database::open(&path)?;
+/// let users = db.keyspace("users")?;
+/// let report = db.privacy()?;
+/// assert_eq!((report.keyspaces[0].name.as_str(), report.keyspaces[0].id), ("users", users.id()));
+/// # Ok::<(), pugdb::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyspacePrivacy {
     /// Its name.
