@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use pugdb_core::engine::Persistence;
 use pugdb_core::env::{Access, FileSystem};
-use pugdb_core::seam::{Cipher, FileKind};
+use pugdb_core::seam::{Cipher, FileContext, FileKind};
 use pugdb_core::{Error, ErrorKind, KeyspaceId, Result};
 use pugdb_lsm::file::{name, seal_of};
 use pugdb_security::{Held, KeyStatus};
@@ -42,7 +42,7 @@ pub struct PrivacyReport {
     pub held_keyspaces: usize,
     /// Every file with a header, by kind, keyspace and seal. None of a database in memory.
     pub files: Vec<FileGroup>,
-    /// Files whose header could not be read, and why; one that is being made is one of them.
+    /// Files whose header could not be read, and why.
     pub unreadable: Vec<String>,
     /// The keyspaces there are, the database's own too.
     pub keyspaces: Vec<KeyspacePrivacy>,
@@ -181,7 +181,8 @@ fn look_at_files(
     let mut groups: BTreeMap<(u8, Option<KeyspaceId>, FileSeal), FileGroup> = BTreeMap::new();
     for path in files(fs, durable.data_dir())? {
         let (found, bytes) = match look_at(fs, &path, &*context.cipher) {
-            Ok(found) => found,
+            Ok(Some(found)) => found,
+            Ok(None) => continue,
             // Merged away, or its segment is not needed any more.
             Err(error) if error.kind() == ErrorKind::NotFound => continue,
             Err(error) => {
@@ -205,12 +206,18 @@ fn look_at_files(
     Ok(())
 }
 
-type Found = ((pugdb_core::seam::FileContext, FileSeal), u64);
+type Found = ((FileContext, FileSeal), u64);
 
-fn look_at(fs: &dyn FileSystem, path: &Path, cipher: &dyn Cipher) -> Result<Found> {
+/// `None` when the file holds nothing yet: the log's next segment is made ahead of time.
+fn look_at(fs: &dyn FileSystem, path: &Path, cipher: &dyn Cipher) -> Result<Option<Found>> {
     let doing = |error| Error::io("read the file header", error);
     let file = fs.open(path, Access::Read).map_err(doing)?;
-    Ok((seal_of(&*file, cipher)?, file.length().map_err(doing)?))
+    let mut beginning = [0; 16];
+    let read = file.read_at(&mut beginning, 0).map_err(doing)?;
+    if read == 0 || beginning == [0; 16] {
+        return Ok(None);
+    }
+    Ok(Some((seal_of(&*file, cipher)?, file.length().map_err(doing)?)))
 }
 
 /// Every file that begins with a header.
