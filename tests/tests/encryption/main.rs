@@ -8,6 +8,7 @@ mod conversion;
 mod erasure;
 mod forged;
 mod nonces;
+mod report;
 mod rotation;
 mod wrong_keys;
 

@@ -15,6 +15,7 @@ use crate::inspect::InspectArguments;
 use crate::key::KeyCommandArguments;
 use crate::keyspace::KeyspaceArguments;
 use crate::manual::{CompletionsArguments, ManArguments};
+use crate::privacy::PrivacyArguments;
 use crate::root_key::KeyArguments;
 use crate::settings::ConfigArguments;
 use crate::shell::ShellArguments;
@@ -79,6 +80,7 @@ pub(crate) enum Command {
     Verify(VerifyArguments),
     Compact(CompactArguments),
     Key(KeyCommandArguments),
+    Privacy(PrivacyArguments),
     Tls(TlsCommandArguments),
     Erase(EraseArguments),
     Audit(AuditArguments),
@@ -109,6 +111,7 @@ impl Command {
             Self::Verify(arguments) => Some(&mut arguments.target),
             Self::Compact(arguments) => Some(&mut arguments.target),
             Self::Key(arguments) => Some(arguments.target_mut()),
+            Self::Privacy(arguments) => Some(arguments.target_mut()),
             Self::Erase(arguments) => Some(arguments.target_mut()),
             Self::Acl(arguments) => Some(arguments.target_mut()),
             Self::Import(arguments) => Some(arguments.target_mut()),
@@ -135,6 +138,7 @@ impl Command {
                 | Self::Verify(_)
                 | Self::Compact(_)
                 | Self::Key(_)
+                | Self::Privacy(_)
                 | Self::Erase(_)
                 | Self::Import(_)
                 | Self::Export(_)

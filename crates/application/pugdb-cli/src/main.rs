@@ -22,6 +22,7 @@ mod output;
 mod partitions;
 mod password;
 mod patient;
+mod privacy;
 mod remote;
 mod report;
 mod root_key;
@@ -72,6 +73,7 @@ fn run(arguments: &Arguments, settings: &Settings) -> Result<Exit, Failure> {
         Command::Checkpoint(arguments) => report::checkpoint(arguments, format),
         Command::Verify(arguments) => report::verify(arguments, format),
         Command::Key(arguments) => key::key(arguments, format),
+        Command::Privacy(arguments) => privacy::privacy(arguments, format),
         Command::Tls(arguments) => tls::tls(arguments, format),
         Command::Erase(arguments) => erase::erase(arguments, format),
         Command::Acl(arguments) => acl::acl(arguments, format),

@@ -115,7 +115,7 @@ impl KeyArguments {
         Ok(self.root_key.is_some() || self.provider(data)?.is_some())
     }
 
-    fn keyring(&self, data: &Path) -> PathBuf {
+    pub(crate) fn keyring(&self, data: &Path) -> PathBuf {
         self.keyring.clone().unwrap_or_else(|| data.join(KEYRING))
     }
 
@@ -126,14 +126,15 @@ impl KeyArguments {
             let is_new = !Vault::exists(&Env::os(), &keyring)?;
             return root.provider(is_new).map(Some);
         }
-        match usual_directory() {
-            // What else is wrong with the directory the open will say.
-            Some(keys) if Vault::exists(&Env::os(), &keyring).unwrap_or(false) => {
-                Ok(KeyFile::find(&Env::os(), &keys, &keyring)
-                    .map_err(|error| error.at(keyring.display()))?
-                    .map(|found| Arc::new(found) as Arc<dyn RootProvider>))
-            }
-            _ => Ok(None),
+        Ok(usual_key_file(&keyring)?.map(|found| Arc::new(found) as Arc<dyn RootProvider>))
+    }
+
+    /// The key file of the database in `data`, when it is one that has the root key and anybody knows where it is.
+    pub(crate) fn key_file(&self, data: &Path) -> Result<Option<PathBuf>> {
+        match &self.root_key {
+            Some(RootKey::File(path)) => Ok(Some(path.clone())),
+            Some(_) => Ok(None),
+            None => Ok(usual_key_file(&self.keyring(data))?.map(|found| found.path().to_owned())),
         }
     }
 
@@ -142,6 +143,17 @@ impl KeyArguments {
         let Some(provider) = self.provider(data)? else { return Ok(Arc::new(Plain)) };
         let vault = Vault::open_beside(&Env::os(), &self.keyring(data), provider)?;
         Ok(Arc::new(VaultCipher::new(vault)))
+    }
+}
+
+/// The key file of a database where `init` puts it.
+fn usual_key_file(keyring: &Path) -> Result<Option<KeyFile>> {
+    match usual_directory() {
+        // What else is wrong with the directory the open will say.
+        Some(keys) if Vault::exists(&Env::os(), keyring).unwrap_or(false) => {
+            KeyFile::find(&Env::os(), &keys, keyring).map_err(|error| error.at(keyring.display()))
+        }
+        _ => Ok(None),
     }
 }
 

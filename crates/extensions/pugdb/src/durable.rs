@@ -101,6 +101,13 @@ impl Durable {
         self.role == Role::Reader
     }
 
+    /// The database's directory, a reader's too, whose own is in `readers/`.
+    pub(crate) fn data_dir(&self) -> &Path {
+        let own = &self.context.dir;
+        let of_writer = if self.is_reader() { own.ancestors().nth(2) } else { None };
+        of_writer.unwrap_or(own)
+    }
+
     pub(crate) fn failure(&self) -> Option<Error> {
         self.log.failure().or_else(|| self.store.failure())
     }

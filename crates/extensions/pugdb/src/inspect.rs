@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use pugdb_core::env::Env;
+use pugdb_core::env::{Env, FileSystem};
 use pugdb_core::seam::Cipher;
 use pugdb_core::{Error, Result};
 
@@ -61,8 +61,10 @@ pub fn file(
 /// # Errors
 /// `NotFound` without the directory or a database in it, `Denied` without the rights.
 pub fn files(dir: impl AsRef<Path>) -> Result<Vec<PathBuf>> {
-    let dir = dir.as_ref();
-    let fs = Env::os().fs;
+    files_in(&*Env::os().fs, dir.as_ref())
+}
+
+pub(crate) fn files_in(fs: &dyn FileSystem, dir: &Path) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for (folder, prefix, suffix) in
         [("", "manifest-", ""), ("log", "", ".log"), ("tables", "", ".table"), ("tables", "", ".values")]

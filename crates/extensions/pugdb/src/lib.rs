@@ -44,6 +44,7 @@ mod locked_keys;
 mod options;
 mod overlay;
 mod partition;
+pub mod privacy;
 mod quota;
 mod read;
 mod reader;

@@ -22,6 +22,7 @@ fn every_check_has_a_verdict_and_bad_ones_have_advice() {
         "file system",
         "disk",
         "sync",
+        "encryption",
         "calendar",
         "stopwatch",
         "processors",
@@ -80,4 +81,35 @@ fn a_place_where_no_database_can_be_fails() {
         .current_dir(dir.path());
     let doctor = run(command, b"");
     assert!(doctor.code == 4 && doctor.text().contains("fail  descriptors   100 open files"), "{doctor}");
+}
+
+#[test]
+fn an_encrypted_database_gives_none_of_ten_thousand_secrets_away_and_the_control_finds_them() {
+    let dir = tempfile::tempdir().unwrap();
+    pugdb(dir.path(), &["put", "mine", "untouched"]).gives(0, "");
+    let run = pugdb(dir.path(), &["doctor", "--privacy", "--json"]);
+    assert_eq!(run.code, 0, "{run}");
+    let told: Value = serde_json::from_str(run.text()).unwrap();
+    assert_eq!(
+        (&told["verdict"], &told["leaks"], &told["written"]),
+        (&"ok".into(), &0.into(), &10_000.into())
+    );
+    let kinds = told["secrets"].as_array().unwrap();
+    assert_eq!(kinds.len(), 9);
+    for kind in kinds {
+        let (written, found) =
+            (kind["written"].as_u64().unwrap(), kind["found_in_control"].as_u64().unwrap());
+        let is_kept = kind["kept_in_plain_text_without_encryption"] == true;
+        assert!(if is_kept { found * 10 >= written * 9 } else { found == 0 }, "{kind}");
+    }
+    // There was some of everything to be searched.
+    for files in ["log", "tables", "value files", "manifest", "audit log", "checkpoint", "KEYRING"] {
+        let there = told["encrypted"].as_array().unwrap().iter().find(|row| row["in"] == files);
+        assert!(
+            there.is_some_and(|row| row["bytes"].as_u64() > Some(0) && row["found"] == 0),
+            "{files}: {told}"
+        );
+    }
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "nothing of it stays");
+    pugdb(dir.path(), &["get", "mine"]).gives(0, "untouched");
 }

@@ -20,6 +20,7 @@ mod jsonl;
 mod keys;
 mod keyspace;
 mod manual;
+mod privacy;
 mod rdb;
 mod resume;
 mod rights;

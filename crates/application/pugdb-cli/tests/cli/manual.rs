@@ -3,7 +3,7 @@
 use crate::command::pugdb;
 use crate::directory::read;
 
-const COMMANDS: [&str; 19] = [
+const COMMANDS: [&str; 20] = [
     "serve",
     "shell",
     "get",
@@ -20,6 +20,7 @@ const COMMANDS: [&str; 19] = [
     "export",
     "inspect",
     "doctor",
+    "privacy",
     "config",
     "completions",
     "man",
