@@ -16,6 +16,7 @@ mod interrupt;
 mod key;
 mod keys;
 mod keyspace;
+mod made;
 mod manual;
 mod outcome;
 mod output;
