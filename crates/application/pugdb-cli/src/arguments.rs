@@ -262,6 +262,7 @@ Examples:
   pugdb serve --unix-socket /run/pugdb/redis --no-http
   pugdb serve --tls-address 0.0.0.0:7380 --tls-clients required
   pugdb serve --tls-address 0.0.0.0:7380 --tls-cert fullchain.pem --tls-key privkey.pem --tls-client-ca clients.pem")]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own on the command line")]
 pub(crate) struct ServeArguments {
     /// The directory of the database. One is made if there is none, as `init` does: encrypted, with a key file of its own
     #[arg(long, value_name = "DIR", default_value = crate::target::DATA_DEFAULT)]

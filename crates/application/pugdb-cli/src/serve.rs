@@ -129,7 +129,11 @@ impl Teller {
 
     fn tell_made(self, db: &Database, data: &Path) {
         match self.0 {
-            Format::Text => made::introduce(db, data).iter().for_each(|line| status(line)),
+            Format::Text => {
+                for line in made::introduce(db, data) {
+                    status(&line);
+                }
+            }
             Format::Json => {
                 let provider = db.keys().map(|keys| keys.status().provider);
                 let encrypted = provider.is_some();

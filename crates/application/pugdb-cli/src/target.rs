@@ -112,7 +112,9 @@ impl Target {
             open_database(builder, &data, if_in_use)?
         };
         if db.recovery_report().created {
-            made::introduce(&db, &data).iter().for_each(|line| output::note(&format!("pugdb: {line}")));
+            for line in made::introduce(&db, &data) {
+                output::note(&format!("pugdb: {line}"));
+            }
         }
         let keyspace = self.keyspace.clone().unwrap_or_else(|| KEYSPACE_DEFAULT.to_owned());
         Ok(Local { db, data, keyspace })

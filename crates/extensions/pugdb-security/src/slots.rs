@@ -145,7 +145,8 @@ mod tests {
 }
 
 /// What a core dump takes along is asked of the kernel, in `/proc`.
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(test)]
+#[cfg(target_os = "linux")]
 mod tests_of_dumps {
     use std::fs;
     use std::os::unix::fs::FileExt as _;
@@ -200,7 +201,7 @@ mod tests_of_dumps {
     fn a_new_secret_is_nowhere_in_what_a_core_dump_would_hold() {
         let secret = Secret::random(&OsRandom);
         let copy = secret.clone();
-        let memory = fs::File::open("/proc/self/mem").unwrap();
+        let memory = fs::OpenOptions::new().read(true).open("/proc/self/mem").unwrap();
         let mut page = vec![0; 64 << 10];
         for (from, to, flags) in mappings() {
             if flags.iter().any(|flag| flag == "dd") {
