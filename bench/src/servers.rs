@@ -176,7 +176,8 @@ fn spawn(mut command: Command, dir: &Path) -> Result<Child> {
 
 fn pugdb(program: &Path, dir: &Path, port: u16, synced: bool) -> Command {
     let mut command = Command::new(program);
-    command.arg("serve").arg("--data").arg(dir.join("data"));
+    // As the others: none of them encrypts.
+    command.args(["serve", "--no-encryption", "--data"]).arg(dir.join("data"));
     command.args(["--resp", &format!("127.0.0.1:{port}")]);
     command.args(["--durability", if synced { "sync" } else { "os" }]);
     command

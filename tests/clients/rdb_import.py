@@ -53,7 +53,7 @@ def start_redis(folder, *options):
 
 def start_pugdb(data):
     server = subprocess.Popen(
-        [PUGDB, "serve", "--data", data, "--resp", "127.0.0.1:0"], stdout=subprocess.PIPE, text=True
+        [PUGDB, "serve", "--data", data, "--resp", "127.0.0.1:0", "--no-encryption"], stdout=subprocess.PIPE, text=True
     )
     for line in server.stdout:
         ready = re.match(r"ready on .*:(\d+),", line)
@@ -175,7 +175,7 @@ def once(options):
                 time.sleep(0.02)
             dump = os.path.join(folder, "dump.rdb")
             done = subprocess.run(
-                [PUGDB, "import", "rdb", dump, "--data", data], stdin=subprocess.DEVNULL, capture_output=True, text=True
+                [PUGDB, "import", "rdb", dump, "--data", data, "--no-encryption"], stdin=subprocess.DEVNULL, capture_output=True, text=True
             )
             expect(f"code of the import ({done.stderr})", done.returncode, 3)
             told = dict(

@@ -665,7 +665,7 @@ def shutdowns(binary):
 
 
 def start(binary, folder):
-    command = [binary, "serve", "--data", f"{folder}/data", "--resp", "127.0.0.1:0", "--no-http"]
+    command = [binary, "serve", "--data", f"{folder}/data", "--resp", "127.0.0.1:0", "--no-http", "--no-encryption"]
     server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     for line in server.stdout:
         if line.startswith("ready on "):

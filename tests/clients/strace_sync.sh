@@ -37,7 +37,8 @@ trace_a_set() {
     : >"$out"
     strace -f -y -s 4096 -o "$dir/$level.trace" \
         -e trace=fdatasync,fsync,read,readv,recvfrom,recvmsg,write,writev,sendto,sendmsg \
-        "$pugdb" serve --data "$dir/$level" --resp 127.0.0.1:0 --durability "$level" >"$out" 2>&1 &
+        "$pugdb" serve --data "$dir/$level" --no-encryption --resp 127.0.0.1:0 --durability "$level" \
+        >"$out" 2>&1 &
     tracer=$!
     wait_for 30 grep -q '^ready on ' "$out"
     port=$(sed -n 's/^ready on .*:\([0-9]*\),.*/\1/p' "$out")

@@ -146,7 +146,8 @@ main() {
     scratch=$(mktemp -d)
     trap 'kill -KILL ${loader:-} ${server:-} 2>/dev/null || true; rm -rf "$scratch"' EXIT
 
-    "$pugdb" serve --data "$scratch/data" --resp 127.0.0.1:0 --no-http --memory "$MEMORY" \
+    # The key that it makes is gone with the rest.
+    XDG_CONFIG_HOME=$scratch/config "$pugdb" serve --data "$scratch/data" --resp 127.0.0.1:0 --no-http --memory "$MEMORY" \
         >"$scratch/out" 2>"$scratch/err" &
     server=$!
     until grep -q '^ready on ' "$scratch/out"; do

@@ -48,7 +48,7 @@ def raise_file_limit(wanted):
 class Server:
     def __init__(self, folder, clients):
         command = [os.environ["PUGDB"], "serve", "--data", f"{folder}/data", "--resp", "127.0.0.1:0", "--no-http",
-                   "--max-clients", str(clients)]
+                   "--max-clients", str(clients), "--no-encryption"]
         # With an arena for each thread, glibc takes new memory in one while another has enough: rounds would differ by
         # which thread accepted, and a leak could hide in that.
         environment = os.environ | {"MALLOC_ARENA_MAX": "1"}

@@ -176,6 +176,9 @@ pub(crate) struct Target {
     pub(crate) read_only: bool,
     #[command(flatten)]
     pub(crate) keys: KeyArguments,
+    /// If a database is made: seal nothing; whoever reads the disk, or a copy of it, reads the data
+    #[arg(long, conflicts_with_all = ["root_key", "url"])]
+    pub(crate) no_encryption: bool,
     #[command(flatten)]
     pub(crate) tls: ClientTls,
 }
@@ -263,12 +266,16 @@ Examples:
   pugdb serve --unix-socket /run/pugdb/redis --no-http
   pugdb serve --tls-address 0.0.0.0:7380 --tls-clients required
   pugdb serve --tls-address 0.0.0.0:7380 --tls-cert fullchain.pem --tls-key privkey.pem --tls-client-ca clients.pem")]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own on the command line")]
 pub(crate) struct ServeArguments {
-    /// The directory of the database; it is made if there is none
+    /// The directory of the database. One is made if there is none, as `init` does: encrypted, with a key file of its own
     #[arg(long, value_name = "DIR", default_value = crate::target::DATA_DEFAULT)]
     pub(crate) data: PathBuf,
     #[command(flatten)]
     pub(crate) keys: KeyArguments,
+    /// If a database is made: seal nothing; whoever reads the disk, or a copy of it, reads the data
+    #[arg(long, conflicts_with = "root_key")]
+    pub(crate) no_encryption: bool,
     /// Where Redis clients are answered
     #[arg(long, value_name = "ADDRESS", default_value = crate::target::RESP_DEFAULT)]
     pub(crate) resp: String,

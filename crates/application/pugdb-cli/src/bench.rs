@@ -163,13 +163,20 @@ pub(crate) fn bench(arguments: &BenchArguments, format: Format) -> Result<Exit, 
     if !arguments.engine.in_memory() && arguments.durability().is_synced() {
         store = store.load_batch(SYNCED_LOAD_BATCH);
     }
-    run(arguments, place.path(), &store, format)?;
+    let encrypted = db.keys().is_some();
+    run(arguments, place.path(), &store, encrypted, format)?;
     db.close()?;
     place.finish()?;
     Ok(Exit::Done)
 }
 
-fn run(arguments: &YcsbArguments, place: &Path, store: &PugdbStore, format: Format) -> Result<(), Failure> {
+fn run(
+    arguments: &YcsbArguments,
+    place: &Path,
+    store: &PugdbStore,
+    encrypted: bool,
+    format: Format,
+) -> Result<(), Failure> {
     let settings = arguments.settings();
     let mut bench = Bench::new(store, settings.clone())?;
     if arguments.workloads().first() != Some(&Workload::Load) {
@@ -177,7 +184,7 @@ fn run(arguments: &YcsbArguments, place: &Path, store: &PugdbStore, format: Form
     }
     let mut stdout = Answer::new();
     if format == Format::Text {
-        stdout.line(&arguments.title(place))?;
+        stdout.line(&arguments.title(place, encrypted))?;
         stdout.line(&Row::head())?;
     }
     for &workload in arguments.workloads() {
@@ -195,6 +202,7 @@ fn run(arguments: &YcsbArguments, place: &Path, store: &PugdbStore, format: Form
             report,
             engine: arguments.engine.name(),
             durability: arguments.durability_name(),
+            encrypted: encrypted && !arguments.engine.in_memory(),
             seed: settings.seed,
             yardstick_us_per_op,
         };
@@ -253,15 +261,16 @@ impl YcsbArguments {
         }
     }
 
-    fn title(&self, place: &Path) -> String {
+    fn title(&self, place: &Path, encrypted: bool) -> String {
         let survives = match self.durability() {
             _ if self.engine.in_memory() => "a write survives nothing",
             durability if durability.is_synced() => "a write survives a power cut",
             _ => "a write survives a kill, not a power cut",
         };
         format!(
-            "engine {}, durability {} ({survives}), {} records of {}, {} thread{}, {}, in {}",
+            "engine {}, {}, durability {} ({survives}), {} records of {}, {} thread{}, {}, in {}",
             self.engine.name(),
+            if encrypted && !self.engine.in_memory() { "encrypted" } else { "not encrypted" },
             self.durability_name(),
             self.records,
             human_bytes((pugdb_ycsb::KEY_BYTES + self.value_bytes) as u64),
@@ -280,6 +289,7 @@ struct Row {
     report: Report,
     engine: &'static str,
     durability: String,
+    encrypted: bool,
     seed: u64,
     /// The part of `cpu_us_per_op` that the yardstick took itself, at most.
     yardstick_us_per_op: f64,
@@ -403,8 +413,14 @@ mod tests {
     fn head_and_cells_have_the_same_width() {
         let settings = Settings { records: 10, operations: 10, ..Settings::default() };
         let report = overhead(&settings, Workload::Load).unwrap();
-        let row =
-            Row { report, engine: "lsm", durability: "os".to_owned(), seed: 1, yardstick_us_per_op: 0.1 };
+        let row = Row {
+            report,
+            engine: "lsm",
+            durability: "os".to_owned(),
+            encrypted: false,
+            seed: 1,
+            yardstick_us_per_op: 0.1,
+        };
         assert_eq!(Row::head().len(), row.cells().len());
     }
 }

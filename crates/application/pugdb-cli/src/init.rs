@@ -3,16 +3,15 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use pugdb::env::Env;
-use pugdb::keys::KeyFile;
-use pugdb::{Builder, Database};
+use pugdb::Database;
 use serde_json::json;
 
 use crate::audit;
+use crate::made;
 use crate::outcome::{Exit, Failure};
 use crate::output::{Answer, Format, answer_json};
-use crate::root_key::{KeyArguments, RootKey, usual_directory};
-use crate::target::{DATA_DEFAULT, STOP_FIRST, open_database};
+use crate::root_key::{KeyArguments, RootKey};
+use crate::target::{DATA_DEFAULT, STOP_FIRST};
 
 /// Make a database, encrypted unless --no-encryption says otherwise
 #[derive(Args, Debug)]
@@ -36,59 +35,40 @@ pub(crate) struct InitArguments {
     root_key: Option<RootKey>,
     /// Seal nothing: whoever reads the disk, or a copy of it, reads the data
     #[arg(long)]
-    no_encryption: bool,
+    pub(crate) no_encryption: bool,
     /// Keep no audit log; a database that is not encrypted has none unless `serve --audit on` begins one
     #[arg(long)]
     no_audit: bool,
 }
 
 pub(crate) fn init(arguments: &InitArguments, format: Format) -> Result<Exit, Failure> {
-    let data = arguments.data.display();
+    let data = &arguments.data;
     // An open would take it as it is.
-    if pugdb::inspect::files(&arguments.data).is_ok() {
-        return Err(Failure::new(Exit::Unavailable, format!("there is a database in {data} already")));
+    if made::is_there(data) {
+        return Err(Failure::new(
+            Exit::Unavailable,
+            format!("there is a database in {} already", data.display()),
+        ));
     }
     let is_audited = !arguments.no_encryption && !arguments.no_audit;
     let builder = if is_audited { Database::builder().audit(audit::options()) } else { Database::builder() };
-    let db = open_database(arguments.encrypt(builder)?, &arguments.data, STOP_FIRST)?;
+    let keys = KeyArguments { root_key: arguments.root_key.clone(), keyring: None };
+    let builder = made::seal(builder, &keys, arguments.no_encryption, data)?;
+    let db = made::open(builder, data, STOP_FIRST)?;
     let provider = db.keys().map(|keys| keys.status().provider);
+    let words = made::introduce(&db, data);
     db.close()?;
     if format == Format::Json {
-        answer_json(
-            &json!({ "data": data.to_string(), "encrypted": provider.is_some(), "provider": provider, "audit": is_audited }),
-        )?;
+        answer_json(&json!({
+            "data": data.display().to_string(), "encrypted": provider.is_some(), "provider": provider,
+            "audit": is_audited,
+        }))?;
         return Ok(Exit::Done);
     }
     let mut stdout = Answer::new();
-    match provider {
-        Some(provider) => {
-            stdout
-                .line(&format!("an encrypted database was made in {data}; its root key is in {provider}"))?;
-            stdout.line(
-                "keep copies of the key, and of KEYRING, where no copy of the data is: without both nobody can read the data",
-            )?;
-        }
-        None => stdout.line(&format!("a database was made in {data}; it is not encrypted"))?,
+    for line in words {
+        stdout.line(&line)?;
     }
     stdout.finish()?;
     Ok(Exit::Done)
-}
-
-impl InitArguments {
-    fn encrypt(&self, builder: Builder) -> Result<Builder, Failure> {
-        if self.no_encryption {
-            return Ok(builder);
-        }
-        let named = KeyArguments { root_key: self.root_key.clone(), keyring: None };
-        // Also the key of an attempt that was cut off.
-        if let Some(provider) = named.provider(&self.data)? {
-            return Ok(builder.root_key(provider));
-        }
-        let keys = usual_directory().ok_or_else(|| {
-            Failure::usage(
-                "there is no home directory for a root key: name one by --root-key, or say --no-encryption",
-            )
-        })?;
-        Ok(builder.root_key(KeyFile::for_new_database(&Env::os(), &keys)))
-    }
 }

@@ -4,16 +4,15 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use pugdb::env::Env;
-use pugdb::keys::{KeyAge, KeyFile, Rotation, Vault};
+use pugdb::keys::{KeyAge, Rotation, Vault};
 use pugdb::{Database, Timestamp};
 use serde_json::{Value, json};
 
 use crate::arguments::Target;
 use crate::audit;
+use crate::made;
 use crate::outcome::{Exit, Failure};
 use crate::output::{self, Answer, Format, answer_json};
-use crate::root_key::usual_directory;
 use crate::target::{Access, STOP_FIRST, describe};
 use crate::text::{hex, human_bytes};
 
@@ -112,14 +111,7 @@ impl KeyTarget {
     fn encrypt(&self, format: Format) -> Result<Exit, Failure> {
         self.target.check_local("key")?;
         let data = self.target.data();
-        let builder = Database::builder();
-        let builder = if let Some(provider) = self.target.keys.provider(&data)? {
-            builder.root_key(provider)
-        } else {
-            let missing =
-                || Failure::usage("there is no home directory for a root key: name one by --root-key");
-            builder.root_key(KeyFile::for_new_database(&Env::os(), &usual_directory().ok_or_else(missing)?))
-        };
+        let builder = made::seal(Database::builder(), &self.target.keys, false, &data)?;
         let opened = builder.audit(audit::options()).encrypt(&data);
         let db = opened.map_err(|error| describe(error, &data, STOP_FIRST))?;
         let provider = keys(&db)?.status().provider;

@@ -7,7 +7,6 @@ mod audit;
 mod bench;
 mod compact;
 mod doctor;
-mod dumps;
 mod erase;
 mod init;
 mod input;
@@ -16,6 +15,7 @@ mod interrupt;
 mod key;
 mod keys;
 mod keyspace;
+mod made;
 mod manual;
 mod outcome;
 mod output;
@@ -57,7 +57,7 @@ fn main() -> ExitCode {
 fn run(arguments: &Arguments, settings: &Settings) -> Result<Exit, Failure> {
     let format = if arguments.json { Format::Json } else { Format::Text };
     if !matches!(&arguments.command, Command::Serve(serve) if serve.allow_core_dumps) {
-        dumps::switch_off();
+        pugdb::env::os::leave_no_core_dumps();
     }
     match &arguments.command {
         Command::Init(arguments) => init::init(arguments, format),

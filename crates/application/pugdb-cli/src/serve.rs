@@ -3,6 +3,7 @@
 
 use std::future::poll_fn;
 use std::net::{SocketAddr, ToSocketAddrs as _};
+use std::path::Path;
 use std::pin::{Pin, pin};
 use std::task::Poll;
 use std::time::Duration;
@@ -16,6 +17,7 @@ use serde_json::json;
 use crate::arguments::{AuditFailure, ServeArguments};
 use crate::audit;
 use crate::interrupt::Interrupt;
+use crate::made;
 use crate::outcome::{Exit, Failure};
 use crate::output::{Format, status};
 use crate::sizing::{MemoryLimit, SERVE_MEMORY_BYTES};
@@ -33,7 +35,7 @@ pub(crate) fn serve(arguments: &ServeArguments, format: Format) -> Result<Exit, 
         Served::prepare(&arguments.tls, places.tls, places.tls_http)
     };
     // Where there is no database there are no users, and none is made for nothing.
-    let is_new = pugdb::inspect::files(&arguments.data).is_err();
+    let is_new = !made::is_there(&arguments.data);
     let early = if is_new { Some(secured(false)?) } else { None };
     // First: the database keeps as many tables open as the process may have files.
     let open_files = raise_open_files();
@@ -46,8 +48,7 @@ pub(crate) fn serve(arguments: &ServeArguments, format: Format) -> Result<Exit, 
         None => builder,
     };
     let builder = builder.expect_generation(arguments.expect_generation);
-    let builder = with_audit(arguments.keys.apply(builder, &arguments.data)?, arguments)?;
-    let db = open_database(builder, &arguments.data, STOP_FIRST)?;
+    let db = if is_new { make(builder, arguments)? } else { open(builder, arguments)? };
     let tls = early.map_or_else(|| secured(users_exist(&db)?), Ok)?;
     let options = ServerOptions {
         addresses: places.resp.into_iter().collect(),
@@ -70,6 +71,9 @@ pub(crate) fn serve(arguments: &ServeArguments, format: Format) -> Result<Exit, 
             "memory_bytes": memory.bytes, "memory_why": memory.why, "generation": db.generation(),
         }),
     );
+    if db.recovery_report().created {
+        teller.tell_made(&db, &arguments.data);
+    }
     let certificates = server.tls().zip(tls);
     if let Some((handle, served)) = &certificates {
         teller.tell_all(served.introduce(handle)?);
@@ -85,18 +89,30 @@ pub(crate) fn serve(arguments: &ServeArguments, format: Format) -> Result<Exit, 
     Ok(Exit::Done)
 }
 
+fn make(builder: Builder, arguments: &ServeArguments) -> Result<Database, Failure> {
+    let data = &arguments.data;
+    let builder = made::seal(builder, &arguments.keys, arguments.no_encryption, data)?;
+    made::open(with_audit(builder, !arguments.no_encryption, arguments), data, STOP_FIRST)
+}
+
+fn open(builder: Builder, arguments: &ServeArguments) -> Result<Database, Failure> {
+    let data = &arguments.data;
+    let is_encrypted = arguments.keys.is_there(data)?;
+    let builder = arguments.keys.apply(builder, data)?;
+    open_database(with_audit(builder, is_encrypted, arguments), data, STOP_FIRST)
+}
+
 /// The same builder, with an audit log if there is to be one.
-fn with_audit(builder: Builder, arguments: &ServeArguments) -> Result<Builder, Failure> {
-    let is_encrypted = arguments.keys.is_there(&arguments.data)?;
+fn with_audit(builder: Builder, is_encrypted: bool, arguments: &ServeArguments) -> Builder {
     if !audit::is_kept(arguments.audit, &arguments.data, is_encrypted) {
-        return Ok(builder);
+        return builder;
     }
     let on_failure = match arguments.audit_on_failure {
         AuditFailure::Block => OnFailure::Block,
         AuditFailure::Continue => OnFailure::Continue,
     };
     let copy = arguments.audit_copy.clone();
-    Ok(builder.audit(AuditOptions { on_failure, copy, ..audit::options() }))
+    builder.audit(AuditOptions { on_failure, copy, ..audit::options() })
 }
 
 /// Says what happens, in words or as a line of JSON.
@@ -108,6 +124,24 @@ impl Teller {
         match self.0 {
             Format::Text => status(words),
             Format::Json => status(&event.to_string()),
+        }
+    }
+
+    fn tell_made(self, db: &Database, data: &Path) {
+        match self.0 {
+            Format::Text => {
+                for line in made::introduce(db, data) {
+                    status(&line);
+                }
+            }
+            Format::Json => {
+                let provider = db.keys().map(|keys| keys.status().provider);
+                let encrypted = provider.is_some();
+                let made = json!({
+                    "event": "made", "data": data.display().to_string(), "encrypted": encrypted, "provider": provider,
+                });
+                status(&made.to_string());
+            }
         }
     }
 

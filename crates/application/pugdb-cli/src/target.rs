@@ -6,6 +6,7 @@ use pugdb::{Builder, Database, Error, ErrorKind, Keyspace, Persistence, limits};
 
 use crate::arguments::Target;
 use crate::audit;
+use crate::made;
 use crate::outcome::{Exit, Failure};
 use crate::output;
 use crate::password;
@@ -89,8 +90,14 @@ impl Target {
 
     fn open_with(&self, access: Access, builder: Builder, if_in_use: &str) -> Result<Local, Failure> {
         let data = self.data();
-        let builder = audit::as_it_was(builder.create_if_missing(access == Access::Create), &data);
-        let mut builder = self.keys.apply(builder, &data)?;
+        let is_made = access == Access::Create && !self.read_only && !made::is_there(&data);
+        let mut builder = builder.create_if_missing(access == Access::Create);
+        builder = if is_made {
+            let builder = if self.no_encryption { builder } else { builder.audit(audit::options()) };
+            made::seal(builder, &self.keys, self.no_encryption, &data)?
+        } else {
+            self.keys.apply(audit::as_it_was(builder, &data), &data)?
+        };
         if let Some(memory) = self.memory {
             let usual = limits::MEMORY_BYTES_DEFAULT;
             builder = builder.memory_bytes(memory.choose(usual, MemoryLimit::ask()).bytes);
@@ -99,11 +106,15 @@ impl Target {
             builder.open_read_only(&data).map_err(|error| describe(error, &data, if_in_use))?
         } else if access == Access::Existing {
             open_database(builder, &data, &format!("{if_in_use}, or read beside it with --read-only"))?
+        } else if is_made {
+            made::open(builder, &data, if_in_use)?
         } else {
             open_database(builder, &data, if_in_use)?
         };
         if db.recovery_report().created {
-            output::note(&format!("pugdb: a new database was made in {}", data.display()));
+            for line in made::introduce(&db, &data) {
+                output::note(&format!("pugdb: {line}"));
+            }
         }
         let keyspace = self.keyspace.clone().unwrap_or_else(|| KEYSPACE_DEFAULT.to_owned());
         Ok(Local { db, data, keyspace })

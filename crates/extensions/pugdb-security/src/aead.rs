@@ -81,6 +81,12 @@ impl AeadKey {
         Self(Wiped::new(LessSafeKey::new(key)))
     }
 
+    /// Where it lies.
+    #[cfg(all(test, target_os = "linux"))]
+    pub(crate) fn address(&self) -> usize {
+        std::ptr::from_ref(&*self.0).addr()
+    }
+
     /// Seals `data[from..]` in its place and appends the tag.
     ///
     /// # Errors

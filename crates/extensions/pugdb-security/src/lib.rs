@@ -10,7 +10,7 @@
 //! | `keyring` | all keys of a database as a value, and as a file |
 //! | `provider` | where the root key is kept: [`RootProvider`] and those there are |
 //! | [`rights`] | who may do what, and how a user shows who it is |
-//! | `aead.rs`, `derive.rs`, `secret.rs`, `wiped.rs` | sealing, keys from keys, keys in memory |
+//! | `aead.rs`, `derive.rs`, `secret.rs`, `wiped.rs`, `slots.rs` | sealing, keys from keys, keys in memory |
 //!
 //! Which key seals what, and why, is in `docs/adr/0049-keys-and-what-they-seal.md`; the bytes are drawn in `docs/format/sealing.md` and
 //! `docs/format/keyring.md`.
@@ -26,6 +26,7 @@ mod keyring;
 mod provider;
 pub mod rights;
 mod secret;
+mod slots;
 #[cfg(test)]
 mod tests;
 mod vault;
@@ -37,4 +38,5 @@ pub use erasure::{Held, SUBJECT_BYTES_MAX, VALUE_SEAL_BYTES};
 pub use fingerprint::Fingerprint;
 pub use provider::{GivenKey, KeyFile, Passphrase, RootProvider};
 pub use secret::{KEY_BYTES, Secret};
+pub use slots::KeyMemory;
 pub use vault::{Adopted, KEYRING, KeyAge, KeyStatus, KeyspaceKeys, Rotation, Vault, VaultCipher};

@@ -4,12 +4,14 @@ use std::fmt;
 
 use pugdb_core::env::Random;
 use subtle::ConstantTimeEq as _;
-use zeroize::Zeroizing;
+
+use crate::wiped::Wiped;
 
 /// Bytes of every key and of everything that is derived.
 pub const KEY_BYTES: usize = 32;
 
-/// 256 secret bytes. They are overwritten when this is dropped, and compared in constant time.
+/// 256 secret bytes. They are overwritten when this is dropped, compared in constant time, and lie where no core dump takes them along
+/// (on Linux; [`KeyMemory`](crate::KeyMemory)).
 ///
 /// ```
 /// use pugdb_core::env::os::OsRandom;
@@ -19,8 +21,13 @@ pub const KEY_BYTES: usize = 32;
 /// assert_eq!(format!("{secret:?}"), "Secret(32 bytes)");
 /// assert!(secret != Secret::random(&OsRandom));
 /// ```
-#[derive(Clone)]
-pub struct Secret(Box<Zeroizing<[u8; KEY_BYTES]>>);
+pub struct Secret(Wiped<[u8; KEY_BYTES]>);
+
+impl Clone for Secret {
+    fn clone(&self) -> Self {
+        Self::copy(self.expose())
+    }
+}
 
 impl Secret {
     /// A new one.
@@ -30,7 +37,7 @@ impl Secret {
 
     /// One that `fill` writes in its place, so that no copy is left behind on a stack.
     pub fn fill(fill: impl FnOnce(&mut [u8; KEY_BYTES])) -> Self {
-        let mut secret = Self(Box::new(Zeroizing::new([0; KEY_BYTES])));
+        let mut secret = Self(Wiped::new([0; KEY_BYTES]));
         fill(&mut secret.0);
         secret
     }

@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 use pugdb_core::{Error, Result, SealId};
 pub use pugdb_security::{
-    Algorithm, Certificate, ErasedObject, Fingerprint, GivenKey, Held, KEYRING, KeyAge, KeyFile, KeyStatus,
-    KeyspaceKeys, Passphrase, RootProvider, Rotation, SUBJECT_BYTES_MAX, Secret, VALUE_SEAL_BYTES, Vault,
-    VaultCipher,
+    Algorithm, Certificate, ErasedObject, Fingerprint, GivenKey, Held, KEYRING, KeyAge, KeyFile, KeyMemory,
+    KeyStatus, KeyspaceKeys, Passphrase, RootProvider, Rotation, SUBJECT_BYTES_MAX, Secret, VALUE_SEAL_BYTES,
+    Vault, VaultCipher,
 };
 
 use crate::{Database, ErasureReport, sealed, write};

@@ -21,7 +21,7 @@ use std::path::PathBuf;
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Args as _, Command, CommandFactory as _, FromArgMatches as _};
 
-use crate::arguments::{Arguments, ServeArguments, Target};
+use crate::arguments::{self, Arguments, ServeArguments, Target};
 use crate::outcome::Failure;
 use crate::shell::ShellArguments;
 use layers::Layers;
@@ -46,6 +46,7 @@ pub(crate) fn read() -> Result<(Arguments, Settings), Failure> {
     let mut arguments =
         Arguments::from_arg_matches(&matches).map_err(|error| Failure::usage(error.to_string()))?;
     choose_place(&mut arguments, &matches, &layers);
+    choose_sealing(&mut arguments, &matches, &layers);
     Ok((arguments, Settings { rows, layers, command }))
 }
 
@@ -154,18 +155,38 @@ fn rank(id: &str, matches: &ArgMatches, layers: &Layers) -> u8 {
     }
 }
 
-/// Directory and server exclude each other: the one that is meant more strongly counts, and of equals the server,
-/// since it holds the directory.
-fn choose_place(arguments: &mut Arguments, matches: &ArgMatches, layers: &Layers) {
+/// As [`rank`], of the subcommand that runs. It may lack the argument.
+fn rank_below(id: &str, matches: &ArgMatches, layers: &Layers) -> u8 {
     let mut leaf = matches;
     while let Some((_, inner)) = leaf.subcommand() {
         leaf = inner;
     }
+    if leaf.try_contains_id(id).is_ok() { rank(id, leaf, layers) } else { 0 }
+}
+
+/// A root key that is meant as strongly as `no_encryption` counts more: what was to be encrypted never is not.
+fn choose_sealing(arguments: &mut Arguments, matches: &ArgMatches, layers: &Layers) {
+    let root_key = rank_below("root_key", matches, layers);
+    if root_key == 0 || root_key < rank_below("no_encryption", matches, layers) {
+        return;
+    }
+    let no_encryption = match &mut arguments.command {
+        arguments::Command::Init(init) => &mut init.no_encryption,
+        arguments::Command::Serve(serve) => &mut serve.no_encryption,
+        command => match command.target_mut() {
+            Some(target) => &mut target.no_encryption,
+            None => return,
+        },
+    };
+    *no_encryption = false;
+}
+
+/// Directory and server exclude each other: the one that is meant more strongly counts, and of equals the server,
+/// since it holds the directory.
+fn choose_place(arguments: &mut Arguments, matches: &ArgMatches, layers: &Layers) {
     let is_local = arguments.command.is_local();
     let Some(target) = arguments.command.target_mut() else { return };
-    // Such a command may lack one of them.
-    let rank = |id| if leaf.try_contains_id(id).is_ok() { rank(id, leaf, layers) } else { 0 };
-    let (data, url) = (rank("data"), rank("url"));
+    let (data, url) = (rank_below("data", matches, layers), rank_below("url", matches, layers));
     if url < data || (is_local && url < u8::MAX) {
         target.url = None;
     }

@@ -127,6 +127,7 @@ mod tests {
             memory: None,
             read_only: false,
             keys: KeyArguments::default(),
+            no_encryption: false,
             tls: crate::tls::ClientTls::default(),
         };
         let session = Session::open(&target, Format::Text, true, Interrupt::idle()).unwrap();

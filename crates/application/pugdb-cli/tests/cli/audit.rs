@@ -160,7 +160,7 @@ fn a_server_keeps_one_for_an_encrypted_database_with_a_second_place() {
     Running::start(&off, &["--root-key", &key.replace("orders", "off"), "--audit", "off"]).stop(Signal::TERM);
     assert!(!off.join("audit").exists());
     let plain = dir.path().join("plain");
-    Running::start(&plain, &[]).stop(Signal::TERM);
+    Running::start(&plain, &["--no-encryption"]).stop(Signal::TERM);
     assert!(!plain.join("audit").exists());
     Running::start(&plain, &["--audit", "on"]).stop(Signal::TERM);
     assert!(plain.join("audit").exists());

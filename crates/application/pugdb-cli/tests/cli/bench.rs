@@ -44,7 +44,9 @@ fn a_table_has_a_title_and_a_line_for_each_workload() {
     assert_eq!((run.code, run.stderr.as_str()), (0, ""), "{run}");
     let lines: Vec<&str> = run.text().lines().collect();
     assert_eq!(lines.len(), 4, "{run}");
-    assert!(lines[0].starts_with("engine lsm, durability sync (a write survives a power cut), 300 records"));
+    assert!(lines[0].starts_with(
+        "engine lsm, not encrypted, durability sync (a write survives a power cut), 300 records"
+    ));
     assert!(lines[1].starts_with("workload") && lines[2].starts_with("C ") && lines[3].starts_with("M "));
 }
 

@@ -13,7 +13,7 @@ fn a_checkpoint_is_a_database_of_its_own() {
     let run = |arguments: &[&str]| pugdb(dir.path(), arguments);
     run(&["checkpoint", "copy"]).fails(1, &["there is no database in ./pugdb-data"]);
     let rows: String = (0..2000).map(|n| format!("{{\"key\":\"k{n:06}\",\"value\":\"v{n}\"}}\n")).collect();
-    pugdb_with(dir.path(), &["import", "jsonl", "-"], rows.as_bytes()).gives(0, "");
+    pugdb_with(dir.path(), &["import", "jsonl", "-", "--no-encryption"], rows.as_bytes()).gives(0, "");
     run(&["put", "ada", "1815"]).gives(0, "");
 
     let made: Value = serde_json::from_str(run(&["checkpoint", "copies/first", "--json"]).text()).unwrap();

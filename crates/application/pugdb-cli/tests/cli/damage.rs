@@ -11,7 +11,8 @@ fn import(dir: &Path) {
     let lines: String = (0..3_000)
         .map(|n| format!("{{\"key\":\"k{n:05}\",\"value\":\"secret{}\"}}\n", "v".repeat(n % 100)))
         .collect();
-    pugdb_with(dir, &["import", "jsonl", "-"], lines.as_bytes()).gives(0, "");
+    // Damage to what is sealed is tested where the seals are.
+    pugdb_with(dir, &["import", "jsonl", "-", "--no-encryption"], lines.as_bytes()).gives(0, "");
 }
 
 /// Entries that are in the log and not in a table yet.

@@ -114,7 +114,7 @@ fn keys_are_shown_rotated_and_renewed_without_a_byte_of_them() {
     assert!(renewed.code == 0 && parts.iter().all(|part| renewed.text().contains(part)), "{renewed}");
     with_key(dir.path(), &["get", "ada"]).gives(0, "the secret of 1815");
     let plain = tempfile::tempdir().unwrap();
-    pugdb(plain.path(), &["put", "a", "1"]).gives(0, "");
+    pugdb(plain.path(), &["put", "a", "1", "--no-encryption"]).gives(0, "");
     pugdb(plain.path(), &["key", "status"]).fails(2, &["the database is not encrypted"]);
     with_key(plain.path(), &["get", "a"]).fails(1, &["has no keyring", "opens without a root key"]);
 }
@@ -212,4 +212,123 @@ fn init_without_encryption_or_with_a_named_key_does_as_it_is_told() {
         .env_remove("HOME")
         .env_remove("XDG_CONFIG_HOME");
     crate::command::run(command, b"").fails(2, &["--root-key", "--no-encryption"]);
+}
+
+/// Whether the log of the database in `data` shows what was put there.
+fn shows_the_secret(data: &Path) -> bool {
+    let mut logs = fs::read_dir(data.join("log")).unwrap();
+    logs.any(|file| read(&file.unwrap().path()).windows(6).any(|window| window == b"secret"))
+}
+
+#[test]
+fn every_command_that_makes_a_database_encrypts_it_and_says_where_the_key_is() {
+    let (dir, home) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let run = |data: &str, arguments: &[&str]| {
+        at_home(dir.path(), home.path(), &[arguments, &["--data", data]].concat())
+    };
+    crate::directory::write(&dir.path().join("rows.jsonl"), b"{\"key\":\"ada\",\"value\":\"the secret\"}\n");
+    let making: [(&str, &[&str]); 4] = [
+        ("put", &["put", "ada", "the secret"]),
+        ("imported", &["import", "jsonl", "rows.jsonl"]),
+        ("typed", &["shell"]),
+        ("kept", &["keyspace", "create", "db0"]),
+    ];
+    let keys = || fs::read_dir(home.path().join(".config/pugdb/keys")).unwrap().count();
+    for (number, (data, arguments)) in making.into_iter().enumerate() {
+        let made = run(data, arguments);
+        assert_eq!(made.code, 0, "{made}");
+        for part in ["an encrypted database was made in ", ".config/pugdb/keys/", "keep copies of the key"] {
+            assert!(made.stderr.contains(part), "{part:?} is missing: {made}");
+        }
+        assert_eq!(keys(), number + 1);
+        assert!(dir.path().join(data).join("audit").is_dir(), "{data} has no audit log");
+        let again = run(data, &["put", "ada", "the secret"]);
+        assert!(again.code == 0 && again.stderr.is_empty(), "{again}");
+        run(data, &["get", "ada"]).gives(0, "the secret");
+        assert!(!shows_the_secret(&dir.path().join(data)), "{data} is in plain text");
+    }
+    let plain = run("plain", &["put", "ada", "the secret", "--no-encryption"]);
+    assert!(plain.stderr.contains("it is not encrypted"), "{plain}");
+    assert!(shows_the_secret(&dir.path().join("plain")) && keys() == 4);
+    // What there is stays as it is.
+    run("put", &["put", "ada", "the secret", "--no-encryption"]).gives(0, "");
+    assert!(!shows_the_secret(&dir.path().join("put")));
+    // Reading makes nothing.
+    run("nowhere", &["get", "ada"]).fails(1, &["there is no database"]);
+    run("nowhere", &["put", "ada", "1", "--read-only"]).fails(1, &["there is no database"]);
+    assert!(!dir.path().join("nowhere").exists() && keys() == 4);
+}
+
+/// A server without a user's directory, or with another one.
+fn served(data: &Path, home: Option<&Path>, more: &[&str]) -> std::process::Command {
+    let mut command = program();
+    command.args(["serve", "--no-http", "--resp", "127.0.0.1:0", "--data"]).arg(data).args(more);
+    command.env_remove("XDG_CONFIG_HOME").env_remove("HOME");
+    if let Some(home) = home {
+        command.env("HOME", home);
+    }
+    command
+}
+
+#[test]
+fn the_first_serve_makes_an_encrypted_database_and_says_where_its_key_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let server = Running::start(&data, &["--no-http"]);
+    for part in ["an encrypted database was made in ", "/config/pugdb/keys/", "keep copies of the key"] {
+        assert!(server.greeting.contains(part), "{part:?} is missing: {}", server.greeting);
+    }
+    let url = format!("redis://{}", server.address);
+    pugdb(dir.path(), &["put", "ada", "the secret of 1815", "--url", &url]).gives(0, "");
+    server.kill();
+    assert!(!shows_the_secret(&data) && data.join("audit").is_dir());
+    let server = Running::start(&data, &["--no-http"]);
+    assert!(!server.greeting.contains("was made"), "{}", server.greeting);
+    drop(server);
+    pugdb(dir.path(), &["get", "ada", "--data", data.to_str().unwrap()]).gives(0, "the secret of 1815");
+
+    let plain = dir.path().join("plain");
+    let server = Running::start(&plain, &["--no-http", "--no-encryption"]);
+    assert!(server.greeting.contains("it is not encrypted"), "{}", server.greeting);
+    assert!(!plain.join("KEYRING").exists() && !plain.join("audit").exists());
+}
+
+#[test]
+fn where_no_key_file_can_be_made_nothing_is_made_and_the_advice_is_what_to_give() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    run(served(&data, None, &[]), b"").fails(2, &["no home directory", "--root-key", "--no-encryption"]);
+    assert!(!data.exists());
+    // A home that is none.
+    let file = dir.path().join("file");
+    crate::directory::write(&file, b"");
+    let refused = run(served(&data, Some(&file), &[]), b"");
+    assert!(refused.code != 0, "{refused}");
+    assert!(refused.stderr.contains("--root-key, or say --no-encryption"), "{refused}");
+    assert!(!data.join("KEYRING").exists());
+    let mut put = program();
+    put.current_dir(dir.path()).args(["put", "a", "1"]).env_remove("XDG_CONFIG_HOME").env_remove("HOME");
+    run(put, b"").fails(2, &["no home directory", "--root-key", "--no-encryption"]);
+}
+
+#[test]
+fn of_a_root_key_and_no_encryption_the_one_that_is_meant_more_strongly_counts() {
+    let dir = tempfile::tempdir().unwrap();
+    let with = |data: &str, arguments: &[&str], variables: &[(&str, &str)]| {
+        let mut command = program();
+        command.current_dir(dir.path()).args(arguments).args(["--data", data]);
+        command.envs(variables.iter().copied());
+        let made = run(command, b"");
+        assert_eq!(made.code, 0, "{made}");
+        dir.path().join(data).join("KEYRING").exists()
+    };
+    let (plain, key) = (("PUGDB_NO_ENCRYPTION", "true"), ("PUGDB_ROOT_KEY", "file:of-the-environment.key"));
+    let put = ["put", "a", "1"];
+    assert!(!with("one", &put, &[plain]));
+    assert!(with("two", &put, &[plain, key]));
+    assert!(with("three", &["put", "a", "1", "--root-key", "file:named.key"], &[plain]));
+    assert!(!with("four", &["put", "a", "1", "--no-encryption"], &[key]));
+    assert!(with("five", &["init", "--root-key", "file:made.key"], &[plain]));
+    pugdb(dir.path(), &["put", "a", "1", "--no-encryption", "--root-key", "file:x"])
+        .fails(2, &["--no-encryption", "--root-key"]);
 }

@@ -101,7 +101,7 @@ fn a_keyspace_is_erased_and_a_hold_keeps_it() {
 #[test]
 fn what_cannot_be_erased_says_why() {
     let dir = tempfile::tempdir().unwrap();
-    pugdb(dir.path(), &["put", "a", "1"]).gives(0, "");
+    pugdb(dir.path(), &["put", "a", "1", "--no-encryption"]).gives(0, "");
     pugdb(dir.path(), &["erase", "--subject", "ada"]).fails(2, &["the database is not encrypted"]);
     pugdb(dir.path(), &["put", "a", "1", "--subject", "ada"]).fails(2, &["is not encrypted"]);
     pugdb(dir.path(), &["erase"]).fails(2, &["--subject"]);

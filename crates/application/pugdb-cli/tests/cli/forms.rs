@@ -65,13 +65,11 @@ fn an_expiry_is_told_in_json() {
 #[test]
 fn reports_are_objects() {
     let dir = tempfile::tempdir().unwrap();
-    pugdb(dir.path(), &["put", "k", "v"]).gives(0, "");
+    pugdb(dir.path(), &["put", "k", "v", "--no-encryption"]).gives(0, "");
     let verify = object(&pugdb(dir.path(), &["verify", "--json"]));
-    assert_eq!(
-        (&verify["problems"], &verify["records"]),
-        (&Value::Array(Vec::new()), &Value::from(2)),
-        "{verify}"
-    );
+    // The keyspace, the entry, and a mark where the process took longer than 10 ms to end.
+    let records = verify["records"].as_u64().unwrap();
+    assert!(verify["problems"] == Value::Array(Vec::new()) && (2..=3).contains(&records), "{verify}");
     pugdb(dir.path(), &["put", "k", "v"]).gives(0, "");
     let compact = object(&pugdb(dir.path(), &["compact", "--json"]));
     let bytes = |name: &str| compact[name].as_u64().unwrap();

@@ -16,7 +16,8 @@ fn lines(run: &Run) -> Vec<Value> {
 fn database(dir: &std::path::Path) {
     let rows: String =
         (0..500).map(|n| format!("{{\"key\":\"secret{n:03}\",\"value\":\"hidden{n}\"}}\n")).collect();
-    pugdb_with(dir, &["import", "jsonl", "-", "--keyspace", "secretspace"], rows.as_bytes()).gives(0, "");
+    let import = ["import", "jsonl", "-", "--keyspace", "secretspace", "--no-encryption"];
+    pugdb_with(dir, &import, rows.as_bytes()).gives(0, "");
     for key in ["secreta", "secretb"] {
         pugdb(dir, &["put", key, "hidden", "--keyspace", "secretspace"]).gives(0, "");
     }

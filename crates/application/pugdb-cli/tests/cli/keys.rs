@@ -129,7 +129,9 @@ fn reading_makes_neither_a_database_nor_a_keyspace() {
     pugdb(dir.path(), &["export", "dir", "out"]).fails(1, &["no database"]);
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
 
-    pugdb(dir.path(), &["put", "k", "v"]).gives(0, "").fails(0, &["a new database was made in ./pugdb-data"]);
+    pugdb(dir.path(), &["put", "k", "v"])
+        .gives(0, "")
+        .fails(0, &["an encrypted database was made in ./pugdb-data; its root key is in the key file "]);
     for command in [&["get", "k"][..], &["exists", "k"], &["delete", "k"], &["scan"]] {
         let command: Vec<&str> = command.iter().copied().chain(["--keyspace", "users"]).collect();
         pugdb(dir.path(), &command).gives(1, "").fails(1, &["there is no keyspace \"users\""]);

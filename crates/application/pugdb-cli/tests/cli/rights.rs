@@ -18,7 +18,7 @@ fn unprivileged(program: &Path, dir: &Path, arguments: &[&str]) -> Run {
     } else {
         Command::new(program)
     };
-    command.current_dir(dir).args(arguments);
+    command.current_dir(dir).args(arguments).env("XDG_CONFIG_HOME", dir.join("config"));
     run(command, b"")
 }
 

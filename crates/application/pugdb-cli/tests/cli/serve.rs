@@ -105,7 +105,7 @@ fn a_directory_belongs_to_one_process() {
 #[test]
 fn commands_read_beside_a_server() {
     let dir = tempfile::tempdir().unwrap();
-    let server = Running::start(&dir.path().join("data"), &[]);
+    let server = Running::start(&dir.path().join("data"), &["--no-encryption"]);
     let mut client = Client::connect(server.address);
     client.ask(&[b"SET", b"k", b"v"]);
     let beside = |command: &[&str]| {
@@ -237,6 +237,9 @@ fn what_it_says_about_itself_can_be_json() {
     let mut event =
         || -> serde_json::Value { serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap() };
     assert_eq!(event()["event"], "start");
+    let made = event();
+    assert!(made["event"] == "made" && made["encrypted"] == true, "{made}");
+    assert!(made["provider"].as_str().unwrap().starts_with("the key file "), "{made}");
     let ready = event();
     assert!(
         ready["event"] == "ready" && ready["resp"].as_str().unwrap().starts_with("127.0.0.1:"),

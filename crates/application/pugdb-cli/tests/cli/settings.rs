@@ -30,7 +30,7 @@ fn shown(dir: &Path, variables: &[(&str, &str)], more: &[&str], name: &str) -> (
 fn flags_come_before_the_environment_and_that_before_the_file() {
     let dir = tempfile::tempdir().unwrap();
     for data in ["file", "environment", "flag", "./pugdb-data"] {
-        pugdb(dir.path(), &["put", "where", data, "--data", data]).gives(0, "");
+        pugdb(dir.path(), &["put", "where", data, "--data", data, "--no-encryption"]).gives(0, "");
     }
     let get = |variables: &[(&str, &str)], more: &[&str]| {
         let arguments: Vec<&str> = ["get", "where"].iter().chain(more).copied().collect();
@@ -56,7 +56,7 @@ fn flags_come_before_the_environment_and_that_before_the_file() {
 #[test]
 fn a_directory_and_a_server_exclude_each_other_only_on_the_same_level() {
     let dir = tempfile::tempdir().unwrap();
-    pugdb(dir.path(), &["put", "k", "v"]).gives(0, "");
+    pugdb(dir.path(), &["put", "k", "v", "--no-encryption"]).gives(0, "");
     let nowhere = [("PUGDB_URL", "redis://127.0.0.1:1")];
     with(dir.path(), &nowhere, &["get", "k"]).fails(4, &["no server answers on 127.0.0.1:1"]);
     with(dir.path(), &nowhere, &["get", "k", "--data", "pugdb-data"]).gives(0, "v");

@@ -368,7 +368,7 @@ fn what_it_says_of_tls_can_be_json() {
     let mut child = command.stdout(std::process::Stdio::piped()).spawn().unwrap();
     let mut lines = std::io::BufReader::new(child.stdout.take().unwrap()).lines();
     let mut event = || -> Value { serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap() };
-    let (_, tls, ready) = (event(), event(), event());
+    let [_, _, tls, ready] = std::array::from_fn(|_| event());
     let shown = shown(dir.path());
     assert_eq!(tls["event"], "tls");
     assert_eq!(tls["fingerprint"], shown["server"]["fingerprint"]);

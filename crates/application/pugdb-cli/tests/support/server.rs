@@ -20,6 +20,8 @@ pub(crate) fn program() -> Command {
         }
     }
     command.env("PUGDB_CONFIG", "/dev/null");
+    // What makes a database makes a key in the user's configuration directory: never in the real one.
+    command.env("XDG_CONFIG_HOME", concat!(env!("CARGO_TARGET_TMPDIR"), "/config"));
     command
 }
 

@@ -163,11 +163,13 @@ impl KeyFile {
 
     fn write(&self, env: &Env, content: &Content) -> Result<()> {
         let doing = |error| Error::io(format!("write {}", self.describe()), error);
-        if let Some(dir) = self.path.parent().filter(|dir| !dir.as_os_str().is_empty()) {
+        // The old key is in the file behind a link, and would stay there if the link were replaced.
+        let path = env.fs.behind_links(&self.path).map_err(doing)?;
+        if let Some(dir) = path.parent().filter(|dir| !dir.as_os_str().is_empty()) {
             env.fs.create_dir_all(dir).map_err(doing)?;
             sync_parents(&*env.fs, dir)?;
         }
-        replace(env, &self.path, content.encode().as_bytes(), true).map_err(doing)
+        replace(env, &path, content.encode().as_bytes(), true).map_err(doing)
     }
 }
 
@@ -242,7 +244,8 @@ impl RootProvider for KeyFile {
     }
 
     fn settle(&self, env: &Env, database: DatabaseId, wrapped: &[u8]) -> Result<()> {
-        let _ = env.fs.remove(&beside(&self.path));
+        // What an attempt that was cut off has left.
+        let _ = env.fs.behind_links(&self.path).and_then(|path| env.fs.remove(&beside(&path)));
         let (number, _) = split(wrapped)?;
         let content = self.content(env, database)?;
         let Some(mut content) = content.filter(|content| content.keys.iter().any(|(of, _)| *of == number))
@@ -289,6 +292,37 @@ mod tests {
         fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
         Vault::open(&Env::os(), &keyring, provider).unwrap().rotate().unwrap();
         assert_eq!([mode(&key), mode(&keyring)], [0o600; 2]);
+    }
+
+    #[test]
+    fn behind_links_the_file_itself_is_replaced_and_has_no_old_key_any_more() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        let disk = at("disk");
+        fs::create_dir(&disk).unwrap();
+        // One leads nowhere yet: the disk of the keys is there, and no key.
+        std::os::unix::fs::symlink("near", at("root.key")).unwrap();
+        std::os::unix::fs::symlink("disk/orders.key", at("near")).unwrap();
+        let provider = Arc::new(KeyFile::new(at("root.key")));
+        let vault = Vault::create(&Env::os(), &at("KEYRING"), provider.clone()).unwrap();
+        let behind = || fs::read_to_string(disk.join("orders.key")).unwrap();
+        let old = behind();
+        vault.rotate().unwrap();
+        let old_key = old.lines().find(|line| line.starts_with("key 1 ")).unwrap();
+        assert!(!behind().contains(old_key) && behind().contains("\nkey 2 "));
+        for link in ["root.key", "near"] {
+            assert!(fs::symlink_metadata(at(link)).unwrap().is_symlink(), "{link} was replaced");
+        }
+        drop(vault);
+        // What a rotation that was cut off has left behind the links goes with the next open.
+        replace(&Env::os(), &disk.join("orders.key.new"), b"an old key", true).unwrap();
+        Vault::open(&Env::os(), &at("KEYRING"), provider).unwrap();
+        assert_eq!(fs::read_dir(&disk).unwrap().count(), 1, "something is left beside it");
+        // In a circle.
+        std::os::unix::fs::symlink("one", at("other")).unwrap();
+        std::os::unix::fs::symlink("other", at("one")).unwrap();
+        let lost = KeyFile::new(at("one"));
+        assert!(lost.wrap(&Env::os(), DatabaseId([1; 16]), &Secret::copy(&[1; 32])).is_err());
     }
 
     #[test]

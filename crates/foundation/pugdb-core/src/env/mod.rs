@@ -5,7 +5,7 @@
 
 use std::fmt;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -77,6 +77,12 @@ pub trait FileSystem: Send + Sync {
     /// True when only the file's owner can read it.
     fn is_private(&self, path: &Path) -> io::Result<bool> {
         self.open(path, Access::Read).map(|_| true)
+    }
+
+    /// The file that `path` leads to, through links by name; there need not be one. Who puts another file in its place does that there, so
+    /// that the links stay.
+    fn behind_links(&self, path: &Path) -> io::Result<PathBuf> {
+        Ok(path.to_owned())
     }
 
     /// Opens an existing file.

@@ -5,7 +5,7 @@ use std::io::{self, Read, Seek, Write};
 use std::num::NonZero;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -19,6 +19,10 @@ use super::{
 };
 use crate::entry::Timestamp;
 
+mod dumps;
+
+pub use dumps::leave_no_core_dumps;
+
 /// Files of the operating system.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct OsFileSystem;
@@ -27,6 +31,9 @@ struct OsFile(fs::File);
 
 /// So many files are synced at the same time: more gain little.
 const SYNC_THREADS: usize = 8;
+
+/// As many links as Linux follows.
+const LINKS_MAX: usize = 40;
 
 fn panicked() -> io::Error {
     io::Error::other("the thread that synced a file panicked")
@@ -51,6 +58,23 @@ impl FileSystem for OsFileSystem {
     fn is_private(&self, path: &Path) -> io::Result<bool> {
         let of_others = fs::metadata(path)?.mode() & 0o077;
         Ok(of_others == 0)
+    }
+
+    fn behind_links(&self, path: &Path) -> io::Result<PathBuf> {
+        let mut path = path.to_owned();
+        for _ in 0..LINKS_MAX {
+            match fs::read_link(&path) {
+                // Behind the directory of the link, unless it begins at the root.
+                Ok(target) => path = path.parent().map_or_else(|| target.clone(), |dir| dir.join(&target)),
+                Err(error)
+                    if matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::NotFound) =>
+                {
+                    return Ok(path);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Err(io::Error::new(io::ErrorKind::InvalidInput, "too many links lead from one to the next"))
     }
 
     fn open(&self, path: &Path, access: Access) -> io::Result<Arc<dyn File>> {

@@ -1,0 +1,64 @@
+//! A database that a command makes: encrypted and with an audit log unless it is told otherwise, whichever command it is.
+
+use std::path::Path;
+
+use pugdb::env::Env;
+use pugdb::keys::KeyFile;
+use pugdb::{Builder, Database};
+
+use crate::outcome::Failure;
+use crate::root_key::{KeyArguments, usual_directory};
+use crate::target::open_database;
+
+/// The advice where a key file cannot be made.
+const ELSEWHERE: &str = "name a root key by --root-key, or say --no-encryption";
+
+/// Whether there is a database in `data`.
+pub(crate) fn is_there(data: &Path) -> bool {
+    pugdb::inspect::files(data).is_ok()
+}
+
+/// The same builder, with the root key of the database that is to be made in `data`: the one that was named, or a key file where every
+/// command finds it; none with `no_encryption`.
+pub(crate) fn seal(
+    builder: Builder,
+    keys: &KeyArguments,
+    no_encryption: bool,
+    data: &Path,
+) -> Result<Builder, Failure> {
+    if no_encryption {
+        return Ok(builder);
+    }
+    // Also the key of an attempt that was cut off.
+    if keys.is_there(data)? {
+        return Ok(keys.apply(builder, data)?);
+    }
+    let directory = usual_directory()
+        .ok_or_else(|| Failure::usage(format!("there is no home directory for a root key: {ELSEWHERE}")))?;
+    Ok(keys.apply(builder, data)?.root_key(KeyFile::for_new_database(&Env::os(), &directory)))
+}
+
+/// Opens what is to be made.
+pub(crate) fn open(builder: Builder, data: &Path, if_in_use: &str) -> Result<Database, Failure> {
+    open_database(builder, data, if_in_use).map_err(|failure| {
+        let of_key_file = ["could not read the key file", "could not write the key file"];
+        if of_key_file.iter().any(|doing| failure.message.contains(doing)) {
+            Failure::new(failure.exit, format!("{}; {ELSEWHERE}", failure.message))
+        } else {
+            failure
+        }
+    })
+}
+
+/// What is said of a database that was made: whether it is encrypted, where its key is, and what to do with that.
+pub(crate) fn introduce(db: &Database, data: &Path) -> Vec<String> {
+    let data = data.display();
+    match db.keys() {
+        Some(keys) => vec![
+            format!("an encrypted database was made in {data}; its root key is in {}", keys.status().provider),
+            "keep copies of the key, and of KEYRING, where no copy of the data is: without both nobody can read the data"
+                .to_owned(),
+        ],
+        None => vec![format!("a database was made in {data}; it is not encrypted")],
+    }
+}
