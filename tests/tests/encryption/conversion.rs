@@ -24,6 +24,10 @@ fn plain(seed: u64) -> World {
     for number in 0..30_u8 {
         parts.put([number; 3], [number; 90]).unwrap();
     }
+    // More than a keyring has keys for before anybody asks.
+    for number in 0..20 {
+        db.keyspace(&format!("more {number}")).unwrap().put([number], [number]).unwrap();
+    }
     db.close().unwrap();
     world
 }
@@ -197,6 +201,7 @@ fn a_keyspace_can_be_left_plain_and_only_its_tables_and_values_are() {
 
     let db = open(&world).unwrap();
     is_filled(&db);
+    assert_eq!(db.keyspace("users").unwrap().options().sealing, Some(Sealing::Plain));
     let error = db.erase_keyspace("users").unwrap_err();
     assert!(error.kind() == ErrorKind::Invalid && decent(&error).contains("no key erases those"), "{error}");
     // What is changed comes to the files that are there.

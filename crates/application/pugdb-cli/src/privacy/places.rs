@@ -17,7 +17,7 @@ impl PlainText {
 }
 
 /// Where, what it holds, why it is plain: of every database.
-const ALWAYS: [[&str; 3]; 11] = [
+const ALWAYS: [[&str; 3]; 12] = [
     [
         "`CURRENT`",
         "which manifest counts",
@@ -25,12 +25,17 @@ const ALWAYS: [[&str; 3]; 11] = [
     ],
     ["`LOCK`, `RESERVE`", "the number of a process; zeros", "nothing of yours is in them"],
     [
+        "tables and value files of keyspaces that are left plain, or were written before the database was encrypted",
+        "keys and values",
+        "somebody has asked for it; the list above counts them, and `pugdb key rewrite` seals the second kind",
+    ],
+    [
         "names of files, lengths, times, ids of keyspaces, positions of pieces",
         "how much there is and when it changed",
         "a file system shows them, and files are found by them",
     ],
     [
-        "the key file",
+        "the key file, in `pugdb/keys` if nobody names another place",
         "the root key; the database's id",
         "somebody has to begin: guard it, and keep it where no copy of the data is",
     ],

@@ -80,7 +80,7 @@ fn a_key_file_that_is_badly_kept_is_told() {
 #[test]
 fn a_database_that_is_not_encrypted_is_plain_and_the_page_says_so_first() {
     let dir = tempfile::tempdir().unwrap();
-    pugdb(dir.path(), &["put", "ada", "1815"]).gives(0, "");
+    pugdb(dir.path(), &["put", "ada", "1815", "--no-encryption"]).gives(0, "");
     let report = report(dir.path(), &[]);
     assert_eq!((&report["encrypted"], &report["keys"]), (&Value::from(false), &Value::Null));
     assert!(report["files"].as_array().unwrap().iter().all(|files| files["state"] == "plain"), "{report}");
