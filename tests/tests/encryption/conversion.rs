@@ -2,14 +2,20 @@
 //! fails, and with files that are not as the manifest says.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
+use pugdb::keys::{KeyFile, Vault, VaultCipher};
 use pugdb::{Compression, Database, ErrorKind, KeyspaceOptions, Partitioning, Result, Rewritten, Sealing};
+use pugdb_core::observer::Observers;
+use pugdb_core::{KeyspaceId, RawOp, Seqno};
+use pugdb_lsm::file::Context;
+use pugdb_lsm::table::{BlockCache, LocalTables, Table, TableMeta, TableOptions, TableWriter, WrittenTable};
 use pugdb_sim::World;
 use pugdb_tests::hostile::decent;
 
 use super::forged::{checksum, files, header_length, is_refused};
-use super::{DIR, KEYRING, TARGET, copy_of, encrypted, fill, is_filled, open, small};
+use super::{DIR, KEY_FILE, KEYRING, TARGET, copy_of, encrypted, fill, is_filled, open, small};
 
 /// Where a table's header keeps how long the cipher's part is: it has no part of its own.
 const CIPHER_AT: usize = 56;
@@ -262,6 +268,71 @@ fn a_file_that_is_sealed_otherwise_than_the_manifest_says_is_refused() {
         }
     }
     assert!(forged > 3, "{forged}");
+}
+
+/// Refused for what it is, also if somebody has made it well.
+#[test]
+fn a_whole_table_that_is_sealed_otherwise_than_is_said_of_it_does_not_open() {
+    let world = World::new(10);
+    let env = world.env();
+    env.fs.create_dir_all(Path::new("db/tables")).unwrap();
+    let vault = Vault::create(&env, Path::new(KEYRING), Arc::new(KeyFile::new(KEY_FILE))).unwrap();
+    let context = Context {
+        env: env.clone(),
+        dir: DIR.into(),
+        database: vault.database(),
+        cipher: Arc::new(VaultCipher::new(vault)),
+        tables: Arc::new(LocalTables::new(&env, "db/tables".into())),
+        observers: Observers::default(),
+    };
+    let both = [Sealing::Sealed, Sealing::Plain];
+    for sealing in both {
+        let options = TableOptions { sealing, ..TableOptions::default() };
+        let mut writer = TableWriter::create(&context, KeyspaceId(1), options).unwrap();
+        writer.add(Seqno(1), &RawOp::put(b"ada", b"1815")).unwrap();
+        let meta = WrittenTable::sync(vec![writer.finish().unwrap()]).unwrap().remove(0);
+        assert_eq!(meta.sealing, sealing);
+        for said in both {
+            let meta = TableMeta { sealing: said, ..meta.clone() };
+            let bounds = meta.bounds();
+            let opened = Table::open(&context, Arc::new(BlockCache::new(0)), Arc::new(meta), bounds, None);
+            let words = match said {
+                _ if said == sealing => {
+                    opened.unwrap();
+                    continue;
+                }
+                Sealing::Sealed => "the file is not encrypted",
+                Sealing::Plain => "the file is encrypted",
+            };
+            let error = opened.err().unwrap();
+            assert!(error.kind() == ErrorKind::Denied && decent(&error).contains(words), "{error}");
+        }
+    }
+}
+
+/// A value file that is full and alive is written anew when it is named, and not because a merge came by.
+#[test]
+fn large_value_files_under_older_keys_are_written_anew_too() {
+    let world = World::new(9);
+    let db = encrypted(&world).memory_bytes(8 << 20).memtable_bytes(64 << 10).open(DIR).unwrap();
+    let users = db.keyspace("users").unwrap();
+    let value = |number: u8| -> Vec<u8> {
+        (0..900_u16).map(|byte| (byte.wrapping_mul(31 + u16::from(number)) >> 3) as u8).collect()
+    };
+    for number in 0..200 {
+        users.put([number], value(number)).unwrap();
+    }
+    db.flush().unwrap();
+    let before = files(&world, ".values");
+    db.keys().unwrap().renew().unwrap();
+    world.advance(Duration::from_secs(1));
+    let done = db.rewrite(Some(Duration::ZERO)).unwrap();
+    assert_eq!((done.left_files, done.left_bytes), (0, 0), "{done:?}");
+    assert!((0..200).all(|number| users.get([number]).unwrap().unwrap() == value(number)[..]));
+    drop(users);
+    db.close().unwrap();
+    let after = files(&world, ".values");
+    assert!(!before.is_empty() && before.iter().all(|path| !after.contains(path)));
 }
 
 #[test]

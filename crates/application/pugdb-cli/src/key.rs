@@ -5,6 +5,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use pugdb::keys::{KeyAge, Rotation, Vault};
+use pugdb::privacy::FileSeal;
 use pugdb::{Database, Timestamp};
 use serde_json::{Value, json};
 
@@ -25,6 +26,7 @@ const TICK: Duration = Duration::from_millis(200);
 Name a root key when a database is made, and it is encrypted from its beginning. No command shows a key.
 
   key status    which keys there are and how old, where the root key is kept, from whom that protects the data
+  key list      each key of database and keyspaces, and what is sealed with it; without files nothing here needs it any more
   key rotate    a new root key: the keyring is sealed anew and no data is written; older copies of the keyring open no more
   key renew     new keys, too, for all files that are made from now on; files that are there keep theirs until they are merged
   key rewrite   write tables anew that are not sealed as they should be, or whose key is old
@@ -47,6 +49,8 @@ pub(crate) struct KeyCommandArguments {
 enum KeyCommand {
     /// Print which keys there are, how old they are and what they protect
     Status(KeyTarget),
+    /// Print each key, how old it is, and how many files and bytes are sealed with it
+    List(KeyTarget),
     /// Take a new root key and destroy the old one; no data is written
     Rotate(KeyTarget),
     /// As rotate, and take new keys for all files that are made from now on
@@ -76,6 +80,7 @@ impl KeyCommandArguments {
     pub(crate) fn target_mut(&mut self) -> &mut Target {
         match &mut self.command {
             KeyCommand::Status(arguments)
+            | KeyCommand::List(arguments)
             | KeyCommand::Rotate(arguments)
             | KeyCommand::Renew(arguments)
             | KeyCommand::Encrypt(arguments) => &mut arguments.target,
@@ -90,6 +95,7 @@ pub(crate) fn key(arguments: &KeyCommandArguments, format: Format) -> Result<Exi
             let db = place.open()?;
             status(&db, &*keys(&db)?, format)
         }
+        KeyCommand::List(place) => list(&place.open()?, format),
         KeyCommand::Rotate(place) => place.change(Vault::rotate, format),
         KeyCommand::Renew(place) => place.change(Vault::renew, format),
         KeyCommand::Encrypt(place) => place.encrypt(format),
@@ -262,6 +268,66 @@ fn status(db: &Database, keys: &Vault, format: Format) -> Result<Exit, Failure> 
     rows.push(row("the database".to_owned(), &status.database_keys));
     rows.extend(names.iter().filter_map(|(name, id)| Some(row(format!("keyspace {name}"), &of(*id)?.keys))));
     stdout.table(&rows)?;
+    stdout.finish()?;
+    Ok(Exit::Done)
+}
+
+/// One key, and what is sealed with it.
+struct KeyRow {
+    of: String,
+    keyspace: Option<pugdb::KeyspaceId>,
+    key: KeyAge,
+    is_newest: bool,
+    files: u64,
+    bytes: u64,
+}
+
+fn list(db: &Database, format: Format) -> Result<Exit, Failure> {
+    let status = keys(db)?.status();
+    let report = db.privacy()?;
+    let mut rows = Vec::new();
+    let mut add = |of: &str, keyspace: Option<pugdb::KeyspaceId>, keys: &[KeyAge]| {
+        for (place, key) in keys.iter().enumerate() {
+            let sealed = report.files.iter().filter(|group| {
+                let with = match group.seal {
+                    FileSeal::Sealed(with) => with.generation,
+                    FileSeal::Plain | FileSeal::Erased => None,
+                };
+                group.keyspace == keyspace && with == Some(key.number)
+            });
+            let (files, bytes) =
+                sealed.fold((0, 0), |(files, bytes), group| (files + group.files, bytes + group.bytes));
+            let is_newest = place + 1 == keys.len();
+            rows.push(KeyRow { of: of.to_owned(), keyspace, key: *key, is_newest, files, bytes });
+        }
+    };
+    add("the database", None, &status.database_keys);
+    for space in &report.keyspaces {
+        let keys = status.keyspaces.iter().find(|keys| keys.keyspace == space.id);
+        add(&space.name, Some(space.id), keys.map_or(&[][..], |keys| &keys.keys));
+    }
+    let mut stdout = Answer::new();
+    if format == Format::Json {
+        for row in &rows {
+            stdout.json(&json!({
+                "keyspace": row.keyspace.map(|_| &row.of),
+                "id": row.keyspace.map(|id| id.0),
+                "number": row.key.number,
+                "made_at_ms": row.key.made_at.0,
+                "newest": row.is_newest,
+                "files": row.files,
+                "bytes": row.bytes,
+            }))?;
+        }
+    } else {
+        let mut table = vec![["keys of", "number", "made on", "files", "bytes"].map(str::to_owned)];
+        table.extend(rows.iter().map(|row| {
+            let number = format!("{}{}", row.key.number, if row.is_newest { ", newest" } else { "" });
+            let of = row.keyspace.map_or_else(|| row.of.clone(), |_| format!("keyspace {}", row.of));
+            [of, number, day(row.key.made_at), row.files.to_string(), human_bytes(row.bytes)]
+        }));
+        stdout.table(&table)?;
+    }
     stdout.finish()?;
     Ok(Exit::Done)
 }

@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use serde_json::Value;
+
 use crate::command::{Run, pugdb};
 use crate::directory::read;
 
@@ -67,7 +69,16 @@ fn keyspaces_are_left_plain_and_sealed_again_and_old_keys_are_left_behind() {
     done_well(&run(&["key", "renew"]));
     let rewritten = |age: &str| run(&["key", "rewrite", "--older-than", age, "--json"]).text().to_owned();
     assert!(rewritten("1d").contains("\"rewritten_files\":0"));
+    let list = run(&["key", "list"]);
+    assert!(list.text().contains("keyspace tiles  2, newest"), "{list}");
     assert!(!rewritten("0").contains("\"rewritten_files\":0"));
+    let sealed_with_old_keys = || {
+        let listed = run(&["key", "list", "--json"]);
+        let rows = listed.text().lines().map(|row| serde_json::from_str::<Value>(row).unwrap());
+        let old = rows.filter(|row| row["keyspace"] == "tiles" && row["newest"] == false);
+        old.map(|row| row["files"].as_u64().unwrap()).sum::<u64>()
+    };
+    assert_eq!(sealed_with_old_keys(), 0);
     assert!(rewritten("0").contains("\"rewritten_files\":0"));
     run(&["key", "rewrite", "--older-than", "old"]).fails(2, &["as 30d"]);
 }
