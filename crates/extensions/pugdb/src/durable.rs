@@ -8,20 +8,20 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::Mutex;
 use pugdb_core::coding::Reader;
 use pugdb_core::engine::{EngineKind, KeyRange};
-use pugdb_core::env::{Access, Env, FileLock, sync_parents};
+use pugdb_core::env::{Env, FileLock, sync_parents};
 use pugdb_core::memory::Housekeeper;
 use pugdb_core::observer::Observers;
 use pugdb_core::seam::TableStore;
 use pugdb_core::snapshots::Snapshots;
 use pugdb_core::{Error, ErrorKind, Incarnation, KeyspaceId, Lsn, Ops, Result, Seqno, Timestamp};
-use pugdb_lsm::file::{Context, FileSeal, seal_of};
+use pugdb_lsm::file::Context;
 use pugdb_lsm::log::{Creation, Log, LogOptions, LogState, RecordKind, Scan, ScannedRecord, scan};
 use pugdb_lsm::manifest::{self, Manifest, State};
 use pugdb_lsm::store::{Gate, PinnedStore, RESERVE, Store, StoreOptions};
 use pugdb_lsm::table::LocalTables;
 use pugdb_lsm::{Operators, PartitionMap, Sequencer, TreeOptions, Trees};
 use pugdb_security::audit::Notary;
-use pugdb_security::{Adopted, KEYRING, Vault, VaultCipher};
+use pugdb_security::{KEYRING, Vault, VaultCipher};
 
 use crate::audit::{self, AUDIT, AuditLog, AuditOptions, KeyWitness};
 use crate::checkpoint::FOLDERS;
@@ -30,7 +30,7 @@ use crate::reader::{self, Lease, READERS};
 use crate::report::{LogCut, RecoveryReport, Stats, VerifyReport};
 use crate::space::{Keeper, Space};
 use crate::transaction::Guards;
-use crate::{Builder, HandleCounts};
+use crate::{Builder, HandleCounts, encrypt};
 
 /// A tree whose memtable keeps more log than this alive is flushed: a quiet keyspace must not pin the log.
 const LOG_SEGMENTS_MAX: u64 = 4;
@@ -394,7 +394,8 @@ impl Opening {
             (Some(_), _) if self.options.keyring.is_some() => self.unlock_beside()?,
             (Some(root), true) => self.take(Vault::open(&self.env, &keyring, root)?),
             (Some(root), false) if is_database && self.options.encrypts => {
-                let adopted = self.adopted()?;
+                let (context, recovered) = self.read_manifest(false)?;
+                let adopted = encrypt::adopted(&context, &recovered.state)?;
                 self.take(Vault::adopt(&self.env, &keyring, root, adopted)?);
             }
             (Some(_), false) if is_database => return Err(self.no_keyring()),
@@ -420,48 +421,6 @@ impl Opening {
                 Ok(())
             }
         }
-    }
-
-    /// What is to be known of a database that is not encrypted before it gets keys. Nothing of it may be in the log alone.
-    fn adopted(&self) -> Result<Adopted> {
-        let (context, recovered) = self.read_manifest(false)?;
-        let state = recovered.state;
-        if !(state.log.clean && state.log.start == state.log.durable) {
-            return Err(Error::conflict(
-                "the database was not closed in good order, or was used meanwhile; try again",
-            ));
-        }
-        if !audit::list(&*context.env.fs, &audit::folder(&context))?.is_empty() {
-            return Err(Error::invalid(
-                "the database has an audit log, which is plain and stays so; move its directory `audit` elsewhere, and another one begins",
-            ));
-        }
-        let maps = state
-            .keyspaces
-            .iter()
-            .filter_map(|(owner, keyspace)| Some((*owner, keyspace.partitions.as_ref()?)));
-        let owners = maps.flat_map(|(owner, (map, _))| map.ids().iter().map(move |part| (*part, owner)));
-        let (database, next_keyspace) = (state.database, KeyspaceId(state.next_keyspace));
-        Ok(Adopted { database, next_keyspace, owners: owners.collect() })
-    }
-
-    /// Ends the time in which files may be as they were before the database was encrypted, when none is left.
-    fn end_plain_past(&self, context: &Context) -> Result<()> {
-        let Some(vault) =
-            self.vault.as_ref().filter(|vault| vault.has_plain_past() && self.options.keyring.is_none())
-        else {
-            return Ok(());
-        };
-        let (fs, dir) = (&self.env.fs, context.log_dir());
-        let doing = |error| Error::io("look for files that are not sealed", error);
-        // What was removed stays so, or a crash would bring back what nobody can read any more.
-        fs.sync_dir(&dir).and_then(|()| fs.sync_dir(&context.dir)).map_err(doing)?;
-        let mut is_left = false;
-        for name in fs.list(&dir).map_err(doing)? {
-            let file = fs.open(&dir.join(name), Access::Read).map_err(doing)?;
-            is_left |= seal_of(&*file, &*context.cipher)?.1 == FileSeal::Plain;
-        }
-        if is_left { Ok(()) } else { vault.forget_plain_past() }
     }
 
     fn take(&mut self, vault: Arc<Vault>) {
@@ -560,7 +519,9 @@ impl Opening {
         let rebuilt = self.rebuild(&context, manifest, &scan, &state)?;
         scan.remove_obsolete(&context);
         scan.trim_tails();
-        self.end_plain_past(&context)?;
+        if let Some(vault) = self.vault.as_ref().filter(|_| self.options.keyring.is_none()) {
+            encrypt::end_plain_past(&context, vault)?;
+        }
         let report = RecoveryReport {
             created,
             clean,

@@ -33,6 +33,7 @@ mod count;
 mod database;
 mod durability;
 mod durable;
+mod encrypt;
 mod handles;
 mod ingest;
 pub mod inspect;

@@ -6,15 +6,15 @@ use std::time::Duration;
 
 use pugdb_core::env::Access;
 use pugdb_core::seam::{FileKind, Sealing};
-use pugdb_core::{Error, ErrorKind, KeyspaceId, Result};
+use pugdb_core::{Error, KeyspaceId, Result};
 use pugdb_lsm::file::{Context, FileSeal, seal_of};
 use pugdb_lsm::store::StoredFile;
 use pugdb_lsm::{table, values};
 use pugdb_security::KeyAge;
 
+use crate::Database;
 use crate::durable::Durable;
 use crate::key_locks::refuse_inside_observer;
-use crate::{Builder, Database};
 
 /// What [`Database::rewrite`] has done.
 ///
@@ -85,22 +85,6 @@ impl Database {
             left_files: left.len() as u64,
             left_bytes: bytes(&left),
         })
-    }
-
-    /// Opens a database that is not encrypted, closes it in good order, and opens it with keys.
-    pub(crate) fn encrypt_with(options: Builder, dir: &std::path::Path) -> Result<Self> {
-        let Some(_) = &options.root_key else {
-            return Err(Error::invalid("no root key was given that the database's keys could be under"));
-        };
-        let mut plain = options.clone();
-        (plain.root_key, plain.audit, plain.create) = (None, None, false);
-        match Self::open_with(plain, dir) {
-            Ok(db) => db.close()?,
-            // It is encrypted, and maybe not for long.
-            Err(error) if error.kind() == ErrorKind::Denied => {}
-            Err(error) => return Err(error),
-        }
-        Self::open_with(Builder { encrypts: true, create: false, ..options }, dir)
     }
 }
 
