@@ -2,7 +2,8 @@
 //! No money is made or lost, whoever looks and whenever, and every transfer that was acknowledged is there.
 //!
 //! Accounts lie in two keyspaces, of which one is partitioned; its partitions are split and merged meanwhile. Some transfers
-//! prepare first, and what a kill leaves of those is decided afterwards, one way or the other.
+//! prepare first, and what a kill leaves of those is decided afterwards, one way or the other. A second bank is encrypted, and its keys
+//! are rotated, renewed and taken to all data meanwhile.
 //!
 //! `PUGDB_BANK_ROUNDS=200 cargo test --release -p pugdb-tests --test bank` is the long run.
 
@@ -13,6 +14,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::time::Duration;
 
+use pugdb::keys::{KeyFile, Vault};
 use pugdb::{
     Builder, Database, Durability, Isolation, Keyspace, KeyspaceOptions, Partition, PartitionKeys,
     Partitioning, Result, Snapshot, Transaction, TransactionOptions,
@@ -22,6 +24,7 @@ use pugdb_tests::killed::{run_and_kill, told};
 const THREADS: u64 = 16;
 const ACCOUNTS: u64 = 64;
 const START: u64 = 1000;
+const KEY: &str = "root.key";
 
 /// How many transfers of each thread were acknowledged: a file, which outlives the process.
 struct Acknowledged(File);
@@ -86,10 +89,14 @@ fn number(value: &[u8]) -> u64 {
     u64::from_be_bytes(value.try_into().unwrap())
 }
 
-fn options(random: &mut fastrand::Rng) -> Builder {
+/// With the root key of the bank in `dir`, if it has one.
+fn options(dir: &Path, random: &mut fastrand::Rng) -> Builder {
     let durabilities =
         [Durability::Os, Durability::Group { max_delay: Duration::from_millis(1) }, Durability::Sync];
-    Database::builder()
+    let builder = Database::builder();
+    let builder =
+        if dir.join(KEY).exists() { builder.root_key(KeyFile::new(dir.join(KEY))) } else { builder };
+    builder
         .memory_bytes(16 << 20)
         .memtable_bytes([16 << 10, 256 << 10][random.usize(..2)])
         .cache_bytes([0, 1 << 20][random.usize(..2)])
@@ -159,12 +166,23 @@ impl Teller<'_> {
     }
 }
 
+/// New root keys all the time, now and then new keys of everything, and those for all data.
+fn change_locks(db: &Database, keys: &Vault) {
+    loop {
+        keys.renew().unwrap();
+        db.rewrite(Some(Duration::ZERO)).unwrap();
+        for _ in 0..20 {
+            keys.rotate().unwrap();
+        }
+    }
+}
+
 /// What the killed process does. An ordinary run of the tests does nothing here.
 #[test]
 fn the_bank_that_is_killed() {
     let Some((dir, seed)) = told() else { return };
     let mut random = fastrand::Rng::with_seed(seed);
-    let bank = Bank::open(&dir, options(&mut random));
+    let bank = Bank::open(&dir, options(&dir, &mut random));
     let acknowledged = Acknowledged::open(&dir);
     std::thread::scope(|scope| {
         for thread in 0..THREADS {
@@ -194,6 +212,10 @@ fn the_bank_that_is_killed() {
                 assert_eq!(audited.unwrap(), ACCOUNTS * START);
             }
         });
+        if let Some(keys) = bank.db.keys() {
+            let db = &bank.db;
+            scope.spawn(move || change_locks(db, &keys));
+        }
         scope.spawn(|| {
             // The wider one: what a kill leaves of three is merged from the left, and the others would grow ever narrower.
             loop {
@@ -212,7 +234,7 @@ fn the_bank_that_is_killed() {
 
 /// Opens what the kill has left, decides what is undecided, counts. Returns how many transfers there have been.
 fn check(dir: &Path, random: &mut fastrand::Rng) -> u64 {
-    let bank = Bank::open(dir, options(random));
+    let bank = Bank::open(dir, options(dir, random));
     let acknowledged = Acknowledged::open(dir);
     for prepared in bank.db.prepared_transactions().unwrap() {
         let prepared = bank.db.prepared_transaction(&prepared).unwrap().unwrap();
@@ -241,17 +263,39 @@ fn check(dir: &Path, random: &mut fastrand::Rng) -> u64 {
 
 #[test]
 fn a_bank_that_is_killed_at_any_moment_neither_makes_nor_loses_money() {
-    let rounds: u64 = std::env::var("PUGDB_BANK_ROUNDS").map_or(4, |rounds| rounds.parse().unwrap());
     let scratch = tempfile::tempdir().unwrap();
     let bank = Bank::open(scratch.path(), Database::builder());
     bank.endow();
     bank.db.close().unwrap();
+    kill_again_and_again(scratch.path());
+}
+
+#[test]
+fn a_bank_whose_keys_are_rotated_when_it_is_killed_opens_with_what_is_left() {
+    let scratch = tempfile::tempdir().unwrap();
+    let bank = Bank::open(scratch.path(), Database::builder());
+    bank.endow();
+    bank.db.close().unwrap();
+    let encrypted = || Database::builder().root_key(KeyFile::new(scratch.path().join(KEY)));
+    let db = encrypted().encrypt(scratch.path().join("db")).unwrap();
+    let generation = |db: &Database| db.keys().unwrap().status().keyring_generation;
+    let before = generation(&db);
+    db.close().unwrap();
+    kill_again_and_again(scratch.path());
+    let db = encrypted().open(scratch.path().join("db")).unwrap();
+    let rotations = generation(&db) - before;
+    assert!(rotations > 20, "hardly any key was changed: {rotations}");
+    eprintln!("{rotations} changes of keys");
+}
+
+fn kill_again_and_again(dir: &Path) {
+    let rounds: u64 = std::env::var("PUGDB_BANK_ROUNDS").map_or(4, |rounds| rounds.parse().unwrap());
     let mut transfers = 0;
     for seed in 0..rounds {
         let mut random = fastrand::Rng::with_seed(seed ^ 0xba9c);
         let after = Duration::from_millis(random.u64(100..1500));
-        run_and_kill("the_bank_that_is_killed", scratch.path(), seed, after);
-        let now = check(scratch.path(), &mut random);
+        run_and_kill("the_bank_that_is_killed", dir, seed, after);
+        let now = check(dir, &mut random);
         assert!(now >= transfers);
         transfers = now;
     }
