@@ -267,7 +267,7 @@ fn a_bank_that_is_killed_at_any_moment_neither_makes_nor_loses_money() {
     let bank = Bank::open(scratch.path(), Database::builder());
     bank.endow();
     bank.db.close().unwrap();
-    kill_again_and_again(scratch.path());
+    eprintln!("{}", kill_again_and_again(scratch.path()));
 }
 
 #[test]
@@ -281,14 +281,15 @@ fn a_bank_whose_keys_are_rotated_when_it_is_killed_opens_with_what_is_left() {
     let generation = |db: &Database| db.keys().unwrap().status().keyring_generation;
     let before = generation(&db);
     db.close().unwrap();
-    kill_again_and_again(scratch.path());
+    let done = kill_again_and_again(scratch.path());
     let db = encrypted().open(scratch.path().join("db")).unwrap();
     let rotations = generation(&db) - before;
     assert!(rotations > 20, "hardly any key was changed: {rotations}");
-    eprintln!("{rotations} changes of keys");
+    eprintln!("{done}, {rotations} changes of keys");
 }
 
-fn kill_again_and_again(dir: &Path) {
+/// Says what was done.
+fn kill_again_and_again(dir: &Path) -> String {
     let rounds: u64 = std::env::var("PUGDB_BANK_ROUNDS").map_or(4, |rounds| rounds.parse().unwrap());
     let mut transfers = 0;
     for seed in 0..rounds {
@@ -300,5 +301,5 @@ fn kill_again_and_again(dir: &Path) {
         transfers = now;
     }
     assert!(transfers > rounds * 10, "hardly anything happened: {transfers}");
-    eprintln!("{rounds} rounds, {transfers} transfers");
+    format!("{rounds} rounds, {transfers} transfers")
 }

@@ -317,7 +317,7 @@ fn large_value_files_under_older_keys_are_written_anew_too() {
     let db = encrypted(&world).memory_bytes(8 << 20).memtable_bytes(64 << 10).open(DIR).unwrap();
     let users = db.keyspace("users").unwrap();
     let value = |number: u8| -> Vec<u8> {
-        (0..900_u16).map(|byte| (byte.wrapping_mul(31 + u16::from(number)) >> 3) as u8).collect()
+        (0..900_u16).map(|byte| (byte.wrapping_mul(31 + u16::from(number)) >> 3).to_le_bytes()[0]).collect()
     };
     for number in 0..200 {
         users.put([number], value(number)).unwrap();
