@@ -38,7 +38,7 @@ pub struct Rewritten {
 
 impl Database {
     /// Writes tables and value files anew that are not sealed as their keyspace [is to be](crate::KeyspaceOptions::sealing): after
-    /// [`Builder::encrypt`], or when the option has changed. With `older_than` also those that are sealed with another key than the
+    /// [`Builder::encrypt`](crate::Builder::encrypt), or when the option has changed. With `older_than` also those that are sealed with another key than the
     /// keyspace's newest, if that was made longer ago: so what was [renewed](crate::keys::Vault::renew) comes to all data. It waits for it,
     /// reads and writes go on meanwhile, and when it is cut off, what was done is done. A file goes when the last snapshot that needs it does.
     ///
