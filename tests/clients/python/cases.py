@@ -88,8 +88,10 @@ def holds(expected, reply, kept):
 
 
 def plain(text):
-    """redis-py takes `ERR` and `WRONGPASS` off the text of errors; the other two programs see that they are there."""
-    return text.replace("!ERR ", "!").replace("!WRONGPASS ", "!")
+    """redis-py takes these words off the text of errors; the other two programs see that they are there."""
+    for word in ("ERR", "WRONGPASS", "NOPERM"):
+        text = text.replace(f"!{word} ", "!")
+    return text
 
 
 class Runner:
