@@ -117,7 +117,7 @@ impl KeyTarget {
     fn encrypt(&self, format: Format) -> Result<Exit, Failure> {
         self.target.check_local("key")?;
         let data = self.target.data();
-        let builder = made::seal(Database::builder(), &self.target.keys, false, &data)?;
+        let builder = made::seal_existing(Database::builder(), &self.target.keys, &data)?;
         let opened = builder.audit(audit::options()).encrypt(&data);
         let db = opened.map_err(|error| describe(error, &data, STOP_FIRST))?;
         let provider = keys(&db)?.status().provider;

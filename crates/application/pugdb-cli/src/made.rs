@@ -1,6 +1,6 @@
 //! A database that a command makes: encrypted and with an audit log unless it is told otherwise, whichever command it is.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use pugdb::env::Env;
 use pugdb::keys::KeyFile;
@@ -8,7 +8,7 @@ use pugdb::{Builder, Database};
 
 use crate::outcome::Failure;
 use crate::root_key::{KeyArguments, usual_directory};
-use crate::target::open_database;
+use crate::target::{STOP_FIRST, open_database};
 
 /// The advice where a key file cannot be made.
 const ELSEWHERE: &str = "name a root key by --root-key, or say --no-encryption";
@@ -33,9 +33,26 @@ pub(crate) fn seal(
     if keys.is_there(data)? {
         return Ok(keys.apply(builder, data)?);
     }
-    let directory = usual_directory()
-        .ok_or_else(|| Failure::usage(format!("there is no home directory for a root key: {ELSEWHERE}")))?;
-    Ok(keys.apply(builder, data)?.root_key(KeyFile::for_new_database(&Env::os(), &directory)))
+    let key = KeyFile::for_new_database(&Env::os(), &directory_of_keys(ELSEWHERE)?);
+    Ok(keys.apply(builder, data)?.root_key(key))
+}
+
+/// As [`seal`], for a database that is in `data` and is not encrypted yet, or was not when an attempt began that was cut off.
+pub(crate) fn seal_existing(builder: Builder, keys: &KeyArguments, data: &Path) -> Result<Builder, Failure> {
+    if keys.is_there(data)? {
+        return Ok(keys.apply(builder, data)?);
+    }
+    let directory = directory_of_keys("name a root key by --root-key")?;
+    // Its key file is named after it, or no command would find it.
+    let db = open_database(Database::builder().create_if_missing(false), data, STOP_FIRST)?;
+    let database = db.id().ok_or_else(|| Failure::usage("a database in memory is not encrypted"))?;
+    db.close()?;
+    Ok(keys.apply(builder, data)?.root_key(KeyFile::of_database(&directory, database)))
+}
+
+fn directory_of_keys(advice: &str) -> Result<PathBuf, Failure> {
+    usual_directory()
+        .ok_or_else(|| Failure::usage(format!("there is no home directory for a root key: {advice}")))
 }
 
 /// Opens what is to be made.

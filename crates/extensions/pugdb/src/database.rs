@@ -13,7 +13,7 @@ use pugdb_core::env::Clock;
 use pugdb_core::memory::Housekeeper;
 use pugdb_core::observer::DatabaseEvent;
 use pugdb_core::snapshots::Snapshots;
-use pugdb_core::{Error, KeyspaceId, Lsn, Result, Seqno, Timestamp, limits};
+use pugdb_core::{DatabaseId, Error, KeyspaceId, Lsn, Result, Seqno, Timestamp, limits};
 use pugdb_lsm::{Sequencer, TreeOptions};
 
 use crate::audit::{self, Action, Count, Event, ObjectKind, witnessed};
@@ -773,6 +773,21 @@ impl Database {
                 .on(core.object(ObjectKind::Path, dir.as_os_str().as_encoded_bytes()))
         };
         witnessed(self.inner.audit(), about, || checkpoint::checkpoint(durable, dir, self.now()))
+    }
+
+    /// Which database this is, wherever its directory lies and whoever copies it; `None` in memory.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let (path, copy) = (dir.path().join("data"), dir.path().join("copy"));
+    /// let db = pugdb::Database::open(&path)?;
+    /// db.checkpoint(&copy)?;
+    /// assert_eq!(pugdb::Database::open(&copy)?.id(), db.id());
+    /// assert!(pugdb::Database::in_memory()?.id().is_none());
+    /// # Ok::<(), pugdb::Error>(())
+    /// ```
+    pub fn id(&self) -> Option<DatabaseId> {
+        Some(self.inner.durable.as_ref()?.context.database)
     }
 
     /// How far the database has come: a number that rises with what is logged and durable, and never falls. Who notes it elsewhere can tell

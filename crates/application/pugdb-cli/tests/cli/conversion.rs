@@ -47,6 +47,20 @@ fn a_database_is_encrypted_afterwards_and_opens_with_its_key_only() {
         .fails(1, &["there is no database"]);
 }
 
+/// Nobody names a key: the file is where every command looks for it, also if the first attempt has made no more than that.
+#[test]
+fn without_a_root_key_its_file_is_made_where_every_command_finds_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    pugdb(dir, &["put", "ada", "1815", "--no-encryption"]).gives(0, "");
+    let done = pugdb(dir, &["key", "encrypt"]);
+    assert!(done.code == 0 && done.stderr.contains("is encrypted from now on"), "{done}");
+    pugdb(dir, &["get", "ada"]).gives(0, "1815");
+    let again = pugdb(dir, &["key", "encrypt"]);
+    assert!(again.code == 0 && again.text().starts_with("0 files"), "{again}");
+    pugdb(dir, &["get", "ada"]).gives(0, "1815");
+}
+
 #[test]
 fn keyspaces_are_left_plain_and_sealed_again_and_old_keys_are_left_behind() {
     let dir = tempfile::tempdir().unwrap();

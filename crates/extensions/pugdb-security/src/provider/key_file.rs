@@ -110,7 +110,20 @@ impl KeyFile {
     /// ```
     pub fn for_new_database(env: &Env, dir: &Path) -> Self {
         let database = DatabaseId::random(&*env.random);
-        Self { path: named(dir, database), new: Some(database) }
+        Self { new: Some(database), ..Self::of_database(dir, database) }
+    }
+
+    /// The key of a database that there is, in `dir`, which is made if need be: where [`find`](Self::find) looks for it.
+    ///
+    /// ```
+    /// use pugdb_core::DatabaseId;
+    /// use pugdb_security::KeyFile;
+    ///
+    /// let key = KeyFile::of_database("keys".as_ref(), DatabaseId([0xab; 16]));
+    /// assert_eq!(key.path().file_name().unwrap(), "abababababababababababababababab.key");
+    /// ```
+    pub fn of_database(dir: &Path, database: DatabaseId) -> Self {
+        Self::new(named(dir, database))
     }
 
     /// The key file in `dir` that is named after the database of a keyring; `None` when there is no such file.
