@@ -261,21 +261,24 @@ fn check(dir: &Path, random: &mut fastrand::Rng) -> u64 {
     (0..THREADS).map(|thread| acknowledged.get(thread)).sum()
 }
 
-#[test]
-fn a_bank_that_is_killed_at_any_moment_neither_makes_nor_loses_money() {
+/// A bank with its money, closed.
+fn founded() -> tempfile::TempDir {
     let scratch = tempfile::tempdir().unwrap();
     let bank = Bank::open(scratch.path(), Database::builder());
     bank.endow();
     bank.db.close().unwrap();
+    scratch
+}
+
+#[test]
+fn a_bank_that_is_killed_at_any_moment_neither_makes_nor_loses_money() {
+    let scratch = founded();
     eprintln!("{}", kill_again_and_again(scratch.path()));
 }
 
 #[test]
 fn a_bank_whose_keys_are_rotated_when_it_is_killed_opens_with_what_is_left() {
-    let scratch = tempfile::tempdir().unwrap();
-    let bank = Bank::open(scratch.path(), Database::builder());
-    bank.endow();
-    bank.db.close().unwrap();
+    let scratch = founded();
     let encrypted = || Database::builder().root_key(KeyFile::new(scratch.path().join(KEY)));
     let db = encrypted().encrypt(scratch.path().join("db")).unwrap();
     let generation = |db: &Database| db.keys().unwrap().status().keyring_generation;
