@@ -25,13 +25,15 @@ Examples:
   pugdb init --data /var/lib/pugdb --root-key file:/etc/pugdb/orders.key
   pugdb init --root-key passphrase             asks for one; every start does
   pugdb init --root-key 'command:pass show pugdb'
+  pugdb init --root-key keyring                the login keyring of the desktop
+  pugdb init --root-key 'pkcs11:token=safe;object=orders?module-path=/usr/lib/softhsm/libsofthsm2.so&pin-source=file:/etc/pugdb/pin'
   pugdb init --data scratch --no-encryption")]
 pub(crate) struct InitArguments {
     /// The directory of the database; it must not hold one
     #[arg(long, value_name = "DIR", default_value = DATA_DEFAULT)]
     data: PathBuf,
     /// Where the root key is
-    #[arg(long, help = "Where the root key is: file:PATH, which is made; passphrase, which is asked for; env:VARIABLE or command:PROGRAM, 64 hexadecimal digits", value_name = "SOURCE", value_parser = RootKey::parse, conflicts_with = "no_encryption")]
+    #[arg(long, help = "Where the root key is: file:PATH, which is made; keyring, the login keyring; pkcs11:..., a token; passphrase, which is asked for; env:VARIABLE or command:PROGRAM, 64 hexadecimal digits", value_name = "SOURCE", value_parser = RootKey::parse, conflicts_with = "no_encryption")]
     root_key: Option<RootKey>,
     /// Seal nothing: whoever reads the disk, or a copy of it, reads the data
     #[arg(long)]

@@ -120,11 +120,13 @@ impl KeyTarget {
         let builder = made::seal_existing(Database::builder(), &self.target.keys, &data)?;
         let opened = builder.audit(audit::options()).encrypt(&data);
         let db = opened.map_err(|error| describe(error, &data, STOP_FIRST))?;
-        let provider = keys(&db)?.status().provider;
+        let status = keys(&db)?.status();
         output::note(&format!(
-            "pugdb: {} is encrypted from now on; its root key is in {provider}: keep copies of it, and of KEYRING, where no copy of the data \
-             is. Copies that were made before, and blocks of the disk that files have left behind, are not encrypted",
-            data.display()
+            "pugdb: {} is encrypted from now on; its root key is in {}: {}. Copies that were made before, and blocks of the disk that files \
+             have left behind, are not encrypted",
+            data.display(),
+            status.provider,
+            status.safekeeping
         ));
         rewrite(&db, None, format)
     }
@@ -152,7 +154,7 @@ impl KeyTarget {
         let (generation, bytes) = (rotation.keyring_generation, human_bytes(rotation.bytes));
         stdout.line(&format!("keyring of generation {generation}, {bytes} written, no data"))?;
         stdout.line(&if rotation.destroyed {
-            format!("the old root key is gone from {provider}: copy it and KEYRING again, older copies open nothing any more")
+            format!("the old root key is gone from {provider}: older copies of it and of KEYRING open nothing any more, so copy both again")
         } else {
             format!("{provider} is not changed by this: who has it can open older copies of the keyring")
         })?;

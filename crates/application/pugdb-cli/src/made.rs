@@ -71,11 +71,13 @@ pub(crate) fn open(builder: Builder, data: &Path, if_in_use: &str) -> Result<Dat
 pub(crate) fn introduce(db: &Database, data: &Path) -> Vec<String> {
     let data = data.display();
     match db.keys() {
-        Some(keys) => vec![
-            format!("an encrypted database was made in {data}; its root key is in {}", keys.status().provider),
-            "keep copies of the key, and of KEYRING, where no copy of the data is: without both nobody can read the data"
-                .to_owned(),
-        ],
+        Some(keys) => {
+            let status = keys.status();
+            vec![
+                format!("an encrypted database was made in {data}; its root key is in {}", status.provider),
+                status.safekeeping.to_owned(),
+            ]
+        }
         None => vec![format!("a database was made in {data}; it is not encrypted")],
     }
 }

@@ -122,6 +122,21 @@ pub(crate) fn asked_passphrase(is_new: bool) -> Result<Zeroizing<String>, Failur
     Ok(ASKED.get_or_init(|| answer).clone())
 }
 
+/// The PIN of a token, asked for once: each wrong one counts there.
+#[cfg(feature = "pkcs11")]
+pub(crate) fn asked_pin(token: &str) -> Result<Zeroizing<String>, Failure> {
+    static ASKED: OnceLock<Zeroizing<String>> = OnceLock::new();
+    if let Some(known) = ASKED.get() {
+        return Ok(known.clone());
+    }
+    let advice = "say in the token's URI where its PIN is: pin-source=file:PATH or pin-source=env:VARIABLE";
+    let answer = ask_or(&format!("PIN of {token}: "), advice)?;
+    if answer.is_empty() {
+        return Err(Failure::usage("no PIN was given, and none is tried"));
+    }
+    Ok(ASKED.get_or_init(|| answer).clone())
+}
+
 fn ask(question: &str) -> Result<Zeroizing<String>, Failure> {
     ask_or(question, &format!("give the password by --password-file or {PASSWORD_VARIABLE}"))
 }

@@ -5,6 +5,10 @@ use std::sync::Arc;
 
 use clap::Args;
 use pugdb::env::Env;
+#[cfg(feature = "os-keyring")]
+use pugdb::keys::OsKeyring;
+#[cfg(feature = "pkcs11")]
+use pugdb::keys::Token;
 use pugdb::keys::{GivenKey, KEYRING, KeyFile, Passphrase, RootProvider, Vault, VaultCipher};
 use pugdb::seam::{Cipher, Plain};
 use pugdb::{Builder, Error, Result};
@@ -18,7 +22,7 @@ pub(crate) struct KeyArguments {
     /// The root key of an encrypted database
     #[arg(
         long,
-        help = "The root key of an encrypted database: file:PATH, made with a new database; passphrase, which is asked for; env:VARIABLE or command:PROGRAM, 64 hexadecimal digits",
+        help = "The root key of an encrypted database: file:PATH, made with a new database; keyring or keyring:NAME, the login keyring; pkcs11:token=LABEL?module-path=FILE, a token; passphrase, which is asked for; env:VARIABLE or command:PROGRAM, 64 hexadecimal digits",
         value_name = "SOURCE", value_parser = RootKey::parse)]
     pub(crate) root_key: Option<RootKey>,
     /// The keyring of the database that a checkpoint was made of [default: KEYRING in its own directory]
@@ -34,7 +38,17 @@ pub(crate) enum RootKey {
     /// Program and arguments.
     Command(Vec<String>),
     Passphrase(PassphraseFrom),
+    /// A URI. What is wrong with it is said later: an error of an argument shows the argument, and this one may have a PIN in it.
+    #[cfg(feature = "pkcs11")]
+    Token(String),
+    /// What the entries are called after.
+    #[cfg(feature = "os-keyring")]
+    Keyring(String),
 }
+
+/// What the entries of a login keyring are called after where nobody says it.
+#[cfg(feature = "os-keyring")]
+const SERVICE: &str = "pugdb";
 
 /// Where a passphrase is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,6 +64,15 @@ impl RootKey {
         let passphrase = |from| Ok(Self::Passphrase(from));
         match text.split_once(':') {
             None if text == "passphrase" => passphrase(PassphraseFrom::Person),
+            #[cfg(feature = "os-keyring")]
+            None if text == "keyring" => Ok(Self::Keyring(SERVICE.to_owned())),
+            #[cfg(feature = "os-keyring")]
+            Some(("keyring", service)) => {
+                OsKeyring::new(service).map_err(|error| error.to_string())?;
+                Ok(Self::Keyring(service.to_owned()))
+            }
+            #[cfg(feature = "pkcs11")]
+            Some(("pkcs11", _)) => Ok(Self::Token(text.to_owned())),
             Some(("file", path)) if !path.is_empty() => Ok(Self::File(path.into())),
             Some(("env", variable)) if !variable.is_empty() => Ok(Self::Environment(variable.to_owned())),
             Some(("command", words)) if !words.trim().is_empty() => {
@@ -62,8 +85,8 @@ impl RootKey {
                 }
                 _ => Err("a passphrase is asked for, or in passphrase:file:PATH or passphrase:env:VARIABLE".to_owned()),
             },
-            _ => Err("write file:PATH for a key file, passphrase to be asked for one, env:VARIABLE for a variable that holds the key, or \
-                      command:PROGRAM for a program that prints it"
+            _ => Err("write file:PATH for a key file, keyring for the login keyring, pkcs11:token=LABEL?module-path=FILE for a token, \
+                      passphrase to be asked for one, env:VARIABLE for a variable that holds the key, or command:PROGRAM for a program that prints it"
                 .to_owned()),
         }
     }
@@ -78,6 +101,13 @@ impl RootKey {
                 let text = from.read(is_new)?;
                 Arc::new(Passphrase::new(text.as_str())?)
             }
+            #[cfg(feature = "pkcs11")]
+            Self::Token(uri) => Arc::new(Token::new(uri)?.asking(|token| {
+                let pin = password::asked_pin(token).map_err(|failure| Error::invalid(failure.message))?;
+                Ok(pin.as_str().to_owned())
+            })),
+            #[cfg(feature = "os-keyring")]
+            Self::Keyring(service) => Arc::new(OsKeyring::new(service)?),
         })
     }
 }
@@ -183,6 +213,9 @@ mod tests {
         );
         let words = ["pass", "show", "pugdb"].map(str::to_owned).to_vec();
         assert_eq!(from("command:pass  show pugdb"), RootKey::Command(words));
+        assert_eq!(from("keyring"), RootKey::Keyring("pugdb".to_owned()));
+        assert_eq!(from("keyring:my orders"), RootKey::Keyring("my orders".to_owned()));
+        assert!(RootKey::parse("keyring:").unwrap_err().contains("1 to 128 bytes"));
         for text in ["passphrase:", "passphrase:words of mine", "passphrase:file:", "passphrase:env:"] {
             assert!(RootKey::parse(text).unwrap_err().contains("passphrase:file:PATH"), "{text}");
         }

@@ -33,6 +33,8 @@ pub(crate) enum Purpose {
     Wrap,
     /// A public commitment to it.
     WrapCommitment,
+    /// A public commitment to an epoch key, where nobody sees the key that wraps it.
+    EpochCommitment,
     /// The key of a keyspace's bytes that lie in an entry of another one.
     Part,
     /// A public commitment to it.
@@ -63,6 +65,7 @@ impl Purpose {
             Self::KeyringCommitment => b"pugdb 1 keyring commitment",
             Self::Wrap => b"pugdb 1 wrap",
             Self::WrapCommitment => b"pugdb 1 wrap commitment",
+            Self::EpochCommitment => b"pugdb 1 epoch commitment",
             Self::Part => b"pugdb 1 part",
             Self::PartCommitment => b"pugdb 1 part commitment",
             Self::SubjectName => b"pugdb 1 subject name",

@@ -36,6 +36,10 @@ pub use aead::{AeadKey, Algorithm, NONCE_BYTES, TAG_BYTES};
 pub use certificate::{Certificate, ErasedObject};
 pub use erasure::{Held, SUBJECT_BYTES_MAX, VALUE_SEAL_BYTES};
 pub use fingerprint::Fingerprint;
+#[cfg(feature = "os-keyring")]
+pub use provider::OsKeyring;
+#[cfg(feature = "pkcs11")]
+pub use provider::Token;
 pub use provider::{GivenKey, KeyFile, Passphrase, RootProvider};
 pub use secret::{KEY_BYTES, Secret};
 pub use slots::KeyMemory;

@@ -110,6 +110,8 @@ pub struct KeyStatus {
     pub provider: String,
     /// Who that protects the data from, and from whom it does not.
     pub protects: &'static str,
+    /// What keeps the root key from being lost.
+    pub safekeeping: &'static str,
     /// True when the provider can destroy a root key that was replaced.
     pub destroys: bool,
     /// How new files are sealed.
@@ -334,6 +336,7 @@ impl Vault {
             keyring_bytes: state.bytes,
             provider: self.provider.describe(),
             protects: self.provider.protects(),
+            safekeeping: self.provider.safekeeping(),
             destroys: self.provider.destroys(),
             algorithm: self.algorithm,
             database_keys: ages(state.keyring.database_keys().generations()),

@@ -6,6 +6,10 @@
 use std::sync::Arc;
 
 use pugdb_core::{Error, Result, SealId};
+#[cfg(feature = "os-keyring")]
+pub use pugdb_security::OsKeyring;
+#[cfg(feature = "pkcs11")]
+pub use pugdb_security::Token;
 pub use pugdb_security::{
     Algorithm, Certificate, ErasedObject, Fingerprint, GivenKey, Held, KEYRING, KeyAge, KeyFile, KeyMemory,
     KeyStatus, KeyspaceKeys, Passphrase, RootProvider, Rotation, SUBJECT_BYTES_MAX, Secret, VALUE_SEAL_BYTES,

@@ -17,7 +17,7 @@ impl PlainText {
 }
 
 /// Where, what it holds, why it is plain: of every database.
-const ALWAYS: [[&str; 3]; 12] = [
+const ALWAYS: [[&str; 3]; 13] = [
     [
         "`CURRENT`",
         "which manifest counts",
@@ -38,6 +38,11 @@ const ALWAYS: [[&str; 3]; 12] = [
         "the key file, in `pugdb/keys` if nobody names another place",
         "the root key; the database's id",
         "somebody has to begin: guard it, and keep it where no copy of the data is",
+    ],
+    [
+        "what is named after a root key in a token or the login keyring",
+        "the database's id; the name that was given for it",
+        "people and programs find it by them",
     ],
     [
         "the second place of the audit log (`--audit-copy`)",

@@ -13,12 +13,22 @@ use crate::derive::{Derivation, PUBLIC_BYTES, Purpose, SALT_BYTES};
 use crate::secret::{KEY_BYTES, Secret};
 
 mod given;
+#[cfg(any(feature = "pkcs11", feature = "os-keyring"))]
+mod kept;
 mod key_file;
+#[cfg(feature = "os-keyring")]
+mod os_keyring;
 mod passphrase;
+#[cfg(feature = "pkcs11")]
+mod token;
 
 pub use given::GivenKey;
 pub use key_file::KeyFile;
+#[cfg(feature = "os-keyring")]
+pub use os_keyring::OsKeyring;
 pub use passphrase::Passphrase;
+#[cfg(feature = "pkcs11")]
+pub use token::Token;
 
 /// Keeps a root key, which wraps one key of the database: its epoch key. Who has the root key and the data directory can read the database.
 ///
@@ -32,6 +42,11 @@ pub trait RootProvider: Send + Sync + fmt::Debug {
 
     /// True when an old root key can be destroyed. Only then is what older copies of the keyring hold gone after an erasure.
     fn destroys(&self) -> bool;
+
+    /// What keeps the root key from being lost, for whoever has just made a database.
+    fn safekeeping(&self) -> &'static str {
+        "keep copies of the key, and of KEYRING, where no copy of the data is: without both nobody can read the data"
+    }
 
     /// The database that an earlier attempt to make one got as far as.
     ///
@@ -75,6 +90,10 @@ impl<P: RootProvider + ?Sized> RootProvider for Arc<P> {
         (**self).destroys()
     }
 
+    fn safekeeping(&self) -> &'static str {
+        (**self).safekeeping()
+    }
+
     fn begun(&self, env: &Env) -> Result<Option<DatabaseId>> {
         (**self).begun(env)
     }
@@ -98,6 +117,10 @@ pub(crate) enum Kind {
     KeyFile = 1,
     Given = 2,
     Passphrase = 3,
+    #[cfg(feature = "pkcs11")]
+    Token = 4,
+    #[cfg(feature = "os-keyring")]
+    OsKeyring = 5,
 }
 
 impl Kind {
@@ -122,6 +145,8 @@ impl Kind {
             1 => "a key file; name it by --root-key file:PATH",
             2 => "a key that is kept elsewhere; name it by --root-key env:VARIABLE or command:PROGRAM",
             3 => "a passphrase; give it by --root-key passphrase",
+            4 => "a key in a PKCS#11 token; name it by --root-key 'pkcs11:token=LABEL?module-path=FILE'",
+            5 => "a key in the login keyring; name it by --root-key keyring",
             _ => "a root key of another kind",
         }
     }
