@@ -37,7 +37,10 @@ generation() { # generation DATA
 # keys then, and after the next open the one that is needed.
 survives_kills() { # survives_kills DATA COUNT
     local renames syncs at before now code
-    strace -f -o "$dir/trace" -e trace=fsync,rename "$pugdb" key rotate --data "$1" >>"$dir/said" 2>&1
+    strace -f -o "$dir/trace" -e trace=fsync,rename,sync "$pugdb" key rotate --data "$1" >>"$dir/said" 2>&1
+    # Neither of the two places syncs all it writes: the new key has to be on the disk before the keyring, and the old one off it at the end.
+    [[ $(grep -oE ' sync\(|KEYRING.new' "$dir/trace" | uniq | tr -d '\n') == " sync(KEYRING.new sync(" ]] ||
+        fail "the keys are not synced before and after the keyring: $(cat "$dir/trace")"
     # The one that puts the keyring in its place, and the sync of the directory behind it.
     read -r renames syncs < <(awk '/ fsync\(/ { syncs++ } / rename\(/ { renames++ } /KEYRING.new/ { print renames, syncs + 1; exit }' "$dir/trace")
     for at in "rename:when=$renames" "fsync:when=$syncs"; do

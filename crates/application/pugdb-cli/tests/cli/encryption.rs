@@ -163,6 +163,27 @@ fn a_server_serves_an_encrypted_database() {
     refused.fails(4, &["is encrypted", "--root-key"]);
 }
 
+/// A real token and a real keyring are in `tests/clients/root_keys.sh`: here is what every machine lacks.
+#[test]
+fn a_token_or_a_login_keyring_that_is_not_there_is_told_and_nothing_is_made() {
+    let dir = tempfile::tempdir().unwrap();
+    let init = |root_key: &str| {
+        let mut command = program();
+        command.current_dir(dir.path()).args(["init", "--root-key", root_key]);
+        command.env_remove("DBUS_SESSION_BUS_ADDRESS").env_remove("XDG_RUNTIME_DIR");
+        run(command, b"")
+    };
+    init("keyring").fails(4, &["no D-Bus of a session can be reached", "take another root key"]);
+    init("keyring:").fails(2, &["1 to 128 bytes"]);
+    init("pkcs11:token=a?module-path=/nowhere.so").fails(1, &["no library /nowhere.so", "module-path"]);
+    init("pkcs11:object=a?module-path=/nowhere.so").fails(2, &["names no token", "token=LABEL"]);
+    // Not even by the error.
+    let shown = init("pkcs11:token=a?module-path=/nowhere.so&pin-value=493817");
+    assert!(!shown.to_string().contains("493817"), "{shown}");
+    shown.fails(2, &["pin-value is not taken", "pin-source=file:PATH"]);
+    assert!(!dir.path().join("pugdb-data/KEYRING").exists());
+}
+
 /// As a user with a home of his own, and nothing else.
 fn at_home(dir: &Path, home: &Path, arguments: &[&str]) -> crate::command::Run {
     let mut command = program();

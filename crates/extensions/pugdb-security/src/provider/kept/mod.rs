@@ -49,6 +49,11 @@ pub(crate) trait KeyStore {
     fn unseal(&mut self, database: DatabaseId, name: KeyName, sealed: &[u8]) -> Result<Secret>;
 }
 
+/// Takes what a place has written to the disks that it is on, whichever they are. It is for places that do not do it themselves.
+pub(crate) fn sync_all_disks() {
+    rustix::fs::sync();
+}
+
 /// As [`RootProvider::wrap`](super::RootProvider::wrap).
 pub(crate) fn wrap(
     store: &mut dyn KeyStore,

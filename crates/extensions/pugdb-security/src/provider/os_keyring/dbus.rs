@@ -450,6 +450,8 @@ pub(super) mod tests {
     pub(in super::super) fn bus_that_says(messages: &[Vec<u8>]) -> (Bus, UnixStream) {
         let (ours, mut theirs) = UnixStream::pair().unwrap();
         theirs.write_all(&messages.concat()).unwrap();
+        // It listens for ever, and says no more.
+        theirs.shutdown(std::net::Shutdown::Write).unwrap();
         (Bus { stream: ours, serial: 0 }, theirs)
     }
 
@@ -539,7 +541,7 @@ pub(super) mod tests {
     #[test]
     fn what_comes_before_the_answer_is_passed_over_and_a_bus_that_ends_is_an_error() {
         let said = |text| Body::new("s").string(text);
-        let (mut bus, theirs) = bus_that_says(&[
+        let (mut bus, _theirs) = bus_that_says(&[
             message(SIGNAL, 1, "", &said("a signal")),
             answer(7, &said("to somebody else's call")),
             error(7, "org.example.Error"),
@@ -553,7 +555,6 @@ pub(super) mod tests {
             _ => String::new(),
         };
         assert_eq!(name, "org.example.Error.No");
-        drop(theirs);
         assert!(bus.call(METHOD, &Body::new("")).is_err());
     }
 

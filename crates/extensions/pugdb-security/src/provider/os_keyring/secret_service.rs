@@ -4,6 +4,7 @@ use pugdb_core::{DatabaseId, Error, Result};
 use zeroize::Zeroizing;
 
 use super::dbus::{Body, Bus, Failure, Method, Reader};
+use super::kept::sync_all_disks;
 use super::{Entries, KeyName, hex};
 
 const NAME: &str = "org.freedesktop.secrets";
@@ -160,7 +161,12 @@ impl Entries for SecretService {
             self.call((&collection, COLLECTION, "CreateItem"), &secret.bool(false), "oo", |values| {
                 Ok((values.string()?.to_owned(), values.string()?.to_owned()))
             })?;
-        if item != NONE && prompt == NONE { Ok(()) } else { Err(locked()) }
+        if item == NONE || prompt != NONE {
+            return Err(locked());
+        }
+        // GNOME Keyring syncs its file, and not the directory that it is renamed in.
+        sync_all_disks();
+        Ok(())
     }
 
     fn remove(&mut self, database: DatabaseId, name: KeyName) -> Result<()> {
@@ -175,6 +181,7 @@ impl Entries for SecretService {
                 )));
             }
         }
+        sync_all_disks();
         Ok(())
     }
 }

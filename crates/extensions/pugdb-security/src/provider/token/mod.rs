@@ -8,7 +8,7 @@ use pugdb_core::env::{Access, Env};
 use pugdb_core::{DatabaseId, Error, Result};
 use zeroize::Zeroizing;
 
-use self::module::{Visit, is_wrong_pin, visit, wants_pin, wrong_pin};
+use self::module::{Failure, Visit, visit, wants_pin, wrong_pin};
 use self::uri::{PinSource, TokenUri};
 use super::kept::{self, KeyStore};
 use super::{Kind, RootProvider};
@@ -115,11 +115,14 @@ impl Token {
         if pin.is_some() && self.known.lock().refused == pin {
             return Err(wrong_pin(&self.uri));
         }
-        let outcome = visit(&self.uri, pin.as_ref().map(|pin| pin.as_str()), how, work);
-        if outcome.as_ref().err().is_some_and(is_wrong_pin) {
-            self.known.lock().refused = pin;
+        match visit(&self.uri, pin.as_ref().map(|pin| pin.as_str()), how, work) {
+            Err(Failure::WrongPin) => {
+                self.known.lock().refused = pin;
+                Err(wrong_pin(&self.uri))
+            }
+            Err(Failure::Other(error)) => Err(error),
+            Ok(done) => Ok(done),
         }
-        outcome
     }
 
     /// `None` for a token that wants none.
@@ -280,6 +283,9 @@ mod tests {
         token.known.lock().refused = Some(Zeroizing::new("1234".to_owned()));
         assert_eq!(attempt(), ErrorKind::Denied);
         let error = token.visit(&Env::os(), Visit::Read, |_| Ok(())).unwrap_err();
-        assert!(is_wrong_pin(&error) && !error.to_string().contains("1234"), "{error}");
+        assert!(
+            error.to_string().starts_with("wrong PIN of") && !error.to_string().contains("1234"),
+            "{error}"
+        );
     }
 }

@@ -16,7 +16,7 @@ use zeroize::Zeroizing;
 use super::envelope::{self, Gcm};
 use super::uri::TokenUri;
 use crate::aead::{NONCE_BYTES, TAG_BYTES};
-use crate::provider::kept::{KeyName, KeyStore};
+use crate::provider::kept::{KeyName, KeyStore, sync_all_disks};
 use crate::secret::{KEY_BYTES, Secret};
 
 /// A library has one state for the whole process: one visit at a time begins and ends with it.
@@ -36,13 +36,27 @@ pub(super) fn wants_pin(uri: &TokenUri) -> Result<bool> {
     Ok(info.login_required() && !info.protected_authentication_path())
 }
 
-/// Does `work` with the keys of the token. A PIN that the token says is wrong is an error that [`is_wrong_pin`] knows.
+/// Why a visit has come to nothing.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// The token has refused the PIN, and counted it.
+    WrongPin,
+    Other(Error),
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Other(error)
+    }
+}
+
+/// Does `work` with the keys of the token.
 pub(super) fn visit<T>(
     uri: &TokenUri,
     pin: Option<&str>,
     visit: Visit,
     work: impl FnOnce(&mut dyn KeyStore) -> Result<T>,
-) -> Result<T> {
+) -> std::result::Result<T, Failure> {
     let _alone = VISIT.lock();
     let module = Module::load(uri)?;
     let (slot, info) = module.find()?;
@@ -54,19 +68,12 @@ pub(super) fn visit<T>(
     let login = Login::new(uri, &session, &info, pin)?;
     let outcome = work(&mut Keys { uri, module: &module, slot, session: &session });
     drop(login);
-    outcome
-}
-
-/// The message of a wrong PIN begins so.
-const WRONG_PIN: &str = "wrong PIN";
-
-pub(super) fn is_wrong_pin(error: &Error) -> bool {
-    error.cause().starts_with(WRONG_PIN)
+    Ok(outcome?)
 }
 
 pub(super) fn wrong_pin(uri: &TokenUri) -> Error {
     Error::denied(format!(
-        "{WRONG_PIN} of {uri}: it is not tried again, for after some wrong ones the token locks itself"
+        "wrong PIN of {uri}: it is not tried again, for after some wrong ones the token locks itself"
     ))
 }
 
@@ -154,7 +161,12 @@ fn is_meant(uri: &TokenUri, slot: u64, info: &TokenInfo) -> bool {
 struct Login<'a>(Option<&'a Session>);
 
 impl<'a> Login<'a> {
-    fn new(uri: &TokenUri, session: &'a Session, info: &TokenInfo, pin: Option<&str>) -> Result<Self> {
+    fn new(
+        uri: &TokenUri,
+        session: &'a Session,
+        info: &TokenInfo,
+        pin: Option<&str>,
+    ) -> std::result::Result<Self, Failure> {
         if !info.login_required() {
             return Ok(Self(None));
         }
@@ -164,7 +176,10 @@ impl<'a> Login<'a> {
             Ok(()) => Ok(Self(Some(session))),
             // By the program that we are in.
             Err(Said::Pkcs11(RvError::UserAlreadyLoggedIn, _)) => Ok(Self(None)),
-            Err(error) => Err(said(uri, "log in to", error)),
+            Err(Said::Pkcs11(RvError::PinIncorrect | RvError::PinInvalid | RvError::PinLenRange, _)) => {
+                Err(Failure::WrongPin)
+            }
+            Err(error) => Err(said(uri, "log in to", error).into()),
         }
     }
 }
@@ -256,6 +271,15 @@ impl Keys<'_> {
         })
     }
 
+    /// A token that is software has files, and may leave them to the system, as `SoftHSM` does.
+    fn make_durable(&self) -> Result<()> {
+        let slot = self.module.library.get_slot_info(self.slot).map_err(self.said("look at"))?;
+        if !slot.hardware_slot() {
+            sync_all_disks();
+        }
+        Ok(())
+    }
+
     fn check_mechanisms(&self) -> Result<()> {
         let there = self.module.library.get_mechanism_list(self.slot);
         let there = there.map_err(self.said("ask what can be done by"))?;
@@ -305,7 +329,7 @@ impl KeyStore for Keys<'_> {
         let is = self.session.get_attributes(handle, &wanted).map_err(&doing)?;
         let (sensitive, never) = (Attribute::Sensitive(true), Attribute::NeverExtractable(true));
         if is.contains(&sensitive) && is.contains(&never) {
-            return Ok(());
+            return self.make_durable();
         }
         self.session.destroy_object(handle).map_err(&doing)?;
         Err(Error::unavailable(format!("{} makes keys that can be read out; take another one", self.uri)))
@@ -320,7 +344,7 @@ impl KeyStore for Keys<'_> {
         }
         // Erasure rests on it.
         if named(self.handles(database)?).next().is_none() {
-            return Ok(());
+            return self.make_durable();
         }
         Err(Error::unavailable(format!(
             "{} says that root key {} is destroyed, and still has it",
@@ -391,7 +415,6 @@ fn said(uri: &TokenUri, doing: &str, error: Said) -> Error {
 
 fn said_of(uri: &TokenUri, doing: &str, said: RvError) -> Error {
     match said {
-        RvError::PinIncorrect | RvError::PinInvalid | RvError::PinLenRange => wrong_pin(uri),
         RvError::PinLocked => Error::denied(format!(
             "the PIN of {uri} is locked, after too many wrong ones; its security officer has to set another one"
         )),
@@ -470,7 +493,7 @@ mod tests {
         ] {
             let error = check_pin(&uri, state).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Denied);
-            assert!(error.to_string().contains(says) && !is_wrong_pin(&error), "{error}");
+            assert!(error.to_string().contains(says), "{error}");
         }
     }
 
@@ -478,7 +501,6 @@ mod tests {
     fn what_a_library_says_becomes_what_to_do() {
         let uri = uri("/a.so");
         for (code, kind, says) in [
-            (RvError::PinIncorrect, ErrorKind::Denied, "wrong PIN of the PKCS#11 token a"),
             (RvError::PinExpired, ErrorKind::Denied, "set another one"),
             (RvError::DeviceRemoved, ErrorKind::Unavailable, "put it back"),
             (RvError::MechanismInvalid, ErrorKind::Unavailable, "CKM_AES_GCM"),
@@ -489,7 +511,6 @@ mod tests {
             let error = said(&uri, "speak to", Said::Pkcs11(code, Function::Login));
             assert_eq!(error.kind(), kind, "{error}");
             assert!(error.to_string().contains(says), "{error}");
-            assert_eq!(is_wrong_pin(&error), says.starts_with("wrong PIN"));
         }
     }
 
