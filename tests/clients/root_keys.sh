@@ -2,7 +2,7 @@
 # Root keys where they are kept for good: in a token (SoftHSM, through PKCS#11) and in a login keyring (GNOME Keyring, in a D-Bus session of
 # its own). Each wrong thing has to be told by its name, and a kill in the middle of a rotation has to leave a key that opens the database.
 #
-# Needs PUGDB (the binary), softhsm2-util, pkcs11-tool, gnome-keyring-daemon, dbus-run-session, dbus-send, script, strace.
+# Needs PUGDB (the binary), softhsm2-util, pkcs11-tool and pkcs11-spy.so, gnome-keyring-daemon, dbus-run-session, dbus-send, script, strace.
 set -euo pipefail
 
 pugdb=$(realpath "${PUGDB:?set PUGDB to the pugdb binary}")
@@ -126,6 +126,19 @@ in_a_token() {
         timeout 20 script -qefc "'$pugdb' get ada --data '$dir/a' --root-key '$token?$module'" "$dir/typed" >/dev/null
     tr -d '\r\n' <"$dir/typed" | grep -qF "PIN of $name: 1815" || fail "the PIN is not asked for: $(cat "$dir/typed")"
     cat "$dir/typed" >>"$dir/said"
+
+    # What the library is asked for, through one that writes it down: a wrong PIN once, and an end to all that was begun.
+    local spy
+    spy="$token?module-path=$(find /usr/lib -name pkcs11-spy.so -print -quit)"
+    export PKCS11SPY=$library PKCS11SPY_OUTPUT=$dir/calls
+    calls() { grep -cw "$1" "$dir/calls" || true; }
+    MY_PIN=00000000 says 4 "wrong PIN" "$pugdb" get ada --data "$dir/a" --root-key "$spy&pin-source=env:MY_PIN"
+    [[ $(calls C_Login) == 1 ]] || fail "a wrong PIN was tried $(calls C_Login) times"
+    says 0 1815 "$pugdb" get ada --data "$dir/a" --root-key "$spy&pin-source=file:$dir/pin"
+    [[ $(calls C_OpenSession) == "$(calls C_CloseSession)" && $(calls C_Initialize) == "$(calls C_Finalize)" ]] ||
+        fail "not all that was begun with the library was ended"
+    [[ $(calls C_Login) == $((1 + $(calls C_Logout))) ]] || fail "somebody stays logged in"
+    unset PKCS11SPY PKCS11SPY_OUTPUT
 
     # The token and its library.
     says 1 "there is no PKCS#11 token other" "$pugdb" get ada --data "$dir/a" --root-key "pkcs11:token=other?$module"

@@ -50,6 +50,7 @@ pub(crate) trait KeyStore {
 }
 
 /// Takes what a place has written to the disks that it is on, whichever they are. It is for places that do not do it themselves.
+#[cfg(any(feature = "pkcs11", target_os = "linux"))]
 pub(crate) fn sync_all_disks() {
     rustix::fs::sync();
 }
