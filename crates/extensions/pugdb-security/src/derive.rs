@@ -34,6 +34,7 @@ pub(crate) enum Purpose {
     /// A public commitment to it.
     WrapCommitment,
     /// A public commitment to an epoch key, where nobody sees the key that wraps it.
+    #[cfg(feature = "pkcs11")]
     EpochCommitment,
     /// The key of a keyspace's bytes that lie in an entry of another one.
     Part,
@@ -65,6 +66,7 @@ impl Purpose {
             Self::KeyringCommitment => b"pugdb 1 keyring commitment",
             Self::Wrap => b"pugdb 1 wrap",
             Self::WrapCommitment => b"pugdb 1 wrap commitment",
+            #[cfg(feature = "pkcs11")]
             Self::EpochCommitment => b"pugdb 1 epoch commitment",
             Self::Part => b"pugdb 1 part",
             Self::PartCommitment => b"pugdb 1 part commitment",
