@@ -21,6 +21,7 @@ mod lcs;
 mod memory;
 mod numbers;
 mod permit;
+mod privacy;
 mod reference;
 mod scan;
 mod serialize;
