@@ -130,7 +130,8 @@ fn check(address: SocketAddr, subjects: &mut Subjects) -> (usize, usize) {
 
 #[test]
 fn keys_change_and_subjects_go_under_load_while_the_server_is_killed() {
-    let (rounds, seed) = rounds_and_seed();
+    let (rounds, seed, replay) = rounds_and_seed();
+    println!("{replay}");
     let dir = tempfile::tempdir().unwrap();
     let (data, old) = (dir.path().join("data"), dir.path().join("old"));
     let root_key = format!("file:{}", dir.path().join("root.key").display());

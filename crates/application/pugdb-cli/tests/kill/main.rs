@@ -186,13 +186,15 @@ impl Writer {
     }
 }
 
-/// Rounds and seed, as they are asked for.
-fn rounds_and_seed() -> (u64, u64) {
+/// Rounds and seed, as they are asked for, and how to replay them.
+fn rounds_and_seed() -> (u64, u64, String) {
     let variable = |name: &str| std::env::var(name).ok().map(|value| value.parse::<u64>().expect("a number"));
     let rounds = variable("PUGDB_KILL_ROUNDS").unwrap_or(20);
     let seed = variable("PUGDB_KILL_SEED").unwrap_or_else(|| fastrand::u64(..));
-    println!("replay: PUGDB_KILL_SEED={seed} PUGDB_KILL_ROUNDS={rounds} cargo test -p pugdb-cli --test kill");
-    (rounds, seed)
+    let replay = format!(
+        "replay: PUGDB_KILL_SEED={seed} PUGDB_KILL_ROUNDS={rounds} cargo test -p pugdb-cli --test kill"
+    );
+    (rounds, seed, replay)
 }
 
 /// The moment of the kill is what is random.
@@ -207,7 +209,8 @@ fn number(digits: &[u8]) -> u64 {
 
 #[test]
 fn nothing_acknowledged_is_lost_when_the_server_is_killed() {
-    let (rounds, seed) = rounds_and_seed();
+    let (rounds, seed, replay) = rounds_and_seed();
+    println!("{replay}");
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("data");
     let mut random = Rng::with_seed(seed);
