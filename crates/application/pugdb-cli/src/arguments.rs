@@ -381,7 +381,7 @@ pub(crate) struct PutArguments {
           value_parser = clap::value_parser!(u64).range(1..=EXPIRE_SECONDS_MAX * 1000))]
     pub(crate) expire_ms: Option<u64>,
     /// Whom the value is about: it is sealed with a key of theirs, and gone when they are erased (an encrypted database)
-    #[arg(long, value_name = "NAME", conflicts_with = "url")]
+    #[arg(long, value_name = "NAME")]
     pub(crate) subject: Option<String>,
     #[command(flatten)]
     pub(crate) spelling: Spelling,

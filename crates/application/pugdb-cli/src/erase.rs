@@ -2,16 +2,15 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use clap::{ArgGroup, Args};
-use pugdb::Database;
+use pugdb::ErasureReport;
 use pugdb::env::Env;
-use pugdb::keys::{Certificate, ErasedObject, Held, Vault};
-use serde_json::{Value, json};
+use pugdb::keys::{Certificate, ErasedObject, Vault};
+use serde_json::json;
 
 use crate::arguments::Target;
-use crate::key::keys;
+use crate::keeper::{HeldName, Hold, Keeper, keys};
 use crate::outcome::{Exit, Failure};
 use crate::output::{Answer, Format, answer_json, note};
 use crate::target::Access;
@@ -25,11 +24,12 @@ Values are written for a subject by `put --subject NAME`, or by a program. Erasi
 be read any more, here, in snapshots, in checkpoints and in backups, and nothing else changes. Names of keys stay. A certificate says
 what was done and what that proves; it names nobody.
 
-It works on the directory, so no server may run on it. There is no way back.
+It works on the directory, or with --url through the server that has it open. There is no way back.
 
 Examples:
   pugdb put order-1 'an engine' --subject ada@example.org
   pugdb erase --subject ada@example.org --certificate ada.txt
+  pugdb erase --subject ada@example.org --url redis://127.0.0.1:7379
   pugdb erase --whole-keyspace orders-2019
   pugdb erase --hold --subject ada@example.org         a legal hold: it cannot be erased until --release
   pugdb erase --verify --old-keyring backup/KEYRING    try to read what should be gone
@@ -75,25 +75,28 @@ impl EraseArguments {
 }
 
 pub(crate) fn erase(arguments: &EraseArguments, format: Format) -> Result<Exit, Failure> {
-    arguments.target.check_local("erase")?;
-    let certificate = arguments.check.as_deref().map(read_certificate).transpose()?;
-    let db = arguments.target.open_local(Access::Existing)?.db;
-    let vault = keys(&db)?;
-    if let Some(certificate) = certificate {
+    if let Some(path) = &arguments.check {
+        arguments.target.check_local("erase --check")?;
+        let certificate = read_certificate(path)?;
+        let vault = keys(&arguments.target.open_local(Access::Existing)?.db)?;
         return arguments.check_certificate(&certificate, &vault, format);
     }
+    if !arguments.old_keyring.is_empty() {
+        arguments.target.check_local("erase --old-keyring")?;
+    }
+    let mut keeper = Keeper::of(&arguments.target)?;
     if arguments.held {
-        return show_held(&db, &vault, format);
+        return show_held(&keeper.held()?, format);
     }
     if arguments.verify {
-        return arguments.verify(&db, format);
+        return arguments.verify(&keeper.verify_erasure()?, format);
     }
     if arguments.hold || arguments.release {
-        return arguments.change_holds(&db, &vault, format);
+        return arguments.change_holds(&mut keeper, format);
     }
     let certificate = match &arguments.whole_keyspace {
-        None => db.erase_subjects(&arguments.subject)?,
-        Some(name) => db.erase_keyspace(name)?.ok_or_else(|| no_keyspace(name))?,
+        None => keeper.erase_subjects(&arguments.subject)?,
+        Some(name) => keeper.erase_keyspace(name)?,
     };
     let kept = arguments.keep(&certificate);
     if kept.is_err() {
@@ -101,7 +104,7 @@ pub(crate) fn erase(arguments: &EraseArguments, format: Format) -> Result<Exit, 
         note(&certificate.to_string());
     }
     kept?;
-    db.close()?;
+    keeper.close()?;
     if format == Format::Json {
         answer_json(
             &json!({ "certificate": certificate.to_string(), "old_root_key_destroyed": certificate.is_root_key_destroyed }),
@@ -123,10 +126,6 @@ fn read_certificate(path: &Path) -> Result<Certificate, Failure> {
     let text = fs::read_to_string(path)
         .map_err(|error| Failure::io(format!("read the certificate {}", path.display()), &error))?;
     Certificate::parse(&text).map_err(|error| Failure::from(error).at(path.display()))
-}
-
-fn no_keyspace(name: &str) -> Failure {
-    Failure::new(Exit::NotFound, format!("there is no keyspace {name:?}"))
 }
 
 impl EraseArguments {
@@ -175,8 +174,7 @@ impl EraseArguments {
         Ok(Exit::Done)
     }
 
-    fn verify(&self, db: &Database, format: Format) -> Result<Exit, Failure> {
-        let report = db.verify_erasure()?;
+    fn verify(&self, report: &ErasureReport, format: Format) -> Result<Exit, Failure> {
         let mut open = Vec::new();
         for path in &self.old_keyring {
             let root = self
@@ -230,17 +228,12 @@ impl EraseArguments {
         Ok(if is_well { Exit::Done } else { Exit::Partial })
     }
 
-    fn change_holds(&self, db: &Database, vault: &Arc<Vault>, format: Format) -> Result<Exit, Failure> {
-        let mut changed = 0;
-        for name in &self.subject {
-            let name = name.as_bytes();
-            changed +=
-                u32::from(if self.hold { vault.hold_subject(name) } else { vault.release_subject(name) }?);
-        }
+    fn change_holds(&self, keeper: &mut Keeper, format: Format) -> Result<Exit, Failure> {
+        let hold = if self.hold { Hold::Begin } else { Hold::End };
+        let mut changed =
+            if self.subject.is_empty() { 0 } else { keeper.hold_subjects(&self.subject, hold)? };
         if let Some(name) = &self.whole_keyspace {
-            let id = db.existing_keyspace(name)?.ok_or_else(|| no_keyspace(name))?.id();
-            changed +=
-                u32::from(if self.hold { vault.hold_keyspace(id) } else { vault.release_keyspace(id) }?);
+            changed += keeper.hold_keyspace(name, hold)?;
         }
         let what = if self.hold { "held" } else { "released" };
         if format == Format::Json {
@@ -254,33 +247,17 @@ impl EraseArguments {
     }
 }
 
-fn show_held(db: &Database, vault: &Vault, format: Format) -> Result<Exit, Failure> {
-    let mut names = Vec::new();
-    for name in db.keyspaces()? {
-        names.extend(db.existing_keyspace(&name)?.map(|keyspace| (keyspace.id(), name)));
-    }
-    let mut rows = vec![["held".to_owned(), "what stands for it".to_owned(), "since".to_owned()]];
-    let mut values: Vec<Value> = Vec::new();
-    for held in vault.held() {
-        let (kind, name, since) = match held {
-            Held::Subject(digest, since) => ("subject", crate::text::hex(&digest), since),
-            Held::Keyspace(id, since) => {
-                let name = names
-                    .iter()
-                    .find(|(there, _)| *there == id)
-                    .map_or_else(|| format!("number {id}"), |(_, name)| name.clone());
-                ("keyspace", name, since)
-            }
-        };
-        values.push(json!({ "kind": kind, "name": name, "since_ms": since.0 }));
-        rows.push([kind.to_owned(), name, since.utc()]);
-    }
+fn show_held(held: &[HeldName], format: Format) -> Result<Exit, Failure> {
     if format == Format::Json {
-        answer_json(&json!({ "held": values }))?;
-    } else {
-        let mut stdout = Answer::new();
-        stdout.table(&rows)?;
-        stdout.finish()?;
+        let value =
+            |held: &HeldName| json!({ "kind": held.kind, "name": held.name, "since_ms": held.since.0 });
+        answer_json(&json!({ "held": held.iter().map(value).collect::<Vec<_>>() }))?;
+        return Ok(Exit::Done);
     }
+    let mut rows = vec![["held", "what stands for it", "since"].map(str::to_owned)];
+    rows.extend(held.iter().map(|held| [held.kind.clone(), held.name.clone(), held.since.utc()]));
+    let mut stdout = Answer::new();
+    stdout.table(&rows)?;
+    stdout.finish()?;
     Ok(Exit::Done)
 }

@@ -4,18 +4,19 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use pugdb::keys::{KeyAge, Rotation, Vault};
+use pugdb::keys::KeyAge;
 use pugdb::privacy::FileSeal;
 use pugdb::{Database, Timestamp};
 use serde_json::{Value, json};
 
 use crate::arguments::Target;
 use crate::audit;
+use crate::keeper::{Age, Keeper, Rotated, Status, keys};
 use crate::made;
 use crate::outcome::{Exit, Failure};
 use crate::output::{self, Answer, Format, answer_json};
 use crate::target::{Access, STOP_FIRST, describe};
-use crate::text::{hex, human_bytes};
+use crate::text::human_bytes;
 
 /// How often something moves while nothing can be counted.
 const TICK: Duration = Duration::from_millis(200);
@@ -32,13 +33,14 @@ Name a root key when a database is made, and it is encrypted from its beginning.
   key rewrite   write tables anew that are not sealed as they should be, or whose key is old
   key encrypt   encrypt a database that is not
 
-They work on the directory, so they need --data, and no server may run on it.
+They work on the directory, so no server may run on it; status, rotate, renew and rewrite work with --url through the server that has it open, too.
 
 Examples:
   pugdb put ada 1815 --root-key file:/etc/pugdb/orders.key      a new database, encrypted; the file is made
   pugdb key status --root-key file:/etc/pugdb/orders.key
   pugdb key encrypt --data old --root-key file:/etc/pugdb/old.key
   pugdb key renew && pugdb key rewrite --older-than 30d
+  pugdb key rotate --url redis://127.0.0.1:7379                 while it is served
   PUGDB_ROOT_KEY=env:ORDERS_KEY pugdb key rotate")]
 pub(crate) struct KeyCommandArguments {
     #[command(subcommand)]
@@ -91,36 +93,30 @@ impl KeyCommandArguments {
 
 pub(crate) fn key(arguments: &KeyCommandArguments, format: Format) -> Result<Exit, Failure> {
     match &arguments.command {
-        KeyCommand::Status(place) => {
-            let db = place.open()?;
-            status(&db, &*keys(&db)?, format)
+        KeyCommand::Status(place) => print_status(&Keeper::of(&place.target)?.status()?, format),
+        KeyCommand::List(place) => {
+            place.target.check_local("key list")?;
+            list(&place.target.open_local(Access::Existing)?.db, format)
         }
-        KeyCommand::List(place) => list(&place.open()?, format),
-        KeyCommand::Rotate(place) => place.change(Vault::rotate, format),
-        KeyCommand::Renew(place) => place.change(Vault::renew, format),
+        KeyCommand::Rotate(place) => place.change(Keeper::rotate, format),
+        KeyCommand::Renew(place) => place.change(Keeper::renew, format),
         KeyCommand::Encrypt(place) => place.encrypt(format),
         KeyCommand::Rewrite(arguments) => {
-            let db = arguments.place.open()?;
-            keys(&db)?;
-            rewrite(&db, arguments.older_than, format)
+            rewrite(Keeper::of(&arguments.place.target)?, arguments.older_than, format)
         }
     }
 }
 
 impl KeyTarget {
-    fn open(&self) -> Result<Database, Failure> {
-        self.target.check_local("key")?;
-        Ok(self.target.open_local(Access::Existing)?.db)
-    }
-
     /// Gives it keys, unless it has some, and seals what is not.
     fn encrypt(&self, format: Format) -> Result<Exit, Failure> {
-        self.target.check_local("key")?;
+        self.target.check_local("key encrypt")?;
         let data = self.target.data();
         let builder = made::seal_existing(Database::builder(), &self.target.keys, &data)?;
         let opened = builder.audit(audit::options()).encrypt(&data);
         let db = opened.map_err(|error| describe(error, &data, STOP_FIRST))?;
-        let status = keys(&db)?.status();
+        let vault = keys(&db)?;
+        let status = vault.status();
         output::note(&format!(
             "pugdb: {} is encrypted from now on; its root key is in {}: {}. Copies that were made before, and blocks of the disk that files \
              have left behind, are not encrypted",
@@ -128,32 +124,31 @@ impl KeyTarget {
             status.provider,
             status.safekeeping
         ));
-        rewrite(&db, None, format)
+        rewrite(Keeper::Local(db, vault), None, format)
     }
 
     fn change(
         &self,
-        change: impl FnOnce(&Vault) -> pugdb::Result<Rotation>,
+        change: impl FnOnce(&mut Keeper) -> Result<Rotated, Failure>,
         format: Format,
     ) -> Result<Exit, Failure> {
-        let db = self.open()?;
-        let keys = keys(&db)?;
-        let rotation = change(&keys)?;
-        let provider = keys.status().provider;
-        db.close()?;
+        let mut keeper = Keeper::of(&self.target)?;
+        let rotation = change(&mut keeper)?;
+        let provider = &rotation.provider;
+        keeper.close()?;
         if format == Format::Json {
             answer_json(&json!({
                 "keyring_generation": rotation.keyring_generation,
-                "written_bytes": rotation.bytes,
-                "old_root_key_destroyed": rotation.destroyed,
+                "written_bytes": rotation.written_bytes,
+                "old_root_key_destroyed": rotation.is_old_destroyed,
                 "provider": provider,
             }))?;
             return Ok(Exit::Done);
         }
         let mut stdout = Answer::new();
-        let (generation, bytes) = (rotation.keyring_generation, human_bytes(rotation.bytes));
+        let (generation, bytes) = (rotation.keyring_generation, human_bytes(rotation.written_bytes));
         stdout.line(&format!("keyring of generation {generation}, {bytes} written, no data"))?;
-        stdout.line(&if rotation.destroyed {
+        stdout.line(&if rotation.is_old_destroyed {
             format!("the old root key is gone from {provider}: older copies of it and of KEYRING open nothing any more, so copy both again")
         } else {
             format!("{provider} is not changed by this: who has it can open older copies of the keyring")
@@ -164,16 +159,16 @@ impl KeyTarget {
 }
 
 /// Does it, and shows how far it is meanwhile.
-fn rewrite(db: &Database, older_than: Option<Duration>, format: Format) -> Result<Exit, Failure> {
+fn rewrite(mut keeper: Keeper, older_than: Option<Duration>, format: Format) -> Result<Exit, Failure> {
     let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(5));
     if let Ok(style) = ProgressStyle::with_template("{spinner} {elapsed} tables are written anew") {
         bar.set_style(style);
     }
     bar.enable_steady_tick(TICK);
-    let done = db.rewrite(older_than);
+    let done = keeper.rewrite(older_than);
     bar.finish_and_clear();
     let done = done?;
-    db.close()?;
+    keeper.close()?;
     if format == Format::Json {
         answer_json(&json!({
             "rewritten_files": done.files,
@@ -211,41 +206,29 @@ fn parse_age(text: &str) -> Result<Duration, String> {
     Ok(Duration::from_secs(number.saturating_mul(seconds)))
 }
 
-pub(crate) fn keys(db: &Database) -> Result<std::sync::Arc<Vault>, Failure> {
-    db.keys().ok_or_else(|| Failure::usage("the database is not encrypted: it has no keys"))
-}
-
-fn status(db: &Database, keys: &Vault, format: Format) -> Result<Exit, Failure> {
-    let status = keys.status();
-    let mut names: Vec<(String, pugdb::KeyspaceId)> = Vec::new();
-    for name in db.keyspaces()? {
-        let keyspace = db.existing_keyspace(&name)?;
-        names.extend(keyspace.map(|keyspace| (name, keyspace.id())));
-    }
-    let of = |id| status.keyspaces.iter().find(|keyspace| keyspace.keyspace == id);
+fn print_status(status: &Status, format: Format) -> Result<Exit, Failure> {
     if format == Format::Json {
-        let ages = |keys: &[KeyAge]| -> Vec<Value> {
+        let ages = |keys: &[Age]| -> Vec<Value> {
             keys.iter().map(|key| json!({ "number": key.number, "made_at_ms": key.made_at.0 })).collect()
         };
-        let keyspaces: Vec<Value> = names
+        let keyspaces: Vec<Value> = status
+            .keyspaces
             .iter()
-            .filter_map(|(name, id)| {
-                Some(json!({ "keyspace": name, "id": id.0, "keys": ages(&of(*id)?.keys) }))
-            })
+            .map(|of| json!({ "keyspace": of.name, "id": of.id, "keys": ages(&of.keys) }))
             .collect();
         answer_json(&json!({
-            "database": status.database.to_string(),
-            "algorithm": status.algorithm.name(),
+            "database": status.database,
+            "algorithm": status.algorithm,
             "keyring_generation": status.keyring_generation,
             "keyring_bytes": status.keyring_bytes,
             "provider": status.provider,
-            "provider_destroys": status.destroys,
+            "provider_destroys": status.provider_destroys,
             "database_keys": ages(&status.database_keys),
             "keyspaces": keyspaces,
             "erased_subjects": status.erased_subjects,
-            "erased_keyspaces": status.erased_keyspaces.len(),
+            "erased_keyspaces": status.erased_keyspaces,
             "erasures_left": status.erasures_left,
-            "certificates_signed_with": hex(&status.signer),
+            "certificates_signed_with": status.signer,
         }))?;
         return Ok(Exit::Done);
     }
@@ -253,22 +236,22 @@ fn status(db: &Database, keys: &Vault, format: Format) -> Result<Exit, Failure> 
     let (generation, bytes) = (status.keyring_generation, human_bytes(status.keyring_bytes));
     stdout.line(&format!(
         "new files are sealed with {}, keyring of generation {generation}, {bytes}",
-        status.algorithm.name()
+        status.algorithm
     ))?;
     stdout.line(&format!("the root key is in {}; it protects {}", status.provider, status.protects))?;
-    let (subjects, keyspaces) = (status.erased_subjects, status.erased_keyspaces.len());
+    let (subjects, keyspaces) = (status.erased_subjects, status.erased_keyspaces);
     stdout.line(&format!(
         "{subjects} subjects and {keyspaces} keyspaces are erased; {} more subjects fit",
         status.erasures_left
     ))?;
-    stdout.line(&format!("certificates are signed with {}", hex(&status.signer)))?;
-    let row = |name: String, keys: &[KeyAge]| {
+    stdout.line(&format!("certificates are signed with {}", status.signer))?;
+    let row = |name: String, keys: &[Age]| {
         let newest = keys.last().map_or("-".to_owned(), |key| day(key.made_at));
         [name, keys.len().to_string(), newest]
     };
     let mut rows = vec![["keys of".to_owned(), "keys".to_owned(), "newest made on".to_owned()]];
     rows.push(row("the database".to_owned(), &status.database_keys));
-    rows.extend(names.iter().filter_map(|(name, id)| Some(row(format!("keyspace {name}"), &of(*id)?.keys))));
+    rows.extend(status.keyspaces.iter().map(|of| row(format!("keyspace {}", of.name), &of.keys)));
     stdout.table(&rows)?;
     stdout.finish()?;
     Ok(Exit::Done)

@@ -8,6 +8,7 @@ use crate::arguments::{DeleteArguments, ExistsArguments, Form, GetArguments, Put
 use crate::input;
 use crate::outcome::{Exit, Failure};
 use crate::output::{self, Answer, Format};
+use crate::remote::PutOptions;
 use crate::target::{Access, Place};
 use crate::text::{base64, hex};
 use crate::transfer::RowRef;
@@ -74,7 +75,10 @@ pub(crate) fn put(arguments: &PutArguments) -> Result<Exit, Failure> {
             local.for_writing()?.put_with(&key, &value, options)?;
             local.settle()?;
         }
-        Place::Remote(mut remote) => remote.put(&key, &value, expire_ms)?,
+        Place::Remote(mut remote) => {
+            let subject = arguments.subject.as_deref();
+            remote.put(&key, &value, &PutOptions { expire_ms, subject })?;
+        }
     }
     Ok(Exit::Done)
 }

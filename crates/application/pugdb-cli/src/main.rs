@@ -12,6 +12,7 @@ mod init;
 mod input;
 mod inspect;
 mod interrupt;
+mod keeper;
 mod key;
 mod keys;
 mod keyspace;

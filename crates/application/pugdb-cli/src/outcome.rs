@@ -86,6 +86,7 @@ impl From<pugdb::Error> for Failure {
             ErrorKind::Conflict
             | ErrorKind::Unavailable
             | ErrorKind::Denied
+            | ErrorKind::Unsupported
             | ErrorKind::Erased
             | ErrorKind::Closed => Exit::Unavailable,
             ErrorKind::Internal => Exit::Internal,

@@ -21,6 +21,14 @@ const REPLY_TIMEOUT: Duration = Duration::from_mins(5);
 const GOODBYE_TIMEOUT: Duration = Duration::from_secs(1);
 const READ_BYTES: usize = 64 << 10;
 
+/// What a value is put with.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct PutOptions<'a> {
+    pub(crate) expire_ms: Option<u64>,
+    /// Whom it is about. A server that is not PugDB refuses it.
+    pub(crate) subject: Option<&'a str>,
+}
+
 /// A connection to a server, with the database chosen.
 pub(crate) struct Remote {
     url: ServerUrl,
@@ -139,12 +147,23 @@ impl Remote {
         }
     }
 
-    pub(crate) fn put(&mut self, key: &[u8], value: &[u8], expire_ms: Option<u64>) -> Result<(), Failure> {
-        let reply = match expire_ms {
-            None => self.ask(&[b"SET", key, value])?,
-            Some(ms) => self.ask(&[b"SET", key, value, b"PX", ms.to_string().as_bytes()])?,
-        };
+    pub(crate) fn put(&mut self, key: &[u8], value: &[u8], options: &PutOptions<'_>) -> Result<(), Failure> {
+        let ms = options.expire_ms.map(|ms| ms.to_string());
+        let mut request: Vec<&[u8]> = vec![b"SET", key, value];
+        request.extend(ms.iter().flat_map(|ms| [&b"PX"[..], ms.as_bytes()]));
+        request.extend(options.subject.iter().flat_map(|name| [&b"SUBJECT"[..], name.as_bytes()]));
+        let reply = self.ask(&request)?;
         if reply == Reply::OK { Ok(()) } else { Err(self.unexpected("SET")) }
+    }
+
+    /// Replies of what is asked next may take so long.
+    pub(crate) fn wait_up_to(&self, time: Duration) -> Result<(), Failure> {
+        let stream = match &self.link {
+            Link::Plain(stream) => stream,
+            Link::Tls(stream) => &stream.sock,
+        };
+        let set = stream.set_read_timeout(Some(time));
+        set.map_err(|error| Failure::io(format!("wait for {}", self.url), &error))
     }
 
     /// The answer of a command that counts.
@@ -213,7 +232,7 @@ impl Remote {
         Failure::new(Exit::Unavailable, format!("the connection to {} was lost: {reason}", self.url))
     }
 
-    fn refused(&self, message: &str) -> Failure {
+    pub(crate) fn refused(&self, message: &str) -> Failure {
         let advice = if message.starts_with("NOAUTH") {
             " Say who you are by --user and --password-file, PUGDB_PASSWORD, or in the URL."
         } else {
@@ -223,7 +242,7 @@ impl Remote {
         Failure::new(Exit::Unavailable, format!("the server on {} refused: {message}{advice}", self.url))
     }
 
-    fn unexpected(&self, command: &str) -> Failure {
+    pub(crate) fn unexpected(&self, command: &str) -> Failure {
         let message =
             format!("the server on {} answered {command} in a way that is not known here", self.url);
         Failure::new(Exit::Unavailable, message)

@@ -55,11 +55,18 @@ pub(crate) struct Local {
 
 impl Target {
     pub(crate) fn open(&self, access: Access) -> Result<Place, Failure> {
-        let Some(url) = &self.url else { return self.open_small(access).map(Place::Local) };
+        match self.connect()? {
+            None => self.open_small(access).map(Place::Local),
+            Some(remote) => Ok(Place::Remote(Box::new(remote))),
+        }
+    }
+
+    /// The server that is meant, if one is.
+    pub(crate) fn connect(&self) -> Result<Option<Remote>, Failure> {
+        let Some(url) = &self.url else { return Ok(None) };
         let database = url.database_with(self.keyspace.as_deref()).map_err(Failure::usage)?;
         let credentials = password::credentials(self, url)?;
-        Remote::connect(url, database, credentials.as_ref(), &self.tls)
-            .map(|remote| Place::Remote(Box::new(remote)))
+        Remote::connect(url, database, credentials.as_ref(), &self.tls).map(Some)
     }
 
     /// The directory of this machine that is meant.

@@ -5,8 +5,8 @@ use std::ops::{Deref, DerefMut};
 
 use bytes::Bytes;
 use pugdb::{
-    Change, Entry, EntryOptions, Key, KeyRange, Keyspace, LockScope, LockedKeys, LockedScan, Scan, Snapshot,
-    Timestamp,
+    Change, Entry, EntryOptions, ErrorKind, Key, KeyRange, Keyspace, LockScope, LockedKeys, LockedScan, Scan,
+    SealId, Snapshot, Timestamp,
 };
 use pugdb_wire::resp::limits::BULK_BYTES_MAX;
 
@@ -111,6 +111,15 @@ impl<'a> Call<'a> {
     /// The longest string that is stored: 512 MiB, or a quarter of the database's memory.
     pub(crate) fn value_bytes_max(&self) -> usize {
         BULK_BYTES_MAX.min(self.shared.db.memory_bytes() / MEMORY_PART)
+    }
+
+    /// Whom a value is to be about.
+    pub(crate) fn subject(&self, name: &[u8]) -> Result<SealId, Failure> {
+        self.shared.db.subject(name).map_err(|error| match error.kind() {
+            // It is the request that is wrong, and the rest of a transaction is carried out.
+            ErrorKind::Invalid => Failure::owned(format!("ERR {error}")),
+            _ => error.into(),
+        })
     }
 
     /// The keys of the selected database.

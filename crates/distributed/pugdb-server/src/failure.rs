@@ -105,6 +105,7 @@ impl From<Error> for Failure {
             ErrorKind::Closed => "UNAVAILABLE the server is shutting down:",
             ErrorKind::Denied => "NOPERM",
             ErrorKind::Corrupt => "CORRUPT",
+            ErrorKind::Unsupported => "UNSUPPORTED",
             ErrorKind::Erased => "ERASED",
             ErrorKind::Internal => "ERR internal error:",
         };
@@ -136,6 +137,7 @@ mod tests {
             (Error::closed("x"), "UNAVAILABLE the server is shutting down: x"),
             (Error::denied("x"), "NOPERM x"),
             (Error::corrupt("x"), "CORRUPT x"),
+            (Error::unsupported("x"), "UNSUPPORTED x"),
             (Error::internal("x"), "ERR internal error: x"),
         ];
         for (error, text) in cases {

@@ -82,9 +82,8 @@ fn recorded_as(command: &str) -> Option<Action> {
         "config|set" | "config|resetstat" | "config|rewrite" => Action::Config,
         "flushall" | "flushdb" => Action::Flush,
         "shutdown" => Action::Shutdown,
-        "client|kill" | "client|pause" | "client|unpause" | "swapdb" | "slowlog|reset" | "latency|reset" => {
-            Action::Admin
-        }
+        "client|kill" | "client|pause" | "client|unpause" | "swapdb" | "slowlog|reset" | "latency|reset"
+        | "pugdb|key-rewrite" => Action::Admin,
         name if name.starts_with("debug|") => Action::Admin,
         _ => return None,
     })

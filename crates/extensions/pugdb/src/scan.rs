@@ -245,8 +245,11 @@ impl Scan {
     }
 
     /// Goes to the next entry of the batch that can be shown.
+    #[inline]
     fn pass_over_erased(&mut self) {
-        if let State::Running { batch, given, .. } = &mut self.state {
+        if let State::Running { batch, given, .. } = &mut self.state
+            && batch.has_fields()
+        {
             while sealed::is_hidden(&self.inner, batch, *given) {
                 *given += 1;
             }

@@ -197,6 +197,12 @@ impl Entries {
         Some((&content[row.key_start as usize..row.value_start as usize], value))
     }
 
+    /// False when all of them are puts with a key and a value, and nothing else.
+    #[inline]
+    pub fn has_fields(&self) -> bool {
+        !self.fields.is_empty()
+    }
+
     /// The key that seals the value of the entry number `number`, if one does.
     #[inline]
     pub fn seal(&self, number: usize) -> Option<SealId> {

@@ -23,6 +23,9 @@ pub enum ErrorKind {
     Denied,
     /// Stored bytes are not what was written: run `pugdb verify`, restore from a backup.
     Corrupt,
+    /// A newer version of PugDB wrote it, and this one does not know what it means: open it with that one. Nothing is damaged, and nothing was
+    /// changed.
+    Unsupported,
     /// The key that sealed it was destroyed: nothing brings it back.
     Erased,
     /// The database was closed: open it again.
@@ -40,6 +43,7 @@ impl fmt::Display for ErrorKind {
             Self::Unavailable => "unavailable",
             Self::Denied => "denied",
             Self::Corrupt => "corrupt",
+            Self::Unsupported => "unsupported",
             Self::Erased => "erased",
             Self::Closed => "closed",
             Self::Internal => "internal",
@@ -101,6 +105,8 @@ impl Error {
         denied => Denied;
         /// Stored bytes are not what was written.
         corrupt => Corrupt;
+        /// A newer version of PugDB wrote it.
+        unsupported => Unsupported;
         /// The key that sealed it was destroyed.
         erased => Erased;
         /// The database was closed.

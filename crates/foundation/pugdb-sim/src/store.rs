@@ -149,6 +149,7 @@ fn error(kind: ErrorKind) -> Error {
         ErrorKind::Unavailable => Error::unavailable(message),
         ErrorKind::Denied => Error::denied(message),
         ErrorKind::Corrupt => Error::corrupt(message),
+        ErrorKind::Unsupported => Error::unsupported(message),
         ErrorKind::Erased => Error::erased(message),
         ErrorKind::Closed => Error::closed(message),
         ErrorKind::Internal => Error::internal(message),

@@ -11,6 +11,7 @@ use super::session::Session;
 use super::table;
 use crate::outcome::{Exit, Failure};
 use crate::output::{Answer, Format, answer, answer_json};
+use crate::remote::PutOptions;
 use crate::report;
 use crate::scan::{Query, Row, write_json};
 use crate::target::Place;
@@ -68,10 +69,10 @@ pub(super) static COMMANDS: &[ShellCommand] = &[
     },
     ShellCommand {
         name: "put",
-        arguments: "KEY VALUE [ex SECONDS | px MILLISECONDS]",
+        arguments: "KEY VALUE [ex SECONDS | px MILLISECONDS] [subject NAME]",
         summary: "set a key",
-        more: "ex and px say when it is gone. A line that begins with a blank is not kept in the history.",
-        takes: (2, 4),
+        more: "ex and px say when it is gone; subject says whom it is about, and it goes when they are erased. A line that begins with a blank is not kept in the history.",
+        takes: (2, 6),
         completes: Completes::Key,
         run: put,
     },
@@ -303,22 +304,36 @@ fn number(word: &[u8], what: &str, most: u64) -> Result<u64, Failure> {
         .ok_or_else(|| Failure::usage(format!("{what} is a whole number from 1 to {most}")))
 }
 
+fn put_options(mut words: &[Vec<u8>]) -> Result<PutOptions<'_>, Failure> {
+    let mut options = PutOptions::default();
+    while let [word, value, after @ ..] = words {
+        words = after;
+        let is = |name: &str| word.eq_ignore_ascii_case(name.as_bytes());
+        if is("subject") && options.subject.is_none() {
+            let name = std::str::from_utf8(value);
+            options.subject = Some(name.map_err(|_| Failure::usage("the name of a subject is text"))?);
+        } else if is("ex") && options.expire_ms.is_none() {
+            let seconds = number(value, "the number of seconds", EXPIRE_MS_MAX / 1_000)?;
+            options.expire_ms = Some(seconds * 1_000);
+        } else if is("px") && options.expire_ms.is_none() {
+            options.expire_ms = Some(number(value, "the number of milliseconds", EXPIRE_MS_MAX)?);
+        } else {
+            return Err(Failure::usage(PUT));
+        }
+    }
+    if words.is_empty() { Ok(options) } else { Err(Failure::usage(PUT)) }
+}
+
+const PUT: &str = "write it as: put KEY VALUE [ex SECONDS | px MILLISECONDS] [subject NAME]";
+
 fn put(session: &mut Session, words: &Words) -> Result<(), Failure> {
-    let expire_ms = match &words[2..] {
-        [] => None,
-        [unit, count] if unit.eq_ignore_ascii_case(b"ex") => {
-            Some(number(count, "the number of seconds", EXPIRE_MS_MAX / 1_000)? * 1_000)
-        }
-        [unit, count] if unit.eq_ignore_ascii_case(b"px") => {
-            Some(number(count, "the number of milliseconds", EXPIRE_MS_MAX)?)
-        }
-        _ => return Err(Failure::usage("write it as: put KEY VALUE [ex SECONDS | px MILLISECONDS]")),
-    };
+    let options = put_options(&words[2..])?;
     match &mut session.place {
-        Place::Remote(remote) => remote.put(&words[0], &words[1], expire_ms)?,
+        Place::Remote(remote) => remote.put(&words[0], &words[1], &options)?,
         Place::Local(local) => {
-            let expires_at = expire_ms.map(|ms| local.db.now().plus_ms(ms));
-            let options = EntryOptions { expires_at, ..EntryOptions::default() };
+            let expires_at = options.expire_ms.map(|ms| local.db.now().plus_ms(ms));
+            let seal = options.subject.map(|name| local.db.subject(name)).transpose()?;
+            let options = EntryOptions { expires_at, seal, ..EntryOptions::default() };
             local.for_writing()?.put_with(&words[0], &words[1], options)?;
         }
     }

@@ -2,6 +2,7 @@
 //! cannot be told from the row is told here.
 
 use std::borrow::Cow;
+use std::str;
 use std::sync::OnceLock;
 
 use bytes::Bytes;
@@ -24,7 +25,7 @@ use crate::shared::KEYSPACES;
 pub(super) struct Asked<'a> {
     name: Cow<'static, str>,
     categories: Categories,
-    keyspaces: Vec<&'static str>,
+    keyspaces: Vec<&'a str>,
     keys: Vec<KeyUse<'a>>,
     whole: Option<Right>,
 }
@@ -33,6 +34,9 @@ pub(super) struct Asked<'a> {
 /// long it is.
 const WRITE_ONLY: &[&str] =
     &["append", "expire", "expireat", "persist", "pexpire", "pexpireat", "setnx", "setrange"];
+
+/// Commands whose argument is the name of a keyspace.
+const KEYSPACE_NAMED: &[&str] = &["pugdb|erase-keyspace", "pugdb|hold-keyspace", "pugdb|release-keyspace"];
 
 fn keyspace(database: usize) -> &'static str {
     KEYSPACES.get(database).copied().unwrap_or_default()
@@ -44,7 +48,7 @@ fn right(command: &str, access: Access, arguments: &[Bytes]) -> Right {
         Access::Read => Right::Read,
         Access::Overwrite | Access::Remove => Right::Write,
         Access::Update if WRITE_ONLY.contains(&command) => Right::Write,
-        // Only its GET tells what was there.
+        // Only its GET tells what was there. A subject of that name asks for more than it needs.
         Access::Update if command == "set" && !arguments.iter().skip(3).any(|word| is(word, "get")) => {
             Right::Write
         }
@@ -61,14 +65,15 @@ impl<'a> Asked<'a> {
         let touches = !command.keys.is_empty()
             || [Flag::Write, Flag::Readonly, Flag::Whole].iter().any(|flag| command.has(*flag));
         let databases: Vec<usize> = match command.name {
-            "flushall" => (0..DATABASES).collect(),
+            // A subject has values anywhere.
+            "flushall" | "pugdb|erase-subject" => (0..DATABASES).collect(),
             "swapdb" => named(),
             "select" => need_integer_in(arguments.get(1), DATABASES).into_iter().collect(),
             _ if touches => vec![database],
             _ => Vec::new(),
         };
         let whole = match command.name {
-            "flushall" | "flushdb" => Some(Right::Write),
+            "flushall" | "flushdb" | "pugdb|erase-subject" | "pugdb|erase-keyspace" => Some(Right::Write),
             "swapdb" => Some(Right::ReadWrite),
             _ => None,
         };
@@ -88,7 +93,9 @@ impl<'a> Asked<'a> {
             let moved = keys.first().map(|key| KeyUse { keyspace: there, access: Right::Write, ..*key });
             keys.extend(moved);
         }
-        let keyspaces = databases.into_iter().map(keyspace).collect();
+        let named = arguments.get(2).filter(|_| KEYSPACE_NAMED.contains(&command.name));
+        let named = named.map(|name| str::from_utf8(name).unwrap_or_default());
+        let keyspaces = databases.into_iter().map(|database| keyspace(database)).chain(named).collect();
         Self { name, categories: category_set(command), keyspaces, keys, whole }
     }
 
@@ -309,11 +316,18 @@ mod tests {
             ("COMMAND HELP", &["command|help"]),
             ("ACL HELP", &["acl|help"]),
             ("CONFIG GET x", &["config|get"]),
+            ("SET a 1 SUBJECT ada", &["set", "db3", "w:db3:a"]),
+            ("SET a 1 SUBJECT subject GET", &["set", "db3", "rw:db3:a"]),
+            ("PUGDB ERASE-KEYSPACE orders", &["pugdb|erase-keyspace", "orders", "all:w"]),
+            ("PUGDB HOLD-KEYSPACE db5", &["pugdb|hold-keyspace", "db5"]),
+            ("PUGDB HOLD-SUBJECT db5", &["pugdb|hold-subject"]),
+            ("PUGDB KEY-REWRITE 5", &["pugdb|key-rewrite"]),
         ];
         for (line, expected) in cases {
             assert_eq!(asked(line), *expected, "{line}");
         }
         assert_eq!(asked("FLUSHALL").len(), 1 + DATABASES + 1);
+        assert_eq!(asked("PUGDB ERASE-SUBJECT ada").len(), 1 + DATABASES + 1);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use pugdb_wire::resp::Reply;
 use super::count;
 use super::expiry::{TimeUnit, deadline};
 use crate::arguments::{at, is, need_integer};
-use crate::call::{Call, string_of};
+use crate::call::{Call, View, string_of};
 use crate::failure::Failure;
 use crate::limits::{FETCH_BYTES, REPLY_BYTES_MAX};
 use crate::session::{STRING, STRING_OPTIONS};
@@ -27,7 +27,14 @@ pub(super) fn mget(call: &mut Call<'_>, arguments: &[Bytes]) -> Result<Reply, Fa
     while !rest.is_empty() {
         // Values are fetched together, but not so many that they fill memory before anybody has looked at them.
         let (now, later) = rest.split_at((FETCH_BYTES / largest).clamp(1, rest.len()));
-        for entry in view.entries(now)? {
+        for entry in entries_of(&view, now)? {
+            let entry = match entry {
+                Ok(entry) => entry,
+                Err(erased) => {
+                    values.push(erased.to_reply());
+                    continue;
+                }
+            };
             found += usize::from(entry.is_some());
             let bytes = entry.as_ref().map_or(0, |entry| entry.value.len());
             largest = largest.max(bytes);
@@ -44,6 +51,18 @@ pub(super) fn mget(call: &mut Call<'_>, arguments: &[Bytes]) -> Result<Reply, Fa
     Ok(Reply::Array(values))
 }
 
+/// The entries at some keys, fetched together. What was erased is an error of its own key, and of no other.
+fn entries_of(view: &View<'_>, keys: &[Bytes]) -> Result<Vec<Result<Option<Entry>, Failure>>, Failure> {
+    let one = |key: &Bytes| match view.entry(key) {
+        Err(failure) if !failure.is_erased() => Err(failure),
+        found => Ok(found),
+    };
+    match view.entries(keys) {
+        Err(failure) if failure.is_erased() => keys.iter().map(one).collect(),
+        found => Ok(found?.into_iter().map(Ok).collect()),
+    }
+}
+
 /// Values that are fetched together while nothing is known of their size.
 const FIRST_FETCH: usize = 64;
 
@@ -53,6 +72,8 @@ struct Options<'a> {
     condition: Option<Condition>,
     expiry: Expiry<'a>,
     returns_old: bool,
+    /// Whom the value is about.
+    subject: Option<&'a Bytes>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -126,6 +147,9 @@ impl<'a> Options<'a> {
                 options.condition = Some(Condition::IfPresent);
             } else if is_set && is(word, "get") {
                 options.returns_old = true;
+            } else if is_set && is(word, "subject") && options.subject.is_none() {
+                let (name, after) = after.split_first().ok_or(Failure::SYNTAX)?;
+                (options.subject, words) = (Some(name), after);
             } else {
                 let expiry = if is_set && is(word, "keepttl") {
                     Expiry::Keep
@@ -158,7 +182,7 @@ impl Expiry<'_> {
     }
 }
 
-/// `SET key value [NX | XX] [GET] [EX seconds | PX milliseconds | EXAT seconds | PXAT milliseconds | KEEPTTL]`
+/// `SET key value [NX | XX] [GET] [EX seconds | PX milliseconds | EXAT seconds | PXAT milliseconds | KEEPTTL] [SUBJECT name]`
 pub(super) fn set(call: &mut Call<'_>, arguments: &[Bytes]) -> Result<Reply, Failure> {
     let (key, value) = (at(arguments, 1)?, at(arguments, 2)?);
     let options = Options::parse(arguments.get(3..).unwrap_or_default(), Asker::Set)?;
@@ -166,8 +190,9 @@ pub(super) fn set(call: &mut Call<'_>, arguments: &[Bytes]) -> Result<Reply, Fai
         Expiry::At(moment, amount) => Some(moment.deadline(amount, call.now(), "set")?),
         Expiry::Unsaid | Expiry::Never | Expiry::Keep => None,
     };
+    let seal = options.subject.map(|name| call.subject(name)).transpose()?;
     if options.condition.is_none() && options.expiry != Expiry::Keep && !options.returns_old {
-        call.put_all(std::iter::once((key, value)), EntryOptions { expires_at, ..STRING_OPTIONS })?;
+        call.put_all(std::iter::once((key, value)), EntryOptions { expires_at, seal, ..STRING_OPTIONS })?;
         return Ok(Reply::OK);
     }
     let keyspace = call.keyspace_to_write()?;
@@ -183,7 +208,7 @@ pub(super) fn set(call: &mut Call<'_>, arguments: &[Bytes]) -> Result<Reply, Fai
         }
         let kept = old.filter(|_| options.expiry == Expiry::Keep);
         let kept = kept.and_then(|old| EntryOptions::of(old).expires_at);
-        let entry = EntryOptions { expires_at: expires_at.or(kept), ..STRING_OPTIONS };
+        let entry = EntryOptions { expires_at: expires_at.or(kept), seal, ..STRING_OPTIONS };
         Ok((Change::Put(value.to_vec(), entry), (true, returned)))
     })?;
     Ok(match (options.returns_old, done) {
@@ -413,18 +438,35 @@ mod tests {
 
     #[test]
     fn one_kind_of_expiry_may_be_named_and_named_again() {
-        for fine in ["EX 1 EX 2", "KEEPTTL keepttl", "PXAT x NX", "GET XX xx", "EX EX"] {
+        for fine in [
+            "EX 1 EX 2",
+            "KEEPTTL keepttl",
+            "PXAT x NX",
+            "GET XX xx",
+            "EX EX",
+            "SUBJECT ada NX",
+            "subject SUBJECT get",
+        ] {
             assert!(parse(fine, Asker::Set).is_ok(), "{fine}");
         }
-        for wrong in
-            ["EX 1 PX 1", "EX 1 KEEPTTL", "KEEPTTL EX 1", "EX", "PERSIST", "NX XX", "EX 1 EXAT 1", "1"]
-        {
+        for wrong in [
+            "EX 1 PX 1",
+            "EX 1 KEEPTTL",
+            "KEEPTTL EX 1",
+            "EX",
+            "PERSIST",
+            "NX XX",
+            "EX 1 EXAT 1",
+            "1",
+            "SUBJECT",
+            "SUBJECT a SUBJECT a",
+        ] {
             assert_eq!(parse(wrong, Asker::Set), Err(Failure::SYNTAX), "{wrong}");
         }
         for fine in ["", "PERSIST PERSIST", "EXAT 1"] {
             assert!(parse(fine, Asker::Getex).is_ok(), "{fine}");
         }
-        for wrong in ["NX", "GET", "KEEPTTL", "PERSIST EX 1", "EX 1 PERSIST", "PX"] {
+        for wrong in ["NX", "GET", "KEEPTTL", "PERSIST EX 1", "EX 1 PERSIST", "PX", "SUBJECT a"] {
             assert_eq!(parse(wrong, Asker::Getex), Err(Failure::SYNTAX), "{wrong}");
         }
     }

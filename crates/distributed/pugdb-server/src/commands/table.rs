@@ -10,7 +10,7 @@ use pugdb_wire::resp::Reply;
 
 use super::{
     acl, bitfield, bits, client, config, connection, expiry, info, introspection, keys, latency, lcs, memory,
-    numbers, scan, serialize, server, slowlog, strings, transactions,
+    numbers, privacy, scan, serialize, server, slowlog, strings, transactions,
 };
 use crate::call::Call;
 use crate::failure::Failure;
@@ -198,7 +198,7 @@ pub(crate) static TABLE: &[Command] = commands! {
     "latency" -2 [] [] Server "2.8.13" Container(latency::SUBCOMMANDS) "" "Commands about slow events." "";
     "lcs" -3 [Readonly Walks] [(1 2 1) Read] String "7.0.0" Run(lcs::lcs) "key1 key2 [LEN] [IDX] [MINMATCHLEN length] [WITHMATCHLEN]" "Finds the longest common subsequence of two strings." "";
     "memory" -2 [] [] Server "4.0.0" Container(memory::SUBCOMMANDS) "" "Commands about memory." "";
-    "mget" -2 [Readonly Fast] [(1 -1 1) Read] String "1.0.0" Run(strings::mget) "key [key ...]" "Returns the values of several keys." "";
+    "mget" -2 [Readonly Fast] [(1 -1 1) Read] String "1.0.0" Run(strings::mget) "key [key ...]" "Returns the values of several keys." "A value that was erased is an error in its place.";
     "move" 3 [Write Fast Whole] [(1 1 1) Update] Generic "1.0.0" Run(keys::move_key) "key index" "Moves a key to another database." "";
     "mset" -3 [Write Denyoom] [(1 -1 2) Overwrite] String "1.0.1" Run(strings::mset) "key value [key value ...]" "Sets several keys in one step." "";
     "msetnx" -3 [Write Denyoom] [(1 -1 2) Overwrite] String "1.0.1" Run(strings::msetnx) "key value [key value ...]" "Sets several keys if none of them exists." "";
@@ -211,6 +211,7 @@ pub(crate) static TABLE: &[Command] = commands! {
     "ping" -1 [Fast Loading] [] Connection "1.0.0" Run(connection::ping) "[message]" "Shows that the server answers." "";
     "psetex" 4 [Write Denyoom] [(1 1 1) Overwrite] String "2.6.0" Run(strings::psetex) "key milliseconds value" "Sets a key that expires after milliseconds." "";
     "pttl" 2 [Readonly Fast] [(1 1 1) Read] Generic "2.6.0" Run(expiry::pttl) "key" "Returns how long a key lives, in milliseconds." "";
+    "pugdb" -2 [] [] Server "" Container(privacy::SUBCOMMANDS) "" "Commands about keys and erasure." "";
     "quit" -1 [Fast NoAuth Loading Immediate] [] Connection "1.0.0" Run(connection::quit) "" "Closes the connection." "";
     "randomkey" 1 [Readonly Walks Whole] [] Generic "1.0.0" Run(keys::randomkey) "" "Returns some key." "Every key can come; not all are equally likely.";
     "rename" 3 [Write] [(1 1 1) Update (2 2 1) Overwrite] Generic "1.0.0" Run(keys::rename) "key newkey" "Gives a key another name." "";
@@ -221,7 +222,7 @@ pub(crate) static TABLE: &[Command] = commands! {
     "save" 1 [Admin NoMulti Walks] [] Server "1.0.0" Run(server::save) "" "Writes memory to tables." "There is no other copy to write; what was acknowledged is durable without it. Others are served meanwhile.";
     "scan" -2 [Readonly Walks Whole] [] Generic "2.8.0" Run(scan::scan) "cursor [MATCH pattern] [COUNT count] [TYPE type]" "Goes through the keys of the database." "In the order of the keys. A cursor that is unknown, or too old, is an error and never a silent end.";
     "select" 2 [Fast Loading] [] Connection "1.0.0" Run(connection::select) "index" "Chooses the database." "";
-    "set" -3 [Write Denyoom] [(1 1 1) Update] String "1.0.0" Run(strings::set) "key value [NX | XX] [GET] [EX seconds | PX milliseconds | EXAT seconds | PXAT milliseconds | KEEPTTL]" "Sets a key." "";
+    "set" -3 [Write Denyoom] [(1 1 1) Update] String "1.0.0" Run(strings::set) "key value [NX | XX] [GET] [EX seconds | PX milliseconds | EXAT seconds | PXAT milliseconds | KEEPTTL] [SUBJECT name]" "Sets a key." "SUBJECT names whom the value is about: it is sealed for this subject, until PUGDB ERASE-SUBJECT. What changes the value keeps its subject; a SET without the word does not.";
     "setbit" 4 [Write Denyoom] [(1 1 1) Update] Bitmap "2.2.0" Run(bits::setbit) "key offset value" "Sets or clears a bit and returns the old one." "";
     "setex" 4 [Write Denyoom] [(1 1 1) Overwrite] String "2.0.0" Run(strings::setex) "key seconds value" "Sets a key that expires after seconds." "";
     "setnx" 3 [Write Denyoom Fast] [(1 1 1) Update] String "1.0.0" Run(strings::setnx) "key value" "Sets a key if it does not exist." "";

@@ -308,7 +308,7 @@ pub struct Record {
 }
 
 /// The kinds of errors, by their numbers in a record.
-const REASONS: [ErrorKind; 9] = [
+const REASONS: [ErrorKind; 10] = [
     ErrorKind::Invalid,
     ErrorKind::NotFound,
     ErrorKind::Conflict,
@@ -318,6 +318,7 @@ const REASONS: [ErrorKind; 9] = [
     ErrorKind::Erased,
     ErrorKind::Closed,
     ErrorKind::Internal,
+    ErrorKind::Unsupported,
 ];
 
 impl Record {
