@@ -13,6 +13,7 @@ use subtle::ConstantTimeEq as _;
 use crate::aead::{AeadKey, Algorithm, NONCE_BYTES, TAG_BYTES};
 use crate::derive::{Derivation, PUBLIC_BYTES, Purpose, SALT_BYTES};
 use crate::keyring::KeyId;
+use crate::newer;
 use crate::secret::Secret;
 use crate::vault::Vault;
 
@@ -48,13 +49,10 @@ impl Header {
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self> {
         let mut reader = Reader::new(bytes);
         let (layout, algorithm) = (reader.u8()?, reader.u8()?);
-        if layout != LAYOUT {
-            return Err(Error::invalid(format!(
-                "the file is sealed in layout {layout}; this build reads layout {LAYOUT}"
-            )));
-        }
+        let (LAYOUT, Some(algorithm)) = (layout, Algorithm::from_number(algorithm)) else {
+            return Err(newer("the seal of a file"));
+        };
         let damaged = || Error::corrupt("a file's key header is damaged; run `pugdb verify`");
-        let algorithm = Algorithm::from_number(algorithm).ok_or_else(damaged)?;
         let (parent, salt, commitment) = (KeyId(reader.array()?), reader.array()?, reader.array()?);
         if reader.is_empty() { Ok(Self { algorithm, parent, salt, commitment }) } else { Err(damaged()) }
     }

@@ -15,6 +15,8 @@
 //! Which key seals what, and why, is in `docs/adr/0049-keys-and-what-they-seal.md`; the bytes are drawn in `docs/format/sealing.md` and
 //! `docs/format/keyring.md`.
 
+use pugdb_core::Error;
+
 mod aead;
 pub mod audit;
 mod certificate;
@@ -41,3 +43,8 @@ pub use provider::{GivenKey, KeyFile, Passphrase, RootProvider};
 pub use secret::{KEY_BYTES, Secret};
 pub use slots::KeyMemory;
 pub use vault::{Adopted, KEYRING, KeyAge, KeyStatus, KeyspaceKeys, Rotation, Vault, VaultCipher};
+
+/// The error for a layout, a version or an algorithm that only a newer version can have written: nothing is damaged, and nothing is to be changed.
+pub(crate) fn newer(what: &str) -> Error {
+    Error::unsupported(format!("{what} was written by a newer version of PugDB; open it with that one"))
+}
