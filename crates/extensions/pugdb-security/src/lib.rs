@@ -24,6 +24,8 @@ mod derive;
 mod erasure;
 mod file_cipher;
 mod fingerprint;
+#[cfg(test)]
+mod golden;
 mod keyring;
 mod provider;
 pub mod rights;
@@ -39,6 +41,8 @@ pub use certificate::{Certificate, ErasedObject};
 pub use erasure::{Held, SUBJECT_BYTES_MAX, VALUE_SEAL_BYTES};
 pub use file_cipher::PART_SEAL_BYTES;
 pub use fingerprint::Fingerprint;
+#[doc(hidden)]
+pub use keyring::keyring_bytes_again;
 pub use provider::{GivenKey, KeyFile, Passphrase, RootProvider};
 pub use secret::{KEY_BYTES, Secret};
 pub use slots::KeyMemory;
