@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use pugdb::ErrorKind;
 use pugdb::audit::{Action, Actor, AuditKeep, AuditOptions, AuditReport, Checkpoint, Event, OnFailure};
 use pugdb::env::Access;
 use pugdb::seam::Plain;
+use pugdb::{ErrorKind, FileId};
+use pugdb_lsm::checksum::Checksum;
 use pugdb_lsm::file::FileHeader;
 use pugdb_lsm::frame::{FrameEncoder, FrameReader, Step, first_offset};
 use pugdb_sim::World;
@@ -543,4 +544,26 @@ fn a_layout_or_a_kind_of_frame_of_a_newer_version_is_left_alone() {
     }
     put_back(&world, FOLDER, &before);
     builder().open(DIR).unwrap().close().unwrap();
+}
+
+/// The same for what is sealed: that it cannot be opened does not mean that somebody has put it there.
+#[test]
+fn a_segment_under_an_algorithm_of_a_newer_version_is_left_alone() {
+    let world = history(24);
+    let path = segments(&world).pop().unwrap();
+    let mut bytes = world.read_file(&path).unwrap();
+    let number = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap()) as usize;
+    // Behind the extra part and its length, and the length of the cipher's: layout and algorithm, then the checksum at the end.
+    let (length, cipher) = (number(12), 60 + number(52));
+    let id = FileId(bytes[32..48].try_into().unwrap());
+    assert_eq!((bytes[cipher], bytes[cipher + 1] < 3), (1, true));
+    bytes[cipher + 1] = 3;
+    let sum = Checksum::of(id).at(0, &bytes[..length - 8]);
+    bytes[length - 8..length].copy_from_slice(&sum.to_le_bytes());
+    world.write_file(&path, &bytes).unwrap();
+    let before = copy_of(&world, FOLDER);
+    for error in [open(&world).unwrap_err(), verify(&world).unwrap_err()] {
+        assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
+    }
+    assert!(copy_of(&world, FOLDER) == before, "something was written");
 }

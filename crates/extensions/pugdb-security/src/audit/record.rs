@@ -547,6 +547,11 @@ mod tests {
         assert!(bytes.len() <= RECORD_BYTES_MAX);
         assert_eq!(Record::decode(&bytes).unwrap(), record);
         assert_eq!(record.actor.name().len(), ACTOR_BYTES_MAX);
+        // Neither depends on how many kinds this version knows.
+        assert_eq!((COUNTS_MAX, RECORD_BYTES_MAX), (64, 35_100));
+        let mut more = record;
+        more.event.counts = (100..164).map(|kind| (Count::from_number(kind), 7)).collect();
+        assert_eq!(Record::decode(&more.encode()).unwrap(), more);
     }
 
     #[test]

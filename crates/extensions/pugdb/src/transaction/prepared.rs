@@ -584,6 +584,27 @@ mod tests {
         assert_eq!(kind_of(&uncovered, OPEN), Some(ErrorKind::Corrupt));
     }
 
+    /// Whatever is there, and no more memory than it has bytes.
+    #[test]
+    fn a_flipped_bit_is_an_error_or_makes_another_entry_that_is_whole() {
+        let (bytes, _) = record();
+        for bit in 8..bytes.len() * 8 {
+            let mut changed = bytes.clone();
+            changed[bit / 8] ^= 1 << (bit % 8);
+            match Record::decode(NAME, &changed, OPEN) {
+                Ok(read) => {
+                    let parts = read.parts.iter().map(|(id, ops)| (*id, ops)).collect::<Vec<_>>();
+                    let again = read.encode(NAME, parts.into_iter(), PLAIN).unwrap();
+                    assert_eq!(Record::decode(NAME, &again, OPEN).unwrap().parts, read.parts, "bit {bit}");
+                }
+                Err(error) => assert!(
+                    matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::Invalid),
+                    "bit {bit}: {error}"
+                ),
+            }
+        }
+    }
+
     #[test]
     fn another_layout_is_a_newer_versions() {
         let (bytes, _) = record();
