@@ -9,7 +9,9 @@ use libfuzzer_sys::fuzz_target;
 use pugdb_core::coding::Reader;
 use pugdb_core::env::os::OsRandom;
 use pugdb_security::Certificate;
-use pugdb_security::audit::{Checkpoint, ConsistencyProof, Frontier, InclusionProof, RECORD_BYTES_MAX, Record};
+use pugdb_security::audit::{
+    Checkpoint, ConsistencyProof, Frontier, InclusionProof, RECORD_BYTES_MAX, Record,
+};
 use pugdb_security::rights::{Authenticator, Rights};
 
 // The first byte chooses who reads the rest.

@@ -16,6 +16,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 const KEYRING: &str = "KEYRING";
 const ONE: KeyspaceId = KeyspaceId(1);
+const DATABASE: DatabaseId = DatabaseId([5; 16]);
 
 fn root() -> GivenKey {
     GivenKey::new(Secret::copy(&[1; 32]))
@@ -60,8 +61,10 @@ fuzz_target!(|data: &[u8]| {
 fn keyring(place: &Place, bytes: Vec<u8>) {
     let other = Path::new("OTHER");
     place.world.write_file(other, &bytes).expect("the disk is whole");
-    let opened = Vault::open_beside(&place.env, other, Arc::new(root()));
-    assert!(opened.is_err(), "nobody seals a keyring by chance");
+    // Nobody seals one by chance: what opens is the golden one of the crate's tests, which has the same root key.
+    if let Ok(vault) = Vault::open_beside(&place.env, other, Arc::new(root())) {
+        assert_eq!(vault.database(), DATABASE);
+    }
 }
 
 /// With the length and the checksum that are right, so that what is behind them is reached.
@@ -97,6 +100,6 @@ fn headers(place: &Place, data: &[u8]) {
 
 /// Not a passphrase's: each would cost what a guess does.
 fn wrapped(place: &Place, data: &[u8]) {
-    let _ = root().unwrap(&place.env, DatabaseId([5; 16]), data);
-    let _ = KeyFile::new("missing.key").unwrap(&place.env, DatabaseId([5; 16]), data);
+    let _ = root().unwrap(&place.env, DATABASE, data);
+    let _ = KeyFile::new("missing.key").unwrap(&place.env, DATABASE, data);
 }

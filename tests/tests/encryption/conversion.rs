@@ -202,7 +202,9 @@ fn no_keyring_of_the_conversion_opens_when_it_is_over() {
         for (path, _) in copy_of(&world, DIR) {
             world.remove_file(&path).unwrap();
         }
-        before.iter().for_each(|(path, bytes)| world.write_file(path, bytes).unwrap());
+        for (path, bytes) in &before {
+            world.write_file(path, bytes).unwrap();
+        }
         world.write_file(KEYRING, &keyring).unwrap();
         let error = open(&world).unwrap_err();
         assert!(error.kind() == ErrorKind::Denied && decent(&error).contains("is an older copy"), "{error}");
