@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use pugdb::ErrorKind;
-use pugdb::audit::{Action, AuditKeep, AuditOptions, AuditReport, Checkpoint, OnFailure};
+use pugdb::audit::{Action, Actor, AuditKeep, AuditOptions, AuditReport, Checkpoint, Event, OnFailure};
 use pugdb::env::Access;
 use pugdb::seam::Plain;
+use pugdb::{ErrorKind, FileId};
+use pugdb_lsm::checksum::Checksum;
 use pugdb_lsm::file::FileHeader;
 use pugdb_lsm::frame::{FrameEncoder, FrameReader, Step, first_offset};
 use pugdb_sim::World;
@@ -479,8 +480,8 @@ fn what_is_changed_in_a_log_that_is_not_sealed_is_noticed_if_the_rest_is_not_mad
     assert_eq!(verify().problem.unwrap().record, 2);
     put_back(&world, FOLDER, &files);
     rewrite_plain(&world, 0, |contents| {
-        let action = contents[3].iter_mut().find(|byte| **byte == Action::KeyspaceCreate as u8).unwrap();
-        *action = Action::KeyspaceDrop as u8;
+        let action = contents[3].iter_mut().find(|byte| **byte == Action::KeyspaceCreate.number()).unwrap();
+        *action = Action::KeyspaceDrop.number();
     });
     let problem = verify().problem.unwrap();
     assert!(problem.record == 1 && problem.what.contains("not those that it is about"), "{problem}");
@@ -494,4 +495,75 @@ fn what_is_changed_in_a_log_that_is_not_sealed_is_noticed_if_the_rest_is_not_mad
     });
     assert!(verify().problem.is_some());
     builder().audit_log(DIR).unwrap().records(&mut |_| Ok(true)).unwrap_err();
+}
+
+/// Each release has more actions. Who does not know one goes on behind its record, for before it would be a fork that nobody ever mends.
+#[test]
+fn what_a_newer_version_has_recorded_is_gone_on_with() {
+    let world = World::new(22);
+    let db = open(&world).unwrap();
+    let newer = Action::from_number(30);
+    db.audit().unwrap().record(&Actor::new("ada", "a later release"), Event::done(newer)).unwrap();
+    db.close().unwrap();
+    let db = open(&world).unwrap();
+    db.keyspace("users").unwrap();
+    db.close().unwrap();
+    is_well(&against(&world).unwrap());
+    let records = records(&world);
+    assert!(records.iter().all(|record| record.event.action != Action::Damage));
+    let known: Vec<_> = records.iter().filter(|record| record.event.action == newer).collect();
+    assert_eq!((known.len(), known[0].event.action.to_string()), (1, "action 30".to_owned()));
+    let (proof, checkpoint) = log(&world).prove(known[0].number).unwrap();
+    pugdb::audit::InclusionProof::parse(&proof.to_string()).unwrap().check(&checkpoint).unwrap();
+}
+
+/// What cannot be read at all is no damage, either: nothing is written behind it or before it.
+#[test]
+fn a_layout_or_a_kind_of_frame_of_a_newer_version_is_left_alone() {
+    let world = World::new(23);
+    let builder = || super::plain(&world).audit(options(OnFailure::Continue));
+    builder().open(DIR).unwrap().close().unwrap();
+    let before = copy_of(&world, FOLDER);
+    // A beginning, a record, something that is longer than any of ours.
+    let changes = [(0, vec![9]), (1, vec![2, 2]), (2, vec![9; 100_000])];
+    for (number, (frame, bytes)) in changes.iter().enumerate() {
+        put_back(&world, FOLDER, &before);
+        rewrite_plain(&world, 0, |contents| {
+            let content = &mut contents[*frame];
+            content.splice(..content.len().min(bytes.len()), bytes.iter().copied());
+        });
+        let newer = copy_of(&world, FOLDER);
+        let is_newer = |error: pugdb::Error| {
+            assert_eq!(error.kind(), ErrorKind::Unsupported, "change {number}: {error}");
+            assert!(error.to_string().contains("newer version"), "{error}");
+        };
+        is_newer(builder().open(DIR).unwrap_err());
+        is_newer(builder().audit_log(DIR).unwrap().verify(None).unwrap_err());
+        is_newer(builder().audit_log(DIR).unwrap().records(&mut |_| Ok(true)).unwrap_err());
+        assert!(copy_of(&world, FOLDER) == newer, "change {number}: something was written");
+    }
+    put_back(&world, FOLDER, &before);
+    builder().open(DIR).unwrap().close().unwrap();
+}
+
+/// The same for what is sealed: that it cannot be opened does not mean that somebody has put it there.
+#[test]
+fn a_segment_under_an_algorithm_of_a_newer_version_is_left_alone() {
+    let world = history(24);
+    let path = segments(&world).pop().unwrap();
+    let mut bytes = world.read_file(&path).unwrap();
+    let number = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap()) as usize;
+    // Behind the extra part and its length, and the length of the cipher's: layout and algorithm, then the checksum at the end.
+    let (length, cipher) = (number(12), 60 + number(52));
+    let id = FileId(bytes[32..48].try_into().unwrap());
+    assert_eq!((bytes[cipher], bytes[cipher + 1] < 3), (1, true));
+    bytes[cipher + 1] = 3;
+    let sum = Checksum::of(id).at(0, &bytes[..length - 8]);
+    bytes[length - 8..length].copy_from_slice(&sum.to_le_bytes());
+    world.write_file(&path, &bytes).unwrap();
+    let before = copy_of(&world, FOLDER);
+    for error in [open(&world).unwrap_err(), verify(&world).unwrap_err()] {
+        assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
+    }
+    assert!(copy_of(&world, FOLDER) == before, "something was written");
 }

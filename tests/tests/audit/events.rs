@@ -99,7 +99,7 @@ fn keys_and_erasures_are_recorded_and_refusals_as_well() {
     let about = |name: &[u8]| records.iter().filter(|record| log.is_about(record, name)).count();
     assert_eq!((about(b"ada"), about(b"bob"), about(b"orders"), about(b"nobody")), (8, 2, 6, 0));
     let refused = records.iter().find(|record| record.event.outcome == Outcome::Refused).unwrap();
-    assert_eq!(refused.event.reason, Some(ErrorKind::Denied));
+    assert_eq!(refused.event.reason, Some(ErrorKind::Denied.into()));
 }
 
 #[test]

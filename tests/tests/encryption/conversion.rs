@@ -6,7 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pugdb::keys::{KeyFile, Vault, VaultCipher};
-use pugdb::{Compression, Database, ErrorKind, KeyspaceOptions, Partitioning, Result, Rewritten, Sealing};
+use pugdb::{
+    Compression, Database, ErrorKind, Isolation, KeyspaceOptions, Partitioning, Result, Rewritten, Sealing,
+    TransactionOptions,
+};
 use pugdb_core::observer::Observers;
 use pugdb_core::{KeyspaceId, RawOp, Seqno};
 use pugdb_lsm::file::Context;
@@ -17,6 +20,8 @@ use pugdb_tests::hostile::decent;
 use super::forged::{checksum, files, header_length, is_refused};
 use super::{DIR, KEY_FILE, KEYRING, TARGET, copy_of, encrypted, fill, is_filled, open, small};
 
+/// What was prepared while the database was plain.
+const PREPARED: &str = "order 17";
 /// Where a table's header keeps how long the cipher's part is: it has no part of its own.
 const CIPHER_AT: usize = 56;
 
@@ -34,8 +39,24 @@ fn plain(seed: u64) -> World {
     for number in 0..20 {
         db.keyspace(&format!("more {number}")).unwrap().put([number], [number]).unwrap();
     }
+    // One that writes in two keyspaces and has read in a third.
+    let serializable = TransactionOptions { isolation: Isolation::Serializable, ..Default::default() };
+    let mut transaction = db.begin_with(serializable).unwrap();
+    assert!(transaction.get(&parts, [0; 3]).unwrap().is_some());
+    transaction.put(&db.keyspace("users").unwrap(), "late", [2; 100]).unwrap();
+    transaction.put(&db.keyspace("names").unwrap(), "late", "too").unwrap();
+    drop(transaction.prepare(PREPARED).unwrap());
     db.close().unwrap();
     world
+}
+
+/// Whatever else is true, this one is undecided, and holds on to what it is about.
+fn is_prepared(db: &Database) {
+    assert_eq!(db.prepared_transactions().unwrap(), [PREPARED]);
+    for (keyspace, key) in [("users", &b"late"[..]), ("names", b"late"), ("parts", &[0; 3])] {
+        let refused = db.keyspace(keyspace).unwrap().put(key, "x").unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Conflict, "{keyspace}");
+    }
 }
 
 fn is_all_there(db: &Database) {
@@ -44,6 +65,7 @@ fn is_all_there(db: &Database) {
     for number in 0..30_u8 {
         assert_eq!(parts.get([number; 3]).unwrap().unwrap(), [number; 90][..]);
     }
+    is_prepared(db);
 }
 
 /// How many files have nothing sealed in their headers.
@@ -123,6 +145,72 @@ fn an_encryption_cut_at_each_call_leaves_all_data_and_can_be_gone_on_with() {
     });
 }
 
+/// What was prepared has no seals of its own then, and gets them: it goes with its keyspaces as all else does.
+#[test]
+fn what_was_prepared_before_is_decided_after() {
+    for is_committed in [true, false] {
+        let world = plain(11);
+        encrypted(&world).encrypt(DIR).unwrap().close().unwrap();
+        let db = open(&world).unwrap();
+        is_all_there(&db);
+        let prepared = db.prepared_transaction(PREPARED).unwrap().unwrap();
+        if is_committed { prepared.commit() } else { prepared.rollback() }.unwrap();
+        db.close().unwrap();
+        let db = open(&world).unwrap();
+        assert!(db.prepared_transactions().unwrap().is_empty());
+        for (keyspace, value) in [("users", &[2; 100][..]), ("names", b"too")] {
+            let value = is_committed.then_some(value);
+            assert_eq!(db.keyspace(keyspace).unwrap().get("late").unwrap().as_deref(), value);
+        }
+        // Its table has it still, in the clear.
+        let made_since = db.keyspace("since").unwrap();
+        made_since.put("k", "v").unwrap();
+        drop(made_since);
+        let error = db.erase_keyspace("since").unwrap_err();
+        assert!(
+            error.kind() == ErrorKind::Invalid && decent(&error).contains("what was prepared"),
+            "{error}"
+        );
+        assert_eq!(db.rewrite(None).unwrap().left_files, 0);
+        db.erase_keyspace("since").unwrap().unwrap();
+        db.close().unwrap();
+        assert!(!shows_values(&world) && plain_files(&world) == 0);
+    }
+}
+
+/// A copy of the keyring from the time of the conversion would let any plain directory in, whoever made it.
+#[test]
+fn no_keyring_of_the_conversion_opens_when_it_is_over() {
+    let world = plain(13);
+    let before = copy_of(&world, DIR);
+    let begun = world.calls();
+    encrypted(&world).encrypt(DIR).unwrap().close().unwrap();
+    let calls = world.calls() - begun;
+    let now = world.read_file(KEYRING).unwrap();
+    // The same seed, the same keyrings.
+    let keyrings: std::collections::BTreeSet<Vec<u8>> = (0..calls)
+        .filter_map(|call| {
+            let cut = plain(13);
+            cut.stop_at(cut.calls() + call);
+            let _ = encrypted(&cut).encrypt(DIR).and_then(|db| db.close());
+            cut.kill().read_file(KEYRING).ok()
+        })
+        .collect();
+    assert!(keyrings.len() > 1 && keyrings.contains(&now), "{}", keyrings.len());
+    for keyring in keyrings.into_iter().filter(|keyring| *keyring != now) {
+        let world = world.kill();
+        for (path, _) in copy_of(&world, DIR) {
+            world.remove_file(&path).unwrap();
+        }
+        for (path, bytes) in &before {
+            world.write_file(path, bytes).unwrap();
+        }
+        world.write_file(KEYRING, &keyring).unwrap();
+        let error = open(&world).unwrap_err();
+        assert!(error.kind() == ErrorKind::Denied && decent(&error).contains("is an older copy"), "{error}");
+    }
+}
+
 /// Once nothing plain is left in log and manifest, such files are somebody else's.
 #[test]
 fn the_files_of_before_are_refused_when_the_database_was_encrypted() {
@@ -157,6 +245,7 @@ fn what_was_partitioned_before_is_erased_with_all_its_parts() {
     let world = plain(8);
     convert(&world).unwrap();
     let db = open(&world).unwrap();
+    db.prepared_transaction(PREPARED).unwrap().unwrap().rollback().unwrap();
     let keys = db.keys().unwrap();
     let before = keys.status().keyspaces.len();
     db.erase_keyspace("parts").unwrap().unwrap();

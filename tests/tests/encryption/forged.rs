@@ -62,7 +62,10 @@ pub(super) fn is_refused(world: &World, what: &dyn std::fmt::Debug) {
     });
     let error = outcome.err().unwrap_or_else(|| panic!("nobody noticed {what:?}"));
     assert!(
-        matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::Denied | ErrorKind::Invalid),
+        matches!(
+            error.kind(),
+            ErrorKind::Corrupt | ErrorKind::Denied | ErrorKind::Invalid | ErrorKind::Unsupported
+        ),
         "{what:?}: {error}"
     );
     decent(&error);

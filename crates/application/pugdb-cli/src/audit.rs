@@ -295,11 +295,8 @@ fn print(stdout: &mut Answer, record: &Record, format: Format) -> Result<(), Fai
             .iter()
             .map(|object| json!({ "kind": object.kind.name(), "digest": hex(&object.digest) }))
             .collect();
-        let counts: Map<_, _> = event
-            .counts
-            .iter()
-            .map(|(count, number)| (count.name().to_owned(), Value::from(*number)))
-            .collect();
+        let counts: Map<_, _> =
+            event.counts.iter().map(|(count, number)| (count.to_string(), Value::from(*number))).collect();
         return stdout.json(&json!({
             "number": number,
             "at": at.utc(),

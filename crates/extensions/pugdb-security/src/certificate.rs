@@ -6,6 +6,7 @@ use pugdb_core::{DatabaseId, Error, KeyspaceId, Result, Timestamp};
 use ring::signature::{ED25519, Ed25519KeyPair, KeyPair as _, UnparsedPublicKey};
 
 use crate::keyring::NameDigest;
+use crate::newer;
 use crate::provider::{hex, unhex};
 use crate::secret::Secret;
 
@@ -44,6 +45,8 @@ pub struct Certificate {
     pub is_root_key_destroyed: bool,
     /// The public key of who signs.
     pub signer: [u8; PUBLIC_KEY_BYTES],
+    /// What was read: the words may be those of another version.
+    proves: Option<String>,
     signature: [u8; SIGNATURE_BYTES],
 }
 
@@ -61,6 +64,8 @@ impl Certificate {
     pub(crate) fn sign(mut self, seed: &Secret) -> Self {
         let pair = key_pair(seed);
         self.signer = signer(seed);
+        let words = self.meaning().to_owned();
+        self.proves.get_or_insert(words);
         self.signature = pair
             .sign(self.statement().as_bytes())
             .as_ref()
@@ -80,6 +85,7 @@ impl Certificate {
             provider: String::new(),
             is_root_key_destroyed: false,
             signer: [0; PUBLIC_KEY_BYTES],
+            proves: None,
             signature: [0; SIGNATURE_BYTES],
         }
     }
@@ -103,8 +109,12 @@ impl Certificate {
         lines.join("\n")
     }
 
-    /// What it proves, and what it does not.
-    pub fn proves(&self) -> &'static str {
+    /// What it proves, and what it does not, in the words of the version that has signed it.
+    pub fn proves(&self) -> &str {
+        self.proves.as_deref().unwrap_or_else(|| self.meaning())
+    }
+
+    fn meaning(&self) -> &'static str {
         if self.is_root_key_destroyed {
             "The keys of what is named above were taken out of the keyring, and the root key that could open older copies of the keyring \
              was destroyed where it is kept: no copy of the data can be read in these parts, however old. That nobody has copied the old \
@@ -118,19 +128,18 @@ impl Certificate {
     /// Reads a certificate, and finds that it is as it was signed. Whose it is, says [`signer`](Self::signer).
     ///
     /// # Errors
-    /// `Invalid` when it is no certificate, `Corrupt` when it is not what was signed.
+    /// `Invalid` when it is no certificate, `Unsupported` when it is one of a newer version, `Corrupt` when it is not what was signed.
     pub fn parse(text: &str) -> Result<Self> {
-        let certificate = Self::read(text)
-            .ok_or_else(|| Error::invalid("this is no erasure certificate, or one of another version"))?;
-        let statement = certificate.statement();
-        let is_signed = UnparsedPublicKey::new(&ED25519, certificate.signer)
-            .verify(statement.as_bytes(), &certificate.signature)
-            .is_ok();
-        // What was read is written again: a line that says the same in another way is none that was signed.
-        if is_signed && certificate.to_string() == text {
-            return Ok(certificate);
+        if is_of_newer(text, TITLE) {
+            return Err(newer("the certificate"));
         }
-        Err(Error::corrupt("the certificate was changed: it is not what was signed"))
+        let certificate = Self::read(text).ok_or_else(|| Error::invalid("this is no erasure certificate"))?;
+        let changed = || Error::corrupt("the certificate was changed: it is not what was signed");
+        // What was read is written again, but for what it says in words: a line that says the same in another way is none of ours.
+        let statement = signed_part(text).filter(|_| certificate.to_string() == text).ok_or_else(changed)?;
+        let key = UnparsedPublicKey::new(&ED25519, certificate.signer);
+        key.verify(statement.as_bytes(), &certificate.signature).map_err(|_| changed())?;
+        Ok(certificate)
     }
 
     fn read(text: &str) -> Option<Self> {
@@ -160,8 +169,9 @@ impl Certificate {
         let (before, after) = lines.next()?.strip_prefix("keyring before ")?.split_once(" after ")?;
         let provider = lines.next()?.strip_prefix("root key ")?.to_owned();
         let is_root_key_destroyed = lines.next()? == "old root key destroyed";
-        lines.next()?.strip_prefix("proves ")?;
+        let proves = lines.next()?.strip_prefix("proves ").filter(|words| one_line(words) == **words)?;
         let mut certificate = Self {
+            proves: Some(proves.to_owned()),
             keyring_before: before.parse().ok()?,
             keyring_generation: after.parse().ok()?,
             provider,
@@ -172,6 +182,21 @@ impl Certificate {
         unhex(lines.next()?.strip_prefix("signature ")?, &mut certificate.signature)?;
         lines.next().is_none().then_some(certificate)
     }
+}
+
+/// What of a text is signed: all before its signature.
+pub(crate) fn signed_part(text: &str) -> Option<&str> {
+    text.rfind("\nsignature ").map(|at| &text[..=at])
+}
+
+/// Whether a text begins as ours of this kind do, but for the number at the end of its title.
+pub(crate) fn is_of_newer(text: &str, title: &str) -> bool {
+    let (kind, _) = title.rsplit_once(' ').expect("a title ends with a number");
+    let number = text.lines().next().and_then(|line| line.strip_prefix(kind)?.strip_prefix(' '));
+    number.is_some_and(|number| {
+        let is_number = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
+        is_number && !number.starts_with('0') && !title.ends_with(&format!(" {number}"))
+    })
 }
 
 /// A provider's words, in one line.
@@ -212,11 +237,33 @@ mod tests {
         let text = certificate.to_string();
         let read = Certificate::parse(&text).unwrap();
         assert_eq!(read, Certificate { provider: "the key file /etc/orders.key".to_owned(), ..certificate });
+        assert_eq!(read.to_string(), text);
         assert_eq!(read.signer, signer(&seed));
         assert!(
             text.contains("at 1764250000123 2025-11-27T13:26:40.123Z\n") && text.ends_with('\n'),
             "{text}"
         );
+    }
+
+    /// The sentences are written for people, and will be written better: what was signed with the old ones stays signed.
+    #[test]
+    fn a_certificate_with_other_words_is_as_good_and_says_what_was_signed() {
+        let (mut certificate, seed) = certificate();
+        certificate.proves = Some("What is named above is gone.".to_owned());
+        let text = certificate.sign(&seed).to_string();
+        let read = Certificate::parse(&text).unwrap();
+        assert_eq!(read.proves(), "What is named above is gone.");
+        assert_eq!(read.to_string(), text);
+        let changed = text.replace("is gone", "is here");
+        assert_eq!(Certificate::parse(&changed).unwrap_err().kind(), ErrorKind::Corrupt);
+        let shouted = text.replace("\nsigner ", "\tsigner ");
+        assert_eq!(Certificate::parse(&shouted).unwrap_err().kind(), ErrorKind::Invalid);
+        for (number, kind) in
+            [("2", ErrorKind::Unsupported), ("10", ErrorKind::Unsupported), ("x", ErrorKind::Invalid)]
+        {
+            let newer = text.replace("certificate 1\n", &format!("certificate {number}\n"));
+            assert_eq!(Certificate::parse(&newer).unwrap_err().kind(), kind, "{number}");
+        }
     }
 
     #[test]
@@ -228,7 +275,10 @@ mod tests {
             bytes[at] ^= 1;
             let Ok(changed) = String::from_utf8(bytes) else { continue };
             let error = Certificate::parse(&changed).unwrap_err();
-            assert!(matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::Invalid), "{at}");
+            assert!(
+                matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::Invalid | ErrorKind::Unsupported),
+                "{at}"
+            );
             assert!(Certificate::parse(&text[..at]).is_err());
         }
         assert!(Certificate::parse(&format!("{text} ")).is_err());

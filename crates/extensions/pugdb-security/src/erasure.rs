@@ -13,6 +13,7 @@ use crate::audit::{Action, Count, Event, ObjectKind, object};
 use crate::certificate::{Certificate, ErasedObject, signer};
 use crate::derive::{Derivation, Purpose};
 use crate::keyring::{Keyring, NameDigest};
+use crate::newer;
 use crate::vault::{Rotation, Vault};
 
 /// What the seal of a value adds to it: the algorithm's number, a nonce, a tag.
@@ -93,7 +94,8 @@ impl Vault {
     /// The value that [`seal_value`](Self::seal_value) was given.
     ///
     /// # Errors
-    /// `Erased` when the subject was erased, `Corrupt` when it is not what was sealed for this key.
+    /// `Erased` when the subject was erased, `Corrupt` when it is not what was sealed for this key, `Unsupported` when it is
+    /// sealed in a way that only a newer version knows.
     pub fn open_value(
         &self,
         keyspace: KeyspaceId,
@@ -103,7 +105,9 @@ impl Vault {
     ) -> Result<Vec<u8>> {
         let damaged = || Error::corrupt("the seal of a value is broken; run `pugdb verify`");
         let (&algorithm, rest) = sealed.split_first().ok_or_else(damaged)?;
-        let algorithm = Algorithm::from_number(algorithm).ok_or_else(damaged)?;
+        let Some(algorithm) = Algorithm::from_number(algorithm) else {
+            return Err(if self.is_erased(seal)? { gone() } else { newer("the seal of a value") });
+        };
         let (nonce, content) = rest.split_first_chunk::<NONCE_BYTES>().ok_or_else(damaged)?;
         let value_key = self.value_key(seal, keyspace, algorithm)?;
         let mut value = content.to_vec();

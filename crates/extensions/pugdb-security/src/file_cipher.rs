@@ -13,9 +13,12 @@ use subtle::ConstantTimeEq as _;
 use crate::aead::{AeadKey, Algorithm, NONCE_BYTES, TAG_BYTES};
 use crate::derive::{Derivation, PUBLIC_BYTES, Purpose, SALT_BYTES};
 use crate::keyring::KeyId;
+use crate::newer;
 use crate::secret::Secret;
 use crate::vault::Vault;
 
+/// What the seal of a part adds to it.
+pub const PART_SEAL_BYTES: usize = HEADER_BYTES + TAG_BYTES;
 const LAYOUT: u8 = 1;
 const HEADER_BYTES: usize = 2 + PUBLIC_BYTES + SALT_BYTES + PUBLIC_BYTES;
 /// The key of a part seals once.
@@ -46,13 +49,10 @@ impl Header {
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self> {
         let mut reader = Reader::new(bytes);
         let (layout, algorithm) = (reader.u8()?, reader.u8()?);
-        if layout != LAYOUT {
-            return Err(Error::invalid(format!(
-                "the file is sealed in layout {layout}; this build reads layout {LAYOUT}"
-            )));
-        }
+        let (LAYOUT, Some(algorithm)) = (layout, Algorithm::from_number(algorithm)) else {
+            return Err(newer("the seal of a file"));
+        };
         let damaged = || Error::corrupt("a file's key header is damaged; run `pugdb verify`");
-        let algorithm = Algorithm::from_number(algorithm).ok_or_else(damaged)?;
         let (parent, salt, commitment) = (KeyId(reader.array()?), reader.array()?, reader.array()?);
         if reader.is_empty() { Ok(Self { algorithm, parent, salt, commitment }) } else { Err(damaged()) }
     }
@@ -92,11 +92,11 @@ impl Derived {
 
 /// Bytes of a keyspace that lie where another one's key seals: under a key of its own, which goes with the keyspace.
 impl Vault {
-    /// The bytes, sealed. Each call has a new key.
+    /// The bytes, sealed. Each call has a new key. `place` says where they lie: elsewhere they do not open.
     ///
     /// # Errors
     /// `Erased` when the keyspace was erased, `Denied` when it has no key.
-    pub fn seal_part(&self, keyspace: KeyspaceId, bytes: &[u8]) -> Result<Vec<u8>> {
+    pub fn seal_part(&self, keyspace: KeyspaceId, place: &[u8], bytes: &[u8]) -> Result<Vec<u8>> {
         let (parent, secret) = self.newest(Some(keyspace))?;
         let mut salt = [0; SALT_BYTES];
         self.env().random.fill(&mut salt);
@@ -105,15 +105,15 @@ impl Vault {
         let mut out = Header { algorithm, parent, salt, commitment }.encode();
         let from = out.len();
         out.extend_from_slice(bytes);
-        key.seal(&PART_NONCE, &[], &mut out, from)?;
+        key.seal(&PART_NONCE, place, &mut out, from)?;
         Ok(out)
     }
 
     /// What [`seal_part`](Self::seal_part) was given.
     ///
     /// # Errors
-    /// `Erased` when the keyspace was erased, `Denied` when its key is not here, `Corrupt` when it is not what was sealed.
-    pub fn open_part(&self, keyspace: KeyspaceId, sealed: &[u8]) -> Result<Vec<u8>> {
+    /// `Erased` when the keyspace was erased, `Denied` when its key is not here, `Corrupt` when it is not what was sealed for this place.
+    pub fn open_part(&self, keyspace: KeyspaceId, place: &[u8], sealed: &[u8]) -> Result<Vec<u8>> {
         let damaged = || Error::corrupt("a sealed part of an entry was changed; run `pugdb verify`");
         let (header, content) = sealed.split_at_checked(HEADER_BYTES).ok_or_else(damaged)?;
         let Header { algorithm, parent, salt, commitment } = Header::decode(header)?;
@@ -123,7 +123,7 @@ impl Vault {
             return Err(damaged());
         }
         let mut bytes = content.to_vec();
-        let length = key.open(&PART_NONCE, &[], &mut bytes).ok_or_else(damaged)?;
+        let length = key.open(&PART_NONCE, place, &mut bytes).ok_or_else(damaged)?;
         bytes.truncate(length);
         Ok(bytes)
     }

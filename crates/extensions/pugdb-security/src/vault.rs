@@ -234,15 +234,17 @@ impl Vault {
         self.state.read().keyring.has_plain_past
     }
 
-    /// From now on such a file is an error: none is left.
+    /// From now on such a file is an error: none is left. It is a rotation as well, since a copy of the keyring that lets such files in would
+    /// let in forged ones: where the provider can destroy a root key, no such copy opens any more.
     ///
     /// # Errors
     /// As [`rotate`](Self::rotate).
     pub fn forget_plain_past(&self) -> Result<()> {
-        let mut own = self.change.lock();
-        let mut state = self.state.read().clone();
-        state.keyring.has_plain_past = false;
-        self.write(&mut own, state)
+        let ended = self.replace_epoch(|keyring| {
+            keyring.has_plain_past = false;
+            Ok(())
+        });
+        ended.map(drop)
     }
 
     /// True when there is a keyring at `path`.

@@ -34,7 +34,8 @@ use crate::transaction::{
 };
 use crate::watch::Watches;
 use crate::{
-    Builder, CommitTicket, Durability, LockScope, LockedKeys, WriteBatch, checkpoint, durable, rights, write,
+    Builder, CommitTicket, Durability, LockScope, LockedKeys, WriteBatch, checkpoint, durable, encrypt,
+    rights, write,
 };
 
 /// A database: one directory (or none, in memory), one log, one order of changes. Cheap to clone; all clones are the
@@ -189,6 +190,8 @@ impl Database {
         let begun = clock.monotonic();
         let inner = open()?;
         recover(&inner)?;
+        // Behind what was prepared: as long as the past is plain, that may be.
+        encrypt::end_plain_past(&inner)?;
         inner.tell(|| DatabaseEvent::Opened { took: clock.monotonic().saturating_sub(begun) });
         Ok(Self { inner })
     }

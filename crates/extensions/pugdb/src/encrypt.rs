@@ -10,6 +10,7 @@ use pugdb_lsm::file::{Context, FileSeal, seal_of};
 use pugdb_lsm::manifest::State;
 use pugdb_security::{Adopted, Vault};
 
+use crate::database::Inner;
 use crate::{Builder, Database, audit};
 
 impl Database {
@@ -52,20 +53,28 @@ pub(crate) fn adopted(context: &Context, state: &State) -> Result<Adopted> {
     Ok(Adopted { database, next_keyspace, owners: owners.collect() })
 }
 
-/// Ends the time in which log and manifest may be as they were before the database was encrypted, when none of it is left.
+/// Ends the time in which log, manifest and prepared transactions may be as they were before the database was encrypted, when none of it is
+/// left.
 ///
 /// # Errors
-/// What the disk says.
-pub(crate) fn end_plain_past(context: &Context, vault: &Arc<Vault>) -> Result<()> {
-    if !vault.has_plain_past() {
+/// What the disk says, and what keeps the provider from a new root key: the old one opens a keyring that lets plain files in.
+pub(crate) fn end_plain_past(inner: &Inner) -> Result<()> {
+    let Some(durable) = inner.durable.as_ref().filter(|durable| !durable.is_reader()) else { return Ok(()) };
+    let is_own = |_: &&Arc<Vault>| inner.options.keyring.is_none();
+    let Some(vault) = durable.vault.as_ref().filter(is_own).filter(|vault| vault.has_plain_past()) else {
         return Ok(());
-    }
+    };
+    let context = &durable.context;
     let (fs, dir) = (&context.env.fs, context.log_dir());
     let doing = |error| Error::io("look for files that are not sealed", error);
     // What was removed stays so, or a crash would bring back what nobody can read any more.
     fs.sync_dir(&dir).and_then(|()| fs.sync_dir(&context.dir)).map_err(doing)?;
     for name in fs.list(&dir).map_err(doing)? {
-        let file = fs.open(&dir.join(name), Access::Read).map_err(doing)?;
+        let file = match fs.open(&dir.join(name), Access::Read) {
+            // The log's own job has taken it meanwhile.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+            opened => opened.map_err(doing)?,
+        };
         match seal_of(&*file, &*context.cipher) {
             // It could not be removed: the next open tries again.
             Ok((_, FileSeal::Plain)) => return Ok(()),

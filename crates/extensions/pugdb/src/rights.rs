@@ -245,9 +245,9 @@ fn load(inner: &Arc<Inner>, authenticator: &Authenticator) -> Result<Rights> {
         let mut reader = Reader::new(&value);
         let layout = reader.u8()?;
         if layout != LAYOUT {
-            return Err(Error::unavailable(format!(
-                "the rights are kept in layout {layout}, of a newer version; this one knows {LAYOUT}"
-            )));
+            return Err(Error::unsupported(
+                "users and rights were written by a newer version of PugDB; open the database with that one",
+            ));
         }
         if *key == *HEAD {
             counted = Some(reader.varint()?);
@@ -386,7 +386,7 @@ mod tests {
             value
         };
         let damages: &[(ErrorKind, Damage<'_>)] = &[
-            (ErrorKind::Unavailable, &|keyspace, ada| keyspace.put(b"uada", other(ada, 0)).unwrap()),
+            (ErrorKind::Unsupported, &|keyspace, ada| keyspace.put(b"uada", other(ada, 0)).unwrap()),
             (ErrorKind::Corrupt, &|keyspace, ada| keyspace.put(b"uada", other(ada, 1)).unwrap()),
             (ErrorKind::Corrupt, &|keyspace, ada| keyspace.put(b"uada", &ada[..ada.len() - 1]).unwrap()),
             (ErrorKind::Corrupt, &|keyspace, ada| keyspace.put(b"uada", [ada, b" "].concat()).unwrap()),

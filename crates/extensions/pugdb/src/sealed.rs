@@ -63,14 +63,53 @@ pub(crate) fn open(inner: &Inner, space: &Space, key: &[u8], entry: Entry) -> Re
     Ok(Entry { value, ..entry })
 }
 
-/// Bytes of a keyspace that are to lie in an entry of another one: they go when it is erased.
-pub(crate) fn seal_part(inner: &Inner, keyspace: KeyspaceId, bytes: &[u8]) -> Result<Vec<u8>> {
-    inner.vault().map_or_else(|| Ok(bytes.to_vec()), |vault| vault.seal_part(keyspace, bytes))
+/// How bytes of a keyspace lie in an entry of another one. The numbers are part of the disk format.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Cover {
+    /// As they are: in a database that is not encrypted, or was not when they were written.
+    Plain = 0,
+    /// Sealed, so that they go when their keyspace is erased.
+    Sealed = 1,
+}
+
+impl Cover {
+    pub(crate) fn from_number(number: u8) -> Option<Self> {
+        [Self::Plain, Self::Sealed].into_iter().find(|cover| *cover as u8 == number)
+    }
+}
+
+/// Bytes of a keyspace that are to lie in an entry of another one, at `place` and nowhere else.
+pub(crate) fn seal_part(
+    inner: &Inner,
+    keyspace: KeyspaceId,
+    place: &[u8],
+    bytes: &[u8],
+) -> Result<(Cover, Vec<u8>)> {
+    match inner.vault() {
+        Some(vault) => Ok((Cover::Sealed, vault.seal_part(keyspace, place, bytes)?)),
+        None => Ok((Cover::Plain, bytes.to_vec())),
+    }
 }
 
 /// What [`seal_part`] was given.
-pub(crate) fn open_part(inner: &Inner, keyspace: KeyspaceId, bytes: &[u8]) -> Result<Vec<u8>> {
-    inner.vault().map_or_else(|| Ok(bytes.to_vec()), |vault| vault.open_part(keyspace, bytes))
+pub(crate) fn open_part(
+    inner: &Inner,
+    keyspace: KeyspaceId,
+    place: &[u8],
+    (cover, bytes): (Cover, &[u8]),
+) -> Result<Vec<u8>> {
+    match (cover, inner.vault()) {
+        (Cover::Sealed, Some(vault)) => vault.open_part(keyspace, place, bytes),
+        (Cover::Sealed, None) => Err(Error::corrupt(
+            "a part of an entry is sealed in a database that is not encrypted; run `pugdb verify`",
+        )),
+        // Later it would be somebody else's: the open that ends the plain past has sealed all there were (ADR 55).
+        (Cover::Plain, Some(vault)) if !vault.has_plain_past() => Err(Error::denied(
+            "a part of an entry is not sealed, and the database is encrypted: it was put there by somebody else",
+        )),
+        (Cover::Plain, _) => Ok(bytes.to_vec()),
+    }
 }
 
 /// What the reader of operands is told whose base is sealed.

@@ -7,7 +7,8 @@ use ring::signature::{ED25519, UnparsedPublicKey};
 
 use super::chain::ChainHash;
 use super::merkle::TreeHash;
-use crate::certificate::{PUBLIC_KEY_BYTES, SIGNATURE_BYTES, key_pair, signer};
+use crate::certificate::{PUBLIC_KEY_BYTES, SIGNATURE_BYTES, is_of_newer, key_pair, signer};
+use crate::newer;
 use crate::provider::{hex, unhex};
 use crate::secret::Secret;
 
@@ -70,11 +71,12 @@ impl Checkpoint {
     /// Reads a checkpoint, and finds that it is as it was signed. Whose it is, says [`signer`](Self::signer).
     ///
     /// # Errors
-    /// `Invalid` when it is no checkpoint, `Corrupt` when it is not what was signed.
+    /// `Invalid` when it is no checkpoint, `Unsupported` when it is one of a newer version, `Corrupt` when it is not what was signed.
     pub fn parse(text: &str) -> Result<Self> {
-        let read = Self::read(text).ok_or_else(|| {
-            Error::invalid("this is no checkpoint of an audit log, or one of another version")
-        })?;
+        if is_of_newer(text, TITLE) {
+            return Err(newer("the checkpoint"));
+        }
+        let read = Self::read(text).ok_or_else(|| Error::invalid("this is no checkpoint of an audit log"))?;
         let is_signed = match (&read.signer, &read.signature) {
             (None, None) => true,
             (Some(key), Some(signature)) => {
@@ -171,7 +173,10 @@ mod tests {
             bytes[at] ^= 1;
             let Ok(changed) = String::from_utf8(bytes) else { continue };
             let error = Checkpoint::parse(&changed).unwrap_err();
-            assert!(matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::Invalid), "{at}");
+            assert!(
+                matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::Invalid | ErrorKind::Unsupported),
+                "{at}"
+            );
             assert!(Checkpoint::parse(&text[..at]).is_err());
         }
         assert!(Checkpoint::parse(&format!("{text} ")).is_err());

@@ -26,5 +26,5 @@ pub use notary::{Notary, Witness};
 pub use proof::{ConsistencyProof, InclusionProof};
 pub use record::{
     ACTOR_BYTES_MAX, Action, Actor, Count, Event, OBJECTS_MAX, Object, ObjectKind, Outcome, RECORD_BYTES_MAX,
-    Record,
+    Reason, Record, UnknownNumber,
 };

@@ -59,7 +59,7 @@ impl Notary {
         let digest = match &self.0 {
             Keys::Vault(vault) => return object(&vault.state.read().keyring, kind, name),
             Keys::None(database) => {
-                let named = [&[kind as u8], name].concat();
+                let named = [&[kind.number()], name].concat();
                 let mut hasher = blake3::Hasher::new();
                 hasher.update(PLAIN_LABEL).update(&database.0).update(&named);
                 *hasher.finalize().as_bytes()
@@ -83,7 +83,7 @@ impl Notary {
 
 /// What stands for a name where there is a keyring.
 pub(crate) fn object(keyring: &Keyring, kind: ObjectKind, name: &[u8]) -> Object {
-    let named = [&[kind as u8], name].concat();
+    let named = [&[kind.number()], name].concat();
     Object { kind, digest: keyring.digest(Purpose::AuditObject, &named) }
 }
 

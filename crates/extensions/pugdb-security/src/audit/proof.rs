@@ -7,7 +7,9 @@ use pugdb_core::{DatabaseId, Error, Result};
 use super::chain::{ChainHash, chain};
 use super::checkpoint::Checkpoint;
 use super::merkle::{TreeHash, is_consistent, is_included, leaf};
-use super::record::{RECORD_BYTES_MAX, Record};
+use super::record::{Action, Outcome, RECORD_BYTES_MAX, Record};
+use crate::certificate::is_of_newer;
+use crate::newer;
 use crate::provider::{hex, unhex};
 
 const INCLUSION_TITLE: &str = "PugDB audit proof of inclusion 1";
@@ -54,13 +56,18 @@ impl InclusionProof {
     /// Reads what its text says.
     ///
     /// # Errors
-    /// `Invalid` when it is no proof, or is written in another way.
+    /// `Invalid` when it is no proof, or is written in another way, `Unsupported` when it is one of a newer version.
     pub fn parse(text: &str) -> Result<Self> {
-        let other = || Error::invalid("this is no proof of inclusion, or one of another version");
-        Self::read(text).filter(|read| read.to_string() == text).ok_or_else(other)
+        if is_of_newer(text, INCLUSION_TITLE) {
+            return Err(newer("the proof"));
+        }
+        let (read, says) = Self::read(text).ok_or_else(other_than_inclusion)?;
+        // What was read is written again, but for names that another version may not have.
+        if read.is_said_by(says) && read.text(says) == text { Ok(read) } else { Err(other_than_inclusion()) }
     }
 
-    fn read(text: &str) -> Option<Self> {
+    /// The proof, and what it says in words.
+    fn read(text: &str) -> Option<(Self, &str)> {
         let mut lines = text.lines();
         (lines.next()? == INCLUSION_TITLE).then_some(())?;
         let mut database = DatabaseId([0; 16]);
@@ -70,12 +77,70 @@ impl InclusionProof {
         let mut bytes = vec![0; digits.len() / 2];
         unhex(digits, &mut bytes)?;
         let record = Record::decode(&bytes).ok()?;
-        lines.next()?;
+        let says = lines.next()?;
         let mut previous = [0; 32];
         unhex(lines.next()?.strip_prefix("previous ")?, &mut previous)?;
         let size = lines.next()?.strip_prefix("size ")?.parse().ok()?;
-        Some(Self { database, record, previous, size, path: read_path(lines)? })
+        Some((Self { database, record, previous, size, path: read_path(lines)? }, says))
     }
+
+    /// What stands there for people around the names of what was done and of what came of it.
+    fn says_around(&self) -> (String, String) {
+        let Record { number, at, actor, .. } = &self.record;
+        let plain = |text: &str| text.escape_default().to_string();
+        let (name, source) = (plain(actor.name()), plain(actor.source()));
+        (format!("says {number} {} ", at.utc()), format!(" by \"{name}\" from \"{source}\""))
+    }
+
+    /// What the record says, in the words of this version.
+    fn says(&self) -> String {
+        let (before, behind) = self.says_around();
+        format!("{before}{} {}{behind}", self.record.event.action, self.record.event.outcome)
+    }
+
+    /// Whether a line says what the record does. One of another version knows other names for the same numbers.
+    fn is_said_by(&self, line: &str) -> bool {
+        let (before, behind) = self.says_around();
+        let Some(names) = line.strip_prefix(&*before).and_then(|rest| rest.strip_suffix(&*behind)) else {
+            return false;
+        };
+        let event = &self.record.event;
+        let mut places = names.match_indices(' ');
+        places.any(|(at, _)| {
+            let (action, outcome) = (&names[..at], &names[at + 1..]);
+            let numbered = [("action", event.action.number()), ("outcome", event.outcome.number())]
+                .map(|(what, number)| format!("{what} {number}"));
+            can_mean(action, &event.action.name(), &numbered[0], Action::from_name(action).is_some())
+                && can_mean(
+                    outcome,
+                    &event.outcome.name(),
+                    &numbered[1],
+                    Outcome::from_name(outcome).is_some(),
+                )
+        })
+    }
+
+    fn text(&self, says: &str) -> String {
+        let (database, record) = (hex(&self.database.0), hex(&self.record.encode()));
+        let (previous, size, path) = (hex(&self.previous), self.size, path_lines(&self.path));
+        format!(
+            "{INCLUSION_TITLE}\ndatabase {database}\nrecord {record}\n{says}\nprevious {previous}\nsize {size}\n{path}"
+        )
+    }
+}
+
+/// Whether a version that is older or newer than this one can have called something so: by its number when it had no name for it, or by a name that
+/// this one does not have. A name that is known means nothing else.
+fn can_mean(text: &str, name: &str, numbered: &str, is_known: bool) -> bool {
+    let is_word = |byte: u8| byte.is_ascii_lowercase() || b"._".contains(&byte);
+    let has_no_name = name == numbered;
+    text == name
+        || text == numbered
+        || (has_no_name && !is_known && !text.is_empty() && text.bytes().all(is_word))
+}
+
+fn other_than_inclusion() -> Error {
+    Error::invalid("this is no proof of inclusion")
 }
 
 fn check_about(database: DatabaseId, size: u64, checkpoint: &Checkpoint) -> Result<()> {
@@ -102,28 +167,14 @@ fn read_path<'a>(lines: impl Iterator<Item = &'a str>) -> Option<Vec<TreeHash>> 
     Some(path)
 }
 
-fn write_path(f: &mut fmt::Formatter<'_>, path: &[TreeHash]) -> fmt::Result {
-    path.iter().try_for_each(|hash| writeln!(f, "path {}", hex(hash)))
+fn path_lines(path: &[TreeHash]) -> String {
+    path.iter().flat_map(|hash| ["path ".to_owned(), hex(hash), "\n".to_owned()]).collect()
 }
 
 /// The whole proof, as [`InclusionProof::parse`] reads it. What the record says in words stands there for people, and is checked as well.
 impl fmt::Display for InclusionProof {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Record { number, at, actor, event } = &self.record;
-        let plain = |text: &str| text.escape_default().to_string();
-        writeln!(f, "{INCLUSION_TITLE}\ndatabase {}", hex(&self.database.0))?;
-        writeln!(f, "record {}", hex(&self.record.encode()))?;
-        writeln!(
-            f,
-            "says {number} {} {} {} by \"{}\" from \"{}\"",
-            at.utc(),
-            event.action,
-            event.outcome,
-            plain(actor.name()),
-            plain(actor.source())
-        )?;
-        writeln!(f, "previous {}\nsize {}", hex(&self.previous), self.size)?;
-        write_path(f, &self.path)
+        f.write_str(&self.text(&self.says()))
     }
 }
 
@@ -157,9 +208,12 @@ impl ConsistencyProof {
     /// Reads what its text says.
     ///
     /// # Errors
-    /// `Invalid` when it is no proof, or is written in another way.
+    /// `Invalid` when it is no proof, or is written in another way, `Unsupported` when it is one of a newer version.
     pub fn parse(text: &str) -> Result<Self> {
-        let other = || Error::invalid("this is no proof of consistency, or one of another version");
+        if is_of_newer(text, CONSISTENCY_TITLE) {
+            return Err(newer("the proof"));
+        }
+        let other = || Error::invalid("this is no proof of consistency");
         Self::read(text).filter(|read| read.to_string() == text).ok_or_else(other)
     }
 
@@ -179,7 +233,7 @@ impl fmt::Display for ConsistencyProof {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (first, second) = self.sizes;
         writeln!(f, "{CONSISTENCY_TITLE}\ndatabase {}\nsizes {first} {second}", hex(&self.database.0))?;
-        write_path(f, &self.path)
+        f.write_str(&path_lines(&self.path))
     }
 }
 
@@ -188,9 +242,7 @@ mod tests {
     use pugdb_core::{ErrorKind, Timestamp};
 
     use super::*;
-    use crate::audit::{
-        Action, Actor, CHAIN_BEGIN, Event, Frontier, Gather, consistency_spans, inclusion_spans,
-    };
+    use crate::audit::{Actor, CHAIN_BEGIN, Event, Frontier, Gather, consistency_spans, inclusion_spans};
 
     const DATABASE: DatabaseId = DatabaseId([5; 16]);
 
@@ -273,6 +325,41 @@ mod tests {
             assert!(checked.is_err(), "{at}");
             let cut = InclusionProof::parse(&text[..at]).and_then(|proof| proof.check(&checkpoint));
             assert!(cut.is_err(), "{at}");
+        }
+    }
+
+    /// A proof outlives versions: what a newer one has a name for, an older one knows by its number, and the reverse.
+    #[test]
+    fn a_proof_is_read_by_versions_that_know_other_names() {
+        let mut log = Log::new(5);
+        log.records[2].event.action = Action::from_number(30);
+        let proof = log.inclusion(2, 5);
+        let text = proof.to_string();
+        assert!(text.contains(" action 30 done by "), "{text}");
+        let said = |name: &str| text.replace(" action 30 done ", &format!(" {name} "));
+        for name in ["action 30 done", "action 30 outcome 2", "backup done", "backup.full outcome 2"] {
+            assert_eq!(InclusionProof::parse(&said(name)).unwrap(), proof, "{name}");
+        }
+        // What is known is not said of something else.
+        for name in [
+            "open done",
+            "action 1 done",
+            "action 31 done",
+            "backup failed",
+            "backup",
+            " done",
+            "a\u{200f}b done",
+            "action 30  done",
+        ] {
+            assert_eq!(InclusionProof::parse(&said(name)).unwrap_err().kind(), ErrorKind::Invalid, "{name}");
+        }
+        let known = log.inclusion(1, 5).to_string();
+        let numbered = known.replace(" open done ", " action 1 outcome 2 ");
+        assert_eq!(InclusionProof::parse(&numbered).unwrap(), log.inclusion(1, 5));
+        assert!(InclusionProof::parse(&known.replace(" open done ", " backup done ")).is_err());
+        for (text, other) in [(&text, "inclusion 2\n"), (&known, "inclusion 12\n")] {
+            let newer = text.replace("inclusion 1\n", other);
+            assert_eq!(InclusionProof::parse(&newer).unwrap_err().kind(), ErrorKind::Unsupported);
         }
     }
 

@@ -1,10 +1,14 @@
 //! One line of the audit log: who did what, to what, and what came of it. No value and no key is ever in it.
 
+use std::borrow::Cow;
 use std::fmt;
+use std::num::NonZeroU64;
 use std::sync::Arc;
 
 use pugdb_core::coding::{Reader, put_bytes, put_varint};
 use pugdb_core::{Error, ErrorKind, Result, Timestamp};
+
+use crate::newer;
 
 /// The layout of a record's bytes.
 const LAYOUT: u8 = 1;
@@ -12,8 +16,9 @@ const LAYOUT: u8 = 1;
 pub const ACTOR_BYTES_MAX: usize = 256;
 /// Objects of one record; an event with more becomes several records.
 pub const OBJECTS_MAX: usize = 1024;
-/// Each kind of count stands in a record once.
-const COUNTS_MAX: usize = Count::ALL.len();
+/// Counts of one record. A number of its own, and not how many kinds there are: the size of the largest record must not change when one is added.
+const COUNTS_MAX: usize = 64;
+const _: () = assert!(Count::ALL.len() <= COUNTS_MAX, "each kind of count can stand in a record once");
 const OBJECT_BYTES: usize = 1 + 32;
 const VARINT_BYTES_MAX: usize = 10;
 /// No record is longer.
@@ -25,37 +30,64 @@ pub const RECORD_BYTES_MAX: usize = 2
     + VARINT_BYTES_MAX
     + COUNTS_MAX * (1 + VARINT_BYTES_MAX);
 
-/// Names with numbers. The numbers are part of the disk format.
+/// A number that this version has no name for: a newer one wrote it. It is hashed, proved and shown as what it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct UnknownNumber(u8);
+
+/// Names with numbers. Both are part of the disk format: the numbers of records, the names of what proofs say. What is there stays as it is; only
+/// new ones come.
 macro_rules! numbered {
-    ($(#[$doc:meta])* $name:ident { $($(#[$item_doc:meta])* $item:ident = $number:literal, $text:literal;)* }) => {
+    (
+        $(#[$doc:meta])* $name:ident, $what:literal
+        { $($(#[$item_doc:meta])* $item:ident = $number:literal, $text:literal;)* }
+    ) => {
         $(#[$doc])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        #[repr(u8)]
-        pub enum $name { $($(#[$item_doc])* $item = $number,)* }
+        #[non_exhaustive]
+        pub enum $name {
+            $($(#[$item_doc])* $item,)*
+            /// One that a newer version wrote.
+            Unknown(UnknownNumber),
+        }
 
         impl $name {
-            /// All there are.
+            /// All that have a name.
             pub const ALL: [Self; [$($number),*].len()] = [$(Self::$item),*];
 
-            /// Reads its number.
-            pub fn from_number(number: u8) -> Option<Self> {
-                Self::ALL.into_iter().find(|item| *item as u8 == number)
+            /// Reads its number. There is none that is not read.
+            pub fn from_number(number: u8) -> Self {
+                match number {
+                    $($number => Self::$item,)*
+                    _ => Self::Unknown(UnknownNumber(number)),
+                }
             }
 
-            /// Its name, as it is shown.
-            pub fn name(self) -> &'static str {
-                match self { $(Self::$item => $text,)* }
+            /// Its number in a record.
+            pub fn number(self) -> u8 {
+                match self {
+                    $(Self::$item => $number,)*
+                    Self::Unknown(UnknownNumber(number)) => number,
+                }
+            }
+
+            /// Its name, as it is shown; without one, what it is and its number.
+            pub fn name(self) -> Cow<'static, str> {
+                match self {
+                    $(Self::$item => $text.into(),)*
+                    Self::Unknown(UnknownNumber(number)) => format!(concat!($what, " {}"), number).into(),
+                }
             }
 
             /// Reads its name.
             pub fn from_name(name: &str) -> Option<Self> {
-                Self::ALL.into_iter().find(|item| item.name() == name)
+                let numbers = 0..=u8::MAX;
+                numbers.map(Self::from_number).find(|item| item.name() == name)
             }
         }
 
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(self.name())
+                f.write_str(&self.name())
             }
         }
     };
@@ -63,7 +95,7 @@ macro_rules! numbered {
 
 numbered! {
     /// What was done.
-    Action {
+    Action, "action" {
         /// The database was opened for writing.
         Open = 1, "open";
         /// It was closed in good order.
@@ -134,7 +166,7 @@ impl Action {
 
 numbered! {
     /// What came of it.
-    Outcome {
+    Outcome, "outcome" {
         /// It is about to be done. Another record with this one's number says how it ended; if there is none, nobody knows.
         Begun = 1, "begun";
         /// It was done.
@@ -148,7 +180,7 @@ numbered! {
 
 numbered! {
     /// What a digest stands for.
-    ObjectKind {
+    ObjectKind, "kind" {
         /// The name of a keyspace.
         Keyspace = 1, "keyspace";
         /// A key.
@@ -170,7 +202,7 @@ numbered! {
 
 numbered! {
     /// What a number in a record counts.
-    Count {
+    Count, "count" {
         /// The first record that it is about: of an end, the one that began it.
         Began = 1, "began";
         /// Through this record.
@@ -240,6 +272,40 @@ pub struct Object {
     pub digest: [u8; 32],
 }
 
+/// Why something was refused or failed: a kind of error, or one of a newer version, of which only the number is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reason(NonZeroU64);
+
+impl Reason {
+    /// Its number in a record.
+    pub fn number(self) -> u64 {
+        self.0.get()
+    }
+
+    /// The kind of error, if this version has it.
+    pub fn kind(self) -> Option<ErrorKind> {
+        usize::try_from(self.number() - 1).ok().and_then(|place| REASONS.get(place)).copied()
+    }
+}
+
+impl From<ErrorKind> for Reason {
+    fn from(kind: ErrorKind) -> Self {
+        let others = [NonZeroU64::MIN; REASONS.len()];
+        let numbers = others.into_iter().zip(0..).map(|(one, place)| one.saturating_add(place));
+        let found = REASONS.into_iter().zip(numbers).find(|(reason, _)| *reason == kind);
+        Self(found.expect("each kind of error has a place in the list: a test asks for all").1)
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.kind() {
+            Some(kind) => write!(f, "{kind}"),
+            None => write!(f, "reason {}", self.number()),
+        }
+    }
+}
+
 /// What is to be recorded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
@@ -248,7 +314,7 @@ pub struct Event {
     /// What comes of it.
     pub outcome: Outcome,
     /// Why it was refused or failed.
-    pub reason: Option<ErrorKind>,
+    pub reason: Option<Reason>,
     /// What it is done to.
     pub objects: Vec<Object>,
     /// Numbers that belong to it.
@@ -275,7 +341,7 @@ impl Event {
             }
             _ => Outcome::Failed,
         };
-        Self { outcome, reason: Some(kind), ..self }
+        Self { outcome, reason: Some(kind.into()), ..self }
     }
 
     /// The same, and what it is done to.
@@ -329,42 +395,40 @@ impl Record {
         out.push(LAYOUT);
         put_varint(&mut out, *number);
         put_varint(&mut out, at.0);
-        out.extend_from_slice(&[event.action as u8, event.outcome as u8]);
-        let reason = event.reason.and_then(|kind| REASONS.iter().position(|reason| *reason == kind));
-        put_varint(&mut out, reason.map_or(0, |place| place as u64 + 1));
+        out.extend_from_slice(&[event.action.number(), event.outcome.number()]);
+        put_varint(&mut out, event.reason.map_or(0, Reason::number));
         put_bytes(&mut out, actor.name.as_bytes());
         put_bytes(&mut out, actor.source.as_bytes());
         put_varint(&mut out, event.objects.len() as u64);
         for object in &event.objects {
-            out.push(object.kind as u8);
+            out.push(object.kind.number());
             out.extend_from_slice(&object.digest);
         }
         let counts = &event.counts[..event.counts.len().min(COUNTS_MAX)];
         put_varint(&mut out, counts.len() as u64);
         for (count, value) in counts {
-            out.push(*count as u8);
+            out.push(count.number());
             put_varint(&mut out, *value);
         }
         out
     }
 
-    /// Reads what [`encode`](Self::encode) wrote.
+    /// Reads what [`encode`](Self::encode) wrote, also that of a newer version: of what it has no name for there is the number.
     ///
     /// # Errors
-    /// `Corrupt` when it is nothing that `encode` writes.
+    /// `Unsupported` when it has another layout, `Corrupt` when it is nothing that `encode` writes.
     pub fn decode(bytes: &[u8]) -> Result<Self> {
         let damaged = || Error::corrupt("a record of the audit log is damaged");
         let mut reader = Reader::new(bytes);
-        if bytes.len() > RECORD_BYTES_MAX || reader.u8()? != LAYOUT {
+        if reader.u8()? != LAYOUT {
+            return Err(newer("a record of the audit log"));
+        }
+        if bytes.len() > RECORD_BYTES_MAX {
             return Err(damaged());
         }
         let (number, at) = (reader.varint()?, Timestamp(reader.varint()?));
-        let action = Action::from_number(reader.u8()?).ok_or_else(damaged)?;
-        let outcome = Outcome::from_number(reader.u8()?).ok_or_else(damaged)?;
-        let reason = match reader.length()? {
-            0 => None,
-            place => Some(*REASONS.get(place - 1).ok_or_else(damaged)?),
-        };
+        let (action, outcome) = (Action::from_number(reader.u8()?), Outcome::from_number(reader.u8()?));
+        let reason = NonZeroU64::new(reader.varint()?).map(Reason);
         let mut name = || -> Result<String> {
             let name = reader.bytes()?;
             if name.len() > ACTOR_BYTES_MAX {
@@ -375,12 +439,12 @@ impl Record {
         let actor = Actor { name: name()?.into(), source: name()?.into() };
         let mut objects = Vec::new();
         for _ in 0..bounded(&mut reader, OBJECTS_MAX)? {
-            let kind = ObjectKind::from_number(reader.u8()?).ok_or_else(damaged)?;
+            let kind = ObjectKind::from_number(reader.u8()?);
             objects.push(Object { kind, digest: reader.array()? });
         }
         let mut counts = Vec::new();
         for _ in 0..bounded(&mut reader, COUNTS_MAX)? {
-            let count = Count::from_number(reader.u8()?).ok_or_else(damaged)?;
+            let count = Count::from_number(reader.u8()?);
             counts.push((count, reader.varint()?));
         }
         let event = Event { action, outcome, reason, objects, counts };
@@ -450,7 +514,7 @@ mod tests {
     #[test]
     fn what_is_no_record_is_corrupt_and_takes_no_memory() {
         let bytes = record().encode();
-        for end in 0..bytes.len() {
+        for end in 1..bytes.len() {
             assert_eq!(Record::decode(&bytes[..end]).unwrap_err().kind(), ErrorKind::Corrupt, "{end}");
         }
         assert!(Record::decode(&[&bytes[..], &[0]].concat()).is_err());
@@ -483,15 +547,88 @@ mod tests {
         assert!(bytes.len() <= RECORD_BYTES_MAX);
         assert_eq!(Record::decode(&bytes).unwrap(), record);
         assert_eq!(record.actor.name().len(), ACTOR_BYTES_MAX);
+        // Neither depends on how many kinds this version knows.
+        assert_eq!((COUNTS_MAX, RECORD_BYTES_MAX), (64, 35_100));
+        let mut more = record;
+        more.event.counts = (100..164).map(|kind| (Count::from_number(kind), 7)).collect();
+        assert_eq!(Record::decode(&more.encode()).unwrap(), more);
     }
 
     #[test]
     fn names_and_numbers_are_read_as_they_are_written() {
-        for action in Action::ALL {
-            assert_eq!(Action::from_name(action.name()), Some(action));
-            assert_eq!(Action::from_number(action as u8), Some(action));
+        for action in (0..=u8::MAX).map(Action::from_number) {
+            assert_eq!(Action::from_name(&action.name()), Some(action));
+            assert_eq!(Action::from_number(action.number()), action);
         }
-        assert_eq!(Action::from_number(0), None);
-        assert_eq!(Action::from_name("nothing"), None);
+        assert!(Action::ALL.iter().all(|action| !matches!(action, Action::Unknown(_))));
+        assert_eq!(Action::from_number(200).to_string(), "action 200");
+        for other in ["nothing", "action 1", "action 0200", "action 256", ""] {
+            assert_eq!(Action::from_name(other), None, "{other}");
+        }
+    }
+
+    /// Numbers and names are in records and proofs that are kept for ever: what is changed here is what nobody can read any more.
+    #[test]
+    fn the_numbers_and_names_are_the_golden_ones() {
+        let listed = |names: &[(u8, Cow<'static, str>)]| {
+            names.iter().map(|(number, name)| format!("{number} {name}")).collect::<Vec<_>>().join(", ")
+        };
+        assert_eq!(
+            listed(&Action::ALL.map(|action| (action.number(), action.name()))),
+            "1 open, 2 close, 3 key.rotate, 4 key.renew, 5 erase.subjects, 6 erase.keyspace, 7 hold, 8 release, 9 keyspace.create, \
+             10 keyspace.drop, 11 keyspace.truncate, 12 keyspace.swap, 13 keyspace.alter, 14 keyspace.repartition, 15 checkpoint, \
+             16 verify, 17 export, 18 import, 19 read, 20 write, 21 auth, 22 rights, 23 admin, 24 config, 25 flush, 26 shutdown, \
+             27 audit.trim, 28 audit.missing, 29 audit.damage"
+        );
+        assert_eq!(
+            listed(&Outcome::ALL.map(|outcome| (outcome.number(), outcome.name()))),
+            "1 begun, 2 done, 3 refused, 4 failed"
+        );
+        assert_eq!(
+            listed(&ObjectKind::ALL.map(|kind| (kind.number(), kind.name()))),
+            "1 keyspace, 2 key, 3 subject, 4 user, 5 path, 6 name, 7 root, 8 link"
+        );
+        assert_eq!(
+            listed(&Count::ALL.map(|count| (count.number(), count.name()))),
+            "1 began, 2 through, 3 replayed, 4 cut_bytes, 5 entries, 6 bytes, 7 problems, 8 missing, 9 keyspace_id, 10 keyring, \
+             11 clean, 12 objects, 13 partitions, 14 keys"
+        );
+        let reasons =
+            REASONS.map(|kind| (u8::try_from(Reason::from(kind).number()).unwrap(), kind.to_string().into()));
+        assert_eq!(
+            listed(&reasons),
+            "1 invalid, 2 not found, 3 conflict, 4 unavailable, 5 denied, 6 corrupt, 7 erased, 8 closed, 9 internal, 10 unsupported"
+        );
+    }
+
+    /// Each release has more of them, and a log outlives many.
+    #[test]
+    fn what_a_newer_version_has_more_of_is_read_hashed_and_shown() {
+        let mut bytes = record().encode();
+        let fields =
+            [(9, 30, "action 30"), (10, 9, "outcome 9"), (11, 100, "reason 100"), (32, 40, "kind 40")];
+        for (at, number, _) in fields {
+            bytes[at] = number;
+        }
+        let count = bytes.len() - 3;
+        bytes[count] = 50;
+        let read = Record::decode(&bytes).unwrap();
+        assert_eq!(read.encode(), bytes);
+        let event = &read.event;
+        let shown = [
+            event.action.to_string(),
+            event.outcome.to_string(),
+            event.reason.unwrap().to_string(),
+            event.objects[0].kind.to_string(),
+        ];
+        assert_eq!(shown, fields.map(|(_, _, name)| name));
+        assert_eq!((event.reason.unwrap().kind(), event.reason.unwrap().number()), (None, 100));
+        assert_eq!(event.counts[0].0.to_string(), "count 50");
+        let longer = [&[2], &vec![0; RECORD_BYTES_MAX + 1][..]].concat();
+        for other_layout in [&[0][..], &[2, 1], &longer] {
+            assert_eq!(Record::decode(other_layout).unwrap_err().kind(), ErrorKind::Unsupported);
+        }
+        let long = [&[LAYOUT], &vec![0; RECORD_BYTES_MAX][..]].concat();
+        assert_eq!(Record::decode(&long).unwrap_err().kind(), ErrorKind::Corrupt);
     }
 }

@@ -11,11 +11,14 @@ use subtle::ConstantTimeEq as _;
 use super::Keyring;
 use crate::aead::{AeadKey, Algorithm, NONCE_BYTES, TAG_BYTES};
 use crate::derive::{Derivation, PUBLIC_BYTES, Purpose, SALT_BYTES};
+use crate::newer;
 use crate::secret::Secret;
 
 const MAGIC: [u8; 8] = *b"PugKeys\n";
 /// Not frozen yet: any other number is refused.
 const VERSION: u16 = 0;
+/// Where every version has its length, and behind how much of a file its checksum begins at the earliest.
+const LENGTH_AT: usize = 12;
 /// Magic, version, algorithm, zero, length, database, generation, length of the wrapped epoch key.
 const PREFIX_BYTES: usize = 8 + 2 + 1 + 1 + 4 + 16 + 8 + 4;
 /// A provider's answer: a wrapped key and what it needs to unwrap it.
@@ -82,32 +85,34 @@ pub(crate) fn encode(
     Ok(out)
 }
 
+fn damaged() -> Error {
+    Error::corrupt("the keyring is damaged; put back a copy of it that is not older than the data")
+}
+
+/// What every version has: magic, the version, the length, and a checksum of all before it at the end. Only what is whole is asked for its version:
+/// a damaged one is damaged, and no newer version's.
+fn envelope(bytes: &[u8]) -> Result<(u16, &[u8])> {
+    let (content, checksum) = bytes.split_last_chunk::<CHECKSUM_BYTES>().ok_or_else(damaged)?;
+    let mut reader = Reader::new(content);
+    let (magic, version) = (reader.array()?, reader.u16()?);
+    reader.take(LENGTH_AT - 10)?;
+    let length = index(u64::from(reader.u32()?));
+    let is_whole = magic == MAGIC
+        && length == bytes.len()
+        && xxhash_rust::xxh3::xxh3_64(content).to_le_bytes() == *checksum;
+    if is_whole { Ok((version, content)) } else { Err(damaged()) }
+}
+
 /// Reads the head of a keyring's file.
 ///
 /// # Errors
-/// `Corrupt` when it is damaged or cut, `Invalid` when it has another version.
+/// `Corrupt` when it is damaged or cut, `Unsupported` when a newer version has written it.
 pub(crate) fn decode(bytes: &[u8]) -> Result<SealedKeyring> {
-    let damaged =
-        || Error::corrupt("the keyring is damaged; put back a copy of it that is not older than the data");
-    let (content, checksum) = bytes.split_last_chunk::<CHECKSUM_BYTES>().ok_or_else(damaged)?;
-    if content.get(..8) != Some(&MAGIC[..]) {
-        return Err(damaged());
-    }
-    let mut reader = Reader::new(&content[8..]);
-    let version = reader.u16()?;
-    if version != VERSION {
-        return Err(Error::invalid(format!(
-            "the keyring has format version {version}; this build reads version {VERSION}"
-        )));
-    }
-    if xxhash_rust::xxh3::xxh3_64(content).to_le_bytes() != *checksum {
-        return Err(damaged());
-    }
-    let algorithm = Algorithm::from_number(reader.u8()?).ok_or_else(damaged)?;
-    reader.u8()?;
-    if index(u64::from(reader.u32()?)) != bytes.len() {
-        return Err(damaged());
-    }
+    let (version, content) = envelope(bytes)?;
+    let mut reader = Reader::new(&content[MAGIC.len() + 2..]);
+    let (algorithm, zero) = (Algorithm::from_number(reader.u8()?), reader.u8()?);
+    let (VERSION, Some(algorithm), 0) = (version, algorithm, zero) else { return Err(newer("the keyring")) };
+    reader.u32()?;
     let (database, generation) = (DatabaseId(reader.array()?), reader.u64()?);
     let wrapped = index(u64::from(reader.u32()?));
     let wrapped = reader.take(wrapped)?.to_vec();

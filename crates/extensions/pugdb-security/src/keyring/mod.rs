@@ -93,6 +93,15 @@ pub(crate) struct Keyring {
     pub(crate) has_plain_past: bool,
 }
 
+/// What lies under a keyring's seal, read and written again: for the fuzzer, which has no way to what a keyring holds.
+///
+/// # Errors
+/// As an open's.
+#[doc(hidden)]
+pub fn keyring_bytes_again(bytes: &[u8]) -> Result<Vec<u8>> {
+    Ok(Keyring::decode(DatabaseId([0; 16]), 0, bytes)?.encode().to_vec())
+}
+
 /// What must not be erased, and since when.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Holds {

@@ -31,13 +31,31 @@ impl Cost {
     /// The second of the choices of OWASP's password storage sheet. More takes a login longer.
     pub(super) const OURS: Self = Self { memory_kib: 19 * 1024, passes: 2, lanes: 1 };
 
-    /// Less than ours protects too little; much more is somebody else's way to stop a server.
-    fn is_fine(self) -> bool {
-        (Self::OURS.memory_kib..=64 * 1024).contains(&self.memory_kib)
-            && (Self::OURS.passes..=8).contains(&self.passes)
-            && (1..=4).contains(&self.lanes)
+    /// Less protects too little. A cost of its own, and not [`OURS`](Self::OURS): passwords stay readable when that is raised.
+    const LEAST: Self = Self { memory_kib: 19 * 1024, passes: 2, lanes: 1 };
+    /// More memory is somebody else's way to stop a server: `HASHES_AT_ONCE` times this is what logins take.
+    const MEMORY_KIB_MAX: u32 = 256 * 1024;
+    /// More work is, too: so many KiB are filled, however often. About a second.
+    const WORK_KIB_MAX: u64 = 1 << 20;
+    const LANES_MAX: u32 = 16;
+
+    /// What a login costs, but for the memory.
+    const fn work_kib(self) -> u64 {
+        self.memory_kib as u64 * self.passes as u64
+    }
+
+    /// More memory may make up for a pass.
+    const fn is_fine(self) -> bool {
+        Self::LEAST.memory_kib <= self.memory_kib
+            && self.memory_kib <= Self::MEMORY_KIB_MAX
+            && Self::LEAST.work_kib() <= self.work_kib()
+            && self.work_kib() <= Self::WORK_KIB_MAX
+            && Self::LEAST.lanes <= self.lanes
+            && self.lanes <= Self::LANES_MAX
     }
 }
+
+const _: () = assert!(Cost::OURS.is_fine() && Cost::LEAST.is_fine(), "what is made can be read");
 
 impl Verifier {
     /// `$argon2id$v=19$m=19456,t=2,p=1$<salt>$<hash>`
@@ -262,11 +280,24 @@ mod tests {
             ("m=19456", "m=019456"),
             ("t=2", "t=1"),
             ("t=2", "t=1000"),
-            ("p=1", "p=9"),
+            ("m=19456", "m=19455"),
+            ("m=19456", "m=262145"),
+            ("t=2", "t=54"),
+            ("m=19456,t=2", "m=262144,t=5"),
+            ("m=19456,t=2", "m=38911,t=1"),
+            ("p=1", "p=0"),
+            ("p=1", "p=17"),
             ("argon2id", "argon2i"),
             ("v=19", "v=16"),
         ] {
             assert!(Verifier::parse(&text.replace(from, to)).is_none(), "{to}");
+        }
+        // The least, what RFC 9106 and OWASP recommend, and what a later release may take instead.
+        for cost in
+            ["m=19456,t=2,p=1", "m=47104,t=1,p=1", "m=65536,t=3,p=4", "m=262144,t=4,p=16", "m=19456,t=53,p=1"]
+        {
+            let other = text.replace("m=19456,t=2,p=1", cost);
+            assert_eq!(Verifier::parse(&other).map(|parsed| parsed.to_text()), Some(other));
         }
         for text in [&text[..text.len() - 1], &format!("{text}x"), &format!("{text}$"), "", "$argon2id$"] {
             assert!(Verifier::parse(text).is_none());

@@ -36,7 +36,7 @@ pub const CERTIFICATE_BYTES_MAX: usize = 512;
 /// Bytes of a user or a role, written out.
 pub const LINE_BYTES_MAX: usize = 256 << 10;
 
-/// Passwords whose cost may be paid at a time, 19 MiB each. More at once would not be faster on few processors.
+/// Passwords whose cost may be paid at a time, 19 MiB each as they are made, 256 MiB at most. More at once would not be faster on few processors.
 pub const HASHES_AT_ONCE: usize = 2;
 
 /// Logins that are remembered, so that a pool of connections pays for one. 32 bytes each.

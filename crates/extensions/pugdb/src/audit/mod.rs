@@ -51,7 +51,7 @@ use std::sync::Arc;
 use pugdb_core::Result;
 pub use pugdb_security::audit::{
     Action, Actor, Checkpoint, ConsistencyProof, Count, Event, InclusionProof, Object, ObjectKind, Outcome,
-    Record,
+    Reason, Record, UnknownNumber,
 };
 
 pub use log::{AuditAgainst, AuditLog, AuditProblem, AuditReport};

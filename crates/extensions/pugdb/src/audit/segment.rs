@@ -245,7 +245,8 @@ impl SegmentReader {
         let Step::Frame(frame) = frames.step(at)? else { return Err(damaged()) };
         let start = match frame.head.split_first() {
             Some((&START, content)) => Start::decode(content)?,
-            _ => return Err(damaged()),
+            Some((&(RECORD | CHECKPOINT), _)) | None => return Err(damaged()),
+            Some(_) => return Err(newer()),
         };
         Ok(Self { start, frames, at: frame.next, length })
     }
@@ -255,7 +256,7 @@ impl SegmentReader {
     }
 
     /// # Errors
-    /// What the disk says. Damage is no error here.
+    /// What the disk says; `Unsupported` for what a newer version has written. Damage is no error here.
     pub(super) fn next(&mut self) -> Result<Item> {
         let frame = match self.frames.step(self.at) {
             Ok(Step::Frame(frame)) => frame,
@@ -266,16 +267,18 @@ impl SegmentReader {
             Err(error) => return Err(error),
         };
         let item = match frame.head.split_first() {
-            _ if frame.head.len() > CONTENT_BYTES_MAX => damaged("a frame is too long"),
             Some((&RECORD, bytes)) => match Record::decode(bytes) {
                 Ok(record) => Item::Record { bytes: bytes.to_vec(), record: Box::new(record) },
+                // Whoever went on from before it would fork the log.
+                Err(error) if error.kind() == ErrorKind::Unsupported => return Err(error),
                 Err(error) => damaged(error.cause()),
             },
-            Some((&CHECKPOINT, text)) => match std::str::from_utf8(text) {
+            Some((&CHECKPOINT, text)) if text.len() < CONTENT_BYTES_MAX => match std::str::from_utf8(text) {
                 Ok(text) => Item::Checkpoint(text.to_owned()),
                 Err(_) => damaged("a checkpoint is no text"),
             },
-            _ => damaged("a frame of an unknown kind"),
+            Some((&(START | CHECKPOINT), _)) | None => damaged("a frame is not what comes here"),
+            Some(_) => return Err(newer()),
         };
         if !matches!(item, Item::End(_)) {
             self.at = frame.next;
@@ -296,6 +299,12 @@ impl SegmentReader {
             Tail::Torn { offset: self.at, bytes: remains.used_until - self.at }
         }))
     }
+}
+
+fn newer() -> Error {
+    Error::unsupported(
+        "the audit log was written by a newer version of PugDB; open the database with that one",
+    )
 }
 
 fn damaged(what: &str) -> Item {

@@ -271,9 +271,6 @@ impl Opening {
         let rebuilt = self.rebuild(&context, manifest, &scan, &state)?;
         scan.remove_obsolete(&context);
         scan.trim_tails();
-        if let Some(vault) = self.vault.as_ref().filter(|_| self.options.keyring.is_none()) {
-            encrypt::end_plain_past(&context, vault)?;
-        }
         let report = RecoveryReport {
             created,
             clean,

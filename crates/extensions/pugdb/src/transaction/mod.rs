@@ -36,7 +36,7 @@ pub(crate) use commit::Watching;
 pub(crate) use guards::{Guard, Guards};
 pub use options::{Isolation, TransactionOptions};
 pub use prepared::PreparedTransaction;
-pub(crate) use prepared::{Prepared, SYSTEM_PREFIX, recover};
+pub(crate) use prepared::{KEYSPACE as PREPARED_KEYSPACE, Prepared, SYSTEM_PREFIX, recover};
 pub(crate) use retry::transact;
 pub(crate) use row_locks::RowLocks;
 pub use scan::TransactionScan;

@@ -17,6 +17,7 @@ use pugdb_core::coding::{Reader, put_bytes, put_varint};
 use pugdb_core::engine::{EngineKind, KeyRange};
 use pugdb_core::{Entry, Error, ErrorKind, Key, KeyspaceId, Operation, Ops, Result};
 use pugdb_lsm::TreeOptions;
+use pugdb_security::PART_SEAL_BYTES;
 
 use super::guards::{Guard, Guarded};
 use super::reads::Reads;
@@ -26,13 +27,14 @@ use crate::database::Inner;
 use crate::key_locks::{Stripes, refuse_inside_update};
 use crate::keyspace::Keyspace;
 use crate::overlay::Overlay;
+use crate::sealed::Cover;
 use crate::space::Space;
 use crate::{Durability, quota, sealed, write};
 
 /// Names of keyspaces that begin so are the database's own.
 pub(crate) const SYSTEM_PREFIX: &str = "pugdb.system.";
 /// Where prepared transactions are kept.
-const KEYSPACE: &str = "pugdb.system.prepared";
+pub(crate) const KEYSPACE: &str = "pugdb.system.prepared";
 /// The layout of an entry there: `docs/format/prepared.md`.
 const LAYOUT: u8 = 1;
 const NAME_BYTES_MAX: usize = 255;
@@ -79,10 +81,32 @@ struct Record {
     reads: Vec<Guarded>,
     /// There was more, of a keyspace that was erased.
     is_erased: bool,
+    /// Something in it is not sealed.
+    is_plain: bool,
 }
 
-/// Seals, or opens, what stands there of a keyspace.
-type Cover<'a> = &'a dyn Fn(KeyspaceId, &[u8]) -> Result<Vec<u8>>;
+impl Record {
+    fn of(reads: Vec<Guarded>) -> Self {
+        Self { parts: Vec::new(), reads, is_erased: false, is_plain: false }
+    }
+}
+
+/// Seals what is to stand there of a keyspace, at a place.
+type SealPart<'a> = &'a dyn Fn(KeyspaceId, &[u8], &[u8]) -> Result<(Cover, Vec<u8>)>;
+/// Opens it.
+type OpenPart<'a> = &'a dyn Fn(KeyspaceId, &[u8], (Cover, &[u8])) -> Result<Vec<u8>>;
+
+/// What a part of an entry is about. The numbers are part of the disk format.
+#[derive(Clone, Copy)]
+enum Role {
+    Writes = 1,
+    Reads = 2,
+}
+
+/// Where a part lies, as its seal has it: all but the name has a fixed length, so no two places are the same bytes.
+fn place_of(name: &str, number: u64, role: Role) -> Vec<u8> {
+    [name.as_bytes(), &number.to_le_bytes(), &[role as u8]].concat()
+}
 
 /// Makes a transaction ready to be decided.
 pub(super) fn prepare(
@@ -100,10 +124,14 @@ pub(super) fn prepare(
     let (snapshot, changes) = overlay.into_parts()?;
     let system = system_keyspace(inner)?;
     check_logged(inner, &system, &changes)?;
-    let record = Record { parts: Vec::new(), reads: read_places(reads, isolation), is_erased: false };
+    let record = Record::of(read_places(reads, isolation));
     let parts = changes.parts.iter().map(|part| (part.space.id, &part.ops));
-    let bytes = record.encode(parts, &|keyspace, bytes| sealed::seal_part(inner, keyspace, bytes))?;
-    write::check_value(inner, &bytes).map_err(|error| error.at("the transaction, to be prepared"))?;
+    let bytes = record
+        .encode(name, parts, &|keyspace, place, bytes| sealed::seal_part(inner, keyspace, place, bytes))?;
+    // With room for the seals that it gets if the database is encrypted before it is decided.
+    let seals = (changes.parts.len() + record.reads.len()) * PART_SEAL_BYTES;
+    write::check_value_bytes(inner, bytes.len() + seals)
+        .map_err(|error| error.at("the transaction, to be prepared"))?;
     let written = written_places(changes.parts.iter().map(|part| (part.space.id, &part.ops)));
     let guard = Guard::holding(written, record.reads);
     let state = Arc::new(State { guard: Arc::clone(&guard), is_busy: AtomicBool::new(true) });
@@ -150,13 +178,29 @@ pub(crate) fn recover(inner: &Arc<Inner>) -> Result<()> {
     for entry in Keyspace::new(inner, space).scan(..) {
         let (name, bytes) = entry?;
         let name = std::str::from_utf8(&name).map_err(|_| damaged())?;
-        let record = Record::decode(&bytes, &|keyspace, bytes| sealed::open_part(inner, keyspace, bytes))?;
+        let record = Record::decode(name, &bytes, &|keyspace, place, covered| {
+            sealed::open_part(inner, keyspace, place, covered)
+        })?;
+        seal_again(inner, name, &record)?;
         let written = written_places(record.parts.iter().map(|(id, ops)| (*id, ops)));
         let guard = Guard::holding(written, record.reads);
         inner.writer.lock().guards.add(&guard);
         inner.prepared.add(name, &Arc::new(State { guard, is_busy: AtomicBool::new(false) }))?;
     }
     Ok(())
+}
+
+/// What was prepared before the database was encrypted is sealed by the open that ends its plain past.
+fn seal_again(inner: &Arc<Inner>, name: &str, record: &Record) -> Result<()> {
+    let writes =
+        inner.durable.as_ref().is_some_and(|durable| durable.vault.is_some() && !durable.is_reader());
+    if !(writes && record.is_plain) {
+        return Ok(());
+    }
+    let parts = record.parts.iter().map(|(id, ops)| (*id, ops));
+    let bytes = record
+        .encode(name, parts, &|keyspace, place, bytes| sealed::seal_part(inner, keyspace, place, bytes))?;
+    system_keyspace(inner)?.put(name, bytes)
 }
 
 fn system_keyspace(inner: &Arc<Inner>) -> Result<Keyspace> {
@@ -332,8 +376,10 @@ impl PreparedTransaction {
         let decided = || Error::not_found("the prepared transaction was decided already");
         let bytes = system.get(&self.name)?.ok_or_else(decided)?;
         let mut changes = Changes::default();
-        let open = |keyspace, bytes: &[u8]| sealed::open_part(&self.inner, keyspace, bytes);
-        fill(Record::decode(&bytes, &open)?, &mut changes)?;
+        let record = Record::decode(&self.name, &bytes, &|keyspace, place, covered| {
+            sealed::open_part(&self.inner, keyspace, place, covered)
+        })?;
+        fill(record, &mut changes)?;
         let mut ops = Ops::default();
         ops.push(&Entry::delete().raw(self.name.as_bytes()))?;
         changes.bytes += ops.cost_bytes();
@@ -367,50 +413,63 @@ fn damaged() -> Error {
 impl Record {
     fn encode<'a>(
         &self,
+        name: &str,
         parts: impl ExactSizeIterator<Item = (KeyspaceId, &'a Ops)>,
-        seal: Cover<'_>,
+        seal: SealPart<'_>,
     ) -> Result<Vec<u8>> {
         let mut out = vec![LAYOUT];
+        let put = |out: &mut Vec<u8>, keyspace, (number, role): (u64, Role), bytes: &[u8]| {
+            let (cover, bytes) = seal(keyspace, &place_of(name, number, role), bytes)?;
+            out.push(cover as u8);
+            put_bytes(out, &bytes);
+            Result::Ok(())
+        };
         put_varint(&mut out, parts.len() as u64);
-        for (id, ops) in parts {
+        for (number, (id, ops)) in (0..).zip(parts) {
             out.extend(id.0.to_le_bytes());
             put_varint(&mut out, ops.len() as u64);
-            put_bytes(&mut out, &seal(id, ops.bytes())?);
+            put(&mut out, id, (number, Role::Writes), ops.bytes())?;
         }
         put_varint(&mut out, self.reads.len() as u64);
-        for place in &self.reads {
+        for (number, place) in (0..).zip(&self.reads) {
             out.extend(place.keyspace.0.to_le_bytes());
-            put_bytes(&mut out, &seal(place.keyspace, &encode_place(place))?);
+            put(&mut out, place.keyspace, (number, Role::Reads), &encode_place(place))?;
         }
         Ok(out)
     }
 
-    fn decode(bytes: &[u8], open: Cover<'_>) -> Result<Self> {
+    fn decode(name: &str, bytes: &[u8], open: OpenPart<'_>) -> Result<Self> {
         let mut reader = Reader::new(bytes);
         if reader.u8()? != LAYOUT {
-            return Err(Error::corrupt(
+            return Err(Error::unsupported(
                 "a prepared transaction was written by a newer version of PugDB; open the database with that one",
             ));
         }
-        let mut record = Self { parts: Vec::new(), reads: Vec::new(), is_erased: false };
-        // Of an erased keyspace there is nothing that could be held on to.
-        let open = |keyspace, bytes| match open(keyspace, bytes) {
-            Err(error) if error.kind() == ErrorKind::Erased => Ok(None),
-            opened => opened.map(Some),
+        let mut record = Self::of(Vec::new());
+        let mut is_plain = false;
+        let mut part = |reader: &mut Reader<'_>, keyspace, number: u64, role| {
+            let cover = Cover::from_number(reader.u8()?).ok_or_else(damaged)?;
+            is_plain |= cover == Cover::Plain;
+            match open(keyspace, &place_of(name, number, role), (cover, reader.bytes()?)) {
+                // Of an erased keyspace there is nothing that could be held on to.
+                Err(error) if error.kind() == ErrorKind::Erased => Ok(None),
+                opened => opened.map(Some),
+            }
         };
-        for _ in 0..reader.varint()? {
+        for number in 0..reader.varint()? {
             let (id, count) = (KeyspaceId(reader.u32()?), reader.varint()?);
-            match open(id, reader.bytes()?)? {
+            match part(&mut reader, id, number, Role::Writes)? {
                 Some(bytes) => record.parts.push((id, Ops::decode(bytes, count)?)),
                 None => record.is_erased = true,
             }
         }
-        for _ in 0..reader.varint()? {
+        for number in 0..reader.varint()? {
             let keyspace = KeyspaceId(reader.u32()?);
-            if let Some(bytes) = open(keyspace, reader.bytes()?)? {
+            if let Some(bytes) = part(&mut reader, keyspace, number, Role::Reads)? {
                 record.reads.push(decode_place(keyspace, &bytes)?);
             }
         }
+        record.is_plain = is_plain;
         if reader.is_empty() { Ok(record) } else { Err(damaged()) }
     }
 }
@@ -466,8 +525,12 @@ fn bound(reader: &mut Reader<'_>) -> Result<Bound<Vec<u8>>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Database;
+    use crate::keys::KeyFile;
 
-    const PLAIN: Cover<'_> = &|_, bytes| Ok(bytes.to_vec());
+    const NAME: &str = "order 17";
+    const PLAIN: SealPart<'_> = &|_, _, bytes| Ok((Cover::Plain, bytes.to_vec()));
+    const OPEN: OpenPart<'_> = &|_, _, (_, bytes)| Ok(bytes.to_vec());
 
     fn record() -> (Vec<u8>, Ops) {
         let mut ops = Ops::default();
@@ -478,17 +541,17 @@ mod tests {
             keys: [own_key(b"read"), own_key(b"")].into(),
             ranges: vec![KeyRange::from(b"a"..b"c"), KeyRange::all(), KeyRange::from(b"x"..=b"y")],
         };
-        let record = Record { parts: Vec::new(), reads: vec![place], is_erased: false };
-        (record.encode([(KeyspaceId(3), &ops)].into_iter(), PLAIN).unwrap(), ops)
+        (Record::of(vec![place]).encode(NAME, [(KeyspaceId(3), &ops)].into_iter(), PLAIN).unwrap(), ops)
     }
 
     #[test]
     fn what_is_written_down_is_read_again() {
         let (bytes, ops) = record();
-        let read = Record::decode(&bytes, PLAIN).unwrap();
+        let read = Record::decode(NAME, &bytes, OPEN).unwrap();
         assert_eq!(read.parts, [(KeyspaceId(3), ops)]);
+        assert!(read.is_plain);
         let parts = read.parts.iter().map(|(id, ops)| (*id, ops)).collect::<Vec<_>>();
-        assert_eq!(read.encode(parts.into_iter(), PLAIN).unwrap(), bytes);
+        assert_eq!(read.encode(NAME, parts.into_iter(), PLAIN).unwrap(), bytes);
         assert_eq!((read.reads[0].keys.len(), read.reads[0].ranges.len()), (2, 3));
     }
 
@@ -496,25 +559,103 @@ mod tests {
     fn what_was_erased_is_left_out_and_the_rest_is_read() {
         let (bytes, ops) = record();
         let without = |erased: u32| {
-            let open = move |id: KeyspaceId, bytes: &[u8]| {
+            let open = move |id: KeyspaceId, _: &[u8], (_, bytes): (Cover, &[u8])| {
                 if id.0 == erased { Err(Error::erased("gone")) } else { Ok(bytes.to_vec()) }
             };
-            Record::decode(&bytes, &open).unwrap()
+            Record::decode(NAME, &bytes, &open).unwrap()
         };
         let (written, read) = (without(3), without(9));
         assert!(written.is_erased && written.parts.is_empty() && written.reads.len() == 1);
         assert!(!read.is_erased && read.parts == [(KeyspaceId(3), ops)] && read.reads.is_empty());
-        let denied = |_: KeyspaceId, _: &[u8]| Err(Error::denied("wrong key"));
-        assert_eq!(Record::decode(&bytes, &denied).err().map(|error| error.kind()), Some(ErrorKind::Denied));
+        let denied = |_: KeyspaceId, _: &[u8], _: (Cover, &[u8])| Err(Error::denied("wrong key"));
+        assert_eq!(kind_of(&bytes, &denied), Some(ErrorKind::Denied));
     }
 
     #[test]
     fn a_cut_or_a_tail_is_an_error() {
         let (bytes, _) = record();
         for end in 0..bytes.len() {
-            assert!(Record::decode(&bytes[..end], PLAIN).is_err(), "cut at {end}");
+            assert!(Record::decode(NAME, &bytes[..end], OPEN).is_err(), "cut at {end}");
         }
-        assert!(Record::decode(&[&bytes[..], &[0]].concat(), PLAIN).is_err());
-        assert!(Record::decode(&[&[LAYOUT + 1], &bytes[1..]].concat(), PLAIN).is_err());
+        assert_eq!(kind_of(&[&bytes[..], &[0]].concat(), OPEN), Some(ErrorKind::Corrupt));
+        // Behind layout, count, keyspace and the number of operations.
+        let mut uncovered = bytes.clone();
+        assert_eq!(std::mem::replace(&mut uncovered[7], 2), Cover::Plain as u8);
+        assert_eq!(kind_of(&uncovered, OPEN), Some(ErrorKind::Corrupt));
+    }
+
+    /// Whatever is there, and no more memory than it has bytes.
+    #[test]
+    fn a_flipped_bit_is_an_error_or_makes_another_entry_that_is_whole() {
+        let (bytes, _) = record();
+        for bit in 8..bytes.len() * 8 {
+            let mut changed = bytes.clone();
+            changed[bit / 8] ^= 1 << (bit % 8);
+            match Record::decode(NAME, &changed, OPEN) {
+                Ok(read) => {
+                    let parts = read.parts.iter().map(|(id, ops)| (*id, ops)).collect::<Vec<_>>();
+                    let again = read.encode(NAME, parts.into_iter(), PLAIN).unwrap();
+                    assert_eq!(Record::decode(NAME, &again, OPEN).unwrap().parts, read.parts, "bit {bit}");
+                }
+                Err(error) => assert!(
+                    matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::Invalid),
+                    "bit {bit}: {error}"
+                ),
+            }
+        }
+    }
+
+    #[test]
+    fn another_layout_is_a_newer_versions() {
+        let (bytes, _) = record();
+        let newer = [&[LAYOUT + 1], &bytes[1..]].concat();
+        assert_eq!(kind_of(&newer, OPEN), Some(ErrorKind::Unsupported));
+    }
+
+    /// What is sealed for a place opens nowhere else.
+    #[test]
+    fn each_part_is_bound_to_the_name_its_number_and_its_role() {
+        let (bytes, ops) = record();
+        let mut read = Record::decode(NAME, &bytes, OPEN).unwrap();
+        let places = std::cell::RefCell::new(Vec::new());
+        let seal = |_: KeyspaceId, place: &[u8], bytes: &[u8]| {
+            places.borrow_mut().push(place.to_vec());
+            Ok((Cover::Sealed, bytes.to_vec()))
+        };
+        read.reads.push(Guarded { keyspace: KeyspaceId(10), keys: BTreeSet::new(), ranges: Vec::new() });
+        let parts = [(KeyspaceId(3), &ops), (KeyspaceId(4), &ops)];
+        let sealed = read.encode(NAME, parts.into_iter(), &seal).unwrap();
+        let place = |number: u8, role: u8| [NAME.as_bytes(), &[number, 0, 0, 0, 0, 0, 0, 0, role]].concat();
+        let expected = [place(0, 1), place(1, 1), place(0, 2), place(1, 2)];
+        assert_eq!(places.take(), expected);
+        let open = |_: KeyspaceId, place: &[u8], (cover, bytes): (Cover, &[u8])| {
+            assert_eq!(cover, Cover::Sealed);
+            places.borrow_mut().push(place.to_vec());
+            Ok(bytes.to_vec())
+        };
+        assert!(!Record::decode(NAME, &sealed, &open).unwrap().is_plain);
+        assert_eq!(places.take(), expected);
+    }
+
+    /// Behind the conversion it is somebody else's: whoever can write a plain table could prepare what he likes.
+    #[test]
+    fn a_plain_entry_in_a_database_that_was_always_encrypted_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let open = |path| Database::builder().root_key(KeyFile::new(dir.path().join("key"))).open(path);
+        let db = open(dir.path().join("data")).unwrap();
+        let mut transaction = db.begin().unwrap();
+        transaction.put(&db.keyspace("users").unwrap(), "k", "v").unwrap();
+        drop(transaction.prepare("sealed").unwrap());
+        db.close().unwrap();
+        let db = open(dir.path().join("data")).unwrap();
+        db.prepared_transaction("sealed").unwrap().unwrap().commit().unwrap();
+        system_keyspace(&db.inner).unwrap().put(NAME, record().0).unwrap();
+        db.close().unwrap();
+        let error = open(dir.path().join("data")).unwrap_err();
+        assert!(error.kind() == ErrorKind::Denied && error.to_string().contains("is not sealed"), "{error}");
+    }
+
+    fn kind_of(bytes: &[u8], open: OpenPart<'_>) -> Option<ErrorKind> {
+        Record::decode(NAME, bytes, open).err().map(|error| error.kind())
     }
 }

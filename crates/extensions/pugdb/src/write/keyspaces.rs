@@ -20,7 +20,7 @@ use crate::durable::Durable;
 use crate::key_locks::refuse_inside_observer;
 use crate::partition::Partitioning;
 use crate::space::{Erasure, Keeper, Space};
-use crate::transaction::SYSTEM_PREFIX;
+use crate::transaction::{PREPARED_KEYSPACE, SYSTEM_PREFIX};
 use crate::{CommitTicket, KeyspaceOptions};
 
 /// The keyspace of this name, made if it does not exist.
@@ -219,16 +219,18 @@ pub(crate) fn erase_keyspace(inner: &Inner, name: &str) -> Result<Option<Certifi
     witnessed(inner.audit(), about, || erase_space(inner, &order, (durable, vault), &space).map(Some))
 }
 
-/// No key erases what was never sealed.
-fn refuse_plain_files(durable: &Durable, keyspace: KeyspaceId) -> Result<()> {
-    let trees = durable.store.trees_of(keyspace).map_or_else(Vec::new, |trees| trees.all());
+/// No key erases what was never sealed: the keyspace's own files, and those of what was `prepared` before the database was encrypted.
+fn refuse_plain_files(durable: &Durable, keyspace: KeyspaceId, prepared: Option<KeyspaceId>) -> Result<()> {
+    let trees_of = |id| durable.store.trees_of(id).map_or_else(Vec::new, |trees| trees.all());
+    let trees = [trees_of(keyspace), prepared.map_or_else(Vec::new, trees_of)].concat();
     let is_own = |tree: KeyspaceId| trees.iter().any(|own| own.id() == tree);
     let mut files = durable.store.stored_files().into_iter().filter(|stored| is_own(stored.tree));
     if files.all(|stored| stored.sealing == Sealing::Sealed) {
         return Ok(());
     }
     Err(Error::invalid(
-        "the keyspace has files that are not sealed, and no key erases those: `pugdb key rewrite` seals the ones that are to be; \
+        "the keyspace, or what was prepared, has files that are not sealed, and no key erases those: `pugdb key rewrite` seals the ones that \
+         are to be; \
          copies have them still; or drop it",
     ))
 }
@@ -240,7 +242,8 @@ fn erase_space(
     space: &Space,
 ) -> Result<Certificate> {
     vault.check_erasable(space.id)?;
-    refuse_plain_files(durable, space.id)?;
+    let prepared = inner.names.read().get(PREPARED_KEYSPACE).map(|space| space.id);
+    refuse_plain_files(durable, space.id, prepared)?;
     let unused = {
         let writer = inner.writer.lock();
         inner.check_open()?;
