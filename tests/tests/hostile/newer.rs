@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use pugdb::{Database, ErrorKind, Keyspace, KeyspaceOptions, Result};
+use pugdb::{Database, ErrorKind, Keyspace, KeyspaceOptions};
 use pugdb_core::FileId;
 use pugdb_core::env::Access;
 use pugdb_core::seam::Plain;
@@ -52,8 +52,21 @@ fn change_header(world: &World, file: &Path, at: usize, byte: u8) {
     world.write_file(file, &bytes).expect("it is there");
 }
 
-/// The records of a plain log segment or manifest: where each begins, where its head lies, and where its body ends.
-fn records(world: &World, file: &Path) -> Vec<(usize, usize, usize)> {
+/// Where a record lies.
+struct Place {
+    start: usize,
+    /// Its head.
+    head: usize,
+    /// Its first section, if it has one.
+    section: usize,
+    end: usize,
+}
+
+/// Of a log record.
+const CREATE_KEYSPACE: u8 = 2;
+
+/// The records of a plain log segment or manifest.
+fn records(world: &World, file: &Path) -> Vec<Place> {
     let bytes = world.read_file(file).expect("it is there");
     let opened = world.env().fs.open(file, Access::Read).expect("it is there");
     let header = FileHeader::read_any(&*opened, &Plain).expect("it is whole");
@@ -66,7 +79,8 @@ fn records(world: &World, file: &Path) -> Vec<(usize, usize, usize)> {
             |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().expect("four bytes")) as usize;
         let framing = at + HEADER_BYTES + length(at + 8);
         // The head is the last of the framing.
-        records.push((at, framing - frame.head.len(), at + HEADER_BYTES + length(at + 4)));
+        let (head, end) = (framing - frame.head.len(), at + HEADER_BYTES + length(at + 4));
+        records.push(Place { start: at, head, section: framing, end });
         offset = frame.next;
     }
     records
@@ -84,8 +98,9 @@ fn change_record(world: &World, file: &Path, (start, end): (usize, usize), at: u
 }
 
 /// The open is refused, the file named, and nothing changed.
-fn is_left_alone(outcome: Result<Database>, copy: &World, before: &[(PathBuf, Vec<u8>)], what: &str) {
-    let error = outcome.map(drop).expect_err(what);
+fn is_left_alone(fixture: &Fixture, copy: &World, what: &str) {
+    let before = image(copy);
+    let error = fixture.open(copy).map(drop).expect_err(what);
     let text = decent(&error);
     assert_eq!(error.kind(), ErrorKind::Unsupported, "{what}: {text}");
     assert!(text.contains("newer version"), "{what}: {text}");
@@ -108,7 +123,7 @@ fn a_log_or_manifest_of_a_newer_version_keeps_the_database_closed_and_as_it_was(
                 let whole = copy.read_file(&file).unwrap();
                 change_header(&copy, &file, at, byte);
                 let what = format!("{ending:?}: byte {at} of {}", file.display());
-                is_left_alone(fixture.open(&copy), &copy, &image(&copy), &what);
+                is_left_alone(&fixture, &copy, &what);
                 copy.write_file(&file, &whole).unwrap();
                 let db = fixture.open(&copy).expect("the newer version opens it");
                 assert!(read_all(&db).unwrap() == *fixture.state(), "{what}");
@@ -122,14 +137,14 @@ fn a_log_or_manifest_of_a_newer_version_keeps_the_database_closed_and_as_it_was(
 fn a_record_that_a_newer_version_wrote_is_never_cut() {
     for (seed, ending) in (11..).zip([Ending::Dropped, Ending::KilledWithMark, Ending::KilledAtOnce]) {
         let fixture = Fixture::new(seed, Seal::Plain, ending);
-        let mut changed = 0;
+        let (mut changed, mut sections) = (0, 0);
         for (file, _) in fixture.files() {
             let is_shared = file.starts_with("db/log") || file.to_string_lossy().contains("manifest-");
             let is_begun = fixture.copy().read_file(&file).is_ok_and(|bytes| bytes[0] != 0);
             if !is_shared || !is_begun {
                 continue;
             }
-            for (start, head, end) in records(&fixture.copy(), &file) {
+            for Place { start, head, section, end } in records(&fixture.copy(), &file) {
                 let copy = fixture.copy();
                 // The kind of a log record; of a manifest's, how many edits there are: one more than is read.
                 let is_log = file.starts_with("db/log");
@@ -137,14 +152,21 @@ fn a_record_that_a_newer_version_wrote_is_never_cut() {
                 let byte = if is_log { was | 0x80 } else { was - 1 };
                 change_record(&copy, &file, (start, end), head, byte);
                 let what = format!("{ending:?}: the record at {start} of {}", file.display());
-                is_left_alone(fixture.open(&copy), &copy, &image(&copy), &what);
+                is_left_alone(&fixture, &copy, &what);
                 change_record(&copy, &file, (start, end), head, was);
+                if is_log && was == CREATE_KEYSPACE {
+                    // Its section begins with the engine, one that there is not.
+                    change_record(&copy, &file, (start, end), section, 9);
+                    is_left_alone(&fixture, &copy, &format!("{what}, its section"));
+                    change_record(&copy, &file, (start, end), section, 1);
+                    sections += 1;
+                }
                 let db = fixture.open(&copy).expect("the newer version opens it");
                 assert!(read_all(&db).unwrap() == *fixture.state(), "{what}");
                 changed += 1;
             }
         }
-        assert!(changed > 20, "{changed} records");
+        assert!(changed > 20 && sections > 0, "{changed} records, {sections} of them with a section");
     }
 }
 
@@ -156,7 +178,7 @@ fn a_stream_that_this_version_does_not_read_keeps_the_database_closed() {
     let copy = fixture.copy();
     let bytes = copy.read_file(&file).unwrap();
     copy.write_file(other("1-0000000001.log"), &bytes).unwrap();
-    is_left_alone(fixture.open(&copy), &copy, &image(&copy), "a segment of stream 1");
+    is_left_alone(&fixture, &copy, "a segment of stream 1");
     copy.remove_file(other("1-0000000001.log")).unwrap();
     // What no version calls a segment is somebody's own.
     for ours in ["0-1.log", "0-+000000001.log", "00-0000000001.log"] {
@@ -186,7 +208,7 @@ fn a_current_of_a_newer_version_keeps_the_database_closed() {
         let line = format!("pugdb 2 {newer}");
         let line = format!("{line} {:016x}\n", xxh3_64(line.as_bytes()));
         copy.write_file(&current, line.as_bytes()).unwrap();
-        is_left_alone(fixture.open(&copy), &copy, &image(&copy), "CURRENT of version 2");
+        is_left_alone(&fixture, &copy, "CURRENT of version 2");
     }
     copy.write_file(&current, text.as_bytes()).unwrap();
     assert_eq!(check_reads(&fixture.open(&copy).unwrap(), fixture.state(), &"CURRENT came back"), 0);
