@@ -286,14 +286,16 @@ mod tests {
 
     #[test]
     fn properties_that_say_more_than_this_version_reads_are_of_a_newer_one() {
-        let mut without_numbers = Vec::new();
-        properties().encode(&mut without_numbers);
+        let mut whole = Vec::new();
+        properties().encode(&mut whole);
         let last = |id, bytes: &[u8]| {
             // Behind the others, which have all but this one.
-            let mut fields = Fields::decode(&without_numbers).unwrap().0;
+            let mut fields = Fields::decode(&whole).unwrap().0;
             fields.remove(&id);
             let mut out = Vec::new();
-            fields.iter().for_each(|(id, bytes)| field(&mut out, *id, bytes));
+            for (id, bytes) in &fields {
+                field(&mut out, *id, bytes);
+            }
             field(&mut out, id, bytes);
             Properties::decode(&out).unwrap_err()
         };

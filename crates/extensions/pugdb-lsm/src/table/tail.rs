@@ -48,7 +48,8 @@ impl Tail {
             Ok(footer) => footer,
             Err(damaged) => {
                 // A newer version may end otherwise, and its header says so.
-                let [head] = read(context, meta.id, [0..HEAD_BYTES_MAX.min(meta.bytes)])?;
+                let head = 0..HEAD_BYTES_MAX.min(meta.bytes);
+                let [head] = read(context, meta.id, [head])?;
                 return Err(placed(FileHeader::refusal(&from(&head)).unwrap_or(damaged)));
             }
         };
