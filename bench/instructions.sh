@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Counts the instructions of one get, one scan of 50 and one put on a warm database of 100,000 entries, with callgrind.
 # The count hardly depends on the machine or on what else it does, so it shows a change that a clock does not.
-# Prints one line each: of a database as it is by default, with a quota for the keyspace, encrypted. Ends with 77 when valgrind is not there.
+# Prints one line each: of a database as it is by default, with a quota for the keyspace, encrypted, encrypted and of a subject, and
+# with an audit log whose rules are about another keyspace. Ends with 77 when valgrind is not there.
 #
 #   bench/instructions.sh
 set -euo pipefail
@@ -35,3 +36,5 @@ count() { # count VARIANT CALL...
 count plain get scan put
 count quota put
 count encrypted get put
+count subject get put
+count audited get put

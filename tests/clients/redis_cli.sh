@@ -149,6 +149,33 @@ cli get blob | head -c 1000000 | cmp -s - "${TMPDIR:-/tmp}/redis_cli.$$"
 same=$?
 rm -f "${TMPDIR:-/tmp}/redis_cli.$$"
 [ $same -eq 0 ] || fail "a value of a megabyte did not come back as it was"
+
+# What Redis has no words for.
+check OK set of-ada 1815 subject ada@example.org
+check 1815 get of-ada
+contains 'erased_subjects' pugdb key-status
+contains 'PugDB erasure certificate' pugdb erase-subject ada@example.org
+case $(cli mget of-ada pipe:1) in *ERASED*1*) ;; *) fail "mget does not tell the erased value from its neighbour" ;; esac
+
+# Over TLS, with a certificate of the client.
+if redis-cli --help 2>&1 | grep -q -e --cacert && [ -n "${PUGDB:-}" ]; then
+    scratch=$(mktemp -d)
+    XDG_CONFIG_HOME=$scratch "$PUGDB" serve --data "$scratch/data" --no-plain --tls-address 127.0.0.1:0 --http 127.0.0.1:0 \
+        --tls-dir "$scratch/tls" --tls-clients required >"$scratch/out" 2>"$scratch/err" &
+    server=$!
+    trap 'kill -KILL "$server" 2>/dev/null; rm -rf "$scratch"' EXIT
+    for _ in $(seq 200); do grep -q '^ready on ' "$scratch/out" && break; sleep 0.05; done
+    tls_port=$(sed -n 's/^ready on .*; tls on [^;]*:\([0-9]*\);.*/\1/p' "$scratch/out")
+    "$PUGDB" tls client ada --tls-dir "$scratch/tls" --out "$scratch/ada.pem" >/dev/null || fail "no certificate for a client"
+    tls() { redis-cli --tls -h 127.0.0.1 -p "$tls_port" --cacert "$scratch/tls/ca.pem" "$@"; }
+    [ "$(tls --cert "$scratch/ada.pem" --key "$scratch/ada.pem" set a b 2>&1)" = OK ] || fail "set over TLS: $(cat "$scratch/out" "$scratch/err")"
+    [ "$(tls --cert "$scratch/ada.pem" --key "$scratch/ada.pem" get a 2>&1)" = b ] || fail "get over TLS"
+    if tls get a >/dev/null 2>&1; then fail "a client without a certificate was served"; fi
+    kill -TERM "$server" && wait "$server" || fail "the server over TLS ended badly"
+    checks=$((checks + 3))
+else
+    echo "redis_cli.sh: this redis-cli has no TLS: that part was left out"
+fi
 printf 'SET typed "two words"\nGET typed\nQUIT\n' | cli | grep -q 'two words' || fail "commands on stdin failed"
 check OK flushall
 echo "redis_cli.sh: $checks commands answered as expected"

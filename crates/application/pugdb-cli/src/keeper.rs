@@ -134,7 +134,7 @@ impl Keeper {
                 remote.wait_up_to(PATIENCE)?;
                 let age = older_than.map(|age| age.as_secs().to_string());
                 let words: Vec<&[u8]> =
-                    [&b"KEY-REWRITE"[..]].into_iter().chain(age.as_ref().map(|age| age.as_bytes())).collect();
+                    [&b"KEY-REWRITE"[..]].into_iter().chain(age.as_ref().map(String::as_bytes)).collect();
                 remote.ask_about_keys(&words, |reply| {
                     let mut fields = Fields::of(reply)?;
                     Some(Rewritten {
@@ -173,9 +173,9 @@ impl Keeper {
             }
             Self::Remote(remote) => {
                 let command: &[u8] = if hold == Hold::Begin { b"HOLD-SUBJECT" } else { b"RELEASE-SUBJECT" };
-                let names = names.iter().map(|name| name.as_bytes());
+                let names = names.iter().map(String::as_bytes);
                 let words: Vec<&[u8]> = [command].into_iter().chain(names).collect();
-                remote.ask_about_keys(&words, number)
+                remote.ask_about_keys(&words, |reply| number(&reply))
             }
         }
     }
@@ -190,7 +190,7 @@ impl Keeper {
             }
             Self::Remote(remote) => {
                 let command: &[u8] = if hold == Hold::Begin { b"HOLD-KEYSPACE" } else { b"RELEASE-KEYSPACE" };
-                remote.ask_about_keys(&[command, name.as_bytes()], number)
+                remote.ask_about_keys(&[command, name.as_bytes()], |reply| number(&reply))
             }
         }
     }
@@ -206,7 +206,7 @@ impl Keeper {
                 let row = |row| {
                     let Reply::Array(row) = row else { return None };
                     let [kind, name, since] = <[Reply; 3]>::try_from(row).ok()?;
-                    Some(HeldName { kind: text(kind)?, name: text(name)?, since: Timestamp(number(since)?) })
+                    Some(HeldName { kind: text(kind)?, name: text(name)?, since: Timestamp(number(&since)?) })
                 };
                 rows.into_iter().map(row).collect()
             }),
@@ -269,9 +269,8 @@ fn held_name(held: Held, names: &[(KeyspaceId, String)]) -> HeldName {
 
 fn status_of(db: &Database, vault: &Vault) -> Result<Status, Failure> {
     let status = vault.status();
-    let ages = |keys: &[KeyAge]| {
-        keys.iter().map(|key| Age { number: key.number.into(), made_at: key.made_at }).collect()
-    };
+    let ages =
+        |keys: &[KeyAge]| keys.iter().map(|key| Age { number: key.number, made_at: key.made_at }).collect();
     let keyspaces = keyspace_names(db)?.into_iter().filter_map(|(id, name)| {
         let of_it = status.keyspaces.iter().find(|keyspace| keyspace.keyspace == id)?;
         Some(SpaceKeys { name, id: id.0.into(), keys: ages(&of_it.keys) })
@@ -352,7 +351,7 @@ impl Fields {
     }
 
     fn number(&mut self, name: &str) -> Option<u64> {
-        number(self.take(name)?)
+        number(&self.take(name)?)
     }
 
     fn text(&mut self, name: &str) -> Option<String> {
@@ -364,8 +363,8 @@ impl Fields {
     }
 }
 
-fn number(reply: Reply) -> Option<u64> {
-    if let Reply::Integer(number) = reply { u64::try_from(number).ok() } else { None }
+fn number(reply: &Reply) -> Option<u64> {
+    if let Reply::Integer(number) = reply { u64::try_from(*number).ok() } else { None }
 }
 
 fn text(reply: Reply) -> Option<String> {
@@ -394,7 +393,7 @@ impl Remote {
     }
 
     fn erase(&mut self, command: &[u8], names: &[String]) -> Result<Certificate, Failure> {
-        let names = names.iter().map(|name| name.as_bytes());
+        let names = names.iter().map(String::as_bytes);
         let words: Vec<&[u8]> = [command].into_iter().chain(names).collect();
         let certificate = self.ask_about_keys(&words, text);
         let certificate = certificate.map_err(|mut failure| {

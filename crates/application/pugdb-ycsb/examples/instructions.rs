@@ -3,8 +3,9 @@
 
 use std::path::Path;
 
+use pugdb::audit::{AuditAccess, AuditOptions, AuditRule};
 use pugdb::keys::KeyFile;
-use pugdb::{Database, Durability, Error, KeyspaceOptions, Quota, Result};
+use pugdb::{Database, Durability, EntryOptions, Error, Keyspace, KeyspaceOptions, Quota, Result};
 use pugdb_ycsb::{Client, Key, PugdbStore, Random, Store, Values, key};
 
 const ENTRIES: u64 = 100_000;
@@ -15,21 +16,33 @@ const CALLS: u64 = 1_000;
 
 fn main() -> Result<()> {
     let mut arguments = std::env::args().skip(1);
-    let usage =
-        || Error::invalid("usage: instructions prepare|get|put|scan DIRECTORY [plain|quota|encrypted]");
+    let usage = || {
+        Error::invalid(
+            "usage: instructions prepare|get|put|scan DIRECTORY [plain|quota|encrypted|subject|audited]",
+        )
+    };
     let what = arguments.next().ok_or_else(usage)?;
     let dir = arguments.next().ok_or_else(usage)?;
     let (mut builder, mut options) =
         (Database::builder().durability(Durability::Os), KeyspaceOptions::default());
-    match arguments.next().as_deref() {
+    let variant = arguments.next();
+    match variant.as_deref() {
         None | Some("plain") => {}
         Some("quota") => options.quota_bytes = Some(Quota::AtMost(1 << 40)),
-        Some("encrypted") => builder = builder.root_key(KeyFile::new(format!("{dir}.key"))),
+        Some("encrypted" | "subject") => builder = builder.root_key(KeyFile::new(format!("{dir}.key"))),
+        Some("audited") => {
+            let rules = vec![AuditRule::new("another", AuditAccess::All)];
+            builder = builder.audit(AuditOptions { rules, ..AuditOptions::default() });
+        }
         Some(_) => return Err(usage()),
     }
     let db = builder.open(Path::new(&dir))?;
-    let store = PugdbStore::new(db.clone(), db.keyspace_with("ycsb", options)?, true);
+    let keyspace = db.keyspace_with("ycsb", options)?;
+    let store = PugdbStore::new(db.clone(), keyspace.clone(), true);
     let mut client = store.client()?;
+    if variant.as_deref() == Some("subject") {
+        client = Box::new(OfSubject { db: db.clone(), keyspace, inner: client });
+    }
     let values = Values::new(VALUE_BYTES, 1)?;
     match what.as_str() {
         "prepare" => {
@@ -63,6 +76,28 @@ fn main() -> Result<()> {
     }
     drop(client);
     db.close()
+}
+
+/// Puts values for a subject, by its name each time.
+struct OfSubject<'a> {
+    db: Database,
+    keyspace: Keyspace,
+    inner: Box<dyn Client + Send + 'a>,
+}
+
+impl Client for OfSubject<'_> {
+    fn get(&mut self, key: &[u8], read: &mut dyn FnMut(&[u8])) -> Result<bool> {
+        self.inner.get(key, read)
+    }
+
+    fn put(&mut self, key: &[u8], value: &[u8]) -> Result<()> {
+        let seal = Some(self.db.subject("customer-17")?);
+        self.keyspace.put_with(key, value, EntryOptions { seal, ..EntryOptions::default() })
+    }
+
+    fn scan(&mut self, start: &[u8], limit: usize, read: &mut dyn FnMut(&[u8], &[u8])) -> Result<()> {
+        self.inner.scan(start, limit, read)
+    }
 }
 
 /// Every block is in the cache after it.

@@ -3,8 +3,11 @@
 use std::fs;
 use std::path::Path;
 
+use rustix::process::Signal;
+
 use crate::command::{Run, pugdb};
 use crate::directory::write;
+use crate::server::Running;
 
 fn with_key(dir: &Path, arguments: &[&str]) -> Run {
     pugdb(dir, &[arguments, &["--root-key", "file:keys/orders.key"]].concat())
@@ -106,7 +109,59 @@ fn what_cannot_be_erased_says_why() {
     pugdb(dir.path(), &["put", "a", "1", "--subject", "ada"]).fails(2, &["is not encrypted"]);
     pugdb(dir.path(), &["erase"]).fails(2, &["--subject"]);
     pugdb(dir.path(), &["erase", "--subject", "ada", "--url", "redis://127.0.0.1:1"])
-        .fails(2, &["stop the server"]);
-    pugdb(dir.path(), &["put", "a", "1", "--subject", "ada", "--url", "redis://127.0.0.1:1"])
-        .fails(2, &["--url"]);
+        .fails(4, &["no server answers"]);
+    for check in [["--check", "erase.rs"], ["--verify", "--old-keyring=old"]] {
+        let words = [&["erase"], &check[..], &["--url", "redis://127.0.0.1:1"]].concat();
+        pugdb(dir.path(), &words).fails(2, &["does not work through a server"]);
+    }
+}
+
+#[test]
+fn a_server_erases_and_changes_keys_while_it_runs() {
+    let dir = tempfile::tempdir().unwrap();
+    let key = format!("file:{}", dir.path().join("keys/orders.key").display());
+    let server = Running::start(&dir.path().join("pugdb-data"), &["--root-key", &key]);
+    let url = format!("redis://{}", server.address);
+    let ask = |words: &[&str]| pugdb(dir.path(), &[words, &["--url", &url]].concat());
+    ask(&["put", "1", "an engine", "--subject", "ada@example.org"]).gives(0, "");
+    ask(&["put", "2", "a loom", "--subject", "bob@example.org", "--expire-in", "1000"]).gives(0, "");
+    ask(&["put", "3", "a mill", "--keyspace", "db3"]).gives(0, "");
+
+    ask(&["erase", "--hold", "--subject", "ada@example.org"]).gives(0, "1 held\n");
+    ask(&["erase", "--hold", "--whole-keyspace", "db3"]).gives(0, "1 held\n");
+    let held = ask(&["erase", "--held"]);
+    assert!(held.text().contains("keyspace  db3 ") && held.text().contains("\nsubject   "), "{held}");
+    ask(&["erase", "--subject", "ada@example.org"]).fails(4, &["refused", "under legal hold since 20"]);
+    ask(&["erase", "--release", "--subject", "ada@example.org"]).gives(0, "1 released\n");
+    ask(&["erase", "--release", "--whole-keyspace", "db3"]).gives(0, "1 released\n");
+    ask(&["erase", "--subject", "ada@example.org", "--certificate", "ada.txt"]).gives(0, "");
+    ask(&["get", "1"]).fails(4, &["ERASED"]);
+    ask(&["get", "2"]).gives(0, "a loom");
+    let erased = ask(&["erase", "--whole-keyspace", "db3", "--json"]);
+    assert!(erased.code == 0 && erased.text().contains("\"old_root_key_destroyed\":true"), "{erased}");
+    ask(&["erase", "--whole-keyspace", "db3"]).fails(1, &["there is no keyspace"]);
+    ask(&["get", "3", "--keyspace", "db3"]).fails(1, &[]);
+    ask(&["erase", "--verify"]).gives(
+        0,
+        "2 entries looked at, 1 of them sealed for subjects that are there\n\
+         1 values are erased, 0 of them could be opened\n\
+         1 keyspaces are erased and have no key\n",
+    );
+    let rotated = ask(&["key", "rotate"]);
+    assert!(rotated.text().contains("the old root key is gone from"), "{rotated}");
+    assert!(ask(&["key", "renew", "--json"]).text().contains("\"written_bytes\":"));
+    let rewritten = ask(&["key", "rewrite", "--older-than", "0"]);
+    assert!(rewritten.text().contains("files were written anew"), "{rewritten}");
+    ask(&["key", "list"]).fails(2, &["key list", "does not work through a server"]);
+    // What a server says of its keys is what its directory says.
+    let status = ask(&["key", "status"]);
+    assert!(status.text().contains("1 subjects and 1 keyspaces are erased"), "{status}");
+    let as_json = ask(&["key", "status", "--json"]);
+    server.stop(Signal::TERM);
+    let here = |words: &[&str]| pugdb(dir.path(), &[words, &["--root-key", &key]].concat());
+    assert_eq!(here(&["key", "status"]).text(), status.text());
+    assert_eq!(here(&["key", "status", "--json"]).text(), as_json.text());
+    here(&["erase", "--check", "ada.txt", "--subject", "bob@example.org"]).fails(1, &["not about that name"]);
+    let checked = here(&["erase", "--check", "ada.txt", "--subject", "ada@example.org"]);
+    assert!(checked.text().starts_with("signed by this database, unchanged: one subject"), "{checked}");
 }

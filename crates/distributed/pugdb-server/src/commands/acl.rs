@@ -1,6 +1,5 @@
 //! `ACL`: users, roles and what they may do; and `requirepass`, which is the default user's password.
 
-use std::fmt::Write as _;
 use std::str;
 use std::sync::Arc;
 
@@ -12,7 +11,7 @@ use pugdb_wire::resp::Reply;
 
 use super::permit::{self, Asked};
 use super::table::{Command, TABLE, commands};
-use super::{count, text};
+use super::{count, hex, text};
 use crate::arguments::{at, integer, is};
 use crate::call::Call;
 use crate::denials::DenialEntry;
@@ -277,12 +276,7 @@ fn genpass(call: &mut Call<'_>, arguments: &[Bytes]) -> Result<Reply, Failure> {
         "ERR ACL GENPASS argument must be the number of bits for the output password, a positive number up to 4096",
     ))?;
     let digits = bits.div_ceil(4);
-    let random = call.shared.rights.random(digits.div_ceil(2));
-    let mut secret = String::with_capacity(2 * random.len());
-    for byte in random {
-        // Writing to a string does not fail.
-        let _ = write!(secret, "{byte:02x}");
-    }
+    let mut secret = hex(&call.shared.rights.random(digits.div_ceil(2)));
     secret.truncate(digits);
     Ok(text(secret))
 }

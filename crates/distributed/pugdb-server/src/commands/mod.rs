@@ -31,6 +31,7 @@ mod strings;
 mod table;
 mod transactions;
 
+use std::fmt::Write as _;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -319,6 +320,16 @@ fn text(text: impl Into<String>) -> Reply {
 /// A text of several lines, for people and for programs that split it.
 fn verbatim(lines: String) -> Reply {
     Reply::Verbatim { format: *b"txt", text: Bytes::from(lines) }
+}
+
+/// Bytes as hexadecimal digits.
+fn hex(bytes: &[u8]) -> String {
+    let mut digits = String::with_capacity(2 * bytes.len());
+    for byte in bytes {
+        // Writing to a string does not fail.
+        let _ = write!(digits, "{byte:02x}");
+    }
+    digits
 }
 
 /// A size as a number. Nothing here counts to 2^63.

@@ -12,7 +12,7 @@ use pugdb::{KeyspaceId, Rewritten};
 use pugdb_wire::resp::Reply;
 
 use super::table::{Command, commands};
-use super::{count, text, verbatim};
+use super::{count, hex, text, verbatim};
 use crate::arguments::{at, need_integer};
 use crate::call::Call;
 use crate::failure::Failure;
@@ -175,7 +175,7 @@ fn key_status(call: &mut Call<'_>, _: &[Bytes]) -> Result<Reply, Failure> {
     let (status, names) = (keys(call)?.status(), keyspace_names(call)?);
     let ages = |keys: &[KeyAge]| {
         let key = |key: &KeyAge| {
-            fields(vec![("number", number(key.number.into())), ("made_at_ms", number(key.made_at.0))])
+            fields(vec![("number", number(key.number)), ("made_at_ms", number(key.made_at.0))])
         };
         Reply::Array(keys.iter().map(key).collect())
     };
@@ -225,8 +225,4 @@ fn number(number: u64) -> Reply {
 
 fn yes(is_so: bool) -> Reply {
     count(usize::from(is_so))
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -7,7 +7,8 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by a panic")]
 
-#[path = "support/server.rs"]
+mod keys;
+#[path = "../support/server.rs"]
 mod server;
 
 use std::collections::BTreeMap;
@@ -185,17 +186,31 @@ impl Writer {
     }
 }
 
+/// Rounds and seed, as they are asked for, and how to replay them.
+fn rounds_and_seed() -> (u64, u64, String) {
+    let variable = |name: &str| std::env::var(name).ok().map(|value| value.parse::<u64>().expect("a number"));
+    let rounds = variable("PUGDB_KILL_ROUNDS").unwrap_or(20);
+    let seed = variable("PUGDB_KILL_SEED").unwrap_or_else(|| fastrand::u64(..));
+    let replay = format!(
+        "replay: PUGDB_KILL_SEED={seed} PUGDB_KILL_ROUNDS={rounds} cargo test -p pugdb-cli --test kill"
+    );
+    (rounds, seed, replay)
+}
+
+/// The moment of the kill is what is random.
+fn wait(random: &mut Rng, most_ms: u64) {
+    #[expect(clippy::disallowed_methods, reason = "a server is left alone for a while, and then killed")]
+    thread::sleep(Duration::from_millis(random.u64(20..most_ms)));
+}
+
 fn number(digits: &[u8]) -> u64 {
     std::str::from_utf8(digits).unwrap().parse().unwrap()
 }
 
 #[test]
 fn nothing_acknowledged_is_lost_when_the_server_is_killed() {
-    let variable = |name: &str| std::env::var(name).ok().map(|value| value.parse::<u64>().expect("a number"));
-    let rounds = variable("PUGDB_KILL_ROUNDS").unwrap_or(20);
-    let seed = variable("PUGDB_KILL_SEED").unwrap_or_else(|| fastrand::u64(..));
-    println!("replay: PUGDB_KILL_SEED={seed} PUGDB_KILL_ROUNDS={rounds} cargo test -p pugdb-cli --test kill");
-
+    let (rounds, seed, replay) = rounds_and_seed();
+    println!("{replay}");
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("data");
     let mut random = Rng::with_seed(seed);
@@ -218,7 +233,6 @@ fn nothing_acknowledged_is_lost_when_the_server_is_killed() {
         assert_eq!(server.greeting.contains("it was closed in good order"), was_clean, "{}", server.greeting);
         survived += check_all(&mut writers, server.address);
 
-        let work = Duration::from_millis(random.u64(20..300));
         // Now and then the end is an orderly one, in the middle of the work as well.
         was_clean = round % 7 == 6;
         thread::scope(|scope| {
@@ -226,8 +240,7 @@ fn nothing_acknowledged_is_lost_when_the_server_is_killed() {
             for writer in &mut writers {
                 scope.spawn(move || writer.work(address));
             }
-            #[expect(clippy::disallowed_methods, reason = "the moment of the kill is what is random")]
-            thread::sleep(work);
+            wait(&mut random, 300);
             if was_clean {
                 let (status, rest) = server.stop(Signal::TERM);
                 assert!(status.success() && rest.contains("closed in good order"), "{status}: {rest}");
