@@ -260,7 +260,7 @@ fn filled(world: &World) -> Keyspace {
 
 fn rest(world: &World) {
     for _ in 0..200 {
-        world.advance(Duration::from_secs(60));
+        world.advance(Duration::from_mins(1));
         world.run_until_idle();
     }
 }
