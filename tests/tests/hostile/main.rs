@@ -8,6 +8,7 @@ mod directory;
 mod failed_calls;
 mod full_disk;
 mod limits;
+mod newer;
 mod pasted;
 mod quarantine;
 mod reserve;

@@ -2,7 +2,7 @@
 //!
 //! Drawn in `docs/format/file-header.md`.
 
-use std::io;
+use std::cmp::Ordering;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -15,20 +15,19 @@ use pugdb_core::seam::{
 use pugdb_core::{DatabaseId, Error, ErrorKind, FileId, KeyspaceId, Result};
 
 use crate::checksum::Checksum;
+use crate::envelope::{self, Envelope, MAGIC, ReadAt};
+use crate::log::SEGMENT_EXTRA_BYTES;
 
-const MAGIC: [u8; 8] = *b"PugDB\x1a\r\n";
-/// Not frozen yet: any other number is refused.
+/// Of every kind of file so far; one kind can go on alone. Not frozen yet: any other number is refused.
 pub const FORMAT_VERSION: u16 = 0;
-/// Magic, version, kind, reserved byte, header length.
-const PREFIX_BYTES: usize = 8 + 2 + 1 + 1 + 4;
 /// Where the file's id stands.
-pub const ID_OFFSET: u64 = PREFIX_BYTES as u64 + 16;
+pub const ID_OFFSET: u64 = envelope::ID_OFFSET as u64;
 /// Where the kind's own part begins: behind the id, the keyspace and the part's length.
 pub const EXTRA_OFFSET: u64 = ID_OFFSET + 16 + 4 + 4;
 /// What the header's seal counts as: no piece lies here.
 const SEAL_POSITION: u64 = 0;
-/// A header is a few hundred bytes; a larger length is damage.
-const HEADER_BYTES_MAX: usize = 64 << 10;
+/// No bit of the header's features has a meaning yet. One that a reader does not know keeps it from reading the file.
+const FEATURES: u8 = 0;
 
 /// What all parts of one database share: the outside world, the seams, where its files lie.
 #[derive(Clone)]
@@ -137,7 +136,7 @@ impl FileHeader {
         out.extend_from_slice(&MAGIC);
         out.extend_from_slice(&FORMAT_VERSION.to_le_bytes());
         out.push(self.context.kind as u8);
-        out.push(0);
+        out.push(FEATURES);
         let length = u32::try_from(self.length(keys)).expect("a header is under 64 KiB: it is made here");
         out.extend_from_slice(&length.to_le_bytes());
         out.extend_from_slice(&self.context.database.0);
@@ -167,25 +166,30 @@ impl FileHeader {
         self.context.keyspace.map_or(Scope::Database, Scope::Keyspace)
     }
 
-    /// Reads the header's bytes (all of them), and where its seal begins.
+    /// Reads the header's bytes (all of them, and their checksum is right), and where its seal begins.
     fn decode(bytes: &[u8]) -> Result<(Self, usize)> {
         let damaged = || Error::corrupt("the file header is damaged");
-        let (content, checksum) = bytes.split_last_chunk::<8>().ok_or_else(damaged)?;
+        let (content, _) = bytes.split_last_chunk::<8>().ok_or_else(damaged)?;
         let mut reader = Reader::new(content);
         reader.take(10)?;
-        let kind = FileKind::from_number(reader.u8()?).ok_or_else(damaged)?;
-        reader.take(5)?;
+        let (kind, features) = (reader.u8()?, reader.u8()?);
+        let kind = FileKind::from_number(kind)
+            .ok_or_else(|| Error::newer(format_args!("a file of the kind {kind}")))?;
+        if features != FEATURES {
+            return Err(Error::newer(format_args!("a file with the features {features:#010b}")));
+        }
+        reader.take(4)?;
         let database = DatabaseId(reader.array()?);
         let file = FileId(reader.array()?);
-        if Checksum::of(file).at(0, content) != u64::from_le_bytes(*checksum) {
-            return Err(damaged());
-        }
         let keyspace = Some(KeyspaceId(reader.u32()?)).filter(|keyspace| keyspace.0 != 0);
         let mut part = || -> Result<Vec<u8>> {
             let length = reader.u32()?;
             Ok(reader.take(index(u64::from(length)))?.to_vec())
         };
         let (extra, cipher) = (part()?, part()?);
+        if extra_bytes(kind).is_some_and(|bytes| bytes != extra.len()) {
+            return Err(Error::newer(format_args!("a file that keeps {} bytes in its header", extra.len())));
+        }
         let seal = content.len() - reader.rest().len();
         Ok((Self { context: FileContext { database, file, kind, keyspace }, extra, cipher }, seal))
     }
@@ -193,8 +197,8 @@ impl FileHeader {
     /// Reads the header of a file of this kind and this database, and opens its keys.
     ///
     /// # Errors
-    /// `Corrupt` when it is damaged or no such file, `Invalid` when it has another version, what the cipher says when
-    /// the key is wrong.
+    /// `Corrupt` when it is damaged or no such file, `Unsupported` when it has a newer version or what came later,
+    /// `Invalid` when it has an older version, what the cipher says when the key is wrong.
     pub fn read(
         file: &dyn File,
         kind: FileKind,
@@ -209,7 +213,7 @@ impl FileHeader {
     /// # Errors
     /// As [`read`](Self::read).
     pub fn read_with(
-        read: &dyn Fn(&mut [u8], u64) -> io::Result<()>,
+        read: &ReadAt<'_>,
         kind: FileKind,
         database: Option<DatabaseId>,
         cipher: &dyn Cipher,
@@ -245,27 +249,54 @@ impl FileHeader {
         Ok(OpenedHeader { bytes: bytes.len() as u64, header: self, cipher: keys })
     }
 
-    fn read_raw(read: &dyn Fn(&mut [u8], u64) -> io::Result<()>) -> Result<(Self, Vec<u8>, usize)> {
-        let mut prefix = [0; PREFIX_BYTES];
-        let short = |error: io::Error| Error::io("read the file header", error);
-        read(&mut prefix, 0).map_err(short)?;
-        if prefix[..8] != MAGIC {
-            return Err(Error::corrupt("the file does not begin as a PugDB file does"));
+    /// False when the file does not begin with a header that proves itself, of whatever version: only then can a crash have
+    /// left it so.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub fn is_whole(file: &dyn File) -> Result<bool> {
+        let envelope = Envelope::read(&|buffer, offset| file.read_exact_at(buffer, offset))?;
+        Ok(matches!(envelope, Envelope::Whole { .. }))
+    }
+
+    /// Why a file is not read that begins with a header that proves itself, if it is for what came later.
+    pub(crate) fn refusal(read: &ReadAt<'_>) -> Option<Error> {
+        Self::read_raw(read).err().filter(|error| error.kind() != ErrorKind::Corrupt)
+    }
+
+    fn read_raw(read: &ReadAt<'_>) -> Result<(Self, Vec<u8>, usize)> {
+        match Envelope::read(read)? {
+            Envelope::Damaged(what) => Err(Error::corrupt(what)),
+            Envelope::Whole { version, header } => {
+                check_version(version)?;
+                let (decoded, seal) = Self::decode(&header)?;
+                Ok((decoded, header, seal))
+            }
         }
-        let version = u16::from_le_bytes([prefix[8], prefix[9]]);
-        if version != FORMAT_VERSION {
-            return Err(Error::invalid(format!(
-                "the file has format version {version}; this build reads version {FORMAT_VERSION}"
-            )));
-        }
-        let length = index(u64::from(u32::from_le_bytes([prefix[12], prefix[13], prefix[14], prefix[15]])));
-        if !(PREFIX_BYTES + 8..=HEADER_BYTES_MAX).contains(&length) {
-            return Err(Error::corrupt("the file header is damaged"));
-        }
-        let mut bytes = vec![0; length];
-        read(&mut bytes, 0).map_err(short)?;
-        let (header, seal) = Self::decode(&bytes)?;
-        Ok((header, bytes, seal))
+    }
+}
+
+/// Refuses every version but this one.
+///
+/// # Errors
+/// `Unsupported` for a newer one, `Invalid` for an older one.
+fn check_version(version: u16) -> Result<()> {
+    match version.cmp(&FORMAT_VERSION) {
+        Ordering::Equal => Ok(()),
+        Ordering::Greater => Err(Error::newer(format_args!("format version {version} of the file"))),
+        Ordering::Less => Err(Error::invalid(format!(
+            "the file has format version {version}, and this build reads {FORMAT_VERSION}; export with the PugDB that wrote it"
+        ))),
+    }
+}
+
+/// How many bytes a kind of file keeps in its header, where it is not the kind's own reader that looks.
+fn extra_bytes(kind: FileKind) -> Option<usize> {
+    match kind {
+        FileKind::Log => Some(SEGMENT_EXTRA_BYTES),
+        FileKind::Manifest => Some(size_of::<u64>()),
+        FileKind::Table | FileKind::Values => Some(0),
+        FileKind::Audit => None,
     }
 }
 
@@ -276,29 +307,85 @@ pub fn name(path: &Path) -> String {
 
 #[cfg(test)]
 mod tests {
-    use pugdb_core::seam::Plain;
+    use std::io;
 
     use super::*;
 
+    fn header(kind: FileKind, extra: usize) -> FileHeader {
+        let keyspace = matches!(kind, FileKind::Table | FileKind::Values).then_some(KeyspaceId(5));
+        let context = FileContext { database: DatabaseId([1; 16]), file: FileId([2; 16]), kind, keyspace };
+        FileHeader { context, extra: vec![3; extra], cipher: vec![4; 33] }
+    }
+
+    fn log() -> Vec<u8> {
+        header(FileKind::Log, SEGMENT_EXTRA_BYTES).encode(&Plain).unwrap()
+    }
+
+    fn read(bytes: &[u8]) -> Result<(FileHeader, Vec<u8>, usize)> {
+        FileHeader::read_raw(&|buffer, offset| {
+            let from = index(offset);
+            let there = bytes.get(from..from + buffer.len());
+            buffer.copy_from_slice(there.ok_or(io::ErrorKind::UnexpectedEof)?);
+            Ok(())
+        })
+    }
+
+    fn refused(bytes: &[u8]) -> Error {
+        read(bytes).map(|(header, ..)| header).expect_err("it is another header")
+    }
+
+    /// As somebody would have written it who means it: the checksum is right.
+    fn resealed(mut bytes: Vec<u8>, at: usize, byte: u8) -> Vec<u8> {
+        bytes[at] = byte;
+        let end = bytes.len() - 8;
+        let checksum = Checksum::of(FileId([2; 16])).at(0, &bytes[..end]);
+        bytes[end..].copy_from_slice(&checksum.to_le_bytes());
+        bytes
+    }
+
     #[test]
-    fn every_flipped_bit_of_a_header_is_noticed() {
-        let header = FileHeader {
-            context: FileContext {
-                database: DatabaseId([1; 16]),
-                file: FileId([2; 16]),
-                kind: FileKind::Log,
-                keyspace: None,
-            },
-            extra: vec![3; 20],
-            cipher: vec![4; 33],
-        };
-        let bytes = header.encode(&Plain).unwrap();
-        assert_eq!(bytes.len() as u64, header.length(&Plain));
-        assert_eq!(FileHeader::decode(&bytes).unwrap().0, header);
+    fn every_flipped_bit_of_a_header_and_every_cut_is_damage_and_no_other_version() {
+        let bytes = log();
+        assert_eq!(bytes.len() as u64, header(FileKind::Log, SEGMENT_EXTRA_BYTES).length(&Plain));
+        assert_eq!(read(&bytes).unwrap().0, header(FileKind::Log, SEGMENT_EXTRA_BYTES));
         for bit in 0..bytes.len() * 8 {
             let mut damaged = bytes.clone();
             damaged[bit / 8] ^= 1 << (bit % 8);
-            assert!(FileHeader::decode(&damaged).is_err(), "bit {bit}");
+            assert_eq!(refused(&damaged).kind(), ErrorKind::Corrupt, "bit {bit}");
         }
+        for end in 0..bytes.len() {
+            assert_eq!(refused(&bytes[..end]).kind(), ErrorKind::Corrupt, "cut at {end}");
+            // A sector that is torn has zeros behind what was written of it.
+            let torn = [&bytes[..end], &vec![0; 4096 - end]].concat();
+            let is_torn = torn[..bytes.len()] != bytes;
+            assert!(!is_torn || refused(&torn).kind() == ErrorKind::Corrupt, "torn at {end}");
+        }
+    }
+
+    #[test]
+    fn a_header_that_proves_itself_and_says_what_is_not_known_is_of_a_newer_version() {
+        let newer = FORMAT_VERSION.to_le_bytes()[0] + 1;
+        for (at, byte) in [(8, newer), (9, 1), (10, 6), (10, 0), (11, 1), (11, 128)] {
+            let error = refused(&resealed(log(), at, byte));
+            assert_eq!(error.kind(), ErrorKind::Unsupported, "byte {at}: {error}");
+        }
+        // Before anything else is looked at: a newer one may have all of it elsewhere.
+        let later = resealed(resealed(resealed(log(), 8, newer), 10, 99), 52, 255);
+        assert!(refused(&later).to_string().contains("format version"));
+        for (kind, extra) in
+            [(FileKind::Table, 1), (FileKind::Values, 8), (FileKind::Manifest, 9), (FileKind::Log, 61)]
+        {
+            let error = refused(&header(kind, extra).encode(&Plain).unwrap());
+            assert_eq!(error.kind(), ErrorKind::Unsupported, "{kind:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_header_of_an_older_version_is_told_from_a_newer_one() {
+        let older = FORMAT_VERSION.checked_sub(1).map(|older| resealed(log(), 8, older.to_le_bytes()[0]));
+        if let Some(older) = older {
+            assert_eq!(refused(&older).kind(), ErrorKind::Invalid);
+        }
+        assert!(check_version(FORMAT_VERSION).is_ok());
     }
 }

@@ -203,7 +203,8 @@ impl FrameReader {
     /// What lies at `offset`.
     ///
     /// # Errors
-    /// What the disk says. Damage is no error here: the caller knows what it means.
+    /// What the disk says. Damage is no error here: the caller knows what it means. A frame that proves itself and does not hold
+    /// together is `Corrupt`, one that holds more than this version reads is `Unsupported`.
     pub fn step(&mut self, offset: u64) -> Result<Step> {
         let left = self.limit.saturating_sub(offset);
         let mut bytes = vec![0; HEADER_BYTES.min(index(left))];
@@ -252,6 +253,10 @@ impl FrameReader {
             offset += length as u64;
         }
         let head = reader.bytes()?.to_vec();
+        // Checksum and seal are right: whoever wrote it meant something by it.
+        if !reader.is_empty() || !sealed.is_empty() {
+            return Err(Error::newer("what stands behind the head or the last section of a record"));
+        }
         Ok(Frame { offset: 0, next: 0, lag: None, head, sections })
     }
 
@@ -342,5 +347,68 @@ mod tests {
         assert!((0..100).all(|bytes| frame(bytes).0 == place));
         assert!(frame(8 << 20).1 > 8 << 20);
         assert!(frame(10).1 <= FRAME_BYTES_KEPT);
+    }
+
+    /// A file of one frame, in memory.
+    struct Image(Vec<u8>);
+
+    impl File for Image {
+        fn read_at(&self, buffer: &mut [u8], offset: u64) -> std::io::Result<usize> {
+            let rest = self.0.get(index(offset)..).unwrap_or_default();
+            let count = rest.len().min(buffer.len());
+            buffer[..count].copy_from_slice(&rest[..count]);
+            Ok(count)
+        }
+
+        fn write_at(&self, _: &[u8], _: u64) -> std::io::Result<()> {
+            Err(std::io::ErrorKind::ReadOnlyFilesystem.into())
+        }
+
+        fn allocate(&self, _: u64) -> std::io::Result<()> {
+            Err(std::io::ErrorKind::ReadOnlyFilesystem.into())
+        }
+
+        fn truncate(&self, _: u64) -> std::io::Result<()> {
+            Err(std::io::ErrorKind::ReadOnlyFilesystem.into())
+        }
+
+        fn sync_data(&self) -> std::io::Result<()> {
+            Ok(())
+        }
+
+        fn length(&self) -> std::io::Result<u64> {
+            Ok(self.0.len() as u64)
+        }
+    }
+
+    /// Reads a frame with this body, of which so much is framing; both checksums are right.
+    fn step(body: &[u8], framing: usize) -> Result<Step> {
+        let id = FileId([1; 16]);
+        let mut frame = MAGIC.to_vec();
+        for number in [body.len(), framing, 0] {
+            frame.extend_from_slice(&u32::try_from(number).unwrap().to_le_bytes());
+        }
+        frame.extend_from_slice(&Checksum::of(id).at(HEADER_BYTES as u64, body).to_le_bytes());
+        let checksum = Checksum::of(id).at(0, &frame);
+        frame.extend_from_slice(&checksum.to_le_bytes());
+        frame.extend_from_slice(body);
+        FrameReader::new(Arc::new(Image(frame)), id, Arc::new(Plain), u64::MAX).unwrap().step(0)
+    }
+
+    #[test]
+    fn a_frame_that_holds_more_than_is_read_is_of_a_newer_version() {
+        // One section of three bytes, without an introduction; a head of two.
+        let framing = [1, 9, 3, 0, 2, b'h', b'd'];
+        let whole = step(&[&framing[..], b"abc"].concat(), framing.len()).unwrap();
+        let Step::Frame(whole) = whole else { panic!("it is whole") };
+        assert_eq!((whole.head.as_slice(), whole.sections.len()), (&b"hd"[..], 1));
+        let more_framing = [&framing[..], &[0], b"abc"].concat();
+        let more_sealed = [&framing[..], b"abcd"].concat();
+        for (body, framing) in [(more_framing, framing.len() + 1), (more_sealed, framing.len())] {
+            let error = step(&body, framing).err().unwrap();
+            assert_eq!(error.kind(), pugdb_core::ErrorKind::Unsupported, "{error}");
+        }
+        let error = step(&[&framing[..], b"ab"].concat(), framing.len()).err().unwrap();
+        assert_eq!(error.kind(), pugdb_core::ErrorKind::Corrupt, "{error}");
     }
 }

@@ -129,7 +129,7 @@ pub type Visit<'a> = dyn FnMut(Part) -> Result<()> + 'a;
 /// Shows each part of a file to `visit`, whose error ends it.
 ///
 /// # Errors
-/// What `visit` says; `Corrupt` when the file does not begin as one of PugDB's does, `Invalid` when it has another
+/// What `visit` says; `Corrupt` when the file does not begin as one of PugDB's does, `Unsupported` when it has a newer
 /// version, what the cipher says without the right key, what the disk says. Damage further on is a part.
 pub fn inspect(
     env: &Env,

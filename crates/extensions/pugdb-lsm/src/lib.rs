@@ -18,6 +18,7 @@
 //! Log, tree and sequencer are three parts: the crate `pugdb` joins them in its `write/` folder.
 
 pub mod checksum;
+mod envelope;
 pub mod file;
 pub mod frame;
 pub mod inspect;

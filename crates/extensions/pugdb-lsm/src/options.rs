@@ -259,7 +259,7 @@ impl TreeOptions {
     /// who made the keyspace asked for something that this version would not do.
     ///
     /// # Errors
-    /// `Corrupt` when they are no options, out of range, or of a later version.
+    /// `Corrupt` when they are no options, `Unsupported` when this version does not know one of them or what it says.
     pub fn decode(reader: &mut Reader<'_>) -> Result<Self> {
         let mut fields = Reader::new(reader.bytes()?);
         let (mut options, mut last) = (Self::default(), 0);
@@ -280,7 +280,7 @@ impl TreeOptions {
                 FILTER_BITS => options.filter_bits = u8::try_from(value.varint()?).unwrap_or(u8::MAX),
                 UNLOGGED => match value.u8()? {
                     1 => options.logging = Logging::Unlogged,
-                    _ => return Err(Error::corrupt("a keyspace is neither logged nor unlogged")),
+                    _ => return Err(Error::newer("how a keyspace is logged")),
                 },
                 OPERATOR => {
                     let name =
@@ -295,25 +295,40 @@ impl TreeOptions {
                 QUOTA_KEYS => options.quota_keys = Some(value.varint()?),
                 PLAIN => match value.u8()? {
                     1 => options.sealing = Sealing::Plain,
-                    _ => return Err(Error::corrupt("a keyspace is neither sealed nor plain")),
+                    _ => return Err(Error::newer("how a keyspace is sealed")),
                 },
-                _ => {
-                    return Err(Error::corrupt(format!(
-                        "a keyspace has the option {id}, which this version does not know; open it with a newer one"
-                    )));
-                }
+                _ => return Err(Error::newer(format_args!("option {id} of a keyspace"))),
             }
             if !value.is_empty() {
-                return Err(Error::corrupt("an option of a keyspace is too long"));
+                return Err(Error::newer(format_args!("what more option {id} of a keyspace says")));
             }
         }
-        options.check().map_err(|error| Error::corrupt(error.cause().to_owned()))?;
+        // A later version may allow more.
+        options.check().map_err(|error| {
+            Error::newer(format_args!("an option of a keyspace beyond its range ({})", error.cause()))
+        })?;
         Ok(options)
+    }
+
+    /// Reads what [`encode`](Self::encode) wrote, with nothing behind it.
+    ///
+    /// # Errors
+    /// As [`decode`](Self::decode).
+    pub fn decode_alone(bytes: &[u8]) -> Result<Self> {
+        let mut reader = Reader::new(bytes);
+        let options = Self::decode(&mut reader)?;
+        if reader.is_empty() {
+            Ok(options)
+        } else {
+            Err(Error::newer("what stands behind the options of a keyspace"))
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use pugdb_core::ErrorKind;
+
     use super::*;
 
     fn encoded(options: &TreeOptions) -> Vec<u8> {
@@ -355,8 +370,8 @@ mod tests {
     }
 
     #[test]
-    fn options_that_are_unknown_repeated_too_long_or_out_of_range_are_corrupt() {
-        let wrong: [&[u8]; 21] = [
+    fn options_that_are_unknown_too_long_or_out_of_range_are_of_a_newer_version() {
+        let newer: [&[u8]; 19] = [
             &[3, 9, 1, 0],
             &[4, 9, 2, 1, 1],
             &[3, 10, 1, 0],
@@ -367,21 +382,25 @@ mod tests {
             &[3, 13, 1, 0],
             &[4, 8, 2, 1, 0],
             &[5, 8, 3, 1, 4, 0],
+            &[3, 6, 1, 0],
             &[4, 6, 2, 1, 1],
-            &[2, 7, 0],
-            &[3, 7, 1, 0xff],
-            &[3, 8, 1, 0],
             &[3, 5, 1, 7],
-            &[6, 4, 1, 9, 4, 1, 9],
             &[4, 4, 2, 9, 0],
             &[3, 4, 1, 21],
             &[3, 3, 1, 1],
             &[4, 1, 2, 9, 0],
             &[4, 1, 2, 1, 1],
+            &[4, 2, 2, 3, 20],
         ];
-        for bytes in wrong {
-            assert!(decoded(bytes).is_err(), "{bytes:?}");
+        for bytes in newer {
+            assert_eq!(decoded(bytes).unwrap_err().kind(), ErrorKind::Unsupported, "{bytes:?}");
         }
+        let corrupt: [&[u8]; 4] = [&[2, 7, 0], &[3, 7, 1, 0xff], &[3, 8, 1, 0], &[6, 4, 1, 9, 4, 1, 9]];
+        for bytes in corrupt {
+            assert_eq!(decoded(bytes).unwrap_err().kind(), ErrorKind::Corrupt, "{bytes:?}");
+        }
+        let behind = TreeOptions::decode_alone(&[3, 4, 1, 9, 0]).unwrap_err();
+        assert_eq!(behind.kind(), ErrorKind::Unsupported);
         assert_eq!(decoded(&[3, 4, 1, 9]).unwrap().filter_bits, 9);
     }
 

@@ -36,7 +36,7 @@ pub use pugdb_lsm::inspect::{Detail, Field, Inspected, Part};
 ///
 /// # Errors
 /// What `visit` says; `NotFound` without the file, `Denied` without the rights, `Corrupt` when it does not begin as a
-/// file of PugDB does, `Invalid` when it has another version, what the cipher says without the right key. Damage further
+/// file of PugDB does, `Unsupported` when it has a newer version, what the cipher says without the right key. Damage further
 /// on is a part called `damage`, and [`Inspected::damaged`].
 pub fn file(
     path: impl AsRef<Path>,

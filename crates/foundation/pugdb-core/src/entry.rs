@@ -300,7 +300,11 @@ const HAS_META: u8 = 1 << 2;
 const HAS_EXPIRY: u8 = 1 << 3;
 const HAS_SEAL: u8 = 1 << 4;
 const HAS_STAMP: u8 = 1 << 5;
-const RESERVED: u8 = 0b1100_0000;
+/// Of an entry in the log: its value lies elsewhere. Blocks of tables have it, and look at it themselves.
+const APART: u8 = 1 << 6;
+/// A second byte of flags follows. No version has one yet.
+const MORE_FLAGS: u8 = 1 << 7;
+const RESERVED: u8 = APART | MORE_FLAGS;
 /// Flags, two lengths, meta byte, expiry, seal, stamp.
 const FIELDS_BYTES_MAX: usize = 1 + 2 * 10 + 1 + 8 + 8 + 16;
 
@@ -352,7 +356,7 @@ impl Op {
     /// Reads one operation. `share` makes a byte string of a part of the reader's slice (a copy, or a view).
     ///
     /// # Errors
-    /// `Corrupt` when the bytes are no operation.
+    /// As [`RawOp::decode`].
     pub fn decode<'a>(reader: &mut Reader<'a>, share: &dyn Fn(&'a [u8]) -> Bytes) -> Result<Self> {
         let raw = RawOp::decode(reader)?;
         Ok(Self { key: Key(share(raw.key)), entry: raw.entry(share) })
@@ -394,7 +398,7 @@ impl<'a> RawOp<'a> {
     /// Reads one operation off the front.
     ///
     /// # Errors
-    /// `Corrupt` when the bytes are no operation.
+    /// `Corrupt` when the bytes are no operation, `Unsupported` when their flags came later.
     pub fn decode(reader: &mut Reader<'a>) -> Result<Self> {
         let flags = reader.u8()?;
         Self::decode_behind(flags, reader)
@@ -471,7 +475,7 @@ impl<'a> RawOp<'a> {
     /// Reads what [`put_fields`](Self::put_fields) has written. Key and value are empty.
     ///
     /// # Errors
-    /// `Corrupt` when the flags are unknown or the fields are not there.
+    /// `Unsupported` when the flags are unknown, `Corrupt` when the fields are not there.
     pub fn decode_fields(flags: u8, reader: &mut Reader<'a>) -> Result<Self> {
         let kind = kind_of(flags)?;
         let meta = if flags & HAS_META != 0 { reader.u8()? } else { 0 };
@@ -522,7 +526,7 @@ impl<'a> Operation<'a> {
     /// Reads one operation off the front.
     ///
     /// # Errors
-    /// `Corrupt` when the bytes are no operation.
+    /// As [`RawOp::decode`].
     pub fn decode(reader: &mut Reader<'a>) -> Result<Self> {
         let flags = reader.u8()?;
         if flags != KIND_DELETE_RANGE {
@@ -589,18 +593,20 @@ fn kind_of(flags: u8) -> Result<EntryKind> {
     }
 }
 
+/// The flags are whole, as a checksum has said of them: what they ask for came later.
 #[cold]
 fn no_kind(flags: u8) -> Error {
-    Error::corrupt(match flags & (KIND_MASK | RESERVED) {
-        KIND_OPERAND => "an operand has a meta byte or an expiry",
-        KIND_DELETE_RANGE => "an entry has a kind that is none of an entry",
-        _ => "an entry has flags this version does not know",
-    })
+    match flags & (KIND_MASK | RESERVED) {
+        KIND_OPERAND => Error::newer("an operand with a meta byte or an expiry"),
+        _ if flags & MORE_FLAGS != 0 => Error::newer("an entry with a second byte of flags"),
+        _ => Error::newer(format_args!("an entry with the flags {flags:#010b}")),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ErrorKind;
 
     fn round_trip(op: &Op) -> usize {
         let mut out = Vec::new();
@@ -653,19 +659,38 @@ mod tests {
         for end in 0..out.len() {
             assert!(RawOp::decode(&mut Reader::new(&out[..end])).is_err());
         }
-        out[0] = 0b1000_0000;
-        assert!(RawOp::decode(&mut Reader::new(&out)).is_err());
     }
 
     #[test]
-    fn an_operand_with_a_meta_byte_or_an_expiry_is_corrupt() {
+    fn flags_that_came_later_are_of_a_newer_version_and_no_damage() {
+        let plain = Entry::put(Value::new(b"1".as_slice()).unwrap());
+        let all: Vec<u8> = [KIND_PUT, KIND_DELETE, KIND_OPERAND].map(|kind| kind | APART).into();
+        let more: Vec<u8> = (0..=u8::MAX).filter(|flags| flags & MORE_FLAGS != 0).collect();
+        let ranges: Vec<u8> = (2..6).map(|bit| KIND_DELETE_RANGE | 1 << bit).collect();
+        for flags in [all, more, ranges].concat() {
+            let mut out = Vec::new();
+            plain.raw(b"key").encode(&mut out);
+            out[0] = flags;
+            for error in [
+                RawOp::decode(&mut Reader::new(&out)).unwrap_err(),
+                Operation::decode(&mut Reader::new(&out)).unwrap_err(),
+            ] {
+                assert_eq!(error.kind(), ErrorKind::Unsupported, "{flags:#b}: {error}");
+                assert!(error.to_string().contains("newer version"), "{error}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_operand_with_a_meta_byte_or_an_expiry_is_refused() {
         let operand = Entry::operand(Value::new(b"1".as_slice()).unwrap());
         for entry in
             [Entry { meta: 1, ..operand.clone() }, Entry { expires_at: Some(Timestamp(1)), ..operand }]
         {
             let mut out = Vec::new();
             entry.raw(b"key").encode(&mut out);
-            assert!(RawOp::decode(&mut Reader::new(&out)).is_err());
+            let error = RawOp::decode(&mut Reader::new(&out)).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Unsupported);
         }
     }
 

@@ -119,6 +119,21 @@ impl Error {
         Self(Arc::new(Inner::new(kind, message)))
     }
 
+    /// Bytes that are whole, and of which this version does not know what they mean. `what` names them.
+    ///
+    /// ```
+    /// use pugdb_core::{Error, ErrorKind};
+    ///
+    /// let error = Error::newer("table property 17");
+    /// assert_eq!(error.kind(), ErrorKind::Unsupported);
+    /// assert_eq!(error.to_string(), "table property 17 is not known here: a newer version of PugDB wrote it; open it with that one");
+    /// ```
+    pub fn newer(what: impl fmt::Display) -> Self {
+        Self::unsupported(format!(
+            "{what} is not known here: a newer version of PugDB wrote it; open it with that one"
+        ))
+    }
+
     /// A conflict of transactions: the same again, from the beginning, may do.
     pub fn retry(message: impl Into<Cow<'static, str>>) -> Self {
         Self(Arc::new(Inner { retry: true, ..Inner::new(ErrorKind::Conflict, message.into()) }))

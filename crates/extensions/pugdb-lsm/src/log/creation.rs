@@ -34,12 +34,11 @@ impl Creation {
     /// Reads what [`encode`](Self::encode) wrote.
     ///
     /// # Errors
-    /// `Corrupt` when it is no creation.
+    /// `Corrupt` when it is no creation, `Unsupported` when this version does not know what it asks for.
     pub fn decode(section: &[u8]) -> Result<Self> {
         let mut reader = Reader::new(section);
         let engine = EngineKind::from_number(reader.u8()?);
-        let engine =
-            engine.ok_or_else(|| Error::corrupt("a keyspace has an engine this version does not know"))?;
+        let engine = engine.ok_or_else(|| Error::newer("the engine of a keyspace"))?;
         let options = TreeOptions::decode(&mut reader)?;
         let is_partitioned = engine == EngineKind::Partitioned;
         let partitions = is_partitioned.then(|| PartitionMap::decode_whole(&mut reader)).transpose()?;

@@ -168,10 +168,10 @@ fn created(section: &[u8]) -> Result<Fields> {
 }
 
 fn altered(section: &[u8]) -> Result<Fields> {
-    TreeOptions::decode(&mut Reader::new(section)).map(|options| option_fields(&options))
+    TreeOptions::decode_alone(section).map(|options| option_fields(&options))
 }
 
 fn partitioned(section: &[u8]) -> Result<Fields> {
-    let map = PartitionMap::decode_whole(&mut Reader::new(section))?;
+    let map = PartitionMap::decode_alone(section)?;
     Ok(vec![("partitions", (map.len() as u64).into())])
 }

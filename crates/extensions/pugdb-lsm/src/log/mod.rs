@@ -28,6 +28,7 @@ pub use creation::Creation;
 pub(crate) use inspect::inspect;
 pub use record::{RecordHead, RecordKind};
 pub use recover::{Cut, LogState, OldSegment, Scan, ScannedRecord, SegmentEnd, scan};
+pub(crate) use segment::EXTRA_BYTES as SEGMENT_EXTRA_BYTES;
 pub use segment::{SegmentPlace, parse_name};
 
 use crate::file::Context;

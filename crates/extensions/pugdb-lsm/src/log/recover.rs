@@ -12,12 +12,13 @@ use std::sync::Arc;
 use pugdb_core::coding::index;
 use pugdb_core::env::{Access, File};
 use pugdb_core::seam::{FileCipher, FileKind, Plain};
-use pugdb_core::{Error, ErrorKind, FileId, Incarnation, KeyspaceId, Lsn, Result};
+use pugdb_core::{Error, FileId, Incarnation, KeyspaceId, Lsn, Result};
 
 use super::segment::{ID_OFFSETS, SegmentPlace, file_name, parse_name};
-use super::{RecordHead, STREAM};
+use super::{Creation, RecordHead, RecordKind, STREAM};
 use crate::file::{Context, FileHeader, OpenedHeader};
 use crate::frame::{Frame, FrameReader, Step, first_offset};
+use crate::{PartitionMap, TreeOptions};
 
 /// Recovered records are written again in pieces of this size.
 const REWRITE_BYTES: usize = 1 << 20;
@@ -202,9 +203,14 @@ fn list(context: &Context) -> Result<Listed> {
     let names = context.env.fs.list(&dir).map_err(|error| Error::io("list the log's directory", error))?;
     let (mut found, mut next_number) = (Vec::new(), 0);
     for name in names {
-        let Some((_, number)) = parse_name(&name).filter(|&(stream, _)| stream == STREAM) else { continue };
+        let Some((stream, number)) = parse_name(&name) else { continue };
         let at = |error: Error| error.at(format_args!("log segment {name}"));
-        next_number = next_number.max(number + 1);
+        if stream != STREAM {
+            // Its records are of this database, and nobody here would replay them.
+            return Err(at(Error::newer(format_args!("stream {stream} of the log"))));
+        }
+        let next = number.checked_add(1).ok_or_else(|| at(Error::corrupt("no segment has this number")))?;
+        next_number = next_number.max(next);
         found.push((number, open(context, dir.join(&name), &name, number).map_err(at)?));
     }
     found.sort_by_key(|(number, _)| *number);
@@ -216,25 +222,24 @@ fn list(context: &Context) -> Result<Listed> {
 /// Opens the segment that should have this number.
 ///
 /// # Errors
-/// `Corrupt` when its header is whole and says that it is another file: no crash has left it there.
+/// When its header is whole, whatever is wrong with it: `Corrupt` when it says that it is another file, `Unsupported` when a
+/// newer version wrote it, what the cipher says. No crash has left it so, and it is not there to be cut.
 fn open(context: &Context, path: PathBuf, name: &str, number: u64) -> Result<Found> {
     let file = context.env.fs.open(&path, Access::ReadWrite).map_err(|error| Error::io("open it", error))?;
-    let opened = match FileHeader::read(&*file, FileKind::Log, None, &*context.cipher) {
-        Err(error) if error.kind() == ErrorKind::Corrupt => {
-            return Ok(Found::Bad(path, name.to_owned()));
-        }
-        opened => opened?,
-    };
+    if !FileHeader::is_whole(&*file)? {
+        return Ok(Found::Bad(path, name.to_owned()));
+    }
+    let opened = FileHeader::read(&*file, FileKind::Log, None, &*context.cipher)?;
     let OpenedHeader { header, bytes, cipher } = opened;
     let id = header.context.file;
     let place = SegmentPlace::decode(&header.extra, id)?;
     if header.context.database != context.database {
         return Err(Error::corrupt("it belongs to another database; put the right file in its place"));
     }
-    if place.number != number {
+    if (place.stream, place.number) != (STREAM, number) {
         return Err(Error::corrupt(format!(
-            "its header says that it is number {}; put the right file in its place",
-            place.number
+            "its header says that it is number {} of stream {}; put the right file in its place",
+            place.number, place.stream
         )));
     }
     let (name, content) = (name.to_owned(), first_offset(bytes));
@@ -401,7 +406,9 @@ impl Walk<'_> {
         let mut offset = candidate.content;
         let reason = loop {
             match reader.step(offset).map_err(|error| error.at(&candidate.name))? {
-                Step::Frame(frame) => {
+                Step::Frame(mut frame) => {
+                    let place = || format!("log segment {} at byte {offset}", candidate.name);
+                    readable(&reader, &mut frame).map_err(|error| error.at(place()))?;
                     self.scan.records += 1;
                     let stated = frame.lag.map_or(0, |lag| lsn_at(offset).0.saturating_sub(lag));
                     self.durable = self.durable.max(Lsn(stated));
@@ -488,6 +495,32 @@ impl Walk<'_> {
             "{place}; at least {missing} bytes of acknowledged records are lost here; run `pugdb verify`, and restore \
              the file or the database from a backup"
         )))
+    }
+}
+
+/// What a record's frame says about the whole of it.
+fn head_of(frame: &Frame) -> Result<RecordHead> {
+    let head = RecordHead::decode(&frame.head)?;
+    if head.sections() != frame.keyspaces().count() {
+        return Err(Error::corrupt("a record has other sections than its head counts"));
+    }
+    Ok(head)
+}
+
+/// Refuses a record that replay would not understand, while nothing on disk has been changed yet. The entries of batches are
+/// looked at when they are applied: to do it here, too, would double the work of every recovery.
+fn readable(reader: &FrameReader, frame: &mut Frame) -> Result<()> {
+    let head = head_of(frame)?;
+    if head.kind == RecordKind::Batch || head.sections() == 0 {
+        return Ok(());
+    }
+    // One that nobody can open is replay's to judge: it may be of no use to it.
+    let Ok(section) = reader.open_section(frame, 0) else { return Ok(()) };
+    match head.kind {
+        RecordKind::CreateKeyspace => Creation::decode(&section).map(drop),
+        RecordKind::AlterKeyspace => TreeOptions::decode_alone(&section).map(drop),
+        RecordKind::PartitionKeyspace => PartitionMap::decode_alone(&section).map(drop),
+        RecordKind::Batch | RecordKind::DropKeyspace | RecordKind::Mark => Ok(()),
     }
 }
 
@@ -621,10 +654,7 @@ impl Scan {
                 };
                 let next = frame.next;
                 let start = segment.place.first.plus(offset - segment.content);
-                let head = RecordHead::decode(&frame.head).map_err(|error| error.at(at()))?;
-                if head.counts.len() < frame.keyspaces().count() {
-                    return Err(Error::corrupt("a record has sections that its head does not count").at(at()));
-                }
+                let head = head_of(&frame).map_err(|error| error.at(at()))?;
                 let mut record =
                     ScannedRecord { start, segment_first: segment.place.first, head, reader: &reader, frame };
                 each(&mut record).map_err(|error| error.at(at()))?;

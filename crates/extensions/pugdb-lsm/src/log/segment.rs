@@ -32,10 +32,13 @@ pub struct SegmentPlace {
 pub(super) const ID_OFFSETS: [u64; 2] = [ID_OFFSET, EXTRA_OFFSET + PLACE_BYTES];
 /// Stream, number, first position, durable position, incarnation.
 const PLACE_BYTES: u64 = 4 + 3 * 8 + 16;
+/// What a segment's header keeps for the log: its place, and the id a second time.
+pub(crate) const EXTRA_BYTES: usize = 60;
+const _: () = assert!(EXTRA_BYTES as u64 == PLACE_BYTES + 16);
 
 impl SegmentPlace {
     fn encode(self, id: FileId) -> Vec<u8> {
-        let mut out = Vec::with_capacity(60);
+        let mut out = Vec::with_capacity(EXTRA_BYTES);
         out.extend_from_slice(&self.stream.0.to_le_bytes());
         for number in [self.number, self.first.0, self.durable.0] {
             out.extend_from_slice(&number.to_le_bytes());
@@ -67,7 +70,9 @@ pub(super) fn file_name(stream: StreamId, number: u64) -> String {
 /// Reads a file name that [`file_name`] made.
 pub fn parse_name(name: &str) -> Option<(StreamId, u64)> {
     let (stream, number) = name.strip_suffix(".log")?.split_once('-')?;
-    Some((StreamId(stream.parse().ok()?), number.parse().ok()?))
+    let (stream, number) = (StreamId(stream.parse().ok()?), number.parse().ok()?);
+    // No other spelling: two files would have one place.
+    (file_name(stream, number) == name).then_some((stream, number))
 }
 
 /// Where a segment lies.
@@ -264,5 +269,29 @@ fn write(
             Ok(())
         }
         None => file.write_at(bytes, offset),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_segment_has_one_name() {
+        for (stream, number) in [(0, 1), (0, 10_000_000_000), (7, 12), (u32::MAX, u64::MAX)] {
+            let name = file_name(StreamId(stream), number);
+            assert_eq!(parse_name(&name), Some((StreamId(stream), number)));
+        }
+        for other in [
+            "0-7.log",
+            "0-+000000007.log",
+            "00-0000000007.log",
+            "+0-0000000007.log",
+            "0-00000000007.log",
+            "0-0000000007.LOG",
+            "0-.log",
+        ] {
+            assert_eq!(parse_name(other), None, "{other}");
+        }
     }
 }

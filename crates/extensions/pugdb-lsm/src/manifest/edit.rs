@@ -196,6 +196,8 @@ const HAS_GLOBAL_SEQNO: u8 = 1;
 const IS_QUARANTINED: u8 = 2;
 const HAS_VALUES: u8 = 4;
 const IS_PLAIN: u8 = 8;
+/// An extension follows, as its length and its bytes. No version has one yet.
+const HAS_EXTENSION: u8 = 128;
 
 /// The head of a frame that holds `edits`, and the bytes of each keyspace's section.
 pub(super) fn encode(edits: &[Edit]) -> (Vec<u8>, BTreeMap<KeyspaceId, Vec<u8>>) {
@@ -326,7 +328,7 @@ impl<'a> Sections<'a> {
 /// Reads the edits of a frame. Of those about `erased` keyspaces only the numbers are left that must not be used again.
 ///
 /// # Errors
-/// `Corrupt` when the bytes are no edits.
+/// `Corrupt` when the bytes are no edits, `Unsupported` when they say what this version does not know, or more than it reads.
 pub(super) fn decode(
     head: &[u8],
     sections: &[(KeyspaceId, Vec<u8>)],
@@ -334,7 +336,11 @@ pub(super) fn decode(
 ) -> Result<Vec<Edit>> {
     let mut reader = Reader::new(head);
     let count = reader.length()?;
-    let readers = sections.iter().map(|(keyspace, bytes)| (*keyspace, Reader::new(bytes))).collect();
+    let readers: BTreeMap<_, _> =
+        sections.iter().map(|(keyspace, bytes)| (*keyspace, Reader::new(bytes))).collect();
+    if readers.len() != sections.len() {
+        return Err(Error::corrupt("a manifest record has two sections of one keyspace"));
+    }
     let mut sections = Sections { readers, erased };
     let mut edits = Vec::new();
     for _ in 0..count {
@@ -342,8 +348,8 @@ pub(super) fn decode(
         let is_erased = edit.keyspace().is_some_and(|keyspace| erased.contains(&keyspace));
         edits.push(if is_erased { Edit::LastSeqno(edit.seqno()) } else { edit });
     }
-    if !reader.is_empty() {
-        return Err(Error::corrupt("a manifest record has bytes behind its last edit"));
+    if !reader.is_empty() || sections.readers.values().any(|section| !section.is_empty()) {
+        return Err(Error::newer("what stands behind the last edit of a manifest record"));
     }
     Ok(edits)
 }
@@ -353,7 +359,11 @@ fn decode_one(head: &mut Reader<'_>, sections: &mut Sections<'_>) -> Result<Edit
     Ok(match tag {
         LOG => {
             let (start, durable, next_segment) = (Lsn(head.varint()?), Lsn(head.varint()?), head.varint()?);
-            let clean = head.varint()? != 0;
+            let clean = match head.varint()? {
+                0 => false,
+                1 => true,
+                other => return Err(Error::newer(format_args!("a log that was closed as {other} says"))),
+            };
             let count = head.length()?;
             let mut ends = BTreeMap::new();
             for _ in 0..count {
@@ -369,8 +379,7 @@ fn decode_one(head: &mut Reader<'_>, sections: &mut Sections<'_>) -> Result<Edit
         CREATE => {
             let (keyspace, at) = (KeyspaceId(head.varint_u32()?), Seqno(head.varint()?));
             let engine = u8::try_from(head.varint()?).ok().and_then(EngineKind::from_number);
-            let engine = engine
-                .ok_or_else(|| Error::corrupt("a keyspace has an engine this version does not know"))?;
+            let engine = engine.ok_or_else(|| Error::newer("the engine of a keyspace"))?;
             let options = TreeOptions::decode(head)?;
             match sections.of(keyspace)? {
                 Some(section) => Edit::Create { keyspace, name: name(section)?, engine, at, options },
@@ -407,7 +416,7 @@ fn decode_one(head: &mut Reader<'_>, sections: &mut Sections<'_>) -> Result<Edit
         QUARANTINE => {
             Edit::Quarantine { keyspace: KeyspaceId(head.varint_u32()?), file: FileId(head.array()?) }
         }
-        _ => return Err(Error::corrupt("a manifest record has an edit this version does not know")),
+        _ => return Err(Error::newer(format_args!("manifest edit {tag}"))),
     })
 }
 
@@ -424,7 +433,7 @@ fn decode_tombstones(head: &mut Reader<'_>, sections: &mut Sections<'_>) -> Resu
         let end = match has_end {
             0 => None,
             1 => Some(key(section.bytes()?)?),
-            _ => return Err(Error::corrupt("a range tombstone has an end this version does not know")),
+            _ => return Err(Error::newer("the end of a range tombstone in the manifest")),
         };
         if seqno <= after || seqno > through || end.as_ref().is_some_and(|end| *end <= start) {
             return Err(Error::corrupt("a range tombstone in the manifest hides nothing"));
@@ -442,19 +451,24 @@ fn decode_table(head: &mut Reader<'_>, sections: &mut Sections<'_>) -> Result<Ed
     let expiries = Expiries::decode(head.varint()?, head.bytes()?)?;
     let cleared = Seqno(head.varint()?);
     let flags = head.u8()?;
-    let global_seqno = (flags & HAS_GLOBAL_SEQNO != 0).then(|| head.varint()).transpose()?.map(Seqno);
-    if flags & !(HAS_GLOBAL_SEQNO | IS_QUARANTINED | HAS_VALUES | IS_PLAIN) != 0 {
-        return Err(Error::corrupt(
-            "a table has a flag that this version does not know; open it with a newer one",
-        ));
+    let known = HAS_GLOBAL_SEQNO | IS_QUARANTINED | HAS_VALUES | IS_PLAIN;
+    match flags & !known {
+        0 => {}
+        more if more & HAS_EXTENSION != 0 => {
+            return Err(Error::newer("the extension of a table in the manifest"));
+        }
+        more => return Err(Error::newer(format_args!("a table in the manifest with the flags {more}"))),
     }
+    let global_seqno = (flags & HAS_GLOBAL_SEQNO != 0).then(|| head.varint()).transpose()?.map(Seqno);
     let sealing = if flags & IS_PLAIN == 0 { Sealing::Sealed } else { Sealing::Plain };
     let id = FileId(head.array()?);
     let values = if flags & HAS_VALUES != 0 { decode_values(head)? } else { Vec::new() };
     let Some(section) = sections.of(keyspace)? else {
         return Ok(Edit::LastSeqno(global_seqno.unwrap_or(max_seqno)));
     };
-    let mut key = || -> Result<Key> { Key::copy(section.bytes()?) };
+    let mut key = || -> Result<Key> {
+        Key::copy(section.bytes()?).map_err(|_| Error::corrupt("a table's bound in the manifest is no key"))
+    };
     let (first, last, bounds) = (key()?, key()?, (key()?, key()?));
     let meta = TableMeta {
         id,
@@ -486,6 +500,7 @@ fn name(section: &mut Reader<'_>) -> Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use pugdb_core::ErrorKind;
     use pugdb_core::engine::KeyRange;
 
     const KEYSPACE: KeyspaceId = KeyspaceId(3);
@@ -540,6 +555,58 @@ mod tests {
         }
     }
 
+    fn refused(head: &[u8], sections: &[(KeyspaceId, Vec<u8>)]) -> ErrorKind {
+        decode(head, sections, &BTreeSet::new()).expect_err("it says what is not known").kind()
+    }
+
+    #[test]
+    fn what_a_record_says_beyond_what_is_read_is_of_a_newer_version() {
+        let (head, sections) = encoded(&edits());
+        let longer = |mut sections: Vec<(KeyspaceId, Vec<u8>)>| {
+            sections[0].1.push(0);
+            sections
+        };
+        assert_eq!(
+            refused(&[&head[..], &[0]].concat(), &sections),
+            ErrorKind::Unsupported,
+            "behind the edits"
+        );
+        assert_eq!(refused(&head, &longer(sections.clone())), ErrorKind::Unsupported, "behind the keys");
+        let other = [&sections[..], &[(KeyspaceId(9), vec![1])]].concat();
+        assert_eq!(refused(&head, &other), ErrorKind::Unsupported, "a section that no edit reads");
+        assert!(
+            decode(&head, &[&sections[..], &[(KeyspaceId(9), Vec::new())]].concat(), &BTreeSet::new())
+                .is_ok()
+        );
+        let twice = [&sections[..], &sections[..]].concat();
+        assert_eq!(refused(&head, &twice), ErrorKind::Corrupt, "two sections of one keyspace");
+    }
+
+    #[test]
+    fn edits_and_what_they_say_that_came_later_are_of_a_newer_version() {
+        for tag in [0].into_iter().chain(PARTITIONS + 1..=u8::MAX) {
+            assert_eq!(refused(&[1, tag], &[]), ErrorKind::Unsupported, "edit {tag}");
+        }
+        let log = |clean: u8| [&[1, LOG, 0, 0, 1, clean, 0][..], &[7; 16]].concat();
+        for clean in [0, 1] {
+            let edits = decode(&log(clean), &[], &BTreeSet::new()).unwrap();
+            assert!(matches!(&edits[..], [Edit::Log(log)] if log.clean == (clean == 1)), "{edits:?}");
+        }
+        for clean in 2..128 {
+            assert_eq!(refused(&log(clean), &[]), ErrorKind::Unsupported, "clean {clean}");
+        }
+        let keyspace = [(KEYSPACE, vec![1, b'a'])];
+        for (what, head) in [
+            ("an engine", &[1, CREATE, 3, 9, 5, 0][..]),
+            ("an option", &[1, CREATE, 3, 9, 1, 3, 13, 1, 0]),
+            ("partitions by something", &[1, PARTITIONS, 3, 9, 3, 1, 4]),
+            ("257 partitions", &[1, PARTITIONS, 3, 9, 1, 0x81, 2, 4]),
+            ("an end", &[1, RANGE_TOMBSTONES, 3, 0, 9, 1, 5, 2]),
+        ] {
+            assert_eq!(refused(head, &keyspace), ErrorKind::Unsupported, "{what}");
+        }
+    }
+
     #[test]
     fn tombstones_that_hide_nothing_are_corrupt() {
         let wrong = [
@@ -554,10 +621,7 @@ mod tests {
             let (after, through) = (Seqno(6), Seqno(300));
             let edit = Edit::RangeTombstones { keyspace: KEYSPACE, after, through, left: vec![tombstone] };
             let (head, sections) = encoded(&[edit]);
-            assert_eq!(
-                decode(&head, &sections, &BTreeSet::new()).unwrap_err().kind(),
-                pugdb_core::ErrorKind::Corrupt
-            );
+            assert_eq!(decode(&head, &sections, &BTreeSet::new()).unwrap_err().kind(), ErrorKind::Corrupt);
         }
     }
 }

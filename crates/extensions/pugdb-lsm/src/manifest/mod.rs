@@ -29,8 +29,12 @@ use crate::frame::{Frame, FrameEncoder, FrameReader, Step, first_offset};
 /// The file that names the manifest.
 pub const CURRENT: &str = "CURRENT";
 const CURRENT_NEW: &str = "CURRENT.new";
-/// `CURRENT` is one line; anything longer is damage.
+/// `CURRENT` is one line, of which this version writes no more than that.
 const CURRENT_BYTES_MAX: usize = 256;
+/// What a newer version may write; anything longer is damage.
+const CURRENT_BYTES_READ: usize = 4 << 10;
+const CURRENT_WORD: &str = "pugdb";
+const CURRENT_VERSION: &str = "1";
 /// A manifest grows by this much at a time.
 const ALLOCATE_BYTES: u64 = 64 << 10;
 /// Past this size, or four times its first snapshot, a manifest is begun anew.
@@ -65,7 +69,8 @@ const NO_TAG: &str = "-";
 
 impl Pointer {
     fn encode(&self, cipher: &dyn Cipher) -> Result<Vec<u8>> {
-        let statement = format!("pugdb {} {} {}", self.number, self.file, self.durable);
+        let statement =
+            format!("{CURRENT_WORD} {CURRENT_VERSION} {} {} {}", self.number, self.file, self.durable);
         let tag = cipher.vouch(statement.as_bytes())?;
         let mut line = statement + " ";
         if tag.is_empty() {
@@ -76,33 +81,40 @@ impl Pointer {
         Ok(format!("{line} {:016x}\n", xxh3_64(line.as_bytes())).into_bytes())
     }
 
+    /// # Errors
+    /// `Corrupt` when it is damaged, `Unsupported` when a newer version wrote it, what the cipher says of the tag.
     fn decode(bytes: &[u8], cipher: &dyn Cipher) -> Result<Self> {
-        let (pointer, statement, tag) = Self::parse(bytes).ok_or_else(|| {
-            Error::corrupt("CURRENT is damaged; restore it from a backup, or run `pugdb verify`")
-        })?;
+        let damaged =
+            || Error::corrupt("CURRENT is damaged; restore it from a backup, or run `pugdb verify`");
+        let line = proven(bytes).ok_or_else(damaged)?;
+        // Before anything else is looked at: a newer version may have other words behind it.
+        match line.strip_prefix(CURRENT_WORD).and_then(|line| line.strip_prefix(' ')?.split_once(' ')) {
+            None => return Err(damaged()),
+            Some((CURRENT_VERSION, _)) => {}
+            Some(_) => return Err(Error::newer("CURRENT of another version")),
+        }
+        let (pointer, statement, tag) = Self::parse(line).ok_or_else(damaged)?;
         cipher.check(statement.as_bytes(), &tag).map_err(|error| error.at(CURRENT))?;
         Ok(pointer)
     }
 
     /// The pointer, what is vouched for, and the tag.
-    fn parse(bytes: &[u8]) -> Option<(Self, &str, Vec<u8>)> {
-        let (line, checksum) = std::str::from_utf8(bytes).ok()?.strip_suffix('\n')?.rsplit_once(' ')?;
-        if checksum != format!("{:016x}", xxh3_64(line.as_bytes())) {
-            return None;
-        }
+    fn parse(line: &str) -> Option<(Self, &str, Vec<u8>)> {
         let (statement, digits) = line.rsplit_once(' ')?;
-        let mut words = statement.split(' ');
-        let pointer = match (words.next()?, words.next()?, words.next()?, words.next()?, words.next()) {
-            ("pugdb", number, file, durable, None) => Self {
-                number: number.parse().ok()?,
-                file: FileId::parse(file)?,
-                durable: durable.parse().ok()?,
-            },
-            _ => return None,
-        };
+        let words: Vec<&str> = statement.split(' ').collect();
+        let [_, _, number, file, durable] = words[..] else { return None };
+        let pointer =
+            Self { number: number.parse().ok()?, file: FileId::parse(file)?, durable: durable.parse().ok()? };
         let tag = if digits == NO_TAG { Vec::new() } else { bytes_of(digits)? };
         Some((pointer, statement, tag))
     }
+}
+
+/// The line of `CURRENT` without its checksum, which is right. That is so in every version: one line, the first word, the
+/// version, and at the end the checksum of all before it.
+fn proven(bytes: &[u8]) -> Option<&str> {
+    let (line, checksum) = std::str::from_utf8(bytes).ok()?.strip_suffix('\n')?.rsplit_once(' ')?;
+    (checksum == format!("{:016x}", xxh3_64(line.as_bytes()))).then_some(line)
 }
 
 /// The bytes that hexadecimal digits stand for; there is one at least.
@@ -122,7 +134,9 @@ fn file_name(number: u64) -> String {
 
 /// Reads a name that [`file_name`] made.
 pub fn parse_name(name: &str) -> Option<u64> {
-    name.strip_prefix("manifest-")?.parse().ok()
+    let number = name.strip_prefix("manifest-")?.parse().ok()?;
+    // No other spelling: two files would have one place.
+    (file_name(number) == name).then_some(number)
 }
 
 /// A manifest as it lies on disk.
@@ -155,10 +169,12 @@ pub fn was_current(context: &Context, number: u64) -> Result<bool> {
     let name = file_name(number);
     let doing = |error| Error::io(format!("open {name}"), error);
     let file = context.env.fs.open(&context.dir.join(&name), Access::Read).map_err(doing)?;
-    let opened = match FileHeader::read(&*file, FileKind::Manifest, None, &*context.cipher) {
-        Err(error) if error.kind() == ErrorKind::Corrupt => return Ok(false),
-        opened => opened.map_err(|error| error.at(&name))?,
-    };
+    let at = |error: Error| error.at(&name);
+    // Only a header that does not prove itself can be what a creation left behind.
+    if !FileHeader::is_whole(&*file).map_err(at)? {
+        return Ok(false);
+    }
+    let opened = FileHeader::read(&*file, FileKind::Manifest, None, &*context.cipher).map_err(at)?;
     let mut reader = FrameReader::new(file, opened.header.context.file, opened.cipher, u64::MAX)?;
     // The first frame is the creation's; a second one was written by a database that was in use.
     match reader.step(first_offset(opened.bytes))? {
@@ -197,7 +213,7 @@ fn read_pointer(context: &Context) -> Result<Pointer> {
     let path = context.dir.join(CURRENT);
     let doing = |error| Error::io("read CURRENT", error);
     let file = context.env.fs.open(&path, Access::Read).map_err(doing)?;
-    let mut bytes = vec![0; CURRENT_BYTES_MAX];
+    let mut bytes = vec![0; CURRENT_BYTES_READ];
     let length = file.read_at(&mut bytes, 0).map_err(doing)?;
     Pointer::decode(&bytes[..length], &*context.cipher)
 }
@@ -206,7 +222,7 @@ fn read(context: &Context, pointer: &Pointer, name: &str) -> Result<Recovered> {
     let path = context.dir.join(name);
     let file = context.env.fs.open(&path, Access::Read).map_err(|error| Error::io("open it", error))?;
     let opened = FileHeader::read(&*file, FileKind::Manifest, None, &*context.cipher)?;
-    if opened.header.context.file != pointer.file {
+    if opened.header.context.file != pointer.file || opened.header.extra != pointer.number.to_le_bytes() {
         return Err(Error::corrupt("it is not the file that CURRENT names"));
     }
     let mut state = State::new(opened.header.context.database);

@@ -4,11 +4,13 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use pugdb_core::engine::EngineKind;
-use pugdb_core::seam::Sealing;
+use pugdb_core::seam::{Plain, Sealing};
 use pugdb_core::{DatabaseId, ErrorKind, FileId, Key, KeySpan, KeyspaceId, Seqno, Timestamp};
+use xxhash_rust::xxh3::xxh3_64;
 
 use super::edit::{self, Edit, TableEntry};
 use super::state::State;
+use super::{Pointer, file_name, parse_name};
 use crate::TreeOptions;
 use crate::partition::PartitionMap;
 use crate::table::{Expiries, TableMeta};
@@ -98,10 +100,13 @@ fn what_was_cut_or_changed_is_an_error_or_another_edit_and_never_a_panic() {
     for end in 0..head.len() {
         assert!(edit::decode(&head[..end], &sections, &NONE).is_err(), "a head of {end} bytes");
     }
-    let mut unknown = encoded(&[Edit::AddTable { table: table(1) }]);
-    *unknown.0.iter_mut().rev().nth(16 + 1 + 16 + 6).unwrap() |= 16;
-    let error = edit::decode(&unknown.0, &unknown.1, &NONE).unwrap_err();
-    assert!(error.to_string().contains("a flag that this version does not know"), "{error}");
+    for flag in [16, 32, 64, 128] {
+        let mut unknown = encoded(&[Edit::AddTable { table: table(1) }]);
+        *unknown.0.iter_mut().rev().nth(16 + 1 + 16 + 6).unwrap() |= flag;
+        let error = edit::decode(&unknown.0, &unknown.1, &NONE).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unsupported, "flag {flag}: {error}");
+        assert_eq!(error.to_string().contains("extension"), flag == 128, "{error}");
+    }
     for end in 0..sections[0].1.len() {
         let cut = [(KEYSPACE, sections[0].1[..end].to_vec())];
         assert!(edit::decode(&head, &cut, &NONE).is_err(), "a section of {end} bytes");
@@ -192,5 +197,55 @@ fn of_an_erased_keyspace_the_numbers_are_left_that_must_not_be_used_again() {
         whole.keyspaces.clear();
         assert_eq!(rest, whole, "{count} edits");
         assert!(count < 2 || edit::decode(&head, &[], &NONE).is_err(), "{count}");
+    }
+}
+
+/// A line of `CURRENT` whose checksum is right.
+fn line(text: &str) -> Vec<u8> {
+    format!("{text} {:016x}\n", xxh3_64(text.as_bytes())).into_bytes()
+}
+
+#[test]
+fn current_says_its_version_and_another_one_is_no_damage() {
+    let pointer = Pointer { number: 7, file: FileId([0x3d; 16]), durable: 352 };
+    let bytes = pointer.encode(&Plain).unwrap();
+    let id = "3d".repeat(16);
+    assert_eq!(bytes, line(&format!("pugdb 1 7 {id} 352 -")));
+    assert_eq!(Pointer::decode(&bytes, &Plain).unwrap(), pointer);
+    let kind = |bytes: &[u8]| Pointer::decode(bytes, &Plain).expect_err("it is another line").kind();
+    for newer in [
+        format!("pugdb 2 7 {id} 352 -"),
+        format!("pugdb 2 7 {id} {} -", "word ".repeat(600).trim_end()),
+        format!("pugdb 01 7 {id} 352 -"),
+        "pugdb x y".to_owned(),
+    ] {
+        assert_eq!(kind(&line(&newer)), ErrorKind::Unsupported, "{newer}");
+    }
+    for damaged in [
+        format!("pugdb 1 7 {id} 352"),
+        format!("pugdb 1 7 {id} 352 9 -"),
+        format!("pug 1 7 {id} 352 -"),
+        "pugdb".to_owned(),
+    ] {
+        assert_eq!(kind(&line(&damaged)), ErrorKind::Corrupt, "{damaged}");
+    }
+    // Without a right checksum nothing of it is believed, its version neither.
+    for bit in 0..bytes.len() * 8 {
+        let mut flipped = bytes.clone();
+        flipped[bit / 8] ^= 1 << (bit % 8);
+        assert_eq!(kind(&flipped), ErrorKind::Corrupt, "bit {bit}");
+    }
+    for end in 0..bytes.len() {
+        assert_eq!(kind(&bytes[..end]), ErrorKind::Corrupt, "cut at {end}");
+    }
+}
+
+#[test]
+fn a_manifest_has_one_name() {
+    assert_eq!(parse_name(&file_name(7)), Some(7));
+    for other in
+        ["manifest-7", "manifest-+000000007", "manifest-00000000007", "manifest-", "manifest-0000000007.new"]
+    {
+        assert_eq!(parse_name(other), None, "{other}");
     }
 }

@@ -236,10 +236,24 @@ impl PartitionMap {
     /// Reads what [`encode_whole`](Self::encode_whole) wrote.
     ///
     /// # Errors
-    /// `Corrupt` when it is no map.
+    /// `Corrupt` when it is no map, `Unsupported` when it is one of a kind or a size that came later.
     pub fn decode_whole(reader: &mut Reader<'_>) -> Result<Self> {
         let head = Self::decode_head(reader)?;
         Self::decode(head, reader)
+    }
+
+    /// [`decode_whole`](Self::decode_whole), with nothing behind it.
+    ///
+    /// # Errors
+    /// As [`decode_whole`](Self::decode_whole).
+    pub fn decode_alone(bytes: &[u8]) -> Result<Self> {
+        let mut reader = Reader::new(bytes);
+        let map = Self::decode_whole(&mut reader)?;
+        if reader.is_empty() {
+            Ok(map)
+        } else {
+            Err(Error::newer("what stands behind the partitions of a keyspace"))
+        }
     }
 
     /// Reads the numbers that [`encode`](Self::encode) wrote.
@@ -247,11 +261,13 @@ impl PartitionMap {
         let by = match head.u8()? {
             1 => PartitionBy::Hash,
             2 => PartitionBy::Range,
-            _ => return Err(Error::corrupt("partitions are made by something this version does not know")),
+            _ => return Err(Error::newer("by what the keys of a partitioned keyspace are distributed")),
         };
         let count = head.length()?;
-        if !(1..=PARTITIONS_MAX).contains(&count) {
-            return Err(Error::corrupt("a keyspace has a number of partitions that none can have"));
+        match count {
+            0 => return Err(Error::corrupt("a partitioned keyspace has no partitions")),
+            1..=PARTITIONS_MAX => {}
+            _ => return Err(Error::newer(format_args!("a keyspace with {count} partitions"))),
         }
         let ids = (0..count).map(|_| head.varint_u32().map(KeyspaceId)).collect::<Result<_>>()?;
         Ok((by, ids))
@@ -280,6 +296,8 @@ impl fmt::Debug for PartitionMap {
 
 #[cfg(test)]
 mod tests {
+    use pugdb_core::ErrorKind;
+
     use super::*;
 
     fn ids(from: u32, count: u32) -> Vec<KeyspaceId> {
@@ -388,6 +406,18 @@ mod tests {
                     assert!(byte == head[at] || decode(&other, &section).ok().as_ref() != Some(&map));
                 }
             }
+        }
+        let mut whole = Vec::new();
+        ranges(&["c", "m"]).encode_whole(&mut whole);
+        assert_eq!(PartitionMap::decode_alone(&whole).unwrap(), ranges(&["c", "m"]));
+        for (bytes, kind) in [
+            ([&whole[..], &[0]].concat(), ErrorKind::Unsupported),
+            (vec![0, 1, 4], ErrorKind::Unsupported),
+            (vec![3, 1, 4], ErrorKind::Unsupported),
+            (vec![1, 0x81, 2, 4], ErrorKind::Unsupported),
+            (vec![1, 0], ErrorKind::Corrupt),
+        ] {
+            assert_eq!(PartitionMap::decode_alone(&bytes).unwrap_err().kind(), kind, "{bytes:?}");
         }
         let of = |by, starts: &[&[u8]]| {
             let partitions = starts.iter().zip(1..).map(|(start, id)| (start.to_vec(), KeyspaceId(id)));

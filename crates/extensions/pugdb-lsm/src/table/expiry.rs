@@ -4,8 +4,11 @@ use pugdb_core::RawOp;
 use pugdb_core::coding::{Reader, put_varint};
 use pugdb_core::{EntryKind, Error, Result, Timestamp};
 
-/// At most so many steps are kept with a table.
+/// At most so many steps a writer keeps with a table.
 const STEPS_MAX: usize = 16;
+/// And a reader takes in as many: a later writer may keep more.
+const STEPS_READ_MAX: usize = 256;
+const _: () = assert!(STEPS_MAX <= STEPS_READ_MAX);
 /// Entries that a writer remembers before it puts neighbours together: bounded memory, and little lost.
 const REMEMBERED_MAX: usize = 4096;
 /// What an entry takes in a block beside key and value: seqno, offset, flags, lengths, expiry.
@@ -47,12 +50,17 @@ impl Expiries {
     pub(crate) fn decode(entries: u64, steps: &[u8]) -> Result<Self> {
         let (mut reader, mut decoded) = (Reader::new(steps), Vec::<(Timestamp, u64)>::new());
         while !reader.is_empty() {
+            if decoded.len() == STEPS_READ_MAX {
+                return Err(Error::newer(format_args!(
+                    "more than {STEPS_READ_MAX} moments of expiry in a table"
+                )));
+            }
             let before = decoded.last().map_or(0, |(at, _)| at.0);
             let (step, bytes) = (reader.varint()?, reader.varint()?);
             let at = before.checked_add(step).filter(|_| decoded.is_empty() || step > 0);
             decoded.push((Timestamp(at.ok_or_else(|| Error::corrupt("moments do not ascend"))?), bytes));
         }
-        if decoded.is_empty() != (entries == 0) || decoded.len() > STEPS_MAX {
+        if decoded.is_empty() != (entries == 0) {
             return Err(Error::corrupt("the moments do not agree with the entries that expire"));
         }
         Ok(Self { entries, steps: decoded })
@@ -158,5 +166,17 @@ mod tests {
             assert!(expiries.steps().len() > Expiries::decode(3, &bytes[..end]).unwrap().steps().len());
         }
         assert!(Expiries::decode(3, &[5, 1, 0, 1]).is_err());
+    }
+
+    #[test]
+    fn a_reader_takes_more_steps_than_a_writer_keeps_and_not_any_number() {
+        let steps = |count: u64| (0..count).flat_map(|_| [1, 9]).collect::<Vec<u8>>();
+        for count in [STEPS_MAX + 1, STEPS_READ_MAX] {
+            let bytes = steps(count as u64);
+            let read = Expiries::decode(300, &bytes).unwrap();
+            assert_eq!((read.steps().len(), read.encode_steps()), (count, bytes));
+        }
+        let error = Expiries::decode(300, &steps(STEPS_READ_MAX as u64 + 1)).unwrap_err();
+        assert_eq!(error.kind(), pugdb_core::ErrorKind::Unsupported);
     }
 }

@@ -12,6 +12,9 @@ const LINE_BITS: u64 = LINE_BYTES as u64 * 8;
 /// Of ten bits of filter for each key six are set, which is the best number for lines; of others as many in proportion.
 const PROBES_IN_TEN_BITS: u32 = 6;
 
+/// More would be another kind of filter: no version has one yet.
+const PROBES_MAX: u8 = 127;
+
 /// Of prefixes: a key that is a prefix of others is not found in a filter because they are.
 const PREFIX_SEED: u64 = 1;
 
@@ -98,6 +101,9 @@ impl Filter {
     pub(super) fn decode(content: &[u8]) -> Result<Self> {
         let damaged = || Error::corrupt("the filter is damaged; run `pugdb verify`");
         let (&probes, content) = content.split_last().ok_or_else(damaged)?;
+        if probes > PROBES_MAX {
+            return Err(Error::newer(format_args!("a filter of the kind {probes}")));
+        }
         let (lines, rest) = content.as_chunks();
         // Without probes there are no lines, and every key passes.
         if lines.is_empty() != (probes == 0) || u32::try_from(lines.len()).is_err() || !rest.is_empty() {
@@ -160,6 +166,18 @@ mod tests {
         for content in [vec![], vec![6], vec![0; 64], vec![0; 65], vec![1; 64], vec![1; 66]] {
             assert!(Filter::decode(&content).is_err());
         }
-        assert!(Filter::decode(&[255; 65]).unwrap().may_contain(KeyHash(u64::MAX)));
+        let full = [&[255; 64][..], &[PROBES_MAX]].concat();
+        assert!(Filter::decode(&full).unwrap().may_contain(KeyHash(u64::MAX)));
+    }
+
+    #[test]
+    fn more_probes_than_there_can_be_are_a_filter_of_a_newer_version() {
+        for kind in PROBES_MAX + 1..=u8::MAX {
+            // Of whatever shape: it is not known.
+            for lines in [0, 1, 64, 65] {
+                let error = Filter::decode(&[&vec![255; lines][..], &[kind]].concat()).err().unwrap();
+                assert_eq!(error.kind(), pugdb_core::ErrorKind::Unsupported, "{kind}: {error}");
+            }
+        }
     }
 }

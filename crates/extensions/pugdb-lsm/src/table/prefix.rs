@@ -91,13 +91,13 @@ impl PrefixExtractor {
     /// Reads what was stored.
     ///
     /// # Errors
-    /// `Corrupt` when it says nothing that this version knows.
+    /// `Unsupported` when it says nothing that this version knows.
     pub(crate) fn from_bytes(bytes: [u8; 2]) -> Result<Self> {
         match bytes {
             [NONE, 0] => Ok(Self::None),
             [LENGTH, bytes] if bytes > 0 => Ok(Self::Length(bytes)),
             [UP_TO, last] => Ok(Self::UpTo(last)),
-            _ => Err(Error::corrupt("a prefix extractor is none that this version knows")),
+            _ => Err(Error::newer("what prefixes a filter has")),
         }
     }
 }
@@ -214,7 +214,8 @@ mod tests {
             assert_eq!(extractor.to_string().parse::<PrefixExtractor>().unwrap(), extractor);
         }
         for bytes in [[0, 1], [1, 0], [3, 0], [255, 255]] {
-            assert!(PrefixExtractor::from_bytes(bytes).is_err(), "{bytes:?}");
+            let error = PrefixExtractor::from_bytes(bytes).unwrap_err();
+            assert_eq!(error.kind(), pugdb_core::ErrorKind::Unsupported, "{bytes:?}");
         }
         for text in ["", "length", "length:0", "length:256", "up-to:", "up-to:ab", "up-to:0x100", "none:1"] {
             assert!(text.parse::<PrefixExtractor>().is_err(), "{text}");

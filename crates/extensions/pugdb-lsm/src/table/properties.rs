@@ -1,10 +1,11 @@
-//! The properties: what a table says about itself, as numbered fields. A reader skips the numbers it does not know.
+//! The properties: what a table says about itself, as numbered fields. Of the numbers that it does not know a reader skips those
+//! from 64 on, and with one below it does not read the table.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use pugdb_core::coding::{Reader, put_bytes, put_varint};
 use pugdb_core::seam::Sealing;
-use pugdb_core::{Error, FileId, Key, Result, Seqno};
+use pugdb_core::{Error, ErrorKind, FileId, Key, Result, Seqno};
 
 use super::TableMeta;
 use super::compression::Compression;
@@ -28,6 +29,9 @@ const CONTENT_BYTES: u64 = 13;
 const COMPRESSION: u64 = 14;
 const VALUES: u64 = 15;
 const PREFIX: u64 = 16;
+const KNOWN: std::ops::RangeInclusive<u64> = ENTRIES..=PREFIX;
+/// From here on a property is one that a reader may pass over who does not know it.
+const MAY_BE_SKIPPED: u64 = 64;
 
 /// What a table says about itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -87,7 +91,11 @@ impl Properties {
     }
 
     pub(super) fn decode(content: &[u8]) -> Result<Self> {
-        let damaged = |_| Error::corrupt("the properties are damaged; run `pugdb verify`");
+        // What came later is no damage.
+        let damaged = |error: Error| match error.kind() {
+            ErrorKind::Unsupported => error,
+            _ => Error::corrupt("the properties are damaged; run `pugdb verify`"),
+        };
         let fields = Fields::decode(content).map_err(damaged)?;
         let read = || -> Result<Self> {
             Ok(Self {
@@ -143,7 +151,7 @@ pub(crate) fn encode_values(values: &[ValueUse], out: &mut Vec<u8>) {
 /// Reads what [`encode_values`] wrote.
 ///
 /// # Errors
-/// `Corrupt` when it is no list of value files, or one is named twice.
+/// `Corrupt` when it is no list of value files, or one is named twice; `Unsupported` when one is sealed in a way that came later.
 pub(crate) fn decode_values(reader: &mut Reader<'_>) -> Result<Vec<ValueUse>> {
     let count = reader.varint()?;
     let mut values: Vec<ValueUse> = Vec::new();
@@ -154,7 +162,7 @@ pub(crate) fn decode_values(reader: &mut Reader<'_>) -> Result<Vec<ValueUse>> {
         let sealing = match reader.varint()? {
             0 => Sealing::Sealed,
             1 => Sealing::Plain,
-            _ => return Err(Error::corrupt("a value file is neither sealed nor plain")),
+            _ => return Err(Error::newer("how a value file is sealed")),
         };
         if !names.insert(file) {
             return Err(Error::corrupt("a value file is named twice"));
@@ -183,6 +191,9 @@ impl<'a> Fields<'a> {
         let mut fields = BTreeMap::new();
         while !reader.is_empty() {
             let id = reader.varint()?;
+            if id < MAY_BE_SKIPPED && !KNOWN.contains(&id) {
+                return Err(Error::newer(format_args!("property {id} of a table")));
+            }
             if fields.insert(id, reader.bytes()?).is_some() {
                 return Err(Error::corrupt("a field is there twice"));
             }
@@ -200,7 +211,7 @@ impl<'a> Fields<'a> {
         }
         let mut reader = Reader::new(self.get(VALUES)?);
         let values = decode_values(&mut reader)?;
-        if reader.is_empty() { Ok(values) } else { Err(Error::corrupt("a field is too long")) }
+        if reader.is_empty() { Ok(values) } else { Err(longer(VALUES)) }
     }
 
     fn compression(&self) -> Result<Compression> {
@@ -217,8 +228,12 @@ impl<'a> Fields<'a> {
     fn number(&self, id: u64) -> Result<u64> {
         let mut reader = Reader::new(self.get(id)?);
         let value = reader.varint()?;
-        if reader.is_empty() { Ok(value) } else { Err(Error::corrupt("a field is too long")) }
+        if reader.is_empty() { Ok(value) } else { Err(longer(id)) }
     }
+}
+
+fn longer(id: u64) -> Error {
+    Error::newer(format_args!("what more property {id} of a table says"))
 }
 
 #[cfg(test)]
@@ -252,11 +267,53 @@ mod tests {
     }
 
     #[test]
-    fn unknown_properties_are_skipped() {
+    fn of_unknown_properties_those_from_64_on_are_skipped_and_the_others_keep_the_table_closed() {
         let mut out = Vec::new();
         properties().encode(&mut out);
-        field(&mut out, 4711, b"from a later version");
-        assert_eq!(Properties::decode(&out).unwrap(), properties());
+        let with = |id| {
+            let mut out = out.clone();
+            field(&mut out, id, b"from a later version");
+            Properties::decode(&out)
+        };
+        for id in [64, 65, 127, 128, 4711, u64::MAX] {
+            assert_eq!(with(id).unwrap(), properties(), "{id}");
+        }
+        for id in (17..64).chain([0]) {
+            let error = with(id).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Unsupported, "{id}: {error}");
+        }
+    }
+
+    #[test]
+    fn properties_that_say_more_than_this_version_reads_are_of_a_newer_one() {
+        let mut whole = Vec::new();
+        properties().encode(&mut whole);
+        let last = |id, bytes: &[u8]| {
+            // Behind the others, which have all but this one.
+            let mut fields = Fields::decode(&whole).unwrap().0;
+            fields.remove(&id);
+            let mut out = Vec::new();
+            for (id, bytes) in &fields {
+                field(&mut out, *id, bytes);
+            }
+            field(&mut out, id, bytes);
+            Properties::decode(&out).unwrap_err()
+        };
+        let many: Vec<u8> = (0..257).flat_map(|_| [1, 1]).collect();
+        let cases: [(u64, &[u8]); 7] = [
+            (ENTRIES, &[5, 0]),
+            (COMPRESSION, &[5, 0]),
+            (COMPRESSION, &[3, 20]),
+            (COMPRESSION, &[1, 1]),
+            (PREFIX, &[3, 0]),
+            (VALUES, &[0, 0]),
+            (EXPIRY_STEPS, &many),
+        ];
+        for (id, bytes) in cases {
+            let error = last(id, bytes);
+            assert_eq!(error.kind(), ErrorKind::Unsupported, "property {id}: {error}");
+        }
+        assert_eq!(last(ENTRIES, &[]).kind(), ErrorKind::Corrupt);
     }
 
     #[test]

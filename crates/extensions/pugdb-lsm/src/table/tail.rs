@@ -44,7 +44,15 @@ impl Tail {
         let end = end.ok_or_else(|| placed(disagrees("a length")))?;
         let head = 0..HEAD_BYTES.min(meta.bytes);
         let [head, footer] = read(context, meta.id, [head, end..meta.bytes])?;
-        let footer = Footer::decode(meta.id, end, &footer).map_err(placed)?;
+        let footer = match Footer::decode(meta.id, end, &footer) {
+            Ok(footer) => footer,
+            Err(damaged) => {
+                // A newer version may end otherwise, and its header says so.
+                let head = 0..HEAD_BYTES_MAX.min(meta.bytes);
+                let [head] = read(context, meta.id, [head])?;
+                return Err(placed(FileHeader::refusal(&from(&head)).unwrap_or(damaged)));
+            }
+        };
         let tail = footer.tail_offset..end;
         let (head, tail) = if footer.header_bytes <= head.len() as u64 {
             let [tail] = read(context, meta.id, [tail])?;
@@ -139,15 +147,8 @@ impl Tail {
 }
 
 fn open_header(context: &Context, meta: &TableMeta, footer: &Footer, head: &Bytes) -> Result<OpenedHeader> {
-    // Tables are read through their store only: the header is in the bytes that it gave.
-    let read = |buffer: &mut [u8], offset: u64| {
-        let from = index(offset);
-        let bytes = head.get(from..from + buffer.len()).ok_or(io::ErrorKind::UnexpectedEof)?;
-        buffer.copy_from_slice(bytes);
-        Ok(())
-    };
     let cipher = context.cipher_of(meta.sealing);
-    let header = FileHeader::read_with(&read, FileKind::Table, Some(context.database), cipher)?;
+    let header = FileHeader::read_with(&from(head), FileKind::Table, Some(context.database), cipher)?;
     let identity = &header.header.context;
     if identity.file != meta.id {
         return Err(disagrees("an id"));
@@ -159,6 +160,16 @@ fn open_header(context: &Context, meta: &TableMeta, footer: &Footer, head: &Byte
         return Err(disagrees("a header"));
     }
     Ok(header)
+}
+
+/// Tables are read through their store only: the header is in the bytes that it gave.
+fn from(head: &Bytes) -> impl Fn(&mut [u8], u64) -> io::Result<()> {
+    |buffer, offset| {
+        let from = index(offset);
+        let bytes = head.get(from..from + buffer.len()).ok_or(io::ErrorKind::UnexpectedEof)?;
+        buffer.copy_from_slice(bytes);
+        Ok(())
+    }
 }
 
 fn disagrees(what: &str) -> Error {

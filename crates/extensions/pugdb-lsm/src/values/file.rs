@@ -91,7 +91,7 @@ impl ValueFile {
     /// what the cipher says when the key is wrong, which is tried again the next time.
     fn records(&self, wait: Wait) -> Result<Option<&Records>> {
         if self.records.get().is_none() {
-            let opened = match self.open(wait).map_err(named_is_damaged) {
+            let opened = match self.open(wait).map_err(missing_is_damage) {
                 Ok(None) => return Ok(None),
                 Ok(Some(keys)) => Ok(Records::new(self.id(), self.keyspace, keys)),
                 Err(error) => Err(error.at(format_args!("value file {}", self.id()))),
@@ -148,9 +148,9 @@ impl ValueFile {
     }
 }
 
-/// A file that a table points into is there, and of a version that this build can read, as the table itself is.
-fn named_is_damaged(error: Error) -> Error {
-    if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Invalid) {
+/// A file that a table points into is there. One of another version is not damaged.
+fn missing_is_damage(error: Error) -> Error {
+    if error.kind() == ErrorKind::NotFound {
         return Error::corrupt(format!("{error}; a table points into it; restore it from a backup"));
     }
     error

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use pugdb_core::coding::Reader;
 use pugdb_core::engine::EngineKind;
 use pugdb_core::snapshots::Snapshots;
 use pugdb_core::{Error, ErrorKind, KeyspaceId, Ops, Result, Seqno, Timestamp};
@@ -124,7 +123,7 @@ impl<'a> Replay<'a> {
         if let Some(space) = self.keyspaces.get(&record.head.subject)
             && matches!(space.keeper, Keeper::Lsm(_))
         {
-            let options = TreeOptions::decode(&mut Reader::new(&record.section(0)?))?;
+            let options = TreeOptions::decode_alone(&record.section(0)?)?;
             space.set_options(&options);
             self.store.alter(space.id, options, record.head.first);
         }
@@ -136,7 +135,7 @@ impl<'a> Replay<'a> {
             Err(error) if error.kind() == ErrorKind::Erased => return Ok(()),
             section => section?,
         };
-        let map = PartitionMap::decode_whole(&mut Reader::new(&section))?;
+        let map = PartitionMap::decode_alone(&section)?;
         let next = map.ids().iter().map(|id| id.0).max().unwrap_or(0).saturating_add(1);
         self.next_keyspace = self.next_keyspace.max(next);
         // One that is gone was dropped later.

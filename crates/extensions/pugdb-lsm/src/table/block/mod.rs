@@ -9,7 +9,7 @@ use bytes::Bytes;
 use pugdb_core::RawOp;
 use pugdb_core::coding::{Reader, index};
 use pugdb_core::engine::{Entries, Room};
-use pugdb_core::{EntryKind, Error, Found, Key, Result, Seqno, limits};
+use pugdb_core::{EntryKind, Error, ErrorKind, Found, Key, Result, Seqno, limits};
 
 use super::cache::Mark;
 use super::heads::{head_at, head_of};
@@ -319,8 +319,11 @@ impl Block {
             }
             let fields = self.fields(position, cell)?;
             let is_whole = if self.is_separated(position) {
+                if fields.kind != EntryKind::Put {
+                    return Err(Error::newer("a delete or an operand whose value lies elsewhere"));
+                }
                 let pointer = Pointer::decode(fields.value).map_err(|_| damaged())?;
-                fields.kind == EntryKind::Put && index(pointer.file.into()) < value_files
+                index(pointer.file.into()) < value_files
             } else {
                 fields.kind != EntryKind::Delete || fields.value.is_empty()
             };
@@ -612,7 +615,7 @@ impl Block {
         }
         let mut reader = Reader::new(cell);
         let flags = self.flags(position) & !SEPARATED;
-        let fields = RawOp::decode_fields(flags, &mut reader).map_err(|_| damaged())?;
+        let fields = RawOp::decode_fields(flags, &mut reader).map_err(or_damaged)?;
         Ok(RawOp { value: reader.rest(), ..fields })
     }
 }
@@ -624,7 +627,10 @@ fn columns_of(content: &[u8]) -> Result<Columns> {
         Ok((reader.u32()?, reader.u16()?, reader.u8()?, reader.u8()?, reader.u64()?))
     };
     let (count, prefix_bytes, form, seqno_bytes, least) = read().map_err(|_| damaged())?;
-    if count == 0 || form & !(IS_WIDE | HAS_FLAGS) != 0 || seqno_bytes > 8 {
+    if form & !(IS_WIDE | HAS_FLAGS) != 0 {
+        return Err(Error::newer(format_args!("a block of the form {form}")));
+    }
+    if count == 0 || seqno_bytes > 8 {
         return Err(damaged());
     }
     let (is_wide, has_flags) = (form & IS_WIDE != 0, form & HAS_FLAGS != 0);
@@ -670,6 +676,11 @@ pub(super) fn out_of_order() -> Error {
 
 fn damaged() -> Error {
     Error::corrupt("an entry is damaged; run `pugdb verify`")
+}
+
+/// What came later is no damage: a table must not be put in quarantine for it.
+fn or_damaged(error: Error) -> Error {
+    if error.kind() == ErrorKind::Unsupported { error } else { damaged() }
 }
 
 #[cfg(test)]

@@ -128,18 +128,18 @@ impl Compression {
     /// Reads what [`to_bytes`](Self::to_bytes) made.
     ///
     /// # Errors
-    /// `Corrupt` when it is no compression.
+    /// `Unsupported` when it is no compression that this version knows.
     pub(crate) fn from_bytes([codec, level]: [u8; 2]) -> Result<Self> {
-        let damaged = || Error::corrupt("a compression is named that this version does not know");
-        let compression = match Codec::from_number(codec).ok_or_else(damaged)? {
+        let unknown = || Error::newer(format_args!("compression {codec} with level {level}"));
+        let compression = match Codec::from_number(codec).ok_or_else(unknown)? {
             Codec::Zstd => Self::Zstd { level },
             Codec::Gzip => Self::Gzip { level },
-            _ if level != 0 => return Err(damaged()),
+            _ if level != 0 => return Err(unknown()),
             Codec::Raw => Self::None,
             Codec::Lz4 => Self::Lz4,
             Codec::Snappy => Self::Snappy,
         };
-        compression.check().map_err(|_| damaged())?;
+        compression.check().map_err(|_| unknown())?;
         Ok(compression)
     }
 }
@@ -266,11 +266,12 @@ fn content_bytes_max(packed: usize) -> usize {
 /// The content of what [`pack`](Compressor::pack) made.
 ///
 /// # Errors
-/// `Corrupt` when it is nothing of the kind, before memory is taken for more than a piece can hold.
+/// `Corrupt` when it is nothing of the kind, before memory is taken for more than a piece can hold; `Unsupported` when it was
+/// packed in a way that came later.
 pub fn unpack(mut packed: BytesMut) -> Result<Bytes> {
     let damaged = || Error::corrupt("it cannot be decompressed; run `pugdb verify`");
     let (&codec, rest) = packed.split_last().ok_or_else(damaged)?;
-    let codec = Codec::from_number(codec).ok_or_else(damaged)?;
+    let codec = Codec::from_number(codec).ok_or_else(|| Error::newer(format_args!("codec {codec}")))?;
     if codec == Codec::Raw {
         packed.truncate(packed.len() - CODEC_BYTES);
         return Ok(packed.freeze());

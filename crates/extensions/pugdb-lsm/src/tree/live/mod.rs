@@ -241,7 +241,7 @@ impl LiveTable {
                 None
             }),
         };
-        walked.map_err(named_is_damaged)
+        walked.map_err(missing_is_damage)
     }
 
     /// Reads the whole file, past everything that is in memory.
@@ -249,7 +249,7 @@ impl LiveTable {
     /// # Errors
     /// `Corrupt` when it is damaged or gone, what the store says when it cannot be read.
     pub(crate) fn verify(&self) -> Result<TableSummary> {
-        table::verify(&self.file.shelf.context, &self.file.meta).map_err(named_is_damaged)
+        table::verify(&self.file.shelf.context, &self.file.meta).map_err(missing_is_damage)
     }
 }
 
@@ -312,7 +312,7 @@ impl TableFile {
         let (meta, cache) = (Arc::clone(&self.meta), Arc::clone(cache));
         let (bounds, values) = (meta.bounds(), value_files.open(context, &meta));
         let opened = Table::open_with(context, cache, meta, bounds, self.global_seqno, values)
-            .map_err(named_is_damaged);
+            .map_err(missing_is_damage);
         let mut whole = self.whole.lock();
         match (&*whole, opened) {
             // Somebody beside was quicker.
@@ -356,9 +356,9 @@ impl Drop for TableFile {
     }
 }
 
-/// A file that the manifest names is there, and of a version that this build can read, as the manifest itself is.
-fn named_is_damaged(error: Error) -> Error {
-    if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Invalid) {
+/// A file that the manifest names is there. One of another version is not damaged, and stays out of quarantine.
+fn missing_is_damage(error: Error) -> Error {
+    if error.kind() == ErrorKind::NotFound {
         return Error::corrupt(format!("{error}; the manifest names this table; restore it from a backup"));
     }
     error
