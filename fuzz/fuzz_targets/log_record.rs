@@ -18,7 +18,7 @@ use pugdb_lsm::frame::{ALIGNMENT, FrameReader, HEADER_BYTES, Step};
 use pugdb_lsm::log::RecordHead;
 
 const ID: FileId = FileId([7; 16]);
-const MAGIC: [u8; 4] = *b"PgF0";
+const MAGIC: [u8; 4] = *b"PgF1";
 /// Decoded numbers, handles and vectors take a few times what they are encoded in, and an empty section, of three bytes,
 /// a slot in a list that doubles.
 const MEMORY_FACTOR: usize = 64;

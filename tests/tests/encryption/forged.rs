@@ -10,7 +10,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::{DIR, fill, is_filled, open};
 
-const FRAME: &[u8; 4] = b"PgF0";
+const FRAME: &[u8; 4] = b"PgF1";
 const FRAME_HEADER: usize = 32;
 /// Where a file's header says how long it is, and where it has the file's id.
 const LENGTH_AT: usize = 12;

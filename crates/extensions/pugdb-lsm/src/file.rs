@@ -18,8 +18,8 @@ use crate::checksum::Checksum;
 use crate::envelope::{self, Envelope, MAGIC, ReadAt};
 use crate::log::SEGMENT_EXTRA_BYTES;
 
-/// Of every kind of file so far; one kind can go on alone. Not frozen yet: any other number is refused.
-pub const FORMAT_VERSION: u16 = 0;
+/// Of every kind of file so far; one kind can go on alone. Files of it are read by every later version: `docs/format/compatibility.md`.
+pub const FORMAT_VERSION: u16 = 1;
 /// Where the file's id stands.
 pub const ID_OFFSET: u64 = envelope::ID_OFFSET as u64;
 /// Where the kind's own part begins: behind the id, the keyspace and the part's length.

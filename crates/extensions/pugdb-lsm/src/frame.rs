@@ -14,7 +14,7 @@ use pugdb_core::{Error, FileId, KeyspaceId, Result};
 
 use crate::checksum::Checksum;
 
-const MAGIC: [u8; 4] = *b"PgF0";
+const MAGIC: [u8; 4] = *b"PgF1";
 /// Magic, body length, framing length, durable lag, body checksum, header checksum.
 pub const HEADER_BYTES: usize = 4 + 4 + 4 + 4 + 8 + 8;
 /// What of the header is bound to the framing's seal: all but the checksums, which can be made anew by anybody.

@@ -41,12 +41,12 @@ pub use certificate::{Certificate, ErasedObject};
 pub use erasure::{Held, SUBJECT_BYTES_MAX, VALUE_SEAL_BYTES};
 pub use file_cipher::PART_SEAL_BYTES;
 pub use fingerprint::Fingerprint;
+#[doc(hidden)]
+pub use keyring::keyring_bytes_again;
 #[cfg(feature = "os-keyring")]
 pub use provider::OsKeyring;
 #[cfg(feature = "pkcs11")]
 pub use provider::Token;
-#[doc(hidden)]
-pub use keyring::keyring_bytes_again;
 pub use provider::{GivenKey, KeyFile, Passphrase, RootProvider};
 pub use secret::{KEY_BYTES, Secret};
 pub use slots::KeyMemory;

@@ -15,8 +15,7 @@ use crate::newer;
 use crate::secret::Secret;
 
 const MAGIC: [u8; 8] = *b"PugKeys\n";
-/// Not frozen yet: any other number is refused.
-const VERSION: u16 = 0;
+const VERSION: u16 = 1;
 /// Where every version has its length, and behind how much of a file its checksum begins at the earliest.
 const LENGTH_AT: usize = 12;
 /// Magic, version, algorithm, zero, length, database, generation, length of the wrapped epoch key.
