@@ -108,6 +108,11 @@ fn envelope(bytes: &[u8]) -> Result<(u16, &[u8])> {
 /// `Corrupt` when it is damaged or cut, `Unsupported` when a newer version has written it.
 pub(crate) fn decode(bytes: &[u8]) -> Result<SealedKeyring> {
     let (version, content) = envelope(bytes)?;
+    if version < VERSION {
+        return Err(Error::invalid(format!(
+            "the keyring has format version {version}, and this build reads {VERSION}; export with the PugDB that wrote it"
+        )));
+    }
     let mut reader = Reader::new(&content[MAGIC.len() + 2..]);
     let (algorithm, zero) = (Algorithm::from_number(reader.u8()?), reader.u8()?);
     let (VERSION, Some(algorithm), 0) = (version, algorithm, zero) else { return Err(newer("the keyring")) };

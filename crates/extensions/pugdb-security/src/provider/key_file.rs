@@ -10,6 +10,7 @@ use zeroize::Zeroizing;
 
 use super::{Kind, RootProvider, hex, unhex};
 use crate::keyring::file::{beside, replace};
+use crate::newer;
 use crate::secret::Secret;
 
 /// The root key in a file of text, `0600`. It belongs outside of the data directory: on another disk, where no backup of the data goes.
@@ -28,8 +29,10 @@ pub struct KeyFile {
     new: Option<DatabaseId>,
 }
 
-const TITLE: &str = "# The root key of a PugDB database. Who has it and the database's directory can read the database; \
-                     without it nobody can.\npugdb-root-key 1\n";
+/// What is said to whoever finds the file. Any such line may be there.
+const COMMENT: &str = "# The root key of a PugDB database. Who has it and the database's directory can read the database; \
+                       without it nobody can.\n";
+const TITLE: &str = "pugdb-root-key 1";
 /// There are two keys during a rotation, and more where databases were begun and not finished.
 const FILE_BYTES_MAX: u64 = 64 << 10;
 
@@ -47,8 +50,10 @@ struct Content {
 
 impl Content {
     fn encode(&self) -> Zeroizing<String> {
-        let mut out = Zeroizing::new(String::with_capacity(TITLE.len() + 128 + 96 * self.keys.len()));
+        let mut out = Zeroizing::new(String::with_capacity(COMMENT.len() + 128 + 96 * self.keys.len()));
+        out.push_str(COMMENT);
         out.push_str(TITLE);
+        out.push('\n');
         let mut line =
             |name: &str, text: &str| [name, " ", text, "\n"].iter().for_each(|part| out.push_str(part));
         line("database", &hex(&self.database.0));
@@ -65,13 +70,23 @@ impl Content {
         out
     }
 
-    fn decode(text: &str) -> Option<Self> {
-        let (content, check) = text.rsplit_once("check ")?;
-        let checksum = u64::from_str_radix(check.trim_end(), 16).ok()?;
-        if xxhash_rust::xxh3::xxh3_64(content.as_bytes()) != checksum {
-            return None;
+    /// What is whole. `None` when it was cut or changed; an error when a newer version wrote it.
+    fn decode(text: &str) -> Result<Option<Self>> {
+        let whole = text.rsplit_once("check ").filter(|(content, check)| {
+            let checksum = u64::from_str_radix(check.trim_end(), 16);
+            checksum == Ok(xxhash_rust::xxh3::xxh3_64(content.as_bytes()))
+        });
+        let Some((content, _)) = whole else { return Ok(None) };
+        let mut lines = content.lines().skip_while(|line| line.starts_with('#'));
+        match lines.next() {
+            Some(TITLE) => Self::decode_lines(lines).ok_or_else(|| newer("the key file")).map(Some),
+            Some(title) if title.starts_with("pugdb-root-key ") => Err(newer("the key file")),
+            _ => Ok(None),
         }
-        let mut lines = content.strip_prefix(TITLE)?.lines();
+    }
+
+    /// What stands behind the title. `None` for lines that this version does not write.
+    fn decode_lines<'a>(mut lines: impl Iterator<Item = &'a str>) -> Option<Self> {
         let mut database = DatabaseId([0; 16]);
         unhex(lines.next()?.strip_prefix("database ")?, &mut database.0)?;
         let mut lines = lines.peekable();
@@ -157,7 +172,7 @@ impl KeyFile {
         let length = file.length().map_err(doing)?.min(FILE_BYTES_MAX);
         let mut bytes = Zeroizing::new(vec![0; index(length)]);
         file.read_exact_at(&mut bytes, 0).map_err(doing)?;
-        let content = std::str::from_utf8(&bytes).ok().and_then(Content::decode);
+        let content = std::str::from_utf8(&bytes).ok().map(Content::decode).transpose()?.flatten();
         content
             .map(Some)
             .ok_or_else(|| Error::corrupt(format!("{} is damaged; put back a copy of it", self.describe())))
@@ -345,15 +360,27 @@ mod tests {
         let secret = Secret::copy(&[0xab; 32]);
         let whole =
             Content { database: DatabaseId([1; 16]), is_begun: true, keys: vec![(1, secret)] }.encode();
-        assert!(Content::decode(&whole).is_some());
+        assert!(Content::decode(&whole).unwrap().is_some());
         for length in 0..whole.len() - 1 {
-            assert!(Content::decode(&whole[..length]).is_none(), "{length}");
+            assert!(Content::decode(&whole[..length]).unwrap().is_none(), "{length}");
         }
         for text in ["", "abab", "# The root key\n", &whole.replace("key 1", "key one")] {
             replace(&Env::os(), &path, text.as_bytes(), true).unwrap();
             let error = KeyFile::new(&path).begun(&Env::os()).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Corrupt);
             assert!(!error.to_string().contains("abab"), "{error}");
+        }
+        let checked = |content: &str| {
+            format!("{content}check {:016x}\n", xxhash_rust::xxh3::xxh3_64(content.as_bytes()))
+        };
+        let content = whole.rsplit_once("check ").unwrap().0;
+        assert_eq!(checked(content), *whole);
+        let read = |content: &str| Content::decode(&checked(content));
+        assert!(read(&content.replace("# The", "# Another comment\n# The")).unwrap().is_some());
+        assert!(read("# A text\n").unwrap().is_none());
+        for newer in [("root-key 1", "root-key 2"), ("begun ", "added "), ("key 1", "key one")] {
+            let error = read(&content.replace(newer.0, newer.1)).map(|_| ()).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Unsupported, "{newer:?}");
         }
     }
 
