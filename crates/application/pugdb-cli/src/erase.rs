@@ -76,13 +76,13 @@ impl EraseArguments {
 
 pub(crate) fn erase(arguments: &EraseArguments, format: Format) -> Result<Exit, Failure> {
     if let Some(path) = &arguments.check {
-        arguments.target.check_local("erase --check")?;
+        arguments.target.check_local_reading("erase --check")?;
         let certificate = read_certificate(path)?;
         let vault = keys(&arguments.target.open_local(Access::Existing)?.db)?;
         return arguments.check_certificate(&certificate, &vault, format);
     }
     if !arguments.old_keyring.is_empty() {
-        arguments.target.check_local("erase --old-keyring")?;
+        arguments.target.check_local_reading("erase --old-keyring")?;
     }
     let mut keeper = Keeper::of(&arguments.target)?;
     if arguments.held {

@@ -95,7 +95,7 @@ pub(crate) fn key(arguments: &KeyCommandArguments, format: Format) -> Result<Exi
     match &arguments.command {
         KeyCommand::Status(place) => print_status(&Keeper::of(&place.target)?.status()?, format),
         KeyCommand::List(place) => {
-            place.target.check_local("key list")?;
+            place.target.check_local_reading("key list")?;
             list(&place.target.open_local(Access::Existing)?.db, format)
         }
         KeyCommand::Rotate(place) => place.change(Keeper::rotate, format),

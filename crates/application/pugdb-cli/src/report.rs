@@ -125,7 +125,7 @@ pub(crate) fn info_object(text: &str) -> Map<String, Value> {
 }
 
 pub(crate) fn checkpoint(arguments: &CheckpointArguments, format: Format) -> Result<Exit, Failure> {
-    arguments.target.check_local("checkpoint")?;
+    arguments.target.check_local_reading("checkpoint")?;
     let local = arguments.target.open_local(Access::Existing)?;
     local.db.checkpoint(&arguments.directory)?;
     let stats = local.db.stats()?;
@@ -153,7 +153,7 @@ pub(crate) fn checkpoint(arguments: &CheckpointArguments, format: Format) -> Res
 }
 
 pub(crate) fn verify(arguments: &VerifyArguments, format: Format) -> Result<Exit, Failure> {
-    arguments.target.check_local("verify")?;
+    arguments.target.check_local_reading("verify")?;
     let local = arguments.target.open_local(Access::Existing)?;
     let report = local.db.verify()?;
     let exit = if report.problems.is_empty() { Exit::Done } else { Exit::Partial };

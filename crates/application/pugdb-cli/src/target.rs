@@ -84,6 +84,16 @@ impl Target {
         Ok(())
     }
 
+    /// For what works on files and not through a server, and reads only.
+    pub(crate) fn check_local_reading(&self, command: &str) -> Result<(), Failure> {
+        if self.url.is_some() {
+            return Err(Failure::usage(format!(
+                "{command} does not work through a server yet; give its directory with --data, and --read-only to read beside the server"
+            )));
+        }
+        Ok(())
+    }
+
     /// For a command that works on files only, and may write much.
     pub(crate) fn open_local(&self, access: Access) -> Result<Local, Failure> {
         self.open_with(access, Database::builder(), STOP_FIRST)

@@ -208,7 +208,35 @@ impl Scan {
     /// The next entry.
     fn advance(&mut self) -> Result<Option<Next<'_>>> {
         self.opened = None;
-        let at = loop {
+        let at = match self.plain_next() {
+            Some(at) => at,
+            None => match self.next_opened()? {
+                Some(at) => at,
+                None => return Ok(None),
+            },
+        };
+        self.left -= 1;
+        self.pass_over_erased();
+        let State::Running { batch, .. } = &mut self.state else { return Ok(None) };
+        Ok(Some(Next { batch, at, opened: &mut self.opened }))
+    }
+
+    /// The place of the next entry in a batch in which nothing is sealed for anybody: most of the time it is that.
+    #[inline]
+    fn plain_next(&mut self) -> Option<usize> {
+        let State::Running { batch, given, .. } = &mut self.state else { return None };
+        let at = *given;
+        let is_plain = self.left > 0 && at < batch.len() && !batch.has_fields();
+        if !is_plain || self.space.check_not_erased().is_err() {
+            return None;
+        }
+        *given += 1;
+        Some(at)
+    }
+
+    /// The place of the next entry, whatever it is and wherever it has to come from. Its value is opened if it is sealed.
+    fn next_opened(&mut self) -> Result<Option<usize>> {
+        loop {
             if self.left == 0 {
                 return Ok(None);
             }
@@ -223,12 +251,12 @@ impl Scan {
             }
             let at = *given;
             *given += 1;
-            let Some(seal) = batch.seal(at).filter(|_| batch.has_values()) else { break at };
+            let Some(seal) = batch.seal(at).filter(|_| batch.has_values()) else { return Ok(Some(at)) };
             let (key, value) = batch.key_value(at).unwrap_or_default();
             match sealed::open_value(&self.inner, self.space.id, seal, key, value) {
                 Ok(value) => {
                     self.opened = Some(value);
-                    break at;
+                    return Ok(Some(at));
                 }
                 // Just now.
                 Err(error) if error.kind() == ErrorKind::Erased => {}
@@ -237,11 +265,7 @@ impl Scan {
                     return Err(error);
                 }
             }
-        };
-        self.left -= 1;
-        self.pass_over_erased();
-        let State::Running { batch, .. } = &mut self.state else { return Ok(None) };
-        Ok(Some(Next { batch, at, opened: &mut self.opened }))
+        }
     }
 
     /// Goes to the next entry of the batch that can be shown.

@@ -59,7 +59,7 @@ impl PrivacyArguments {
 
 pub(crate) fn privacy(arguments: &PrivacyArguments, format: Format) -> Result<Exit, Failure> {
     let PrivacyCommand::Report(ReportArguments { target }) = &arguments.command;
-    target.check_local("privacy report")?;
+    target.check_local_reading("privacy report")?;
     // Whether a server runs or not: nothing is changed by a report.
     let local = Target { read_only: true, ..target.clone() }.open_local(Access::Existing)?;
     let report = local.db.privacy()?;

@@ -103,7 +103,7 @@ pub(super) fn export(
     format: Format,
     interrupt: &Interrupt,
 ) -> Result<Exit, Failure> {
-    target.check_local("export")?;
+    target.check_local_reading("export")?;
     let local = target.open_local(Access::Existing)?;
     let keyspace = local.existing()?;
     refuse_inside_database(path, &local)?;

@@ -36,7 +36,7 @@ pub(super) fn export(
     format: Format,
     interrupt: &Interrupt,
 ) -> Result<Exit, Failure> {
-    target.check_local("export")?;
+    target.check_local_reading("export")?;
     let local = target.open_local(Access::Existing)?;
     let keyspace = local.existing()?;
     exporting(&local, &keyspace, || export_to(file, force, &keyspace, export, format, interrupt))

@@ -1,7 +1,9 @@
 //! All keys of a database: a pure value. How it lies in a file says `file.rs`.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::ops::Range;
+use std::sync::Arc;
 
 use pugdb_core::coding::{Reader, put_varint};
 use pugdb_core::env::Random;
@@ -67,6 +69,36 @@ impl Keys {
 /// What stands for a name: who does not have the keyring cannot tell whose it is, nor try names.
 pub(crate) type NameDigest = [u8; PUBLIC_BYTES];
 
+/// What names are digested with, and what comes of it by HKDF before it is told which name: each write for a subject needs that.
+#[derive(Clone)]
+struct Names(Arc<NameKey>);
+
+struct NameKey {
+    secret: Secret,
+    derivation: Derivation,
+}
+
+impl Names {
+    fn new(secret: Secret) -> Self {
+        let derivation = Derivation::new(&secret, &[]);
+        Self(Arc::new(NameKey { secret, derivation }))
+    }
+}
+
+impl PartialEq for Names {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.secret == other.0.secret
+    }
+}
+
+impl Eq for Names {}
+
+impl fmt::Debug for Names {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.secret.fmt(f)
+    }
+}
+
 /// The keys of a database.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Keyring {
@@ -86,7 +118,7 @@ pub(crate) struct Keyring {
     pub(crate) subjects: SubjectKeys,
     pub(crate) holds: Holds,
     /// What names are digested with. It never changes: a subject is found by its digest.
-    names: Secret,
+    names: Names,
     /// The seed of the key that signs certificates.
     pub(crate) signing: Secret,
     /// The database was not encrypted before: log and manifest may still be as they were. Taken back when they are not any more.
@@ -127,7 +159,7 @@ impl Keyring {
             ending: BTreeSet::new(),
             subjects: SubjectKeys::new(random),
             holds: Holds::default(),
-            names: Secret::random(random),
+            names: Names::new(Secret::random(random)),
             signing: Secret::random(random),
             has_plain_past: false,
         }
@@ -243,7 +275,7 @@ impl Keyring {
 
     /// What stands for a name.
     pub(crate) fn digest(&self, purpose: Purpose, name: &[u8]) -> NameDigest {
-        Derivation::new(&self.names, &[]).public(purpose, name)
+        self.names.0.derivation.public(purpose, name)
     }
 
     /// The number of a subject, as it is the first time, the second time and so on: once for each erasure it has come back from.
@@ -275,7 +307,7 @@ impl Keyring {
             put_varint(&mut out, u64::from(keyspace.0));
             put_keys(&mut out, keys);
         }
-        out.extend_from_slice(self.names.expose());
+        out.extend_from_slice(self.names.0.secret.expose());
         out.extend_from_slice(self.signing.expose());
         out.push(u8::from(self.has_plain_past));
         put_varint(&mut out, self.owners.len() as u64);
@@ -334,7 +366,7 @@ impl Keyring {
             ending: BTreeSet::new(),
             subjects,
             holds,
-            names,
+            names: Names::new(names),
             signing,
             has_plain_past,
         })
