@@ -114,5 +114,5 @@ fn without_its_database_or_its_key_there_is_no_report() {
     pugdb(dir.path(), &["privacy", "report"]).fails(4, &["--root-key"]);
     write(&dir.path().join("root.key"), b"");
     assert_ne!(pugdb(dir.path(), &[&["privacy", "report"], KEY].concat()).code, 0);
-    pugdb(dir.path(), &["privacy", "report", "--url", "redis://127.0.0.1:1"]).fails(2, &["stop the server"]);
+    pugdb(dir.path(), &["privacy", "report", "--url", "redis://127.0.0.1:1"]).fails(2, &["--read-only"]);
 }
